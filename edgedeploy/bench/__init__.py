@@ -1,0 +1,1 @@
+"""Measuring an artifact: the loop, statistics, validity and comparison."""

@@ -1,0 +1,1 @@
+"""YAML files as data with a place for every key and value."""

@@ -1,0 +1,1 @@
+"""Datasets: readers, declared preprocessing and tensor packs."""

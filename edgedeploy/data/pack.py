@@ -1,0 +1,166 @@
+"""Tensor packs: a sequence of samples, each a set of named tensors, in two files.
+
+``tensors.bin`` holds the raw little-endian C-order bytes, each tensor at a multiple of 64 bytes;
+``index.json`` names them. Packs are written and read sample by sample (the reader maps the file),
+so that memory does not grow with the number of samples; the bytes depend on the content alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+
+from edgedeploy.errors import DataError
+
+ALIGNMENT_BYTES = 64
+INDEX_NAME = "index.json"
+TENSORS_NAME = "tensors.bin"
+
+
+class PackWriter:
+    """Writes a pack into an existing empty folder; the index is written by :meth:`close`.
+
+    Args:
+        folder: Where ``tensors.bin`` and ``index.json`` go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: IO[bytes] = open(folder / TENSORS_NAME, "wb")  # noqa: SIM115 - closed by close()
+        self._samples: list[dict[str, Any]] = []
+
+    def add(
+        self,
+        sample_id: str,
+        tensors: Mapping[str, np.ndarray],
+        *,
+        truth: Any | None = None,
+        sequence: str | None = None,
+    ) -> None:
+        """Append one sample.
+
+        Args:
+            sample_id: A name that tells the sample in reports (a file name, a row number).
+            tensors: Arrays of any shape and numeric or bool dtype by tensor name; a string tensor
+                is an object array of ``str``.
+            truth: The ground truth as JSON data (a label, a text, boxes), if there is one.
+            sequence: For models with state: samples in a row with the same sequence name belong
+                together; the state starts anew where the name changes.
+        """
+        entries: dict[str, Any] = {}
+        for name, value in tensors.items():
+            array = np.asarray(value)
+            if array.dtype.kind in "OUS":
+                entries[name] = {
+                    "dtype": "string",
+                    "shape": list(array.shape),
+                    "values": [str(item) for item in array.reshape(-1)],
+                }
+                continue
+            array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
+            array = array.reshape(np.shape(value))  # ascontiguousarray turns 0-d into 1-d
+            self._file.write(b"\0" * (-self._file.tell() % ALIGNMENT_BYTES))
+            entries[name] = {
+                "dtype": array.dtype.name,
+                "shape": list(array.shape),
+                "offset": self._file.tell(),
+                "nbytes": array.nbytes,
+            }
+            self._file.write(array.tobytes())
+        entry: dict[str, Any] = {"id": sample_id, "tensors": entries}
+        if truth is not None:
+            entry["truth"] = truth
+        if sequence is not None:
+            entry["sequence"] = sequence
+        self._samples.append(entry)
+
+    def close(self) -> None:
+        """Write the index; the pack can be read after this."""
+        self._file.close()
+        text = json.dumps({"pack": 1, "samples": self._samples}, ensure_ascii=False, sort_keys=True)
+        (self._folder / INDEX_NAME).write_text(text + "\n", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._file.close()
+
+
+class Sample:
+    """One sample of a pack; tensors are read when asked for."""
+
+    def __init__(self, entry: dict[str, Any], memory: np.ndarray) -> None:
+        self._entry = entry
+        self._memory = memory
+
+    @property
+    def id(self) -> str:
+        """The name given when it was written."""
+        return str(self._entry["id"])
+
+    @property
+    def truth(self) -> Any | None:
+        """The ground truth as JSON data, or None."""
+        return self._entry.get("truth")
+
+    @property
+    def sequence(self) -> str | None:
+        """The sequence it belongs to, or None."""
+        return self._entry.get("sequence")
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return all tensors by name; numeric ones are read-only views of the mapped file."""
+        found: dict[str, np.ndarray] = {}
+        for name, entry in self._entry["tensors"].items():
+            shape = tuple(entry["shape"])
+            if entry["dtype"] == "string":
+                found[name] = np.array(entry["values"], dtype=object).reshape(shape)
+                continue
+            start, size = entry["offset"], entry["nbytes"]
+            raw = self._memory[start : start + size]
+            found[name] = raw.view(np.dtype(entry["dtype"])).reshape(shape)
+        return found
+
+
+class PackReader:
+    """Reads a pack; iterating yields :class:`Sample` in the order of writing.
+
+    Raises:
+        DataError: The folder holds no readable pack (E253).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+            size = (folder / TENSORS_NAME).stat().st_size
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot read the tensor pack: {error}", code="E253") from error
+        self._entries: list[dict[str, Any]] = index["samples"]
+        self._memory: np.ndarray = (
+            np.memmap(folder / TENSORS_NAME, dtype=np.uint8, mode="r")
+            if size
+            else np.zeros(0, np.uint8)
+        )
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, position: int) -> Sample:
+        return Sample(self._entries[position], self._memory)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (Sample(entry, self._memory) for entry in self._entries)

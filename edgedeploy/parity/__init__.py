@@ -1,0 +1,1 @@
+"""Comparing an artifact with the float reference: parity, task metrics and gates."""

@@ -1,0 +1,1 @@
+"""ONNX to ONNX: the normal form shared by all backends, optimisation and fp16."""

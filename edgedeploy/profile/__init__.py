@@ -1,0 +1,1 @@
+"""Deployment profiles: schema, loading, expansion and cross-checks with targets."""

@@ -1,0 +1,269 @@
+"""The deployment profile as frozen data: what every layer below the YAML edge works with.
+
+Built by :mod:`edgedeploy.profile.load`; its canonical JSON (:mod:`edgedeploy.profile.expand`) is
+what ``plan --expand`` prints and what enters the keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from edgedeploy.errors import Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DimSpec:
+    """What sizes one axis may take.
+
+    Exactly one form holds: ``fixed`` (``8``), a range ``low..high[/step]`` (``1..64``,
+    ``320..960/32``), or ``buckets`` (``[160, 320, 640]``, one artifact each).
+    """
+
+    fixed: int | None = None
+    low: int | None = None
+    high: int | None = None
+    step: int = 1
+    buckets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Where a model file lies.
+
+    Attributes:
+        path: A file, relative to the profile's folder; or, with ``distribution``, a path inside
+            that installed distribution.
+        distribution: Name of an installed Python distribution, found through its metadata without
+            importing it.
+        version: Version that the distribution must have.
+        sha256: Digest that the file must have (64 hex digits).
+    """
+
+    path: str
+    distribution: str | None = None
+    version: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePreprocess:
+    """How an image file becomes an input tensor: ``(decoded * scale - mean) / std``.
+
+    Attributes:
+        height, width: Size in pixels after ``fit``; width None keeps the aspect ratio.
+        fit: ``stretch`` | ``letterbox`` (centred, padded) | ``pad`` (right, bottom) | ``crop``.
+        pad_value: Pixel value 0-255 of padding.
+        resample: ``bilinear`` | ``nearest`` | ``bicubic`` | ``area``.
+        colour: ``rgb`` | ``bgr`` | ``gray``.
+        layout: ``nchw`` | ``nhwc``.
+        scale: Factor on the 0-255 value, applied first.
+        mean, std: Per channel, in the tensor's channel order, after ``scale``.
+        bake: Which of these the normal form of the model itself should do.
+    """
+
+    height: int
+    width: int | None
+    fit: Literal["stretch", "letterbox", "pad", "crop"] = "stretch"
+    pad_value: int = 0
+    resample: Literal["bilinear", "nearest", "bicubic", "area"] = "bilinear"
+    colour: Literal["rgb", "bgr", "gray"] = "rgb"
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    bake: tuple[Literal["scale", "mean", "colour", "layout", "uint8"], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioPreprocess:
+    """How a WAV file becomes an input tensor of samples in [-1, 1].
+
+    Attributes:
+        rate_hz: Sample rate that the model expects; a file of another rate is resampled.
+        frame_samples: Samples per model call; None feeds the whole file as ``[1, n]``.
+        hop_samples: Samples between frames; defaults to ``frame_samples``.
+    """
+
+    rate_hz: int
+    frame_samples: int | None = None
+    hop_samples: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """What the profile says of one model input.
+
+    Attributes:
+        name: Input name in the graph.
+        shape: One entry per axis: a size, the name of a dim in ``ModelSpec.dims``, or a DimSpec;
+            None leaves the graph's own dims.
+        value: A constant (JSON number or list) that is always fed, such as a sample rate.
+    """
+
+    name: str
+    shape: tuple[int | str | DimSpec, ...] | None = None
+    image: ImagePreprocess | None = None
+    audio: AudioPreprocess | None = None
+    value: Any | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatePair:
+    """An output that is fed back as an input over a sequence, starting from zeros."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRole:
+    """One named set of data (``calibrate``, ``evaluate``, ...).
+
+    Attributes:
+        source: A folder or file relative to the profile, or ``file.py:function``; None when
+            the location stands in data.yaml.
+        reader: ``auto`` decides by what ``source`` is.
+        labels: CSV of labels (``file,label`` with a header), COCO JSON, or YOLO label folder.
+        samples: At most this many, taken evenly over the sorted data; None takes all.
+        parameters: Keyword arguments of a data function, as JSON data.
+    """
+
+    name: str
+    source: str | None
+    reader: Literal["auto", "numpy", "images", "audio", "function"] = "auto"
+    labels: str | None = None
+    samples: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSpec:
+    """What is measured on the ``evaluate`` data.
+
+    Attributes:
+        name: ``top1 topk f1 map pearson cer wer mse cosine agreement`` or ``file.py:function``.
+        output: Output that is scored; None takes the first.
+        parameters: Metric parameters (``k``, ``decode: ctc``, ``characters: metadata:character``).
+    """
+
+    name: str
+    output: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """A signed allowed change of a metric: ``-1 pt`` (percentage points) or ``+0.3 %`` (relative).
+
+    A metric that is a fraction changes by 0.01 per point.
+    """
+
+    amount: float
+    unit: Literal["pt", "%", "abs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSpec:
+    """What is acceptable; None (or False) means no such gate.
+
+    Attributes:
+        metric: Allowed change against the float model, signed (``-1 pt``: may fall by one point;
+            ``+1 pt`` on an error rate: may rise by one point).
+        size_bytes: Largest size of all artifact files together.
+        latency_ms: Ceilings by statistic (``p50``, ``p90``, ``p99``), milliseconds per inference.
+        memory_bytes: Largest peak resident memory of the bench process above its baseline.
+        not_slower_than_float: Whether the artifact must be no slower than the float one.
+        cosine: Least cosine similarity of outputs with the float model (0-1).
+    """
+
+    metric: Delta | None = None
+    size_bytes: int | None = None
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
+    memory_bytes: int | None = None
+    not_slower_than_float: bool = True
+    cosine: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeSpec:
+    """How numbers are represented in the artifact.
+
+    Attributes:
+        mode: ``auto`` tries w8a8, fp16, float in order and takes the first that passes the gates.
+        symmetric_activations, per_channel: Scheme of ``w8a8``; None takes the target's default.
+        activation_dtype: ``uint8`` | ``int8``; None takes the target's default.
+        ranges: How activation ranges are found.
+        keep_float: Names or glob patterns of nodes that stay in float.
+        keep_float_ops: Op types that stay in float.
+    """
+
+    mode: Literal["auto", "none", "fp16", "w8a8"] = "auto"
+    symmetric_activations: bool | None = None
+    activation_dtype: Literal["uint8", "int8"] | None = None
+    per_channel: bool | None = None
+    ranges: Literal["minmax"] = "minmax"
+    keep_float: tuple[str, ...] = ()
+    keep_float_ops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSpec:
+    """How local measurements are made.
+
+    Attributes:
+        mode: ``off``, ``quick`` (10 s windows, labelled quick) or ``full`` (60 s and 1024 samples).
+        threads: Threads of the runtime.
+    """
+
+    mode: Literal["off", "quick", "full"] = "off"
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """One model of the profile with everything that belongs to it."""
+
+    name: str
+    source: ModelSource
+    licence: str | None = None
+    inputs: Mapping[str, InputSpec] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    dims: Mapping[str, DimSpec] = field(default_factory=dict)
+    state: tuple[StatePair, ...] = ()
+    data: Mapping[str, DataRole] = field(default_factory=dict)
+    metric: MetricSpec | None = None
+    allow_nonfinite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetUse:
+    """One target with the profile's settings for it, overrides already merged.
+
+    Attributes:
+        target: Target id, ``board/runtime``.
+        options: Backend options by name (``optimization_style``, ``device``, ``blob`` ...).
+    """
+
+    target: str
+    quantize: QuantizeSpec = QuantizeSpec()
+    gates: GateSpec = GateSpec()
+    bench: BenchSpec = BenchSpec()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A whole deployment profile; ``folder`` is what relative paths are relative to."""
+
+    name: str
+    folder: Path
+    file: Path
+    models: Mapping[str, ModelSpec]
+    targets: tuple[TargetUse, ...]
+    version: str | None = None
+    files: tuple[str, ...] = ()
+    pipeline: str | None = None

@@ -1,0 +1,1 @@
+"""Quantization: calibration and QDQ models."""

@@ -1,0 +1,1 @@
+"""One file per stage kind: the only layer that joins leaves."""

@@ -1,0 +1,1 @@
+"""Targets: boards joined with runtimes, read from YAML."""
