@@ -1,1 +1,1 @@
-"""Backends: one package or file per family of runtimes; each compiles an ONNX model and runs the result."""
+"""Backends: one per family of runtimes; each compiles an ONNX model and runs the result."""

@@ -1,0 +1,161 @@
+"""A tree: the files of one output of a stage, with their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedeploy.manifest import CHUNK_BYTES, digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A part of a file that may be shared with other files, such as one tensor's bytes."""
+
+    offset: int
+    length: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """One file of a tree.
+
+    Attributes:
+        path: Relative POSIX path.
+        size: Bytes.
+        sha256: Digest of the whole content; this is the file's identity.
+        segments: The parts, in order and covering the file; empty means the file is one part.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    segments: tuple[Segment, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry as JSON data."""
+        data: dict[str, Any] = {"path": self.path, "size": self.size, "sha256": self.sha256}
+        if self.segments:
+            data["segments"] = [[part.offset, part.length, part.sha256] for part in self.segments]
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FileEntry:
+        """Return the entry that :meth:`to_json` wrote."""
+        return cls(
+            path=data["path"],
+            size=data["size"],
+            sha256=data["sha256"],
+            segments=tuple(
+                Segment(offset=part[0], length=part[1], sha256=part[2])
+                for part in data.get("segments", ())
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """The files of one output, sorted by path; its digest is its name in the store."""
+
+    files: tuple[FileEntry, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over paths, sizes and file digests (segments are an index, not identity)."""
+        return digest("tree", [[file.path, file.size, file.sha256] for file in self.files])
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.size for file in self.files)
+
+    def file(self, path: str) -> FileEntry:
+        """Return the entry of ``path``.
+
+        Raises:
+            KeyError: There is no such file.
+        """
+        for entry in self.files:
+            if entry.path == path:
+                return entry
+        raise KeyError(path)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the tree as JSON data."""
+        return [file.to_json() for file in self.files]
+
+    @classmethod
+    def from_json(cls, data: Sequence[Mapping[str, Any]]) -> Tree:
+        """Return the tree that :meth:`to_json` wrote."""
+        return cls(files=tuple(FileEntry.from_json(item) for item in data))
+
+
+def scan_tree(
+    folder: Path, segments: Mapping[str, Sequence[tuple[int, int]]] | None = None
+) -> Tree:
+    """Hash every regular file below ``folder``.
+
+    Args:
+        folder: The tree's root.
+        segments: Relative path -> ``(offset, length)`` cuts; gaps become segments of their own.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: The folder holds something that is neither a regular file nor a folder.
+    """
+    entries = []
+    for base, folders, names in os.walk(folder):
+        folders.sort()
+        for name in names:
+            path = Path(base, name)
+            if path.is_symlink() or not path.is_file():
+                raise ValueError(f"{path.name} is not a regular file")
+            relative = path.relative_to(folder).as_posix()
+            entries.append(_hash_file(path, relative, (segments or {}).get(relative, ())))
+    return Tree(files=tuple(sorted(entries, key=lambda entry: entry.path)))
+
+
+def _hash_file(path: Path, relative: str, cuts: Sequence[tuple[int, int]]) -> FileEntry:
+    """Hash a file whole and by its segments in one reading."""
+    size = path.stat().st_size
+    whole = hashlib.sha256()
+    parts: list[Segment] = []
+    with open(path, "rb") as file:
+        for offset, length in _cover(cuts, size):
+            part = hashlib.sha256()
+            left = length
+            while left:
+                chunk = file.read(min(CHUNK_BYTES, left))
+                if not chunk:
+                    raise OSError(f"{path} became shorter while it was read")
+                whole.update(chunk)
+                part.update(chunk)
+                left -= len(chunk)
+            parts.append(Segment(offset=offset, length=length, sha256=part.hexdigest()))
+    return FileEntry(
+        path=relative,
+        size=size,
+        sha256=whole.hexdigest(),
+        segments=tuple(parts) if len(parts) > 1 else (),
+    )
+
+
+def _cover(cuts: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """Return ranges that cover ``0..size``: the cuts that fit in order, and what lies between."""
+    ranges: list[tuple[int, int]] = []
+    at = 0
+    for offset, length in sorted(cuts):
+        if offset < at or length <= 0 or offset + length > size:
+            continue
+        if offset > at:
+            ranges.append((at, offset - at))
+        ranges.append((offset, length))
+        at = offset + length
+    if at < size:
+        ranges.append((at, size - at))
+    return ranges

@@ -1,0 +1,103 @@
+"""What happens during a run, as typed events; the CLI turns them into progress and JSON lines."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Listener = Callable[["Event"], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events.
+
+    Attributes:
+        time_s: Seconds since the epoch.
+    """
+
+    time_s: float = field(default_factory=time.time)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event as JSON data with its type under ``event``."""
+        return {"event": type(self).__name__, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageStarted(Event):
+    """A stage runs because of a miss; ``why`` says what changed."""
+
+    node: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageProgress(Event):
+    """A stage did ``done`` of ``total`` of its work (samples, windows)."""
+
+    node: str
+    done: int
+    total: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageFinished(Event):
+    """A stage ended; ``state`` is ``hit``, ``ran`` or ``failed``."""
+
+    node: str
+    state: Literal["hit", "ran", "failed"]
+    seconds: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreHealed(Event):
+    """A damaged object or record was found, dropped and will be made again."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note(Event):
+    """Something the user should know that is no failure."""
+
+    text: str
+
+
+class EventLog:
+    """Passes events to listeners from any thread, one at a time."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = list(listeners)
+        self._mutex = threading.Lock()
+
+    def emit(self, event: Event) -> None:
+        """Pass one event to every listener."""
+        with self._mutex:
+            for listener in self._listeners:
+                listener(event)
+
+
+class JsonLines:
+    """A listener that appends each event to a file as one line of JSON.
+
+    Args:
+        path: The file; created if needed.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - for life
+
+    def __call__(self, event: Event) -> None:
+        """Write one event."""
+        self._file.write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
