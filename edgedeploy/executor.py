@@ -6,7 +6,7 @@ import concurrent.futures
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from edgedeploy.crashpoint import crashpoint
 from edgedeploy.errors import EdgedeployError, ModelError
 from edgedeploy.events import EventLog, StageFinished, StageProgress, StageStarted
 from edgedeploy.manifest import digest
-from edgedeploy.stage import stage_kind
+from edgedeploy.stage import stage_file, stage_kind
 from edgedeploy.store import ActionRecord, Store
 from edgedeploy.store_care import sweep_work
 from edgedeploy.toolchain import code_digest, tool_version
@@ -96,8 +96,11 @@ class Builder:
         self._events = events or EventLog()
         self._known = known or {}
         self._mutex = threading.Lock()
-        self._futures: dict[int, concurrent.futures.Future[ActionRecord]] = {}
-        self._nodes: dict[str, Node] = {}
+        self._futures: dict[Node, concurrent.futures.Future[ActionRecord]] = {}
+        self._records: dict[Node, ActionRecord] = {}
+        # Nodes known to be no hit, with the count of finished runs at which that was found.
+        self._cold: dict[Node, int] = {}
+        self._generation = 0
         self._stop = threading.Event()
         self.states: dict[str, StageFinished] = {}
         self.components: dict[str, Mapping[str, Any]] = {}
@@ -117,16 +120,14 @@ class Builder:
             Stopped: The run was interrupted.
         """
         with self._mutex:
-            future = self._futures.get(id(node))
+            future = self._futures.get(node)
             mine = future is None
             if future is None:
-                future = concurrent.futures.Future()
-                self._futures[id(node)] = future
-                self._nodes[str(id(node))] = node  # keeps id() unique while we live
+                future = self._futures[node] = concurrent.futures.Future()
         if mine:
             try:
                 future.set_result(self._bring_up(node))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised again by result()
                 future.set_exception(error)
         return future.result()
 
@@ -137,11 +138,12 @@ class Builder:
             Stopped: The run was interrupted.
         """
         wanted = list(nodes)
-        if len(wanted) == 1 or not self._misses(wanted):
-            return [self._outcome(node) for node in wanted]
-        threads = [threading.Thread(target=self._outcome, args=(node,)) for node in wanted]
+        cold = [node for node in wanted if self._hit_or_error(node) is None]
+        threads = [threading.Thread(target=self._outcome, args=(node,)) for node in cold[1:]]
         for thread in threads:
             thread.start()
+        if cold:
+            self._outcome(cold[0])
         for thread in threads:
             thread.join()
         return [self._outcome(node) for node in wanted]
@@ -152,16 +154,6 @@ class Builder:
         except EdgedeployError as error:
             return error
 
-    def _misses(self, nodes: Sequence[Node]) -> bool:
-        """Whether any of the nodes is not known to be a hit (then threads are worth it)."""
-        for node in nodes:
-            try:
-                if self.peek(node)[0] is None:
-                    return True
-            except EdgedeployError:
-                return True
-        return False
-
     def folder(self, ref: OutputRef) -> tuple[Tree, Path]:
         """Return an output's tree and where its verified files lie; heals what is damaged."""
         while True:
@@ -171,17 +163,45 @@ class Builder:
             except KeyError:
                 self._forget(ref.node)
 
-    def peek(self, node: Node) -> tuple[ActionRecord | None, str]:
-        """Return the record of ``node`` if it is a hit, and else why not; runs nothing.
+    def hit(self, node: Node) -> ActionRecord | None:
+        """Return the record of ``node`` if it is up to date, without running anything.
 
-        The reason is ``unknown until <node>`` where the key depends on a node that must run.
+        Raises:
+            EdgedeployError: An input file cannot be read or a tool is missing.
         """
+        with self._mutex:
+            known = self._records.get(node)
+            cold = self._cold.get(node) == self._generation
+        if known is not None or cold:
+            return known
+        upstream = [ref.node for ref in node.inputs.values() if isinstance(ref, OutputRef)]
+        generation = self._generation
+        record = None
+        if all(self.hit(needed) is not None for needed in upstream):
+            components = self._components(node)
+            self.components[node.id] = components
+            record = self._lookup(digest("action", components))
+        with self._mutex:
+            if record is None:
+                self._cold[node] = generation
+            else:
+                self._records[node] = record
+        return record
+
+    def _hit_or_error(self, node: Node) -> ActionRecord | EdgedeployError | None:
+        try:
+            return self.hit(node)
+        except EdgedeployError as error:
+            return error
+
+    def explain(self, node: Node) -> str:
+        """Return ``hit``, or why ``node`` must run, or ``unknown until <node>``; runs nothing."""
+        if self.hit(node) is not None:
+            return "hit"
         for ref in node.inputs.values():
-            if isinstance(ref, OutputRef) and self.peek(ref.node)[0] is None:
-                return None, f"unknown until {ref.node.id}"
-        components = self._components(node, self._digests(node))
-        record = self._lookup(digest("action", components))
-        return record, "hit" if record else self.why(node.id, components)
+            if isinstance(ref, OutputRef) and self.hit(ref.node) is None:
+                return f"unknown until {_first_miss(self, ref.node).id}"
+        return self.why(node.id, self._components(node))
 
     # -- one node --------------------------------------------------------------------------
 
@@ -190,26 +210,27 @@ class Builder:
         while True:
             if self._stop.is_set():
                 raise Stopped
-            upstream = [ref.node for ref in node.inputs.values() if isinstance(ref, OutputRef)]
-            for outcome in self.build_all(upstream) if upstream else ():
-                if isinstance(outcome, EdgedeployError):
-                    raise outcome
-            components = self._components(node, self._digests(node))
-            self.components[node.id] = components
-            key = digest("action", components)
-            record = self._lookup(key)
+            record = self.hit(node)
             if record is not None:
                 self._finished(node, "hit", 0.0)
                 return record
+            upstream = [ref.node for ref in node.inputs.values() if isinstance(ref, OutputRef)]
+            for outcome in self.build_all(upstream):
+                if isinstance(outcome, EdgedeployError):
+                    raise outcome
+            components = self.components[node.id] = self._components(node)
             why = self.why(node.id, components)
             try:
-                record, ran = self._run(node, key, components, why)
+                record, ran = self._run(node, digest("action", components), components, why)
             except _TreeLost as lost:
                 self._forget(lost.node)
                 continue
             except EdgedeployError:
                 self._finished(node, "failed", time.monotonic() - started, why)
                 raise
+            with self._mutex:
+                self._records[node] = record
+                self._generation += 1
             self._finished(node, "ran" if ran else "hit", time.monotonic() - started, why)
             return record
 
@@ -221,50 +242,39 @@ class Builder:
     def _forget(self, node: Node) -> None:
         """Drop a node's record, so that the next :meth:`build` runs it again."""
         with self._mutex:
-            self._futures.pop(id(node), None)
-        record = self._lookup(digest("action", self._components(node, self._digests(node))))
+            self._futures.pop(node, None)
+            record = self._records.pop(node, None)
+            self._generation += 1
         if record is not None:
             self._store.drop_action(record.key)
 
     def _digests(self, node: Node) -> dict[str, str]:
-        """Return the digest of every input; the nodes it needs must be hits or built."""
+        """Return the digest of every input; the nodes it needs are up to date."""
         files = {name: ref.path for name, ref in node.inputs.items() if isinstance(ref, FileRef)}
-        found: dict[str, str] = {}
-        if files:
-            try:
-                known = self._store.file_digests(list(files.values()))
-            except OSError as error:
-                raise ModelError(
-                    f"cannot read {error.filename}: {error.strerror}",
-                    code="E201",
-                    subject=str(error.filename),
-                    hint="check the path in the profile",
-                ) from error
-            found.update({name: known[path] for name, path in files.items()})
+        try:
+            known = self._store.file_digests(list(files.values())) if files else {}
+        except OSError as error:
+            raise ModelError(
+                f"cannot read {error.filename}: {error.strerror}",
+                code="E201",
+                subject=str(error.filename),
+                hint="check the path in the profile",
+            ) from error
+        found = {name: known[path] for name, path in files.items()}
         for name, ref in node.inputs.items():
             if isinstance(ref, OutputRef):
-                record = self._settled(ref.node)
-                found[name] = record.outputs[ref.output].digest
+                found[name] = self.build(ref.node).outputs[ref.output].digest
         return found
 
-    def _settled(self, node: Node) -> ActionRecord:
-        """Return the record of a node that was built or is a hit."""
-        with self._mutex:
-            future = self._futures.get(id(node))
-        if future is not None and future.done() and future.exception() is None:
-            return future.result()
-        record, _ = self.peek(node)
-        return record if record is not None else self.build(node)
-
-    def _components(self, node: Node, inputs: Mapping[str, str]) -> dict[str, Any]:
+    def _components(self, node: Node) -> dict[str, Any]:
         """Return everything that the node's outputs depend on."""
         stage = stage_kind(node.kind)
         return {
             "kind": node.kind,
-            "code": code_digest((f"steps/{node.kind}", "stage", *stage.code)),
+            "code": code_digest(("stage", "worker", *stage.code), stage_file(node.kind)),
             "tools": {name: tool_version(name) for name in ("python", *stage.tools)},
             "params": dict(node.params),
-            "inputs": dict(inputs),
+            "inputs": self._digests(node),
             "fields": dict(node.fields),
         }
 
@@ -319,7 +329,7 @@ class Builder:
         if isinstance(ref, FileRef):
             return ref.path
         try:
-            return self._store.check_tree(self._settled(ref.node).outputs[ref.output])
+            return self._store.check_tree(self.build(ref.node).outputs[ref.output])
         except KeyError:
             raise _TreeLost(ref.node) from None
 
@@ -384,6 +394,14 @@ class Builder:
             if self._workers is None:
                 self._workers = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1)
             return self._workers
+
+
+def _first_miss(builder: Builder, node: Node) -> Node:
+    """Return the first node on the way up from ``node`` that must run itself."""
+    for ref in node.inputs.values():
+        if isinstance(ref, OutputRef) and builder.hit(ref.node) is None:
+            return _first_miss(builder, ref.node)
+    return node
 
 
 def _size(path: Path) -> int:

@@ -104,8 +104,20 @@ class StageKind:
 def stage_kind(kind: str) -> StageKind:
     """Return the stage kind of that name, importing only its own file.
 
+    Args:
+        kind: A file of ``edgedeploy/steps/``, or the dotted name of a module outside.
+
     Raises:
         ModuleNotFoundError: There is none.
     """
-    stage: StageKind = importlib.import_module(f"edgedeploy.steps.{kind}").STAGE
+    stage: StageKind = importlib.import_module(_module(kind)).STAGE
     return stage
+
+
+def stage_file(kind: str) -> Path:
+    """Return the source file of a stage kind."""
+    return Path(str(importlib.import_module(_module(kind)).__file__))
+
+
+def _module(kind: str) -> str:
+    return kind if "." in kind else f"edgedeploy.steps.{kind}"

@@ -35,13 +35,14 @@ def tool_version(distribution: str) -> str:
 
 
 @functools.cache
-def code_digest(parts: tuple[str, ...]) -> str:
-    """Return a digest of the source of ``parts`` of edgedeploy.
+def code_digest(parts: tuple[str, ...], file: Path) -> str:
+    """Return a digest of source code.
 
     Args:
         parts: Modules or packages below ``edgedeploy/``, such as ``passes`` or ``model``.
+        file: One more source file.
     """
-    whole = hashlib.sha256()
+    whole = hashlib.sha256(file.read_bytes())
     for part in parts:
         for path in _sources(part):
             whole.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0")

@@ -32,7 +32,8 @@ class Observer:
         if sys.prefix != sys.base_prefix:
             installed.add(sys.prefix)
         self._outside = tuple(
-            str(Path(folder).resolve()) + os.sep for folder in (*sorted(installed), *private)
+            str(Path(folder).resolve()) + os.sep
+            for folder in (*sorted(installed), *map(str, private))
         )
         self._opened: set[str] = set()
         sys.addaudithook(self._hook)
