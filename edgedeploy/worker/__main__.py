@@ -70,6 +70,7 @@ def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             inputs={name: Path(path) for name, path in job["inputs"].items()},
             outputs={name: Path(path) for name, path in job["outputs"].items()},
             fields=job["fields"],
+            project=project,
             progress=progress,
         )
     )
