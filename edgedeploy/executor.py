@@ -60,7 +60,8 @@ class Node:
         kind: Stage kind.
         params: Parameters, JSON data.
         inputs: What it takes, by input name.
-        fields: Values of the target fields that the kind declares in ``reads``.
+        fields: Values of the target fields that the stage may see; others are not there.
+        tools, code: What the key depends on besides what the kind declares (a backend's).
     """
 
     id: str
@@ -68,6 +69,8 @@ class Node:
     params: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, FileRef | FilesRef | OutputRef] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
 
     def output(self, name: str) -> OutputRef:
         """Return a reference to one of this node's outputs."""
@@ -290,8 +293,8 @@ class Builder:
         stage = stage_kind(node.kind)
         return {
             "kind": node.kind,
-            "code": code_digest(("stage", "worker", *stage.code), stage_file(node.kind)),
-            "tools": {name: tool_version(name) for name in ("python", *stage.tools)},
+            "code": code_digest(("stage", "worker", *stage.code, *node.code), stage_file(node.kind)),
+            "tools": {name: tool_version(name) for name in ("python", *stage.tools, *node.tools)},
             "params": dict(node.params),
             "inputs": self._digests(node),
             "fields": dict(node.fields),
