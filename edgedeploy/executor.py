@@ -293,7 +293,9 @@ class Builder:
         stage = stage_kind(node.kind)
         return {
             "kind": node.kind,
-            "code": code_digest(("stage", "worker", *stage.code, *node.code), stage_file(node.kind)),
+            "code": code_digest(
+                ("stage", "worker", *stage.code, *node.code), stage_file(node.kind)
+            ),
             "tools": {name: tool_version(name) for name in ("python", *stage.tools, *node.tools)},
             "params": dict(node.params),
             "inputs": self._digests(node),

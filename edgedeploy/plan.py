@@ -11,6 +11,7 @@ For each model and shape variant::
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -129,9 +130,7 @@ def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:
     items = []
     for model in profile.models.values():
         source = locate(model.source, profile.folder)
-        opset = min(
-            (_oldest_opset(target) for target in targets.values()), default=DEFAULT_OPSET
-        )
+        opset = min((_oldest_opset(target) for target in targets.values()), default=DEFAULT_OPSET)
         for variant in variants(model):
             shared = _shared(profile, model, source, variant, opset)
             items += [_item(use, targets[use.target], shared) for use in profile.targets]
@@ -290,9 +289,7 @@ def _shared(
     )
 
 
-def _samples(
-    profile: Profile, model: ModelSpec, name: str, role: DataRole, normal: Node
-) -> Node:
+def _samples(profile: Profile, model: ModelSpec, name: str, role: DataRole, normal: Node) -> Node:
     selection = select(role, profile.folder)
     inputs: dict[str, FileRef | FilesRef | OutputRef] = {
         "model": normal.output("model"),
@@ -300,7 +297,8 @@ def _samples(
     }
     if selection.labels:
         paths = selection.labels.files(selection.names)
-        inputs["labels"] = FilesRef(folder=Path("/"), names=tuple(str(path) for path in paths))
+        names = tuple(Path(os.path.relpath(path, profile.folder)).as_posix() for path in paths)
+        inputs["labels"] = FilesRef(folder=profile.folder, names=names)
     return Node(
         id=f"{name}.samples.{role.name}",
         kind="samples",
@@ -329,9 +327,7 @@ def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
             hint="add `data: {calibrate: ...}`, or use `quantize: fp16` or `none`",
             place=use.place,
         )
-    return Item(
-        use=use, target=target, shared=shared, candidates=tuple(found), left_out=left_out
-    )
+    return Item(use=use, target=target, shared=shared, candidates=tuple(found), left_out=left_out)
 
 
 def _candidate(
@@ -387,9 +383,7 @@ def _candidate(
         tools=backend.tools,
         code=(f"backends/{family}",),
     )
-    return CandidateNodes(
-        candidate=candidate, typed=typed, compiled=compiled, evaluated=evaluated
-    )
+    return CandidateNodes(candidate=candidate, typed=typed, compiled=compiled, evaluated=evaluated)
 
 
 def fields_of(target: Target, kind: str) -> dict[str, Any]:
