@@ -262,7 +262,11 @@ def _shared(
         evaluate = Node(
             id=f"{name}.samples.synthetic",
             kind="synthetic",
-            params={"samples": SYNTHETIC_SAMPLES, "state": state},
+            params={
+                "samples": SYNTHETIC_SAMPLES,
+                "state": state,
+                "sizes": {key: dim.low for key, dim in model.dims.items() if dim.low},
+            },
             inputs={"model": normal.output("model")},
         )
     reference = Node(
