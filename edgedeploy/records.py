@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,16 @@ def latest_record(store: Store, key: str) -> dict[str, Any] | None:
     return None
 
 
-def add_record(store: Store, key: str, record: Mapping[str, Any], samples: Path | None) -> Path:
+def add_record(
+    store: Store, key: str, record: Mapping[str, Any], samples: Sequence[Path]
+) -> Path:
     """Append a record.
 
     Args:
         store: The store.
         key: From :func:`conditions_key`.
         record: JSON data with ``created`` (ISO 8601, UTC).
-        samples: File of raw samples that the record names; copied beside it.
+        samples: Files of raw samples that the record names; copied beside it.
 
     Returns:
         The record's folder.
@@ -56,8 +58,8 @@ def add_record(store: Store, key: str, record: Mapping[str, Any], samples: Path 
     place = _folder(store, key) / f"{stamp}-{os.urandom(3).hex()}"
     with disk_errors("cannot write a measurement"):
         place.mkdir(parents=True, mode=0o700)
-        if samples is not None:
-            shutil.copyfile(samples, place / samples.name)
+        for file in samples:
+            shutil.copyfile(file, place / file.name)
         text = json.dumps(record, sort_keys=True, ensure_ascii=False, indent=1)
         write_atomic(place / "record.json", text.encode())
     return place

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from edgedeploy.cli.output import Output, verb
-from edgedeploy.config.bundled import bundled
+from edgedeploy.config.bundled import bundled_folder
 from edgedeploy.errors import UsageError
 
 
@@ -18,7 +18,7 @@ def command() -> None:
 @verb
 def list_(output: Output) -> int:
     """List the bundled profiles."""
-    found = sorted(bundled("profiles").glob("*.yaml"))
+    found = sorted((bundled_folder() / "profiles").glob("*.yaml"))
     data = [{"name": path.stem, "path": str(path)} for path in found]
     return output.result("\n".join(str(path) for path in found), {"profiles": data})
 
@@ -28,12 +28,12 @@ def list_(output: Output) -> int:
 @verb
 def show(output: Output, name: str) -> int:
     """Print a bundled profile; a start for your own."""
-    names = [path.stem for path in bundled("profiles").glob("*.yaml")]
+    names = [path.stem for path in (bundled_folder() / "profiles").glob("*.yaml")]
     if name not in names:
         raise UsageError(
             f"there is no bundled profile {name!r}",
             code="E100",
             hint=f"there are: {', '.join(sorted(names))}",
         )
-    text = (bundled("profiles") / f"{name}.yaml").read_text(encoding="utf-8")
+    text = (bundled_folder() / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
     return output.result(text.rstrip("\n"), {"name": name, "text": text})
