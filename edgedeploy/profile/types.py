@@ -245,6 +245,7 @@ class TargetUse:
     Attributes:
         target: Target id, ``board/runtime``.
         options: Backend options by name (``optimization_style``, ``device``, ``blob`` ...).
+        place: Where the profile names the target; no part of the expanded form.
     """
 
     target: str
@@ -252,7 +253,7 @@ class TargetUse:
     gates: GateSpec = GateSpec()
     bench: BenchSpec = BenchSpec()
     options: Mapping[str, Any] = field(default_factory=dict)
-    place: Place | None = None
+    place: Place | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
