@@ -204,9 +204,26 @@ class Backend(Protocol):
         """
 
     def layer_times(
-        self, folder: Path, inputs: Inputs, *, threads: int = 1, repeats: int = 10
+        self,
+        folder: Path,
+        inputs: Inputs,
+        *,
+        threads: int = 1,
+        repeats: int = 10,
+        options: Mapping[str, Any] | None = None,
     ) -> list[LayerTime]:
-        """Return the mean time of every executed node, in order of execution."""
+        """Return the mean time of every executed node, in order of execution.
+
+        Args:
+            folder: What :meth:`compile` wrote.
+            inputs: One set of inputs.
+            threads: Threads of the runtime.
+            repeats: Counted inferences, at least 1; one more before them is not counted.
+            options: The options that it was compiled with.
+
+        Raises:
+            BuildError: It does not load (E317) or run (E330-E333).
+        """
 
 
 def checked_options(options: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,8 +243,10 @@ def checked_options(options: Mapping[str, Any], known: Mapping[str, Any]) -> dic
         value = options.get(name, default)
         fits = value in allowed if isinstance(allowed, tuple) else type(value) is type(default)
         if not fits:
-            choice = ", ".join(map(str, allowed)) if isinstance(allowed, tuple) else (
-                type(default).__name__
+            choice = (
+                ", ".join(map(str, allowed))
+                if isinstance(allowed, tuple)
+                else (type(default).__name__)
             )
             raise BuildError(
                 f"option {name} cannot be {value!r}",

@@ -34,7 +34,7 @@ _NODE_NAMES = (
     re.compile(r"node name \((?P<node>[^)]+)\)"),
     re.compile(r"Name:'(?P<node>[^']+)'"),
 )
-_HINTS = {
+HINTS = {
     "E302": "replace it by standard operators or export the model without it",
     "E303": "cast around the node to float32 or int64, or keep it in float when quantizing",
     "E304": "export the model with a lower opset",
@@ -76,7 +76,7 @@ def runtime_refusal(error: Exception) -> BuildError:
             code=code,
             message=f"onnxruntime refuses the model: {text}",
             subject=subject,
-            hint=_HINTS[code],
+            hint=HINTS[code],
         )
     )
 
@@ -148,12 +148,15 @@ def canonicalise(written: Path, out: Path, *, with_tensors: bool = True) -> Cano
         BuildError: Unknown fields (E316), more than 2 GiB (E314), or operators of a layout that
             only machines like this one have (E315).
     """
-    with open(written, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        with memoryview(data) as view:
-            root = read_tree(view)
-            kernels = Counter(_operators(root.values[_SESSION_MODEL].values[_MODEL_GRAPH]))
-            with open(out, "wb") as target:
-                tensors = write_tree(root, view, target, with_tensors=with_tensors)
+    with (
+        open(written, "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        memoryview(data) as view,
+        open(out, "wb") as target,
+    ):
+        root = read_tree(view)
+        kernels = Counter(_operators(root.values[_SESSION_MODEL].values[_MODEL_GRAPH]))
+        tensors = write_tree(root, view, target, with_tensors=with_tensors)
     bound = [name for name in kernels if name.startswith("com.microsoft.nchwc:")]
     if bound:
         raise BuildError(

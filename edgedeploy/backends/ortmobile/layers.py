@@ -36,16 +36,18 @@ def layer_times(
     Raises:
         BuildError: The artifact does not load (E317) or run (E330-E333).
     """
-    with tempfile.TemporaryDirectory(prefix="edgedeploy-layers-") as private:
-        with open_artifact(
+    with (
+        tempfile.TemporaryDirectory(prefix="edgedeploy-layers-") as private,
+        open_artifact(
             folder,
             threads=threads,
             optimization_style=optimization_style,
             profile_prefix=Path(private) / "profile",
-        ) as runner:
-            for _ in range(repeats + 1):
-                runner.run(inputs)
-            events = json.loads(runner.end_profiling().read_text(encoding="utf-8"))
+        ) as runner,
+    ):
+        for _ in range(repeats + 1):
+            runner.run(inputs)
+        events = json.loads(runner.end_profiling().read_text(encoding="utf-8"))
     runs = [event for event in events if event.get("name") == "model_run"]
     counted_from = min(event["ts"] + event["dur"] for event in runs)
     totals: dict[tuple[str, str, str], float] = {}
