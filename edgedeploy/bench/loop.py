@@ -41,7 +41,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 # The folder of this script must not shadow standard modules (``statistics`` lies beside it).
 if sys.path and os.path.abspath(sys.path[0]) == os.path.dirname(os.path.abspath(__file__)):
@@ -113,9 +113,7 @@ class Environment:
         """Return what does not change during the run; frequencies in kHz."""
         return {
             "cpus": os.cpu_count(),
-            "allowed_cpus": len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count(),
+            "ticks_hz": os.sysconf("SC_CLK_TCK"),
             "governor": [_read(path + "/scaling_governor") for path in self._cpufreq],
             "max_khz": [_read_int(path + "/scaling_max_freq") for path in self._cpufreq],
             "zones": [_read(path + "/type") for path in self._zones],
@@ -133,9 +131,7 @@ class Environment:
             "millicelsius": [_read_int(path + "/temp") for path in self._zones],
             "cooling": [_read_int(path + "/cur_state") for path in self._cooling],
             "throttle_counts": [_read_int(path) for path in self._counters],
-            "firmware_throttled": [
-                int(text, 16) for text in map(_read, self._firmware) if text is not None
-            ],
+            "firmware_throttled": [int(_read(path) or "0", 16) for path in self._firmware],
             "load1": float(loadavg[0]) if loadavg else None,
             # user nice system idle iowait irq softirq steal, summed over all CPUs
             "ticks": [int(item) for item in ticks] if len(ticks) == 8 else None,
@@ -185,17 +181,14 @@ def read_inputs(numpy: Any, spec: Dict[str, Any], folder: str) -> List[Feed]:
 class Session:
     """One loaded artifact; ``inputs`` holds the names that each of its inputs answers to."""
 
-    inputs = []  # type: List[List[str]]
+    inputs: Sequence[List[str]]
 
     def bind(self, feeds: List[Feed]) -> List[Feed]:
         """Return the feeds reduced to this artifact's inputs."""
-        bound = []
-        for feed in feeds:
-            kept = {name: feed[name] for names in self.inputs for name in names if name in feed}
-            if len(kept) < len(self.inputs):
-                raise JobError("inputs %s, but the job gives %s" % (self.inputs, sorted(feed)))
-            bound.append(kept)
-        return bound
+        chosen = [[name for name in names if name in feeds[0]][:1] for names in self.inputs]
+        if not all(chosen):
+            raise JobError("inputs %s, but the job gives %s" % (self.inputs, sorted(feeds[0])))
+        return [{name: feed[name] for (name,) in chosen} for feed in feeds]
 
 
 class OrtSession(Session):
@@ -239,15 +232,13 @@ class OrtSession(Session):
         layers = {}  # type: Dict[str, Dict[str, Any]]
         seen_runs = 0
         for event in events:
-            seen_runs += event.get("name") == "model_run"
             # The events of a run come before its own "model_run"; the first run is warm-up.
-            if seen_runs == 0 or event.get("cat") != "Node":
+            seen_runs += event["name"] == "model_run"
+            name, found, _ = event["name"].partition("_kernel_time")
+            if seen_runs == 0 or not found:
                 continue
-            if not event["name"].endswith("_kernel_time"):
-                continue
-            name = event["name"][: -len("_kernel_time")]
-            about = {"name": name, "op": event["args"].get("op_name", "")}
-            about["provider"] = event["args"].get("provider", "")
+            given = event["args"]
+            about = {"name": name, "op": given["op_name"], "provider": given["provider"]}
             layer = layers.setdefault(name, dict(about, mean_ms=0.0))
             layer["mean_ms"] += event["dur"] / 1000.0 / runs
         return list(layers.values())
@@ -402,9 +393,10 @@ def load_phase(job: Dict[str, Any], artifact: Dict[str, Any], cold: bool) -> Dic
 def layers_phase(job: Dict[str, Any], artifact: Dict[str, Any]) -> Dict[str, Any]:
     """Return the time per layer, measured apart because profiling slows the runtime down."""
     path, feeds = _prepare(job, artifact)
+    runs = job["plan"]["layer_runs"]
     with tempfile.TemporaryDirectory(prefix="edgedeploy-layers-") as folder:
         session = FAMILIES[artifact["family"]](artifact, path, os.path.join(folder, "profile"))
-        return {"layers": session.layers(session.bind(feeds), job["plan"]["layer_runs"])}
+        return {"layers": session.layers(session.bind(feeds), runs)}
 
 
 def _prepare(job: Dict[str, Any], artifact: Dict[str, Any]) -> Tuple[str, List[Feed]]:
@@ -412,9 +404,8 @@ def _prepare(job: Dict[str, Any], artifact: Dict[str, Any]) -> Tuple[str, List[F
     __import__({"ort": "onnxruntime", "openvino": "openvino"}[artifact["family"]])
     import numpy
 
-    return os.path.join(job["folder"], artifact["path"]), read_inputs(
-        numpy, job["inputs"], job["folder"]
-    )
+    feeds = read_inputs(numpy, job["inputs"], job["folder"])
+    return os.path.join(job["folder"], artifact["path"]), feeds
 
 
 class ChildFailed(Exception):
