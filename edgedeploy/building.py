@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import concurrent.futures
-import json
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgedeploy.errors import Diagnostic, EdgedeployError, ExitCode, InternalError
-from edgedeploy.errors import combined_exit_code
+from edgedeploy.errors import (
+    Diagnostic,
+    EdgedeployError,
+    ExitCode,
+    combined_exit_code,
+)
 from edgedeploy.events import EventLog, StageFinished, StageProgress, StageStarted
 from edgedeploy.executor import Builder
 from edgedeploy.lockfile import Lock
@@ -33,7 +36,6 @@ from edgedeploy.steps.measuring import (
 from edgedeploy.store import Store
 from edgedeploy.target.host import is_this_machine
 from edgedeploy.toolchain import tool_version
-from edgedeploy.worker.launch import Stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,9 +281,7 @@ class BuildRun:
         return found
 
 
-def _in_threads(
-    work: Callable[[Item], Outcome], items: tuple[Item, ...]
-) -> list[Outcome]:
+def _in_threads(work: Callable[[Item], Outcome], items: tuple[Item, ...]) -> list[Outcome]:
     """Call ``work`` on all items at once; the workers' pool bounds what really runs."""
     results: dict[int, Outcome | BaseException] = {}
 
@@ -291,9 +291,7 @@ def _in_threads(
         except BaseException as error:  # noqa: BLE001 - raised again below, in the main thread
             results[position] = error
 
-    threads = [
-        threading.Thread(target=one, args=pair, daemon=True) for pair in enumerate(items)
-    ]
+    threads = [threading.Thread(target=one, args=pair, daemon=True) for pair in enumerate(items)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -279,7 +279,7 @@ class Builder:
         except OSError as error:
             raise ModelError(
                 f"cannot read {error.filename}: {error.strerror}",
-                code="E201",
+                code="E188",
                 subject=str(error.filename),
                 hint="check the path in the profile",
             ) from error

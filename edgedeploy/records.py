@@ -37,9 +37,7 @@ def latest_record(store: Store, key: str) -> dict[str, Any] | None:
     return None
 
 
-def add_record(
-    store: Store, key: str, record: Mapping[str, Any], samples: Sequence[Path]
-) -> Path:
+def add_record(store: Store, key: str, record: Mapping[str, Any], samples: Sequence[Path]) -> Path:
     """Append a record.
 
     Args:

@@ -72,7 +72,5 @@ def _leaves(path: str, value: Any) -> list[tuple[str, Any]]:
             for leaf in _leaves(f"{path}.{key}".lstrip("."), item)
         ]
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        return [
-            leaf for at, item in enumerate(value) for leaf in _leaves(f"{path}.{at}", item)
-        ]
+        return [leaf for at, item in enumerate(value) for leaf in _leaves(f"{path}.{at}", item)]
     return [(path, value)]

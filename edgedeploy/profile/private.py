@@ -14,12 +14,12 @@ from edgedeploy.profile.types import DataRole, Profile
 DATA_FILE = "data.yaml"
 
 _SECRETS = frozenset(
-    "password passwd passphrase token secret secrets api_key apikey private_key credentials".split()
+    ["password", "passwd", "passphrase", "token", "secret", "secrets", "api_key", "apikey", "private_key", "credentials"]
 )
 _HOSTS = frozenset(
-    "host hosts hostname address ip port user username ssh ssh_key identity_file device devices".split()
+    ["host", "hosts", "hostname", "address", "ip", "port", "user", "username", "ssh", "ssh_key", "identity_file", "device", "devices"]
 )
-_COMMANDS = frozenset("command commands cmd run exec shell script hook hooks restart".split())
+_COMMANDS = frozenset(["command", "commands", "cmd", "run", "exec", "shell", "script", "hook", "hooks", "restart"])
 
 
 def forbidden_key(key: str, path: DataPath) -> tuple[str, str, str] | None:
@@ -88,7 +88,9 @@ def locate(profile: Profile, model: str, role: DataRole) -> str:
             )
     raise ProfileError(
         document.diagnostic(
-            "E144", f"neither the profile nor {DATA_FILE} names a source for `{role.name}`", (),
+            "E144",
+            f"neither the profile nor {DATA_FILE} names a source for `{role.name}`",
+            (),
             hint=hint,
         )
     )

@@ -6,9 +6,9 @@ Each class is one map of the file; the descriptions are what docs/profile.md and
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from edgedeploy.config.nearest import advice, shorten
 from edgedeploy.profile.schema_parts import (
@@ -231,7 +231,9 @@ class GatesSchema(Strict):
         description="Allowed change against the float model: `-1 pt` may fall by one point, "
         "`+0.3 %` may rise by 0.3 percent of its value.",
     )
-    size: Size | None = Field(None, description="Largest size of all artifact files, such as `4 MB`.")
+    size: Size | None = Field(
+        None, description="Largest size of all artifact files, such as `4 MB`."
+    )
     latency: LatencySchema | None = Field(None, description="Ceilings of the latency.")
     memory: Size | None = Field(None, description="Largest peak memory, such as `200 MB`.")
     not_slower_than_float: bool = Field(
@@ -321,9 +323,7 @@ class ProfileSchema(Strict):
         description="Number representation for every target; a bare word is the `mode`.",
     )
     gates: GatesSchema = Field(GatesSchema(), description="Gates for every target.")
-    bench: Bench = Field(
-        BenchSchema(), description="Local measurement; a bare word is the `mode`."
-    )
+    bench: Bench = Field(BenchSchema(), description="Local measurement; a bare word is the `mode`.")
     targets: Annotated[
         dict[str, TargetSchema],
         BeforeValidator(

@@ -19,7 +19,9 @@ METRICS = ("top1", "topk", "f1", "map", "pearson", "cer", "wer", "mse", "cosine"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FUNCTION = re.compile(r"[^:\0]+\.py:[A-Za-z_]\w{0,99}")
 _DISTRIBUTION = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.+!_-]*)")
-_FRACTION = re.compile(r"([+-]?[0-9]{1,12}(?:\.[0-9]{0,12})?)\s*/\s*([0-9]{1,12}(?:\.[0-9]{0,12})?)")
+_FRACTION = re.compile(
+    r"([+-]?[0-9]{1,12}(?:\.[0-9]{0,12})?)\s*/\s*([0-9]{1,12}(?:\.[0-9]{0,12})?)"
+)
 
 
 class Strict(BaseModel):

@@ -33,7 +33,7 @@ class Candidate:
 _FP16 = Candidate(
     name="fp16", kind="fp16", scheme=None, reason="Half the size, with little loss of accuracy."
 )
-_FLOAT = Candidate(
+FLOAT = Candidate(
     name="float", kind="float", scheme=None, reason="The model as it is: what always passes."
 )
 
@@ -49,7 +49,7 @@ def candidates(
         ops: Op types in the model's main graph.
     """
     if spec.mode == "none":
-        return (_FLOAT,)
+        return (FLOAT,)
     if spec.mode == "fp16":
         return (_FP16,)
     scheme = scheme_for(spec, target_defaults)
@@ -58,7 +58,7 @@ def candidates(
         return (Candidate(name="w8a8", kind="w8a8", scheme=scheme, reason=reason),)
     usable = set(scheme.ops) - set(scheme.keep_float_ops)
     integer = _integer_candidates(scheme, spec) if usable.intersection(ops) else ()
-    return (*integer, _FP16, _FLOAT)
+    return (*integer, _FP16, FLOAT)
 
 
 def _integer_candidates(scheme: Scheme, spec: QuantizeSpec) -> tuple[Candidate, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgedeploy.artifact import Tree
-from edgedeploy.errors import BuildError, Diagnostic, EdgedeployError, ModelError
+from edgedeploy.errors import BuildError, Diagnostic, EdgedeployError, ExitCode, ModelError
 from edgedeploy.executor import Builder
 from edgedeploy.parity.evaluate import Evaluation
 from edgedeploy.parity.gates import GateVerdict, judge
@@ -46,6 +46,7 @@ class Trial:
     evaluation: Evaluation | None = None
     gates: tuple[GateVerdict, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
+    exit_code: ExitCode = ExitCode.DONE
 
     @property
     def artifact(self) -> Tree | None:
@@ -111,7 +112,7 @@ def try_candidate(
     """Build one candidate and judge the gates that need no measurement."""
     name, kind = nodes.candidate.name, nodes.candidate.kind
     try:
-        evaluated = builder.build(nodes.evaluated)
+        builder.build(nodes.evaluated)
         compiled = builder.build(nodes.compiled)
         evaluation = _evaluation(builder, nodes)
     except (BuildError, ModelError) as error:
@@ -121,11 +122,9 @@ def try_candidate(
             state="failed",
             reason=error.diagnostics[0].message,
             diagnostics=error.diagnostics,
+            exit_code=error.exit_code,
         )
-    del evaluated
-    trial = Trial(
-        name=name, kind=kind, state="accepted", compiled=compiled, evaluation=evaluation
-    )
+    trial = Trial(name=name, kind=kind, state="accepted", compiled=compiled, evaluation=evaluation)
     return judged(item, trial, reference, {}, board_is_host=False)
 
 
@@ -151,9 +150,7 @@ def judged(
     )
     refused = [gate for gate in gates if gate.state == "refused"]
     reason = "; ".join(f"{gate.gate}: {gate.value} (limit {gate.limit})" for gate in refused)
-    return replace(
-        trial, state="refused" if refused else "accepted", reason=reason, gates=gates
-    )
+    return replace(trial, state="refused" if refused else "accepted", reason=reason, gates=gates)
 
 
 def float_trial(builder: Builder, item: Item) -> Trial:
@@ -189,5 +186,6 @@ def failed(item: Item, error: EdgedeployError) -> Outcome:
         state="failed",
         reason=error.diagnostics[0].message,
         diagnostics=error.diagnostics,
+        exit_code=error.exit_code,
     )
     return Outcome(item=item, chosen=None, trials=(trial,))

@@ -10,12 +10,10 @@ from edgedeploy.stage import Made, StageKind, Work
 
 def run(work: Work) -> Made:
     """Compile ``inputs.model``; where each node would run goes to ``outputs.report``."""
-    backend = backends.load(work.params["family"])
+    backend = backends.load(work.params["runtime"])
     model = work.inputs["model"] / "model.onnx"
     placement = backend.preflight(model, work.fields)
-    report = backend.compile(
-        model, work.outputs["artifact"], work.params["options"], work.fields
-    )
+    report = backend.compile(model, work.outputs["artifact"], work.params["options"], work.fields)
     for name, data in (("compile", report.to_json()), ("placement", placement.to_json())):
         text = json.dumps(data, sort_keys=True, ensure_ascii=False, indent=1)
         (work.outputs["report"] / f"{name}.json").write_text(text + "\n", encoding="utf-8")
@@ -29,5 +27,4 @@ STAGE = StageKind(
     kind="compile",
     run=run,
     outputs=("artifact", "report"),
-    code=("backends/base", "backends/inputs"),
 )

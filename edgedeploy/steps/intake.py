@@ -19,8 +19,8 @@ def run(work: Work) -> Made:
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, indent=1)
     (work.outputs["facts"] / "facts.json").write_text(text + "\n", encoding="utf-8")
     return Made(
-        summary={"sha256": facts.sha256, "nodes": facts.node_count},
-        observed=[source.parent / name for name in facts.external_files],
+        summary={"sha256": facts.sha256, "nodes": facts.nodes},
+        observed=[source.parent / file.location for file in facts.external],
     )
 
 

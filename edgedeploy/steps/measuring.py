@@ -119,11 +119,8 @@ def measure_session(
         whole = {
             "created": records[0]["created"],
             "artifacts": {
-                item.name: record
-                for item, record in zip(session.artifacts, records, strict=True)
+                item.name: record for item, record in zip(session.artifacts, records, strict=True)
             },
         }
         place = add_record(store, session.key(), whole, sorted(folder.glob("*.gz")))
-    return {
-        item: {**record, "folder": str(place)} for item, record in whole["artifacts"].items()
-    }
+    return {item: {**record, "folder": str(place)} for item, record in whole["artifacts"].items()}

@@ -47,9 +47,7 @@ def _shape(spec: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:
     )
 
 
-def _random(
-    spec: TensorSpec, shape: tuple[int, ...], generator: np.random.Generator
-) -> np.ndarray:
+def _random(spec: TensorSpec, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
     """Return values of a plausible range: floats in [0, 1), integers 0 or 1, text digits."""
     import numpy as np
 
