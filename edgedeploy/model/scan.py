@@ -326,6 +326,13 @@ class Walk:
         initializers = fields.get("initializer", []) + fields.get("sparse_initializer", [])
         inputs = fields.get("input", [])
         outputs = fields.get("output", [])
+        if "" in initializers:
+            raise ModelError(
+                "an initialiser has no name",
+                code="E214",
+                subject=fields.get("name"),
+                hint="export the model again; nothing can use a nameless weight",
+            )
         free = check_wiring(
             fields.get("node", ()),
             [value.get("name", "") for value in inputs],

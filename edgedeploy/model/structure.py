@@ -37,7 +37,8 @@ def check_wiring(
     Nodes may stand in any order.
 
     Raises:
-        ModelError: Two values with one name (E212) or a cycle (E213).
+        ModelError: Two values with one name (E212), a cycle (E213), or an output that no node,
+            input or initialiser of this graph makes (E214).
     """
     made = _unique(inputs, where) | _unique(initializers, where)
     producer: dict[str, int] = {}
@@ -66,7 +67,12 @@ def check_wiring(
         _refuse_cycles(nodes, producer)
     for name in outputs:
         if name not in producer and name not in made:
-            free.setdefault(name, where)
+            raise ModelError(
+                f"the output {name!r} is not made in its own graph",
+                code="E214",
+                subject=where,
+                hint="export the model again, or add an Identity node that makes the output",
+            )
     return free
 
 

@@ -30,11 +30,12 @@ def _spec(value: dict[str, Any]) -> TensorSpec:
 
 
 def _dim(fields: dict[str, Any]) -> Dim:
-    """Return a dim; -1 and 0, which exporters write for unknown sizes, are unnamed dynamic."""
+    """Return a dim; -1, 0 and ``?``, which exporters write for unknown, are unnamed dynamic."""
     if "dim_value" in fields:
         size = signed(fields["dim_value"])
         return size if size > 0 else None
-    return fields.get("dim_param") or None
+    name = fields.get("dim_param")
+    return name if name and name != "?" else None
 
 
 def _type_text(kind: dict[str, Any]) -> str:
