@@ -161,9 +161,7 @@ def _role(name: str, role: RoleSchema) -> DataRole:
 def _metric(metric: MetricSchema | None) -> MetricSpec | None:
     if metric is None:
         return None
-    return MetricSpec(
-        name=metric.name, output=metric.output, parameters=dict(metric.parameters)
-    )
+    return MetricSpec(name=metric.name, output=metric.output, parameters=dict(metric.parameters))
 
 
 def _input(name: str, given: InputSchema) -> InputSpec:

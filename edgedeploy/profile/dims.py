@@ -9,7 +9,9 @@ from edgedeploy.profile.types import DimSpec
 LARGEST_DIM = 2**31 - 1
 """Largest size of one axis that every backend can index."""
 
-_RANGE = re.compile(r"([0-9]{1,12})\s{0,4}\.\.\s{0,4}([0-9]{1,12})(?:\s{0,4}/\s{0,4}([0-9]{1,12}))?")
+_RANGE = re.compile(
+    r"([0-9]{1,12})\s{0,4}\.\.\s{0,4}([0-9]{1,12})(?:\s{0,4}/\s{0,4}([0-9]{1,12}))?"
+)
 _HINT = "write a size (`8`), a range (`1..64`, `320..960/32`) or buckets (`[160, 320, 640]`)"
 
 

@@ -123,9 +123,7 @@ class TargetLibrary:
         guess = nearest(target, self.targets())
         if guess is None and target in self.boards():
             guess = next((i for i in self.targets() if i.startswith(f"{target}/")), None)
-        return (
-            f"did you mean `{guess}`?" if guess else "write `board/runtime`, such as `rpi5/ort`"
-        )
+        return f"did you mean `{guess}`?" if guess else "write `board/runtime`, such as `rpi5/ort`"
 
     def _served_hint(self, board: str, runtime: str) -> str:
         boards = ", ".join(item for item in self.boards() if self._serves(item, runtime))
@@ -199,5 +197,3 @@ def _value(value: Any, path: str, sources: dict[str, str]) -> Any:
     sources[path] = value["source"]
     rest = {key: item for key, item in value.items() if key != "source"}
     return rest["value"] if set(rest) == {"value"} else _plain(rest, path, sources)
-
-

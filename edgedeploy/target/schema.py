@@ -29,7 +29,7 @@ class Strict(BaseModel):
 
 
 def _fault(code: str, message: str, hint: str) -> PydanticCustomError:
-    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})  # type: ignore[arg-type]
+    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
 
 
 def _units(parse: Callable[[object], int]) -> Callable[[object], int]:
@@ -44,9 +44,7 @@ def _units(parse: Callable[[object], int]) -> Callable[[object], int]:
 
 def _id(value: str) -> str:
     if not _ID.fullmatch(value):
-        raise _fault(
-            "E107", f"`{shorten(value)}` is no id", "use small letters, digits and `-`"
-        )
+        raise _fault("E107", f"`{shorten(value)}` is no id", "use small letters, digits and `-`")
     return value
 
 
