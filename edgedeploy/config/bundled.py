@@ -15,7 +15,7 @@ def bundled_folder() -> Path:
     has them beside the package.
 
     Raises:
-        ToolError: The installation has no such files (E501).
+        ToolError: The installation has no such files.
     """
     package = importlib.resources.files("edgedeploy")
     candidates = [package / "_data"]
@@ -26,6 +26,5 @@ def bundled_folder() -> Path:
             return folder
     raise ToolError(
         "the target files of edgedeploy are missing from this installation",
-        code="E501",
         hint="install edgedeploy again with pip, as files (not as a zip archive)",
     )

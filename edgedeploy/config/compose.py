@@ -140,7 +140,7 @@ class Composer:
         mark = self._mark(event)
         self._document.values[path] = mark
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event.anchor, path, mark, depth)
+            return self._alias(str(event.anchor), path, mark, depth)
         before = self._work.nodes
         self._count(1, mark)
         if event.anchor is not None:

@@ -102,7 +102,7 @@ def _events(text: str) -> Callable[[], Any]:
     """Return a function that gives the next parser event."""
     # The pure parser is the fallback where PyYAML was built without libyaml; same events.
     parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
-    return parser.get_event  # type: ignore[no-any-return]
+    return parser.get_event
 
 
 def _decode(content: bytes, label: str) -> str:

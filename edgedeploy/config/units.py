@@ -128,7 +128,7 @@ def _whole(number: str, factor: int, shown: str, unit: str) -> int:
     """Return ``number * factor`` exactly, as an integer."""
     whole, _, fraction = number.partition(".")
     scaled = int(whole + fraction) * factor
-    value, rest = divmod(scaled, 10 ** len(fraction))
+    value, rest = divmod(scaled, int(10 ** len(fraction)))
     if rest:
         raise UnitError(f"`{shown}` is no whole number of {unit}", "write fewer decimals")
     return value

@@ -86,7 +86,7 @@ def _diagnostic(
         )
     given = error["input"]
     if kind in _WANTED:
-        return _wrong_type(_WANTED[kind], given, path, document)
+        return _wrong_type(_WANTED[kind], given, path, document, legal_keys(schema, path))
     if kind == "literal_error":
         legal = [item.strip("'") for item in context["expected"].replace(" or ", ", ").split(", ")]
         return document.diagnostic(
@@ -95,12 +95,20 @@ def _diagnostic(
             path,
             hint=advice(str(given), legal),
         )
+    bound = _bound(context)
     return document.diagnostic(
         "E107",
-        f"`{shorten(given)}` is not allowed{_where(path)}: {_lower(str(error['msg']))}",
+        f"`{shorten(given)}` is not allowed{_where(path)}" + ("" if bound else f": {error['msg']}"),
         path,
-        hint="write a value that is allowed here; `edgedeploy schema` prints what is",
+        hint=bound or "write a value that is allowed here; `edgedeploy schema` prints what is",
     )
+
+
+def _bound(context: Mapping[str, Any]) -> str | None:
+    """Return the way out of a number that is too small or too large."""
+    if "ge" in context:
+        return f"write a number of at least {context['ge']}"
+    return f"write a number of at most {context['le']}" if "le" in context else None
 
 
 def _unknown(
@@ -122,12 +130,14 @@ def _unknown(
     )
 
 
-def _wrong_type(wanted: str, given: Any, path: DataPath, document: Document) -> Diagnostic:
+def _wrong_type(
+    wanted: str, given: Any, path: DataPath, document: Document, keys: Sequence[str]
+) -> Diagnostic:
     written = document.texts.get(path)
     if wanted == "text" and written is not None and given is not None:
         return document.diagnostic(
             "E108",
-            f"`{shorten(written)}` is read as {_kind(given)}, and text is wanted{_where(path)}",
+            f"`{shorten(written)}` is read as {_read_as(given)}, and text is wanted{_where(path)}",
             path,
             hint=f'quote it: "{shorten(written)}"',
         )
@@ -135,9 +145,9 @@ def _wrong_type(wanted: str, given: Any, path: DataPath, document: Document) -> 
         "E106",
         f"{wanted} is wanted{_where(path)}, and this is {_kind(given)}",
         path,
-        hint=f"write {wanted}, or remove the key to take the default"
-        if given is None
-        else f"write {wanted} here",
+        hint=f"write {wanted}"
+        + (" of " + ", ".join(f"`{key}`" for key in keys) if wanted == "a map" and keys else "")
+        + (", or remove the key to take the default" if given is None else ""),
     )
 
 
@@ -146,16 +156,22 @@ def _where(path: DataPath) -> str:
     return f" in `{shorten(dotted(path))}`" if path else ""
 
 
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
-
-
 def _kind(value: Any) -> str:
     """Return what a value is, in words."""
     if value is None:
         return "empty"
-    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
+    names = {
+        bool: "true or false",
+        int: "a number",
+        float: "a decimal number",
+        str: "text",
+        list: "a list",
+    }
     return names.get(type(value), "a map")
+
+
+def _read_as(value: Any) -> str:
+    return "a number" if isinstance(value, float) else _kind(value)
 
 
 def dotted(path: DataPath) -> str:

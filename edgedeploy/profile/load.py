@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgedeploy.config.document import Document, by_place
+from edgedeploy.config.forbidden import forbidden_key
 from edgedeploy.config.read import read_document
 from edgedeploy.config.validation import schema_diagnostics
 from edgedeploy.errors import Diagnostic, EdgedeployError, Place, ProfileError
 from edgedeploy.profile.overrides import apply_sets
-from edgedeploy.profile.private import forbidden_key
 from edgedeploy.profile.semantics import semantic_diagnostics, target_ids
 from edgedeploy.profile.types import Profile
 from edgedeploy.profile.unbuilt import RUNTIMES, not_built
@@ -35,7 +35,7 @@ def load_profile(
     """
     document = read_document(path)
     _check_form(document)
-    apply_sets(document, list(sets))
+    apply_sets(document, sets)
     folder = path.parent
     library = TargetLibrary(project=folder) if library is None else library
     return _validated(document, folder, path, library)
@@ -111,7 +111,7 @@ def _validated(document: Document, folder: Path, file: Path, library: TargetLibr
     except ValidationError as error:
         found.extend(
             schema_diagnostics(
-                error.errors(include_url=False),  # type: ignore[arg-type]
+                error.errors(include_url=False),
                 ProfileSchema,
                 document,
                 unknown_key=forbidden_key,

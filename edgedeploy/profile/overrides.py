@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from edgedeploy.config.document import Document, Mark, Source, marked
@@ -14,21 +15,33 @@ _PART = re.compile(r'"([^"]*)"|([^."=]+)')
 _HINT = 'write `--set key.key=value`; put a key that holds a dot in quotes: `a."b.c"=1`'
 
 
-def apply_sets(document: Document, sets: list[str]) -> None:
+def apply_sets(document: Document, sets: Sequence[str]) -> None:
     """Change ``document`` by each ``key.key=value``, in order; values are YAML in one line.
 
     Raises:
         ProfileError: One is malformed, or its path leads through something that is no map or
             list (E143), or its value is refused YAML.
     """
+    found: list[Diagnostic] = []
     for text in sets:
-        _apply(document, text)
+        try:
+            _apply(document, text)
+        except ProfileError as error:
+            found.extend(error.diagnostics)
+    if found:
+        raise ProfileError(found)
 
 
 def _apply(document: Document, text: str) -> None:
     parts, start = _parts(text)
     source = Source(label="--set", lines=(text,))
-    value = read_text(" " * start + text[start:], label="--set")
+    written = text[start:] if text[start:].strip() else "null"
+    try:
+        value = read_text(" " * start + written, label="--set")
+    except ProfileError as error:
+        raise ProfileError(
+            [replace(item, snippet=item.snippet and text) for item in error.diagnostics]
+        ) from error
     # The marks count columns in the whole argument; show the argument as it was given.
     value.values = {k: replace(mark, source=source) for k, mark in value.values.items()}
     value.keys = {k: replace(mark, source=source) for k, mark in value.keys.items()}

@@ -16,6 +16,7 @@ from edgedeploy.profile.schema_parts import (
     Change,
     Constant,
     DataSource,
+    Digest,
     Dim,
     Distribution,
     Duration,
@@ -72,10 +73,10 @@ class SourceSchema(Strict):
         description="Path of the ONNX file, relative to the profile; with `package`, inside it."
     )
     package: Distribution | None = Field(
-        None, description="`name==version` of an installed package that holds the file."
+        default=None, description="`name==version` of an installed package that holds the file."
     )
-    sha256: Annotated[Text, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
-        None, description="Digest that the file must have, 64 hexadecimal digits."
+    sha256: Digest | None = Field(
+        default=None, description="Digest that the file must have, 64 hexadecimal digits."
     )
 
 
@@ -86,23 +87,44 @@ class ImageSchema(Strict):
         description="`[height, width]` in pixels; a width of `keep` keeps the aspect ratio."
     )
     fit: Literal["stretch", "letterbox", "pad", "crop"] = Field(
-        "stretch", description="How an image of another aspect ratio is brought to the size."
+        default="stretch",
+        description="How an image of another aspect ratio is brought to the size.",
     )
     pad_value: Annotated[int, Field(ge=0, le=255)] = Field(
-        0, description="Pixel value of padding, 0 to 255."
+        default=0, description="Pixel value of padding, 0 to 255."
     )
     resample: Literal["bilinear", "nearest", "bicubic", "area"] = Field(
-        "bilinear", description="Interpolation of resizing."
+        default="bilinear", description="Interpolation of resizing."
     )
-    colour: Literal["rgb", "bgr", "gray"] = Field("rgb", description="Channel order.")
-    layout: Literal["nchw", "nhwc"] = Field("nchw", description="Axis order of the tensor.")
-    scale: Real = Field(1.0, description="Factor on the 0-255 pixel value, applied first.")
-    mean: Reals = Field((), description="Subtracted after `scale`: one number, or one per channel.")
-    std: Reals = Field((), description="Divided by, after `mean`: one number, or one per channel.")
+    colour: Literal["rgb", "bgr", "gray"] = Field(default="rgb", description="Channel order.")
+    layout: Literal["nchw", "nhwc"] = Field(default="nchw", description="Axis order of the tensor.")
+    scale: Real = Field(default=1.0, description="Factor on the 0-255 pixel value, applied first.")
+    mean: Reals = Field(
+        default=(), description="Subtracted after `scale`: one number, or one per channel."
+    )
+    std: Reals = Field(
+        default=(), description="Divided by, after `mean`: one number, or one per channel."
+    )
     bake: Annotated[
         list[Literal["scale", "mean", "colour", "layout", "uint8"]],
         BeforeValidator(_unbuilt_part("bake")),
-    ] = Field([], description="Steps that the model itself should do. Not built yet.")
+    ] = Field(default=[], description="Steps that the model itself should do. Not built yet.")
+
+    @model_validator(mode="after")
+    def _channels(self) -> Self:
+        channels = 1 if self.colour == "gray" else 3
+        for key in ("mean", "std"):
+            count = len(getattr(self, key))
+            if count not in (0, 1, channels):
+                raise fault(
+                    "E107",
+                    f"`{key}` has {count} numbers and the image {channels} channels",
+                    f"write one number, or {channels}",
+                    at=(key,),
+                )
+        if any(item <= 0.0 for item in self.std):
+            raise fault("E107", "`std` must be above 0", "write numbers above 0", at=("std",))
+        return self
 
 
 class AudioSchema(Strict):
@@ -112,10 +134,10 @@ class AudioSchema(Strict):
         description="Sample rate that the model expects, in hertz."
     )
     frame: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Samples per model call; without it the whole file is one call."
+        default=None, description="Samples per model call; without it the whole file is one call."
     )
     hop: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Samples between frames; by default `frame`."
+        default=None, description="Samples between frames; by default `frame`."
     )
 
 
@@ -123,16 +145,26 @@ class InputSchema(Strict):
     """What the profile says of one model input."""
 
     shape: list[Axis] | None = Field(
-        None,
+        default=None,
         description="One entry per axis: a size, the name of a dim, a range or buckets. "
         "By default the model's own shape.",
     )
-    image: Annotated[ImageSchema, BeforeValidator(_short("size", list))] | None = Field(
-        None, description="Image preprocessing; `[height, width]` is short for `{size: ...}`."
+    image: (
+        Annotated[
+            ImageSchema,
+            BeforeValidator(
+                _short("size", list),
+                json_schema_input_type=list[int | Literal["keep"]] | ImageSchema,
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Image preprocessing; `[height, width]` is short for `{size: ...}`.",
     )
-    audio: AudioSchema | None = Field(None, description="Audio preprocessing.")
+    audio: AudioSchema | None = Field(default=None, description="Audio preprocessing.")
     value: Constant | None = Field(
-        None, description="A constant that is always fed, a number or a list of numbers."
+        default=None, description="A constant that is always fed, a number or a list of numbers."
     )
 
 
@@ -147,32 +179,38 @@ class RoleSchema(Strict):
     """One set of data."""
 
     source: DataSource | None = Field(
-        None,
+        default=None,
         description="Folder or file relative to the profile, or `file.py:function`. Without it, "
         "data.yaml beside the profile says where the data lies.",
     )
     reader: Literal["auto", "numpy", "images", "audio", "function"] = Field(
-        "auto", description="How the source is read; `auto` decides by what it is."
+        default="auto", description="How the source is read; `auto` decides by what it is."
     )
     labels: RelativePath | None = Field(
-        None, description="CSV (`file,label`), COCO JSON, or folder of YOLO label files."
+        default=None, description="CSV (`file,label`), COCO JSON, or folder of YOLO label files."
     )
     samples: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="At most this many samples, taken evenly."
+        default=None, description="At most this many samples, taken evenly."
     )
-    parameters: dict[str, Any] = Field({}, description="Keyword arguments of a data function.")
+    parameters: dict[str, Any] = Field(
+        default={}, description="Keyword arguments of a data function."
+    )
 
 
-Role = Annotated[RoleSchema, BeforeValidator(_short("source", str))]
+Role = Annotated[
+    RoleSchema,
+    BeforeValidator(_short("source", str), json_schema_input_type=str | RoleSchema),
+]
 
 
 class DataSchema(Strict):
     """The sets of data by role."""
 
     calibrate: Role | None = Field(
-        None, description="What activation ranges are measured on; never what is evaluated on."
+        default=None,
+        description="What activation ranges are measured on; never what is evaluated on.",
     )
-    evaluate: Role | None = Field(None, description="What the metric is measured on.")
+    evaluate: Role | None = Field(default=None, description="What the metric is measured on.")
 
 
 class MetricSchema(Strict):
@@ -182,65 +220,75 @@ class MetricSchema(Strict):
         description="`top1`, `topk`, `f1`, `map`, `pearson`, `cer`, `wer`, `mse`, `cosine`, "
         "`agreement`, or `file.py:function`."
     )
-    output: Text | None = Field(None, description="Output that is scored; by default the first.")
-    parameters: dict[str, Any] = Field({}, description="Parameters of the metric.")
+    output: Text | None = Field(
+        default=None, description="Output that is scored; by default the first."
+    )
+    parameters: dict[str, Any] = Field(default={}, description="Parameters of the metric.")
 
 
-Metric = Annotated[MetricSchema, BeforeValidator(_short("name", str))]
+Metric = Annotated[
+    MetricSchema,
+    BeforeValidator(_short("name", str), json_schema_input_type=str | MetricSchema),
+]
 
 
 class QuantizeSchema(Strict):
     """How numbers are represented in the artifact."""
 
     mode: Annotated[Literal["auto", "none", "fp16", "w8a8"], BeforeValidator(_mode)] = Field(
-        "auto",
+        default="auto",
         description="`auto` takes the first of w8a8, fp16 and float that passes the gates.",
     )
     symmetric_activations: bool | None = Field(
-        None, description="Zero point at the middle; by default what suits the target."
+        default=None, description="Zero point at the middle; by default what suits the target."
     )
     per_channel: bool | None = Field(
-        None, description="One weight scale per channel; by default what suits the target."
+        default=None, description="One weight scale per channel; by default what suits the target."
     )
     activation_dtype: Literal["uint8", "int8"] | None = Field(
-        None, description="Type of activations; by default what suits the target."
+        default=None, description="Type of activations; by default what suits the target."
     )
-    ranges: Literal["minmax"] = Field("minmax", description="How activation ranges are found.")
+    ranges: Literal["minmax"] = Field(
+        default="minmax", description="How activation ranges are found."
+    )
     keep_float: list[Text] = Field(
-        [], description="Names or glob patterns of nodes that stay in float."
+        default=[], description="Names or glob patterns of nodes that stay in float."
     )
-    keep_float_ops: list[Text] = Field([], description="Op types that stay in float.")
+    keep_float_ops: list[Text] = Field(default=[], description="Op types that stay in float.")
 
 
-Quantize = Annotated[QuantizeSchema, BeforeValidator(_short("mode", str))]
+Quantize = Annotated[
+    QuantizeSchema,
+    BeforeValidator(_short("mode", str), json_schema_input_type=str | QuantizeSchema),
+]
 
 
 class LatencySchema(Strict):
     """Ceilings of the time of one inference."""
 
-    p50: Duration | None = Field(None, description="Median, such as `20 ms`.")
-    p90: Duration | None = Field(None, description="90th percentile.")
-    p99: Duration | None = Field(None, description="99th percentile.")
+    p50: Duration | None = Field(default=None, description="Median, such as `20 ms`.")
+    p90: Duration | None = Field(default=None, description="90th percentile.")
+    p99: Duration | None = Field(default=None, description="99th percentile.")
 
 
 class GatesSchema(Strict):
     """What is acceptable; an absent gate is not asked, `null` removes a default one."""
 
     metric: Change | None = Field(
-        None,
+        default=None,
         description="Allowed change against the float model: `-1 pt` may fall by one point, "
         "`+0.3 %` may rise by 0.3 percent of its value.",
     )
     size: Size | None = Field(
-        None, description="Largest size of all artifact files, such as `4 MB`."
+        default=None, description="Largest size of all artifact files, such as `4 MB`."
     )
-    latency: LatencySchema | None = Field(None, description="Ceilings of the latency.")
-    memory: Size | None = Field(None, description="Largest peak memory, such as `200 MB`.")
+    latency: LatencySchema | None = Field(default=None, description="Ceilings of the latency.")
+    memory: Size | None = Field(default=None, description="Largest peak memory, such as `200 MB`.")
     not_slower_than_float: bool = Field(
-        True, description="The artifact must be no slower than the float one."
+        default=True, description="The artifact must be no slower than the float one."
     )
     cosine: Annotated[float, Field(ge=-1.0, le=1.0)] | None = Field(
-        None, description="Least cosine similarity of outputs with the float model."
+        default=None, description="Least cosine similarity of outputs with the float model."
     )
 
 
@@ -248,42 +296,58 @@ class BenchSchema(Strict):
     """How local measurements are made."""
 
     mode: Literal["off", "quick", "full"] = Field(
-        "off", description="`quick`: 10 s windows, labelled quick; `full`: 60 s and 1024 samples."
+        default="off",
+        description="`quick`: 10 s windows, labelled quick; `full`: 60 s and 1024 samples.",
     )
-    threads: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="Threads of the runtime.")
+    threads: Annotated[int, Field(ge=1, le=1024)] = Field(
+        default=1, description="Threads of the runtime."
+    )
 
 
-Bench = Annotated[BenchSchema, BeforeValidator(_short("mode", str))]
+Bench = Annotated[
+    BenchSchema,
+    BeforeValidator(_short("mode", str), json_schema_input_type=str | BenchSchema),
+]
 
 
 class TargetSchema(Strict):
     """What holds for one target alone; its keys override the same keys of the defaults."""
 
-    quantize: Quantize | None = Field(None, description="As at the top level.")
-    gates: GatesSchema | None = Field(None, description="As at the top level.")
-    bench: Bench | None = Field(None, description="As at the top level.")
+    quantize: Quantize | None = Field(default=None, description="As at the top level.")
+    gates: GatesSchema | None = Field(default=None, description="As at the top level.")
+    bench: Bench | None = Field(default=None, description="As at the top level.")
     options: dict[str, Any] = Field(
-        {}, description="Options of the runtime; `edgedeploy targets show ID` lists them."
+        default={}, description="Options of the runtime; `edgedeploy targets show ID` lists them."
     )
 
 
 class ModelSchema(Strict):
     """One model with what belongs to it."""
 
-    source: Annotated[SourceSchema, BeforeValidator(_short("file", str))] = Field(
+    source: Annotated[
+        SourceSchema,
+        BeforeValidator(_short("file", str), json_schema_input_type=str | SourceSchema),
+    ] = Field(
         description="Path of the ONNX file, or a map that names an installed package as well."
     )
-    licence: Text | None = Field(None, description="SPDX licence expression of the model.")
-    inputs: dict[str, InputSchema] = Field({}, description="What is said of inputs, by name.")
-    outputs: list[Text] = Field([], description="Outputs that are kept, in order; default all.")
-    dims: dict[str, Dim] = Field(
-        {}, description="Sizes of named dims: `8`, `1..64`, `320..960/32`, `[160, 320, 640]`."
+    licence: Text | None = Field(default=None, description="SPDX licence expression of the model.")
+    inputs: dict[str, InputSchema] = Field(
+        default={}, description="What is said of inputs, by name."
     )
-    state: list[StateSchema] = Field([], description="Outputs fed back as inputs.")
-    data: DataSchema = Field(DataSchema(), description="Data of this model alone, by role.")
-    metric: Metric | None = Field(None, description="Metric of this model alone.")
+    outputs: list[Text] = Field(
+        default=[], description="Outputs that are kept, in order; default all."
+    )
+    dims: dict[str, Dim] = Field(
+        default={},
+        description="Sizes of named dims: `8`, `1..64`, `320..960/32`, `[160, 320, 640]`.",
+    )
+    state: list[StateSchema] = Field(default=[], description="Outputs fed back as inputs.")
+    data: DataSchema = Field(
+        default_factory=DataSchema, description="Data of this model alone, by role."
+    )
+    metric: Metric | None = Field(default=None, description="Metric of this model alone.")
     allow_nonfinite: bool = Field(
-        False, description="Accept NaN and infinite weights, which are refused otherwise."
+        default=False, description="Accept NaN and infinite weights, which are refused otherwise."
     )
 
 
@@ -311,26 +375,37 @@ class ProfileSchema(Strict):
 
     edgedeploy: Literal[1] = Field(description="Version of the profile's form; always 1.")
     name: Name = Field(description="Name of the profile; a folder under `build/` bears it.")
-    version: Text | None = Field(None, description="Version of what is shipped; quote it.")
+    version: Text | None = Field(default=None, description="Version of what is shipped; quote it.")
     model: ModelSchema | None = Field(
-        None, description="The one model; short for `models: {main: ...}`."
+        default=None, description="The one model; short for `models: {main: ...}`."
     )
-    models: dict[Name, ModelSchema] | None = Field(None, description="Several models, by name.")
-    data: DataSchema = Field(DataSchema(), description="Data of every model without its own.")
-    metric: Metric | None = Field(None, description="Metric of every model without its own.")
+    models: dict[Name, ModelSchema] | None = Field(
+        default=None, description="Several models, by name."
+    )
+    data: DataSchema = Field(
+        default_factory=DataSchema, description="Data of every model without its own."
+    )
+    metric: Metric | None = Field(
+        default=None, description="Metric of every model without its own."
+    )
     quantize: Quantize = Field(
-        QuantizeSchema(),
+        default_factory=QuantizeSchema,
         description="Number representation for every target; a bare word is the `mode`.",
     )
-    gates: GatesSchema = Field(GatesSchema(), description="Gates for every target.")
-    bench: Bench = Field(BenchSchema(), description="Local measurement; a bare word is the `mode`.")
+    gates: GatesSchema = Field(default_factory=GatesSchema, description="Gates for every target.")
+    bench: Bench = Field(
+        default_factory=BenchSchema, description="Local measurement; a bare word is the `mode`."
+    )
     targets: Annotated[
         dict[str, TargetSchema],
         BeforeValidator(
             _target_map, json_schema_input_type=list[str] | dict[str, TargetSchema | None]
         ),
     ] = Field(description="Target ids (`board/runtime`), as a list, or a map to overrides.")
-    files: list[RelativePath] = Field([], description="Further files that travel with a release.")
+    files: list[RelativePath] = Field(
+        default=[], description="Further files that travel with a release."
+    )
     pipeline: Annotated[FunctionName, BeforeValidator(_unbuilt_part("pipeline"))] | None = Field(
-        None, description="`file.py:function` over the models, gated as a whole. Not built yet."
+        default=None,
+        description="`file.py:function` over the models, gated as a whole. Not built yet.",
     )

@@ -19,6 +19,7 @@ METRICS = ("top1", "topk", "f1", "map", "pearson", "cer", "wer", "mse", "cosine"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FUNCTION = re.compile(r"[^:\0]+\.py:[A-Za-z_]\w{0,99}")
 _DISTRIBUTION = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.+!_-]*)")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _FRACTION = re.compile(
     r"([+-]?[0-9]{1,12}(?:\.[0-9]{0,12})?)\s*/\s*([0-9]{1,12}(?:\.[0-9]{0,12})?)"
 )
@@ -33,7 +34,7 @@ class Strict(BaseModel):
 def fault(code: str, message: str, hint: str, *, at: tuple[Any, ...] = ()) -> PydanticCustomError:
     """Return an error that becomes the diagnostic ``code``; ``at`` is a path below the field."""
     # The text goes in as context: a template would read braces of the user's own text.
-    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint, "at": at})  # type: ignore[arg-type]
+    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint, "at": at})
 
 
 def _units(parse: Callable[[object], Any]) -> Callable[[object], Any]:
@@ -131,6 +132,16 @@ def _distribution(value: str) -> str:
     return value
 
 
+def _digest(value: str) -> str:
+    if not _DIGEST.fullmatch(value):
+        raise fault(
+            "E107",
+            f"`{shorten(value)}` is no SHA-256",
+            "write the 64 small hexadecimal digits that `sha256sum` prints",
+        )
+    return value
+
+
 def _real(value: object) -> float:
     """Return a number, or a fraction such as ``1/255``."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -180,6 +191,7 @@ FunctionName = Annotated[Text, AfterValidator(_function)]
 DataSource = Annotated[Text, AfterValidator(_data_source)]
 MetricName = Annotated[Text, AfterValidator(_metric_name)]
 Distribution = Annotated[Text, AfterValidator(_distribution)]
+Digest = Annotated[Text, AfterValidator(_digest)]
 Duration = Annotated[float, PlainValidator(_units(duration_ms), json_schema_input_type=str)]
 Size = Annotated[int, PlainValidator(_units(size_bytes), json_schema_input_type=str)]
 Change = Annotated[Delta, PlainValidator(_units(_delta), json_schema_input_type=str)]

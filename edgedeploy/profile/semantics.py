@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgedeploy.config.document import DataPath, Document
+from edgedeploy.config.forbidden import secrets_within
 from edgedeploy.config.nearest import nearest, shorten
 from edgedeploy.errors import Diagnostic
-from edgedeploy.profile.private import secrets_within
 
 
 def semantic_diagnostics(document: Document) -> Iterator[Diagnostic]:
@@ -27,7 +27,7 @@ def semantic_diagnostics(document: Document) -> Iterator[Diagnostic]:
     for path, secret in secrets_within(_free_parts(data), ()):
         yield document.diagnostic(
             "E136",
-            f"`{shorten(secret)}` has no place in a profile: secrets never stand in one",
+            f"`{shorten(secret)}` has no place in this file: secrets never stand in a profile",
             path,
             key=True,
             hint="let the data function read it from the environment",
@@ -65,11 +65,12 @@ def _models_given(document: Document) -> Iterator[Diagnostic]:
             key=True,
             hint="move the model into `models`, under a name of its own",
         )
-    elif "model" not in data and data.get("models") in (None, {}):
+    elif data.get("model") is None and data.get("models") in (None, {}):
+        key = next((item for item in ("model", "models") if item in data), None)
         yield document.diagnostic(
             "E133",
             "the profile names no model",
-            ("models",) if "models" in data else (),
+            () if key is None else (key,),
             key=True,
             hint="add `model: {source: model.onnx}`",
         )

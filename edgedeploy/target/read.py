@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgedeploy.config.document import Document, by_place
+from edgedeploy.config.forbidden import forbidden_key
 from edgedeploy.config.read import read_document
 from edgedeploy.config.search import SearchFolder
 from edgedeploy.config.validation import schema_diagnostics
@@ -131,13 +132,8 @@ def _checked(kind: Kind, name: str, document: Document) -> dict[str, Any]:
     try:
         checked = schema.model_validate(data).model_dump(exclude_unset=True)
     except ValidationError as error:
-        skip = {item.place for item in found}
-        findings = schema_diagnostics(
-            error.errors(include_url=False),  # type: ignore[arg-type]
-            schema,
-            document,
-        )
-        found.extend(item for item in findings if item.place not in skip)
+        errors = [item for item in error.errors(include_url=False) if not _is_sourceless(item)]
+        found.extend(schema_diagnostics(errors, schema, document, unknown_key=forbidden_key))
     if found:
         raise ProfileError(sorted(found, key=by_place))
     return checked
@@ -163,6 +159,13 @@ def _sourceless(kind: Kind, document: Document) -> list[Diagnostic]:
                 )
             )
     return found
+
+
+def _is_sourceless(error: Any) -> bool:
+    """Return whether a schema error says what :func:`_sourceless` says in better words."""
+    loc = error["loc"]
+    bare = error["type"] == "model_type" and len(loc) == 1 and error["input"] is not None
+    return bare or (error["type"] == "missing" and len(loc) == 2 and loc[1] == "source")
 
 
 def _is_fact(annotation: Any, fact: type) -> bool:

@@ -29,7 +29,7 @@ class Strict(BaseModel):
 
 
 def _fault(code: str, message: str, hint: str) -> PydanticCustomError:
-    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})  # type: ignore[arg-type]
+    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
 
 
 def _units(parse: Callable[[object], int]) -> Callable[[object], int]:
