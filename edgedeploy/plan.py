@@ -147,7 +147,8 @@ def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:
     items = []
     for model in profile.models.values():
         source = locate(model.source, profile.folder)
-        opset = min((_oldest_opset(target) for target in targets.values()), default=DEFAULT_OPSET)
+        opset = min(int(target.get("runtime.opset") or OPSET) for target in targets.values())
+        opset = min(opset, OPSET)
         for variant in variants(model):
             shared = _shared(profile, model, source, variant, opset)
             items += [_item(use, targets[use.target], shared) for use in profile.targets]
@@ -249,7 +250,7 @@ def _shared(
             "state": state,
             "opset": opset,
         },
-        inputs={"model": intake.output("model")},
+        inputs={"model": intake.output("model"), "facts": intake.output("facts")},
     )
     optimised = Node(
         id=f"{name}.optimise", kind="optimise", inputs={"model": normal.output("model")}
@@ -344,7 +345,15 @@ def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
             hint="add `data: {calibrate: ...}`, or use `quantize: fp16` or `none`",
             place=use.place,
         )
-    return Item(use=use, target=target, shared=shared, candidates=tuple(found), left_out=left_out)
+    plain = [nodes for nodes in found if nodes.candidate.kind == "float"]
+    return Item(
+        use=use,
+        target=target,
+        shared=shared,
+        candidates=tuple(found),
+        baseline=plain[0] if plain else _candidate(use, target, shared, FLOAT),
+        left_out=left_out,
+    )
 
 
 def _candidate(

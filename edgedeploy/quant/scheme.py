@@ -50,6 +50,11 @@ class Scheme:
     keep_float_ops: tuple[str, ...] = ()
     keep_float_roles: tuple[Role, ...] = ()
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Scheme:
+        """Return the scheme whose fields, tuples as lists, are ``data``."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
     def keeps(self, name: str) -> bool:
         """Return whether a node of this name stays in float."""
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.keep_float)

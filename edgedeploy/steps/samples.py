@@ -12,15 +12,20 @@ from edgedeploy.stage import Made, StageKind, Work
 def run(work: Work) -> Made:
     """Write the samples of ``params.role`` so that they fit the model's bound signature."""
     from edgedeploy.data.write import write_pack
-    from edgedeploy.profile.expand import from_data
-    from edgedeploy.profile.types import DataRole, InputSpec
+    from edgedeploy.profile.expand import input_from_data, role_from_data
 
     signature = model_signature(work.inputs["model"])
     state = set(work.params["state"])
+    inputs = [spec for spec in signature.inputs if spec.name not in state]
+    words = work.params["inputs"]
     report = write_pack(
-        from_data(DataRole, work.params["role"]),
-        [spec for spec in signature.inputs if spec.name not in state],
-        {name: from_data(InputSpec, data) for name, data in work.params["inputs"].items()},
+        role_from_data(work.params["role"], work.params["data"]),
+        inputs,
+        {
+            spec.name: input_from_data(spec.name, words[spec.name])
+            for spec in inputs
+            if spec.name in words
+        },
         work.project,
         work.outputs["samples"],
         lambda done, total: work.progress(done, total or 0, "samples"),
