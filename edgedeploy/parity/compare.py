@@ -189,9 +189,11 @@ class OutputStatistics:
 
 
 def _cosine(found: float, reference: float, product: float) -> float:
-    """Return the cosine from sums of squares and products; 1 where both are zero."""
+    """Return the cosine from sums of squares and products; exactly 1 where both are the same."""
+    if found == reference == product:
+        return 1.0
     if found == 0 or reference == 0:
-        return float(found == reference)
+        return 0.0
     return max(-1.0, min(1.0, product / math.sqrt(found) / math.sqrt(reference)))
 
 
