@@ -79,6 +79,17 @@ class SourceSchema(Strict):
         default=None, description="Digest that the file must have, 64 hexadecimal digits."
     )
 
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        if self.package is not None and ".." in self.file.split("/"):
+            raise fault(
+                "E107",
+                f"`{shorten(self.file)}` leads out of the package",
+                "write the file's path inside the package",
+                at=("file",),
+            )
+        return self
+
 
 class ImageSchema(Strict):
     """How an image file becomes an input tensor: `(pixel * scale - mean) / std`."""
