@@ -10,6 +10,7 @@ from edgedeploy.events import EventLog
 from edgedeploy.lockfile import check_lock, read_lock, write_lock
 from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
+from edgedeploy.report.files import write_reports
 from edgedeploy.store import Store, default_store_path
 
 __all__ = ["BuildOptions", "BuildResult", "Request", "build", "open_profile"]
@@ -42,20 +43,24 @@ def build(request: Request, options: BuildOptions, events: EventLog | None = Non
             lock = run.lock(outcomes)
             if locked is not None:
                 check_lock(locked, lock)
+            outcomes = tuple(run.placed(outcome) for outcome in outcomes)
             for outcome in outcomes:
                 run.publish(outcome)
             if locked is None and not request.sets and not request.targets:
                 write_lock(folder, plan.profile.name, lock)
-            return BuildResult(
+            result = BuildResult(
                 plan=plan,
                 outcomes=outcomes,
                 folder=options.output / plan.profile.name,
                 references=run.references(),
+                signatures=run.signatures(),
                 states=run.builder.states,
                 lock=lock,
                 notes=tuple(notes),
             )
+            write_reports(result)
+            return result
         finally:
             run.close()
-            memory.components.update(run.builder.components)
+            memory.components.update(run.known())
             memory.save()

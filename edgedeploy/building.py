@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -70,6 +71,7 @@ class BuildResult:
         outcomes: One per item of the plan, in its order.
         folder: Where the results lie.
         references: Worth of the float model, by model name (with its variant).
+        signatures: Inputs and outputs of the normal form, by model name (with its variant).
         states: How each stage ended, by node id.
         lock: What this build used and made.
         notes: What the user should know.
@@ -79,6 +81,7 @@ class BuildResult:
     outcomes: tuple[Outcome, ...]
     folder: Path
     references: Mapping[str, Any]
+    signatures: Mapping[str, Any]
     states: Mapping[str, StageFinished]
     lock: Lock
     notes: tuple[Diagnostic, ...] = ()
@@ -125,7 +128,7 @@ class BuildRun:
         self._pool = concurrent.futures.ThreadPoolExecutor(jobs)
         self.builder = Builder(
             store,
-            plan.profile.folder,
+            plan.profile.folder.absolute(),
             workers=self._pool,
             events=events,
             known=memory.components,
@@ -135,6 +138,15 @@ class BuildRun:
         """End every worker that still runs."""
         self.builder.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def known(self) -> dict[str, Mapping[str, Any]]:
+        """Return the key components of every stage that is up to date, by node id."""
+        states = self.builder.states
+        return {
+            name: components
+            for name, components in self.builder.components.items()
+            if name in states and states[name].state != "failed"
+        }
 
     def build(self) -> tuple[Outcome, ...]:
         """Return the outcome of every item, artifacts published.
@@ -233,16 +245,27 @@ class BuildRun:
 
     # -- results ---------------------------------------------------------------------------
 
-    def publish(self, outcome: Outcome) -> None:
-        """Copy the chosen artifact to the build folder unless it is there already."""
+    def publish(self, outcome: Outcome) -> bool:
+        """Copy the chosen artifact to the build folder; return False if it was there already."""
         if outcome.chosen is None:
-            return
+            return False
         item = outcome.item
         nodes = item.nodes(outcome.chosen.name)
         place = self._options.output / self._plan.profile.name / item.shared.name / item.use.target
         tree, folder = self.builder.folder(nodes.compiled.output("artifact"))
-        if not is_published(tree, place, self._store.file_digests):
-            publish(tree, folder, place)
+        if is_published(tree, place, self._store.file_digests):
+            return False
+        publish(tree, folder, place)
+        return True
+
+    def placed(self, outcome: Outcome) -> Outcome:
+        """Return the outcome with what each provider would take of the chosen model."""
+        if outcome.chosen is None:
+            return outcome
+        nodes = outcome.item.nodes(outcome.chosen.name)
+        _, folder = self.builder.folder(nodes.compiled.output("report"))
+        text = (folder / "placement.json").read_text(encoding="utf-8")
+        return replace(outcome, placement=json.loads(text))
 
     def lock(self, outcomes: tuple[Outcome, ...]) -> Lock:
         """Return what this build used and made."""
@@ -271,6 +294,15 @@ class BuildRun:
                 if item.chosen and item.chosen.artifact
             },
         )
+
+    def signatures(self) -> dict[str, Any]:
+        """Return inputs and outputs of the normal form by model name."""
+        found = {}
+        for item in self._plan.items:
+            record = self.builder.hit(item.shared.normal)
+            if record is not None:
+                found[item.shared.name] = record.summary["signature"]
+        return found
 
     def references(self) -> dict[str, Any]:
         """Return the worth of the float model by model name, for those that could be run."""

@@ -23,7 +23,7 @@ from edgedeploy.errors import ModelError, ProfileError
 from edgedeploy.executor import FileRef, FilesRef, Node, OutputRef
 from edgedeploy.profile.expand import model_to_data
 from edgedeploy.profile.types import DataRole, ModelSource, ModelSpec, Profile, TargetUse
-from edgedeploy.quant.candidates import Candidate, candidates
+from edgedeploy.quant.candidates import FLOAT, Candidate, candidates
 from edgedeploy.quant.scheme import RUNTIME_DEFAULTS
 from edgedeploy.target.types import Target
 

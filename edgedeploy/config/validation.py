@@ -36,6 +36,14 @@ _KINDS: Mapping[type, str] = {
     list: "a list",
 }
 
+_KINDS: Mapping[type, str] = {
+    bool: "true or false",
+    int: "a number",
+    float: "a decimal number",
+    str: "text",
+    list: "a list",
+}
+
 UnknownKey = Callable[[str, DataPath], "tuple[str, str, str] | None"]
 """Given a key and the path of the map: (code, message, hint) if it has its own diagnostic."""
 
@@ -45,15 +53,7 @@ def schema_diagnostics(
     schema: type[Any],
     document: Document,
     *,
-    unknown_key: _KINDS: Mapping[type, str] = {
-    bool: "true or false",
-    int: "a number",
-    float: "a decimal number",
-    str: "text",
-    list: "a list",
-}
-
-UnknownKey = lambda key, path: None,
+    unknown_key: UnknownKey = lambda key, path: None,
 ) -> list[Diagnostic]:
     """Return one diagnostic per schema error, sorted by place, at most 100 and one that says so.
 

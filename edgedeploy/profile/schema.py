@@ -6,9 +6,9 @@ Each class is one map of the file; the descriptions are what docs/profile.md and
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from edgedeploy.config.nearest import advice, shorten
 from edgedeploy.profile.schema_parts import (

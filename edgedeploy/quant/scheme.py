@@ -53,7 +53,11 @@ class Scheme:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Scheme:
         """Return the scheme whose fields, tuples as lists, are ``data``."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in data.items()
+        }
+        return cls(**values)
 
     def keeps(self, name: str) -> bool:
         """Return whether a node of this name stays in float."""

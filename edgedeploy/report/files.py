@@ -1,0 +1,54 @@
+"""The report files of a build folder, written again only when something in them changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgedeploy.building import BuildResult
+from edgedeploy.manifest import digest, write_atomic
+from edgedeploy.store import disk_errors
+from edgedeploy.toolchain import PACKAGE, code_digest
+
+DOCUMENT = "build.json"
+TEXT = "report.txt"
+PAGE = "report.html"
+STAMP = ".report"
+
+
+def write_reports(result: BuildResult) -> None:
+    """Write ``build.json``, ``report.txt`` and ``report.html`` beside the artifacts.
+
+    Raises:
+        StoreError: The disk refuses.
+    """
+    folder = result.folder
+    stamp = _stamp(result).encode()
+    with disk_errors("cannot write the reports"):
+        folder.mkdir(parents=True, exist_ok=True)
+        there = all((folder / name).is_file() for name in (DOCUMENT, TEXT, PAGE, STAMP))
+        if there and (folder / STAMP).read_bytes() == stamp:
+            return
+    from edgedeploy.report.collect import collect
+    from edgedeploy.report.html import html_report
+    from edgedeploy.report.terminal import terminal_report
+
+    document = collect(result)
+    with disk_errors("cannot write the reports"):
+        write_atomic(folder / PAGE, html_report(document).encode())
+        write_atomic(folder / TEXT, terminal_report(document).encode())
+        write_atomic(folder / DOCUMENT, document.text().encode())
+        write_atomic(folder / STAMP, stamp)
+
+
+def _stamp(result: BuildResult) -> str:
+    """Return a digest of everything that the reports tell, the times of stages left out."""
+    items: list[Any] = []
+    for outcome in result.outcomes:
+        trials = [[trial.name, trial.state, trial.reason] for trial in outcome.trials]
+        chosen = outcome.chosen
+        artifact = chosen.artifact.digest if chosen and chosen.artifact else ""
+        gates = [gate.to_json() for gate in chosen.gates] if chosen else []
+        records = {name: record["created"] for name, record in outcome.records.items()}
+        items.append([outcome.item.name, trials, artifact, gates, records])
+    code = code_digest(("report",), PACKAGE / "__init__.py")
+    return digest("reports", {"items": items, "lock": result.lock.expanded, "code": code})

@@ -1,0 +1,1 @@
+def html_report(document): return "<html></html>"
