@@ -86,7 +86,7 @@ def _walk(root: Path) -> tuple[list[str], Counter[str]]:
     """Return all visible files below ``root`` as posix paths, unsorted, and what was ignored."""
     names: list[str] = []
     ignored: Counter[str] = Counter()
-    for folder, subfolders, files in os.walk(root):
+    for folder, subfolders, files in os.walk(root, onerror=_unlisted):
         for name in list(subfolders):
             if name.startswith("."):
                 subfolders.remove(name)
@@ -98,7 +98,28 @@ def _walk(root: Path) -> tuple[list[str], Counter[str]]:
                 ignored["hidden"] += 1
             else:
                 names.append((Path(folder) / name).relative_to(root).as_posix())
+    for path in names:
+        if any(mark < " " or "\ud800" <= mark <= "\udfff" for mark in path):
+            raise DataError(
+                f"the file name {path!a} is not UTF-8 text without control characters",
+                code="E259",
+                subject=ascii(path),
+                hint="Rename the file.",
+            )
     return names, ignored
+
+
+def _unlisted(error: OSError) -> None:
+    raise _unreadable(str(error.filename), error) from error
+
+
+def _unreadable(name: str, error: OSError) -> DataError:
+    return DataError(
+        f"cannot read {name}: {error.strerror or error}",
+        code="E250",
+        subject=name,
+        hint="Check that it exists and may be read.",
+    )
 
 
 def _suffix(name: str) -> str:
@@ -282,9 +303,4 @@ def _digested(
     try:
         return DataFile(path=name, kind=kind, sha256=digest(path), size_bytes=path.stat().st_size)
     except OSError as error:
-        raise DataError(
-            f"cannot read {name}: {error.strerror or error}",
-            code="E250",
-            subject=name,
-            hint="Check that the file exists and may be read.",
-        ) from error
+        raise _unreadable(name, error) from error

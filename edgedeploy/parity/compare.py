@@ -4,68 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 from edgedeploy.errors import Diagnostic
+from edgedeploy.parity.evaluation import OutputComparison
 
 RTOL = 1e-3
 ATOL = 1e-3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputComparison:
-    """How one output differs from the float model's over all samples.
-
-    Elements that are not finite on either side are counted and left out of the statistics; a
-    figure that is not defined (no element, no class axis, no error) is None.
-
-    Attributes:
-        name: Output name.
-        dtype: NumPy dtype name of the artifact's output.
-        samples: Samples compared.
-        elements: Elements compared.
-        max_abs, mean_abs, rmse: Of the difference.
-        reference_low, reference_high: Range of the float output, the scale for the above.
-        cosine: Of all elements of all samples taken as one vector.
-        cosine_mean, cosine_min: Of the samples' own cosines.
-        worst_sample: The sample with the least cosine, or the largest difference where all are
-            single numbers.
-        sqnr_db: 10 log10(sum reference^2 / sum difference^2); None where nothing differs.
-        top1_agreement: Share of rows along the last axis with the highest value at the same place;
-            for outputs ``[n, classes]`` and ``[n, steps, classes]``.
-        outside_tolerance: Share of elements with |difference| > 1e-3 + 1e-3 |reference|; for
-            texts the share that differs.
-        nonfinite: Elements that are finite in the float output only.
-        nonfinite_reference: Elements that are not finite in the float output.
-        shape_mismatches: Samples whose shapes differ; they are in no other figure.
-    """
-
-    name: str
-    dtype: str
-    samples: int
-    elements: int
-    max_abs: float | None
-    mean_abs: float | None
-    rmse: float | None
-    reference_low: float | None
-    reference_high: float | None
-    cosine: float | None
-    cosine_mean: float | None
-    cosine_min: float | None
-    worst_sample: str | None
-    sqnr_db: float | None
-    top1_agreement: float | None
-    outside_tolerance: float | None
-    nonfinite: int
-    nonfinite_reference: int
-    shape_mismatches: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the comparison as JSON data."""
-        return asdict(self)
 
 
 class OutputStatistics:

@@ -11,28 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
+
+from edgedeploy.parity.evaluation import Interval
 
 Z_95 = 1.959963984540054
 SEED = 20_260_101
 MIN_BLOCKS = 10
 _CHUNK_NUMBERS = 1_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A 95 % confidence interval and how it was found."""
-
-    low: float
-    high: float
-    method: Literal["wilson", "bonett-price", "bootstrap"]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the interval as JSON data."""
-        return {"low": self.low, "high": self.high, "method": self.method}
 
 
 def wilson(hits: int, n: int) -> Interval:

@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from edgedeploy.errors import DataError
-from edgedeploy.parity.confidence import Interval
-from edgedeploy.parity.evaluation import Evaluation
+from edgedeploy.parity.evaluation import Evaluation, Interval
 from edgedeploy.profile.types import Delta, GateSpec
 from edgedeploy.runner import Evidence
 

@@ -8,8 +8,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edgedeploy.errors import DataError
-from edgedeploy.parity.confidence import Interval, blocks, bootstrap, paired_proportions, wilson
-from edgedeploy.parity.evaluation import ClassChange, MetricResult, PairedResult, SampleScore
+from edgedeploy.parity.confidence import blocks, bootstrap, paired_proportions, wilson
+from edgedeploy.parity.evaluation import (
+    ClassChange,
+    Interval,
+    MetricResult,
+    PairedResult,
+    SampleScore,
+)
 from edgedeploy.parity.metrics import Metric
 
 

@@ -26,14 +26,22 @@ BLANK = 0
 
 
 def edits(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
-    """Return the least number of insertions, deletions and substitutions between the two."""
-    previous = list(range(len(second) + 1))
-    for i, a in enumerate(first, 1):
-        current = [i]
-        for j, b in enumerate(second, 1):
-            current.append(min(previous[j] + 1, current[-1] + 1, previous[j - 1] + (a != b)))
-        previous = current
-    return previous[-1]
+    """Return the least number of insertions, deletions and substitutions between the two.
+
+    The dynamic programme of Wagner & Fischer (J. ACM 21, 1974), a row at a time.
+    """
+    numbers: dict[Hashable, int] = {}
+    codes = np.array([numbers.setdefault(item, len(numbers)) for item in second], np.int64)
+    ramp = np.arange(len(second) + 1)
+    previous = ramp
+    for row, item in enumerate(first, 1):
+        best = np.empty_like(ramp)
+        best[0] = row
+        differs = codes != numbers.get(item, -1)
+        best[1:] = np.minimum(previous[1:] + 1, previous[:-1] + differs)
+        # An insertion adds 1 to the value on the left: a running minimum along a ramp.
+        previous = np.minimum.accumulate(best - ramp) + ramp
+    return int(previous[-1])
 
 
 def ctc_text(scores: np.ndarray, characters: Sequence[str]) -> str:

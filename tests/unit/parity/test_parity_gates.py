@@ -3,9 +3,13 @@
 import pytest
 
 from edgedeploy.errors import DataError, Diagnostic
-from edgedeploy.parity.compare import OutputComparison
-from edgedeploy.parity.confidence import Interval
-from edgedeploy.parity.evaluation import Evaluation, MetricResult, PairedResult
+from edgedeploy.parity.evaluation import (
+    Evaluation,
+    Interval,
+    MetricResult,
+    OutputComparison,
+    PairedResult,
+)
 from edgedeploy.parity.gates import GateVerdict, judge
 from edgedeploy.profile.types import Delta, GateSpec
 
