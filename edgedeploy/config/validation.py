@@ -45,15 +45,7 @@ def schema_diagnostics(
     schema: type[Any],
     document: Document,
     *,
-    unknown_key: _KINDS: Mapping[type, str] = {
-    bool: "true or false",
-    int: "a number",
-    float: "a decimal number",
-    str: "text",
-    list: "a list",
-}
-
-UnknownKey = lambda key, path: None,
+    unknown_key: UnknownKey = lambda key, path: None,
 ) -> list[Diagnostic]:
     """Return one diagnostic per schema error, sorted by place, at most 100 and one that says so.
 
