@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -112,6 +112,11 @@ class Plan:
     profile: Profile
     targets: Mapping[str, Target]
     items: tuple[Item, ...]
+
+    def first_choices(self) -> Plan:
+        """Return the plan with each item's first candidate only."""
+        items = tuple(replace(item, candidates=item.candidates[:1]) for item in self.items)
+        return replace(self, items=items)
 
     def nodes(self) -> Iterator[Node]:
         """Yield every node once, each after what it needs."""

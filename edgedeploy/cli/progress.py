@@ -73,8 +73,13 @@ class Bars:
         """Return the bars; rich is imported when something runs, not before."""
         if self._bars is None:
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-            from rich.progress import TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
 
             self._bars = Progress(
                 TextColumn("{task.description}"),

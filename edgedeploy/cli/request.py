@@ -11,7 +11,7 @@ import click
 from edgedeploy.opening import Request
 
 
-def profile_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def profile_options(function: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
     """Add PROFILE, ``-t``, ``--set`` and ``--target-path``; see :func:`request_of`."""
     for option in (
         click.option(
@@ -26,7 +26,7 @@ def profile_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "-t", "--target", "targets", multiple=True, help="Only these targets (patterns)."
         ),
-        click.argument("profile", type=click.Path(path_type=Path)),
+        click.argument("profile", type=click.Path(path_type=Path), required=required),
     ):
         function = option(function)
     return function

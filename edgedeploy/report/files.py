@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from edgedeploy.building import BuildResult
+from edgedeploy.errors import UsageError
 from edgedeploy.manifest import digest, write_atomic
 from edgedeploy.store import disk_errors
 from edgedeploy.toolchain import PACKAGE, code_digest
@@ -29,7 +31,7 @@ def write_reports(result: BuildResult) -> None:
         if there and (folder / STAMP).read_bytes() == stamp:
             return
     from edgedeploy.report.collect import collect
-    from edgedeploy.report.html import html_report
+    from edgedeploy.report.page import html_report
     from edgedeploy.report.terminal import terminal_report
 
     document = collect(result)
@@ -52,3 +54,20 @@ def _stamp(result: BuildResult) -> str:
         items.append([outcome.item.name, trials, artifact, gates, records])
     code = code_digest(("report",), PACKAGE / "__init__.py")
     return digest("reports", {"items": items, "lock": result.lock.expanded, "code": code})
+
+
+def build_folder(path: Path) -> Path:
+    """Return the build folder that a path means: itself, its build.json, or a profile's.
+
+    Raises:
+        UsageError: There is no build (E370).
+    """
+    for folder in (path, path.parent, Path("build") / path.stem):
+        if (folder / DOCUMENT).is_file() and (folder != path.parent or path.name == DOCUMENT):
+            return folder
+    raise UsageError(
+        f"there is no build at {path}",
+        code="E370",
+        subject=str(path),
+        hint="give a build folder such as build/NAME, or build the profile first",
+    )

@@ -1,1 +1,0 @@
-def html_report(document): return "<html></html>"
