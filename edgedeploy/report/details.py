@@ -22,7 +22,7 @@ def target_card(identity: str, target: TargetReport, colour: int) -> str:
         f'<div class="card"><div class="head"><span class="key s{colour}"'
         f' aria-hidden="true"></span><h3>{html.escape(target.target)}</h3>'
         f'<span class="badge {target.verdict}">{target.verdict}</span>{scheme}</div>',
-        _notes(target),
+        _diagnostics(target),
         _gates(target),
         _candidates(target),
         _folded("Outputs against the float model", _evaluation(target.evaluation)),
@@ -38,9 +38,14 @@ def _folded(title: str, content: str) -> str:
     return f"<details><summary>{title}</summary>{content}</details>" if content else ""
 
 
-def _notes(target: TargetReport) -> str:
-    notes = [html.escape(note) for note in figures.notes(target)]
-    notes += [f"Hint: {html.escape(item.hint)}" for item in target.diagnostics if item.hint]
+def _diagnostics(target: TargetReport) -> str:
+    """Return the findings and doubts; gates and schemes have tables of their own."""
+    notes = []
+    for item in target.diagnostics:
+        hint = f'<br><span class="soft">{html.escape(item.hint)}</span>' if item.hint else ""
+        notes.append(html.escape(figures.diagnostic(item)) + hint)
+    if target.bench is not None:
+        notes += [html.escape(f"latency unreliable: {why}") for why in target.bench.reasons]
     items = "".join(f"<li>{note}</li>" for note in notes)
     return f'<ul class="notes">{items}</ul>' if items else ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgedeploy.errors import Diagnostic
 from edgedeploy.report.document import (
     BenchSummary,
     Interval,
@@ -101,6 +102,11 @@ def memory(bench: BenchSummary) -> str:
     return f"{size(bench.peak_bytes)} at its peak, {added} of it above the runtime alone"
 
 
+def printable(text: str) -> str:
+    """Return text whose control characters cannot steer the terminal: names come from models."""
+    return "".join(c if c == "\n" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def host(facts: Mapping[str, Any]) -> str:
     """Return the machine in one line."""
     cores, ram = facts.get("cores"), facts.get("memory_bytes")
@@ -114,9 +120,15 @@ def host(facts: Mapping[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def diagnostic(item: Diagnostic) -> str:
+    """Return a finding in one line: code, subject and message."""
+    subject = f"{item.subject}: " if item.subject else ""
+    return f"{item.code} {subject}{item.message}"
+
+
 def notes(target: TargetReport) -> list[str]:
     """Return what must be said about a target beyond its figures, most important first."""
-    found = [f"{item.code} {item.message}" for item in target.diagnostics]
+    found = [diagnostic(item) for item in target.diagnostics]
     for gate in target.gates:
         if gate.state != "passed":
             shown = [f"gate {gate.gate} {gate.state}"]

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from edgedeploy.report import figures, plots
 from edgedeploy.report.details import target_card
-from edgedeploy.report.document import BenchSummary, BuildDocument, Interval, ModelReport
+from edgedeploy.report.document import (
+    BenchSummary,
+    BuildDocument,
+    Interval,
+    ModelReport,
+    TargetReport,
+)
 from edgedeploy.report.style import STYLE
 from edgedeploy.report.table import Row, Table, counted, model_table
 
@@ -52,11 +58,8 @@ def _model(identity: str, model: ModelReport) -> str:
     name = html.escape(model.name)
     parts = [f'<section aria-labelledby="{identity}"><h2 id="{identity}">Model {name}</h2>']
     parts.append(f'<div class="card">{_table(model_table(model), model)}{_reading()}</div>')
-    shown = [
-        part for part in (*_bar_plots(identity, model), _distribution(identity, model)) if part
-    ]
-    if shown:
-        parts.append(f'<div class="grid">{"".join(shown)}</div>')
+    drawn = "".join(plot(identity, model) for plot in _PLOTS)
+    parts.append(f'<div class="grid">{drawn}</div>' if drawn else "")
     for number, target in enumerate(model.targets):
         parts.append(target_card(f"{identity}t{number}", target, series(number)))
     parts.append(_signature(model))
@@ -103,50 +106,79 @@ def _row(table: Table, row: Row, number: int) -> str:
     return f'<tr class="{row.standing}">{"".join(cells)}</tr>'
 
 
-def _bar_plots(identity: str, model: ModelReport) -> Iterable[str]:
-    reference = model.float
-    sizes = [("float model", reference.size_bytes, 0)]
-    latencies = [("float model", reference.bench, 0)]
-    metrics = [("float model", reference.metric, 0)]
+def _rows_of(model: ModelReport) -> list[tuple[str, TargetReport | None, int]]:
+    """Return what the plots show: name, target (None: the float model) and colour."""
+    found: list[tuple[str, TargetReport | None, int]] = [("float model", None, 0)]
     for number, target in enumerate(model.targets):
-        sizes.append((target.target, target.size_bytes, series(number)))
-        latencies.append((target.target, target.bench, series(number)))
-        evaluated = target.evaluation.metric if target.evaluation else None
-        metrics.append((target.target, evaluated, series(number)))
-    found = [
-        plots.Bar(
-            label=name,
-            value=None if size is None else Interval(value=float(size)),
-            text=figures.size(size),
-            series=colour,
-        )
-        for name, size, colour in sizes
+        found.append((target.target, target, series(number)))
+    return found
+
+
+def _benches(model: ModelReport) -> list[tuple[str, BenchSummary | None, int]]:
+    return [
+        (name, model.float.bench if target is None else target.bench, colour)
+        for name, target, colour in _rows_of(model)
     ]
-    yield _plot(f"{identity}-size", "Size", found)
-    found = [_latency_bar(name, bench, colour) for name, bench, colour in latencies]
-    yield _plot(f"{identity}-latency", "Latency (p50)", found)
+
+
+def _size_plot(identity: str, model: ModelReport) -> str:
+    found = []
+    for name, target, colour in _rows_of(model):
+        size = model.float.size_bytes if target is None else target.size_bytes
+        found.append(_amount(name, size, figures.size(size), colour))
+    return _plot(f"{identity}-size", "Size", found)
+
+
+def _latency_plot(identity: str, model: ModelReport) -> str:
+    found = []
+    for name, bench, colour in _benches(model):
+        if bench is None or bench.p50_ms is None:
+            text = figures.NONE if bench is None else f"n/a (n={bench.n})"
+            found.append(plots.Bar(label=name, value=None, text=text, series=colour))
+            continue
+        text = figures.interval_parts(bench.p50_ms, "ms")[0]
+        label = name if bench.validity == "valid" else f"{name} (unreliable)"
+        found.append(plots.Bar(label=label, value=bench.p50_ms, text=text, series=colour))
+    return _plot(f"{identity}-latency", "Latency (p50)", found)
+
+
+def _metric_plot(identity: str, model: ModelReport) -> str:
     found, title = [], "Metric"
-    for name, report, colour in metrics:
+    for name, target, colour in _rows_of(model):
+        report = model.float.metric
+        if target is not None:
+            report = target.evaluation.metric if target.evaluation else None
         if report is None or report.value is None:
             found.append(plots.Bar(label=name, value=None, text=figures.NONE, series=colour))
             continue
-        unit, factor = figures.scale(report)
         better = "higher" if report.higher_is_better else "lower"
         title = f"{figures.metric_name(report.name)} ({better} is better)"
         value = Interval(value=report.value, low=report.low, high=report.high)
-        text = figures.interval_parts(value, unit, factor)[0]
+        text = figures.interval_parts(value, *figures.scale(report))[0]
         found.append(plots.Bar(label=name, value=value, text=text, series=colour))
-    yield _plot(f"{identity}-metric", title, found)
+    return _plot(f"{identity}-metric", title, found)
 
 
-def _latency_bar(name: str, bench: BenchSummary | None, colour: int) -> plots.Bar:
-    if bench is None:
-        return plots.Bar(label=name, value=None, text=figures.NONE, series=colour)
-    if bench.p50_ms is None:
-        return plots.Bar(label=name, value=None, text=f"n/a (n={bench.n})", series=colour)
-    text = figures.interval_parts(bench.p50_ms, "ms")[0]
-    doubt = "" if bench.validity == "valid" else " (unreliable)"
-    return plots.Bar(label=f"{name}{doubt}", value=bench.p50_ms, text=text, series=colour)
+def _load_plot(identity: str, model: ModelReport) -> str:
+    found = []
+    for name, bench, colour in _benches(model):
+        time_ms = bench.load_warm_ms if bench else None
+        text = figures.NONE if time_ms is None else f"{figures.number(time_ms)} ms"
+        found.append(_amount(name, time_ms, text, colour))
+    return _plot(f"{identity}-load", "Load time (files in memory)", found)
+
+
+def _memory_plot(identity: str, model: ModelReport) -> str:
+    found = []
+    for name, bench, colour in _benches(model):
+        added = figures.added_memory(bench) if bench else None
+        found.append(_amount(name, added, figures.size(added), colour))
+    return _plot(f"{identity}-memory", "Peak memory above the runtime", found)
+
+
+def _amount(name: str, value: float | None, text: str, colour: int) -> plots.Bar:
+    shown = None if value is None else Interval(value=float(value))
+    return plots.Bar(label=name, value=shown, text=text, series=colour)
 
 
 def _plot(identity: str, title: str, items: Sequence[plots.Bar]) -> str:
@@ -157,17 +189,14 @@ def _plot(identity: str, title: str, items: Sequence[plots.Bar]) -> str:
 
 
 def _distribution(identity: str, model: ModelReport) -> str:
-    benches = [("float model", model.float.bench, 0)]
-    for number, target in enumerate(model.targets):
-        benches.append((target.target, target.bench, series(number)))
     curves = [
         plots.Curve(label=name, quantiles_ms=bench.quantiles_ms, series=colour)
-        for name, bench, colour in benches
+        for name, bench, colour in _benches(model)
         if bench is not None and len(bench.quantiles_ms) == 101
     ]
     if not curves:
         return ""
-    title = "Latency distribution: share of inferences within a time"
+    title = "Share of inferences within a time"
     legend = "".join(
         f'<li><span class="key s{curve.series}" aria-hidden="true"></span>'
         f"{html.escape(curve.label)}</li>"
@@ -175,6 +204,9 @@ def _distribution(identity: str, model: ModelReport) -> str:
     )
     drawn = plots.distribution(f"{identity}-distribution", title, curves)
     return f'<div class="card"><h3>{title}</h3><ul class="legend">{legend}</ul>{drawn}</div>'
+
+
+_PLOTS = (_size_plot, _latency_plot, _metric_plot, _distribution, _load_plot, _memory_plot)
 
 
 def _signature(model: ModelReport) -> str:

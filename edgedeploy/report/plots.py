@@ -17,6 +17,7 @@ from edgedeploy.report.figures import number
 _WIDTH = 360
 _LABEL_ROOM = 118
 _LAYERS_SHOWN = 15
+_SHORTEST_MS = 1e-6  # one nanosecond, what the clock tells
 SERIES = 8
 """Number of series colours that the style sheet defines (``s0`` is the float model)."""
 
@@ -75,11 +76,10 @@ def distribution(identity: str, title: str, curves: Sequence[Curve]) -> str:
 
     The axis is logarithmic, so that one slow inference does not squeeze everything else.
     """
-    low = min(curve.quantiles_ms[0] for curve in curves)
-    high = max(curve.quantiles_ms[-1] for curve in curves)
+    low = max(_SHORTEST_MS, min(curve.quantiles_ms[0] for curve in curves))
+    high = max(low, *(curve.quantiles_ms[-1] for curve in curves))
     left, width, height = 38.0, _WIDTH - 50.0, 190.0
-    span = math.log(high / low) if high > low > 0 else 1.0
-    low = low if low > 0 else high or 1.0
+    span = math.log(high / low) or 1.0
 
     def place(ms: float) -> float:
         return left + width * max(0.0, math.log(max(ms, low) / low)) / span
@@ -109,14 +109,9 @@ def distribution(identity: str, title: str, curves: Sequence[Curve]) -> str:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return readable ticks between two positive values, three to eight of them where possible."""
-    for steps in (
-        (1,),
-        (1, 3),
-        (1, 2, 5),
-        (1, 1.5, 2, 3, 5, 7),
-        tuple(i / 4 for i in range(4, 40)),
-    ):
+    """Return readable ticks between two positive values, four to eight of them where possible."""
+    finest = [i / 10 for i in range(10, 100)]
+    for steps in ((1,), (1, 3), (1, 2, 5), range(1, 10), finest):
         first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
         found = [
             float(f"{step}e{power}")
@@ -124,7 +119,7 @@ def log_ticks(low: float, high: float) -> list[float]:
             for step in steps
             if low <= float(f"{step}e{power}") <= high
         ]
-        if len(found) >= 3:
+        if len(found) >= 4:
             return found[:: math.ceil(len(found) / 8)]
     return sorted({float(f"{low:.3g}"), float(f"{high:.3g}")})
 
@@ -136,7 +131,7 @@ def layers(identity: str, title: str, items: Sequence[LayerReport], series: int)
     total = sum(item.mean_ms for item in items) or 1.0
     found = [
         Bar(
-            label=f"{item.op}  {item.name}",
+            label=f"{item.name} ({item.op})",
             value=Interval(value=item.mean_ms),
             text=f"{number(item.mean_ms)} ms, {item.mean_ms / total:.0%}",
             series=series,

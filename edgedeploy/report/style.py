@@ -33,7 +33,7 @@ white-space:nowrap;background:var(--track);color:var(--soft)}
 .card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:18px 20px;
 margin:0 0 16px;min-width:0}
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(300px,100%),1fr));gap:16px;
-margin:0 0 16px;align-items:start}
+margin:0 0 16px}
 .grid>.card{margin:0}
 .scroll{overflow-x:auto;margin:0 -20px;padding:0 20px}
 table{border-collapse:collapse;width:100%}
@@ -46,7 +46,7 @@ tr.float{background:color-mix(in srgb,var(--track) 45%,transparent)}
 .key{display:inline-block;width:10px;height:10px;border-radius:3px;margin-right:8px}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;margin:0 0 10px;padding:0;list-style:none;
 font-size:13px}
-svg{display:block;width:100%;max-width:460px;height:auto;overflow:visible}
+svg{display:block;width:100%;max-width:420px;height:auto;overflow:visible}
 svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;fill:var(--soft)}
 svg .label{fill:var(--ink)}
 svg .figure{fill:var(--ink);font-weight:600}
@@ -72,7 +72,7 @@ summary{cursor:pointer;font-weight:600;color:var(--accent)}
 summary:focus-visible{outline:2px solid var(--accent);outline-offset:2px;border-radius:4px}
 details>*:not(summary){margin-top:10px}
 .head{display:flex;flex-wrap:wrap;gap:6px 12px;align-items:center;margin:0 0 12px}
-.head h3{margin:0;font-size:17px}
+.head h3{margin:0;font-size:17px}.head .key{margin:0}
 footer{padding-top:8px;padding-bottom:40px;font-size:13px}
 @media(max-width:640px){main,header,footer{padding-left:14px;padding-right:14px}
 .card{padding:14px}.scroll{margin:0 -14px;padding:0 14px}dl{grid-template-columns:1fr;gap:0}

@@ -32,7 +32,9 @@ def terminal_report(document: BuildDocument, *, width: int = 100, colour: bool =
         table = model_table(model)
         parts.append(f"Model {model.name}\n")
         rich = colour and sum(_widths(table)) + 2 * len(table.columns) <= width
-        parts.append(_rich_table(table, width) if rich else _printable(plain_table(table, width)))
+        parts.append(
+            _rich_table(table, width) if rich else figures.printable(plain_table(table, width))
+        )
         parts += [block for target in model.targets if (block := _target_notes(target, width))]
     parts.append(_foot(document))
     return "\n".join(parts)
@@ -41,7 +43,7 @@ def terminal_report(document: BuildDocument, *, width: int = 100, colour: bool =
 def _head(document: BuildDocument) -> str:
     lines = [f"{document.profile}: built {document.created} by edgedeploy {document.version}"]
     host = figures.host(document.host)
-    return _printable("\n".join([*lines, f"on {host}"] if host else lines) + "\n")
+    return figures.printable("\n".join([*lines, f"on {host}"] if host else lines) + "\n")
 
 
 def _foot(document: BuildDocument) -> str:
@@ -70,7 +72,7 @@ def _target_notes(target: TargetReport, width: int) -> str:
     for diagnostic in target.diagnostics:
         if diagnostic.hint:
             lines += textwrap.wrap(diagnostic.hint, max(width, 20), initial_indent="    hint: ")
-    return _printable("\n".join([f"{target.target}:", *lines]) + "\n") if lines else ""
+    return figures.printable("\n".join([f"{target.target}:", *lines]) + "\n") if lines else ""
 
 
 def plain_table(table: Table, width: int) -> str:
@@ -91,11 +93,6 @@ def _widths(table: Table) -> list[int]:
         max(len(line) for line in (title, *(line for row in table.rows for line in row.cells[at])))
         for at, title in enumerate(table.columns)
     ]
-
-
-def _printable(text: str) -> str:
-    """Return text whose control characters cannot steer the terminal: names come from models."""
-    return "".join(c if c == "\n" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _joined(cells: Iterable[str], widths: list[int]) -> str:
@@ -132,8 +129,8 @@ def _rich_table(table: Table, width: int) -> str:
         for at, cell in enumerate(row.cells):
             style = _STYLES[row.standing] if at == len(row.cells) - 1 else "bold"
             text = Text()
-            text.append(_printable(cell[0]), style=style)
-            text.append("".join(f"\n{_printable(line)}" for line in cell[1:]), style="dim")
+            text.append(figures.printable(cell[0]), style=style)
+            text.append("".join(f"\n{figures.printable(line)}" for line in cell[1:]), style="dim")
             cells.append(text)
         shown.add_row(*cells, end_section=row.standing == "float")
     console.print(shown)
