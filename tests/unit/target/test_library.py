@@ -166,6 +166,25 @@ def test_a_runtime_may_extend_another(tmp_path):
     assert set(found.get("runtime.options")) == {"extra", "optimization_style", "target_platform"}
 
 
+def test_a_folder_that_was_asked_for_must_exist(tmp_path, monkeypatch):
+    with pytest.raises(ProfileError) as caught:
+        TargetLibrary(option=[tmp_path / "nowhere"])
+    assert caught.value.diagnostics[0].code == "E101"
+    monkeypatch.setenv("EDGEDEPLOY_TARGET_PATH", str(tmp_path / "nowhere"))
+    with pytest.raises(ProfileError):
+        TargetLibrary()
+
+
+def test_a_refused_file_does_not_hide_the_hint_for_another(tmp_path):
+    write(tmp_path / "targets", "boards", "broken", "id: other\n")
+    library = TargetLibrary()
+    assert code(library, "rpi5") == "E139"
+    assert code(library, "armv7/openvino") == "E140"
+    assert code(library, "broken/ort") == "E150"
+    with pytest.raises(ProfileError):
+        library.targets()
+
+
 def test_a_long_chain_of_parents_ends(tmp_path):
     for number in range(40):
         write(
