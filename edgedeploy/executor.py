@@ -31,6 +31,19 @@ class FileRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FilesRef:
+    """Several files of the user's that are one input; the stage gets ``folder``.
+
+    Attributes:
+        folder: What the names are relative to.
+        names: Relative POSIX paths, in reading order (the order is part of the input).
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputRef:
     """An output of another node that is an input."""
 
@@ -47,14 +60,17 @@ class Node:
         kind: Stage kind.
         params: Parameters, JSON data.
         inputs: What it takes, by input name.
-        fields: Values of the target fields that the kind declares in ``reads``.
+        fields: Values of the target fields that the stage may see; others are not there.
+        tools, code: What the key depends on besides what the kind declares (a backend's).
     """
 
     id: str
     kind: str
     params: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, FileRef | OutputRef] = field(default_factory=dict)
+    inputs: Mapping[str, FileRef | FilesRef | OutputRef] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
 
     def output(self, name: str) -> OutputRef:
         """Return a reference to one of this node's outputs."""
@@ -250,17 +266,23 @@ class Builder:
 
     def _digests(self, node: Node) -> dict[str, str]:
         """Return the digest of every input; the nodes it needs are up to date."""
-        files = {name: ref.path for name, ref in node.inputs.items() if isinstance(ref, FileRef)}
+        found: dict[str, str] = {}
         try:
-            known = self._store.file_digests(list(files.values())) if files else {}
+            for name, ref in node.inputs.items():
+                if isinstance(ref, FileRef):
+                    found[name] = self._store.file_digests([ref.path])[ref.path]
+                elif isinstance(ref, FilesRef):
+                    paths = [ref.folder / part for part in ref.names]
+                    known = self._store.file_digests(paths)
+                    pairs = zip(ref.names, paths, strict=True)
+                    found[name] = digest("files", [[part, known[path]] for part, path in pairs])
         except OSError as error:
             raise ModelError(
                 f"cannot read {error.filename}: {error.strerror}",
-                code="E201",
+                code="E188",
                 subject=str(error.filename),
                 hint="check the path in the profile",
             ) from error
-        found = {name: known[path] for name, path in files.items()}
         for name, ref in node.inputs.items():
             if isinstance(ref, OutputRef):
                 found[name] = self.build(ref.node).outputs[ref.output].digest
@@ -271,8 +293,10 @@ class Builder:
         stage = stage_kind(node.kind)
         return {
             "kind": node.kind,
-            "code": code_digest(("stage", "worker", *stage.code), stage_file(node.kind)),
-            "tools": {name: tool_version(name) for name in ("python", *stage.tools)},
+            "code": code_digest(
+                ("stage", "worker", *stage.code, *node.code), stage_file(node.kind)
+            ),
+            "tools": {name: tool_version(name) for name in ("python", *stage.tools, *node.tools)},
             "params": dict(node.params),
             "inputs": self._digests(node),
             "fields": dict(node.fields),
@@ -325,9 +349,11 @@ class Builder:
             crashpoint("executor.after-run")
             return record, True
 
-    def _input_path(self, ref: FileRef | OutputRef) -> Path:
+    def _input_path(self, ref: FileRef | FilesRef | OutputRef) -> Path:
         if isinstance(ref, FileRef):
             return ref.path
+        if isinstance(ref, FilesRef):
+            return ref.folder
         try:
             return self._store.check_tree(self.build(ref.node).outputs[ref.output])
         except KeyError:
@@ -353,7 +379,7 @@ class Builder:
             inputs=inputs,
             outputs=outputs,
             fields=node.fields,
-            limits=stage.limits.for_inputs(sum(_size(path) for path in inputs.values())),
+            limits=stage.limits.for_inputs(sum(map(_size, node.inputs.values(), inputs.values()))),
             project=self._project,
             folder=folder,
         )
@@ -404,8 +430,10 @@ def _first_miss(builder: Builder, node: Node) -> Node:
     return node
 
 
-def _size(path: Path) -> int:
-    """Return the bytes of a file or of all files of a folder."""
+def _size(ref: FileRef | FilesRef | OutputRef, path: Path) -> int:
+    """Return the bytes of an input that lies at ``path``."""
+    if isinstance(ref, FilesRef):
+        return sum((path / name).stat().st_size for name in ref.names)
     if path.is_dir():
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return path.stat().st_size

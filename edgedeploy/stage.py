@@ -50,6 +50,7 @@ class Work:
         inputs: Path by input name: a folder (the tree of another stage's output) or a user file.
         outputs: Empty folder by output name.
         fields: The target fields it declared in ``reads``, by dotted path; others are not there.
+        project: The user's project folder, for stages that run user code.
         progress: Call with ``(done, total, what)``.
     """
 
@@ -57,6 +58,7 @@ class Work:
     inputs: Mapping[str, Path]
     outputs: Mapping[str, Path]
     fields: Mapping[str, Any]
+    project: Path
     progress: Callable[[int, int, str], None]
 
 

@@ -7,6 +7,7 @@ so that memory does not grow with the number of samples; the bytes depend on the
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,6 +42,7 @@ class PackWriter:
         *,
         truth: Any | None = None,
         sequence: str | None = None,
+        geometry: Mapping[str, Any] | None = None,
     ) -> None:
         """Append one sample.
 
@@ -51,9 +53,11 @@ class PackWriter:
             truth: The ground truth as JSON data (a label, a text, boxes), if there is one.
             sequence: For models with state: samples in a row with the same sequence name belong
                 together; the state starts anew where the name changes.
+            geometry: How an image was fitted (``preprocess.Geometry`` as JSON data).
         """
         entries: dict[str, Any] = {}
-        for name, value in tensors.items():
+        digest = hashlib.sha256()
+        for name, value in sorted(tensors.items()):
             array = np.asarray(value)
             if array.dtype.kind in "OUS":
                 entries[name] = {
@@ -61,6 +65,7 @@ class PackWriter:
                     "shape": list(array.shape),
                     "values": [str(item) for item in array.reshape(-1)],
                 }
+                digest.update(json.dumps([name, entries[name]]).encode())
                 continue
             array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
             array = array.reshape(np.shape(value))  # ascontiguousarray turns 0-d into 1-d
@@ -71,12 +76,21 @@ class PackWriter:
                 "offset": self._file.tell(),
                 "nbytes": array.nbytes,
             }
-            self._file.write(array.tobytes())
-        entry: dict[str, Any] = {"id": sample_id, "tensors": entries}
+            content = array.tobytes()
+            self._file.write(content)
+            digest.update(json.dumps([name, array.dtype.name, array.shape]).encode())
+            digest.update(content)
+        entry: dict[str, Any] = {
+            "id": sample_id,
+            "tensors": entries,
+            "sha256": digest.hexdigest(),
+        }
         if truth is not None:
             entry["truth"] = truth
         if sequence is not None:
             entry["sequence"] = sequence
+        if geometry is not None:
+            entry["geometry"] = dict(geometry)
         self._samples.append(entry)
 
     def close(self) -> None:
@@ -122,6 +136,16 @@ class Sample:
         """The sequence it belongs to, or None."""
         return self._entry.get("sequence")
 
+    @property
+    def geometry(self) -> dict[str, Any] | None:
+        """How an image was fitted (``preprocess.Geometry`` as JSON data), or None."""
+        return self._entry.get("geometry")
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the names, dtypes, shapes and bytes of the tensors, 64 hex digits."""
+        return str(self._entry["sha256"])
+
     def tensors(self) -> dict[str, np.ndarray]:
         """Return all tensors by name; numeric ones are read-only views of the mapped file."""
         found: dict[str, np.ndarray] = {}
@@ -147,9 +171,15 @@ class PackReader:
         try:
             index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
             size = (folder / TENSORS_NAME).stat().st_size
-        except (OSError, ValueError) as error:
-            raise DataError(f"cannot read the tensor pack: {error}", code="E253") from error
-        self._entries: list[dict[str, Any]] = index["samples"]
+            self._entries: list[dict[str, Any]] = index["samples"]
+            _check_extent(self._entries, size)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"cannot read the tensor pack: {error}",
+                code="E253",
+                subject=str(folder),
+                hint="Run the build again; a damaged store entry is found by `cache verify`.",
+            ) from error
         self._memory: np.ndarray = (
             np.memmap(folder / TENSORS_NAME, dtype=np.uint8, mode="r")
             if size
@@ -164,3 +194,33 @@ class PackReader:
 
     def __iter__(self) -> Iterator[Sample]:
         return (Sample(entry, self._memory) for entry in self._entries)
+
+
+def _check_extent(entries: list[dict[str, Any]], size_bytes: int) -> None:
+    """Raise ValueError where a tensor lies beyond the end of the file."""
+    for entry in entries:
+        for name, tensor in entry["tensors"].items():
+            if tensor["dtype"] != "string" and tensor["offset"] + tensor["nbytes"] > size_bytes:
+                raise ValueError(f"tensor {name} of sample {entry['id']} is cut off")
+
+
+def overlap(first: PackReader, second: PackReader) -> list[str]:
+    """Return the ids in ``second`` whose content also occurs in ``first``, in order.
+
+    A sequence counts as a whole, under its name: single frames of different recordings (silence)
+    may well be equal.
+    """
+    known = {digest for _, digest in _units(first)}
+    return [name for name, digest in _units(second) if digest in known]
+
+
+def _units(pack: PackReader) -> list[tuple[str, str]]:
+    """Return (name, content digest) of every lone sample and every whole sequence."""
+    found: list[tuple[str, str]] = []
+    sequences: dict[str, Any] = {}
+    for sample in pack:
+        if sample.sequence is None:
+            found.append((sample.id, sample.sha256))
+        else:
+            sequences.setdefault(sample.sequence, hashlib.sha256()).update(sample.sha256.encode())
+    return found + [(name, digest.hexdigest()) for name, digest in sequences.items()]

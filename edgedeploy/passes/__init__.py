@@ -1,1 +1,4 @@
-"""ONNX to ONNX: the normal form shared by all backends, optimisation and fp16."""
+"""ONNX to ONNX: one normal form for every backend, optimisation and half precision.
+
+Heavy libraries are imported by the modules of this package, so only workers import them.
+"""

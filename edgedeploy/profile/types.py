@@ -195,7 +195,8 @@ class QuantizeSpec:
         mode: ``auto`` tries w8a8, fp16, float in order and takes the first that passes the gates.
         symmetric_activations, per_channel: Scheme of ``w8a8``; None takes the target's default.
         activation_dtype: ``uint8`` | ``int8``; None takes the target's default.
-        ranges: How activation ranges are found.
+        ranges: How activation ranges are found: ``minmax`` over all samples, or the ``average``
+            of the samples' own; None takes the target's default.
         keep_float: Names or glob patterns of nodes that stay in float.
         keep_float_ops: Op types that stay in float.
     """
@@ -204,7 +205,7 @@ class QuantizeSpec:
     symmetric_activations: bool | None = None
     activation_dtype: Literal["uint8", "int8"] | None = None
     per_channel: bool | None = None
-    ranges: Literal["minmax"] = "minmax"
+    ranges: Literal["minmax", "average"] | None = None
     keep_float: tuple[str, ...] = ()
     keep_float_ops: tuple[str, ...] = ()
 
@@ -245,6 +246,7 @@ class TargetUse:
     Attributes:
         target: Target id, ``board/runtime``.
         options: Backend options by name (``optimization_style``, ``device``, ``blob`` ...).
+        place: Where the profile names the target; no part of the expanded form.
     """
 
     target: str
@@ -252,7 +254,7 @@ class TargetUse:
     gates: GateSpec = GateSpec()
     bench: BenchSpec = BenchSpec()
     options: Mapping[str, Any] = field(default_factory=dict)
-    place: Place | None = None
+    place: Place | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

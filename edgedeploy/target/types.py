@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,19 @@ class Target:
         fields: Nested JSON data ``{"board": {...}, "runtime": {...}}``; read by dotted path with
             :meth:`get`. Stages see only the paths that they declared.
         sources: Dotted path -> where the fact comes from (URL or document and section).
-        files: The YAML files it was read from, nearest first.
+        origins: Where its board and its runtime were found, in words: ``bundled``, ``project``,
+            ``plugin acme`` ...
+        digest: SHA-256 (64 hex digits) of the canonical JSON of ``fields`` and ``sources``.
+        files: The YAML files it was read from, nearest first; empty when it comes from an
+            expanded profile.
     """
 
     id: str
     fields: Mapping[str, Any]
     sources: Mapping[str, str]
-    files: tuple[Path, ...]
+    origins: tuple[str, ...] = ()
+    digest: str = ""
+    files: tuple[Path, ...] = field(default=(), compare=False)
 
     @property
     def board(self) -> str:

@@ -70,6 +70,7 @@ def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             inputs={name: Path(path) for name, path in job["inputs"].items()},
             outputs={name: Path(path) for name, path in job["outputs"].items()},
             fields=job["fields"],
+            project=project,
             progress=progress,
         )
     )
@@ -97,7 +98,7 @@ def _no_memory(job: dict[str, Any], said: str) -> BuildError:
     limit_mib = int(job["limits"]["memory_bytes"]) >> 20
     return BuildError(
         f"stage {job['kind']} needs more memory than its limit of {limit_mib} MiB: {said[:200]}",
-        code="E302",
+        code="E382",
         hint="check the model for huge constant shapes; a bigger model gets a bigger limit",
     )
 

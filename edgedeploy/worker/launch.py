@@ -62,8 +62,8 @@ def run_job(
     """Run one job to its end and return ``{"summary", "segments", "observed"}``.
 
     Raises:
-        EdgedeployError: What the stage raised; or a BuildError when the worker crashed (E303),
-            ran out of memory (E302), CPU time (E304), file size (E305) or wall time (E306).
+        EdgedeployError: What the stage raised; or a BuildError when the worker crashed (E383),
+            ran out of memory (E382), CPU time (E384), file size (E385) or wall time (E386).
         InternalError: The stage failed in a way that is a bug (E900).
         Stopped: ``stop`` was set; the worker has been killed.
     """
@@ -195,7 +195,7 @@ def _result(job: Job, returncode: int, late: bool, log: Path) -> dict[str, Any]:
     if late:
         raise BuildError(
             f"stage {job.node} did not end within {job.limits['deadline_s']:.0f} s",
-            code="E306",
+            code="E386",
             subject=job.node,
             hint="the converter hangs on this model; report it with the model's `inspect` output",
         )
@@ -222,13 +222,13 @@ def _crash(job: Job, returncode: int, log: Path) -> BuildError:
     said = f"; it said: {tail[-1][:300]}" if tail else ""
     inputs = ", ".join(sorted(path.name[:16] for path in job.inputs.values()))
     if returncode == -signal.SIGXCPU:
-        code, what = "E304", f"used more than its {job.limits['cpu_s']} s of CPU time"
+        code, what = "E384", f"used more than its {job.limits['cpu_s']} s of CPU time"
     elif returncode == -signal.SIGXFSZ:
-        code, what = "E305", f"wrote a file of more than {job.limits['file_bytes']} bytes"
+        code, what = "E385", f"wrote a file of more than {job.limits['file_bytes']} bytes"
     elif returncode < 0:
-        code, what = "E303", f"died of {signal.Signals(-returncode).name}"
+        code, what = "E383", f"died of {signal.Signals(-returncode).name}"
     else:
-        code, what = "E303", f"ended with status {returncode} and no result"
+        code, what = "E383", f"ended with status {returncode} and no result"
     return BuildError(
         f"the worker of stage {job.node} {what} (inputs: {inputs}){said}",
         code=code,

@@ -1,0 +1,61 @@
+"""The library's front door: what the command line does, callable from Python.
+
+``build`` is the main job: profile -> plan -> stages -> choice -> measurement -> published folder.
+"""
+
+from __future__ import annotations
+
+from edgedeploy.building import BuildOptions, BuildResult, BuildRun
+from edgedeploy.events import EventLog
+from edgedeploy.lockfile import check_lock, read_lock, write_lock
+from edgedeploy.memory import Memory
+from edgedeploy.opening import Request, open_profile
+from edgedeploy.store import Store, default_store_path
+
+__all__ = ["BuildOptions", "BuildResult", "Request", "build", "open_profile"]
+
+
+def build(request: Request, options: BuildOptions, events: EventLog | None = None) -> BuildResult:
+    """Build everything that a profile asks for.
+
+    Args:
+        request: Which profile.
+        options: How.
+        events: Where progress is told.
+
+    Raises:
+        ProfileError: The profile, or ``--locked``, refuses.
+        StoreError: The store cannot be used.
+        IntegrityError: Under ``--locked``, an artifact differs.
+        KeyboardInterrupt: Passed on after every worker has been ended.
+    """
+    events = events or EventLog()
+    store = Store(options.store or default_store_path(), events)
+    with store.in_use():
+        memory = Memory.of(store, request.profile)
+        plan, notes = open_profile(request, memory)
+        folder = plan.profile.folder
+        locked = read_lock(folder, plan.profile.name) if options.locked else None
+        run = BuildRun(store, plan, options, events, memory, locked)
+        try:
+            outcomes = run.build()
+            lock = run.lock(outcomes)
+            if locked is not None:
+                check_lock(locked, lock)
+            for outcome in outcomes:
+                run.publish(outcome)
+            if locked is None and not request.sets and not request.targets:
+                write_lock(folder, plan.profile.name, lock)
+            return BuildResult(
+                plan=plan,
+                outcomes=outcomes,
+                folder=options.output / plan.profile.name,
+                references=run.references(),
+                states=run.builder.states,
+                lock=lock,
+                notes=tuple(notes),
+            )
+        finally:
+            run.close()
+            memory.components.update(run.builder.components)
+            memory.save()

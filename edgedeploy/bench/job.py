@@ -1,0 +1,182 @@
+"""What to measure and how long: the job of one bench session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from edgedeploy.runner import Evidence
+
+_AGAIN = "#again"
+
+Mode = Literal["quick", "full"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchPlan:
+    """How long and how much is measured; the ``min_*`` hold for each artifact.
+
+    Attributes:
+        warmup_max_s: Longest warm-up; it ends earlier once three windows agree within 2 %.
+        window_s: Length of one window, the block of the statistics.
+        min_s: Least measured time.
+        min_count: Least number of inferences.
+        min_repetitions: Least number of repetitions (two windows of each artifact).
+        max_s: The run ends here even when the rest is not reached, and is then unreliable.
+        layer_runs: Inferences of the separate per-layer run; 0 for none.
+    """
+
+    warmup_max_s: float
+    window_s: float
+    min_s: float
+    min_count: int
+    min_repetitions: int = 9
+    max_s: float
+    layer_runs: int = 20
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON data."""
+        return asdict(self)
+
+
+PLANS: Mapping[Mode, BenchPlan] = {
+    "quick": BenchPlan(warmup_max_s=3, window_s=0.25, min_s=10, min_count=64, max_s=120),
+    "full": BenchPlan(warmup_max_s=30, window_s=1, min_s=60, min_count=1024, max_s=3600),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratedTensor:
+    """An input that is made instead of read: uniform in [low, high], constant when they agree."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    seed: int = 0
+    low: float = 0
+    high: float = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the description as JSON data."""
+        return {**asdict(self), "shape": list(self.shape)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchInputs:
+    """What the artifacts are fed with.
+
+    Attributes:
+        pack: Folder of a tensor pack; its samples are cycled through.
+        samples: How many of its first samples; all of them lie in memory while measuring.
+        generated: Inputs that the pack does not hold (or all of them, without a pack).
+    """
+
+    pack: Path | None = None
+    samples: int = 16
+    generated: tuple[GeneratedTensor, ...] = ()
+
+    def conditions(self) -> dict[str, Any]:
+        """Return what a record says of the inputs: no path."""
+        return {
+            "source": "pack" if self.pack else "generated",
+            "samples": self.samples if self.pack else 1,
+            "generated": [item.to_json() for item in self.generated],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchArtifact:
+    """One artifact to measure.
+
+    Attributes:
+        id: Its name in the run, different from the others'.
+        family: Which runtime runs it.
+        path: The file that the runtime loads.
+        files: All files of the artifact; empty: ``path`` and a ``.bin`` beside it.
+        threads: Threads of the runtime.
+        options: Options of the family, see ``loop.py``.
+        digest: What the record calls the artifact; None takes ``id``.
+        target: Target id.
+    """
+
+    id: str
+    family: Literal["ort", "openvino"]
+    path: Path
+    files: tuple[Path, ...] = ()
+    threads: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+    digest: str | None = None
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchJob:
+    """What to measure in one session, interleaved.
+
+    Attributes:
+        artifacts: At least one.
+        inputs: Fed to every artifact.
+        mode: ``quick`` (10 s each, labelled quick) or ``full`` (60 s and 1024 inferences each).
+        baseline: Id of the artifact that the others are compared with (usually the float one).
+        noise_floor: Measure the baseline against itself as well (an A/A run).
+        device: Facts of the machine, from :func:`edgedeploy.bench.host.host_facts`.
+        evidence: ``device`` when this machine is the target's board, else ``host-runtime``.
+        seed: Of the order within repetitions and of the bootstrap.
+        plan: Replaces the mode's own plan.
+        sysfs, procfs: Where clock, heat and load evidence is read.
+    """
+
+    artifacts: tuple[BenchArtifact, ...]
+    inputs: BenchInputs
+    mode: Mode = "quick"
+    baseline: str | None = None
+    noise_floor: bool = False
+    device: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence = "host-runtime"
+    seed: int = 0
+    plan: BenchPlan | None = None
+    sysfs: Path = Path("/sys")
+    procfs: Path = Path("/proc")
+
+    @property
+    def effective_plan(self) -> BenchPlan:
+        """The plan of the job, or that of its mode."""
+        return self.plan or PLANS[self.mode]
+
+    @property
+    def baseline_again(self) -> str:
+        """Id under which the baseline runs a second time."""
+        return f"{self.baseline}{_AGAIN}"
+
+    def to_loop(self) -> dict[str, Any]:
+        """Return the job as ``loop.py`` reads it, with absolute paths."""
+        artifacts = [_loop_artifact(item, item.id) for item in self.artifacts]
+        if self.noise_floor:
+            same = next(item for item in self.artifacts if item.id == self.baseline)
+            artifacts.append(_loop_artifact(same, self.baseline_again))
+        inputs: dict[str, Any] = {"generated": [item.to_json() for item in self.inputs.generated]}
+        if self.inputs.pack is not None:
+            inputs |= {"pack": str(self.inputs.pack.absolute()), "samples": self.inputs.samples}
+        return {
+            "loop": 1,
+            "mode": self.mode,
+            "seed": self.seed,
+            "artifacts": artifacts,
+            "inputs": inputs,
+            "plan": self.effective_plan.to_json(),
+            "sysfs": str(self.sysfs),
+            "procfs": str(self.procfs),
+        }
+
+
+def _loop_artifact(artifact: BenchArtifact, name: str) -> dict[str, Any]:
+    return {
+        "id": name,
+        "family": artifact.family,
+        "path": str(artifact.path.absolute()),
+        "files": [str(path.absolute()) for path in artifact.files],
+        "threads": artifact.threads,
+        "options": dict(artifact.options),
+    }

@@ -1,0 +1,600 @@
+# Syntax and library held to Python 3.6; a failure of any kind is told on stdout, then typed there.
+# ruff: noqa: UP006, UP031, UP035, UP045, PTH100, PTH110, PTH118, PTH120, PTH122, PTH207
+# ruff: noqa: B905, BLE001, RUF046
+"""Measures artifacts on the machine it runs on: ``python loop.py job.json > result.json``.
+
+One file that needs the standard library and the runtime alone (NumPy comes with the runtime), so
+that it runs on a device as it is. Progress goes to stderr as JSON lines, the result to stdout.
+
+The job (paths are relative to the job file)::
+
+    {"loop": 1, "mode": "quick", "seed": 0,
+     "artifacts": [{"id": "int8", "family": "ort" | "openvino", "path": "m.ort",
+                    "files": ["m.ort"], "threads": 1, "options": {}}],
+     "inputs": {"pack": "folder of a tensor pack", "samples": 16,
+                "generated": [{"name", "dtype", "shape", "seed", "low", "high"}]},
+     "plan": {"warmup_max_s", "window_s", "min_s", "min_count", "min_repetitions", "max_s",
+              "layer_runs"},
+     "sysfs": "/sys", "procfs": "/proc"}
+
+``options`` of family ``ort``: ``providers``, ``config`` (session entries), ``optimise: false``;
+of ``openvino``: ``device``, ``properties``. ``plan.min_*`` hold for each artifact; the first of
+"all reached" and ``max_s`` ends the run, and the result says which.
+
+What is timed: one call of the runtime's Python API with inputs that lie in memory, outputs
+included, pre- and post-processing not. Load time, first inference and memory come from a fresh
+process per artifact; "cold" means that the artifact's own files were not in the page cache.
+
+With several artifacts each repetition runs one window of each in a random order and then one of
+each in the reverse order (ABBA), so that slow drift hits all alike.
+"""
+
+import array
+import functools
+import gc
+import glob
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple
+
+# The folder of this script must not shadow standard modules (``statistics`` lies beside it).
+if sys.path and os.path.abspath(sys.path[0]) == os.path.dirname(os.path.abspath(__file__)):
+    del sys.path[0]
+
+LOOP_VERSION = 1
+WARMUP_AGREEMENT_RATIO = 0.02
+WARMUP_WINDOWS = 3
+MEMORY_RUNS_S = 1.0
+COLD_RESIDENT_RATIO = 0.02
+
+Feed = Dict[str, Any]
+
+
+class JobError(Exception):
+    """The job cannot be obeyed as it stands."""
+
+
+def _clock() -> Tuple[str, Callable[[], int]]:
+    """Return the name of the steadiest clock here and a function that reads it in ns."""
+    for name in ("CLOCK_MONOTONIC_RAW", "CLOCK_MONOTONIC"):
+        number = getattr(time, name, None)
+        if number is None:
+            continue
+        if hasattr(time, "clock_gettime_ns"):
+            return name, functools.partial(time.clock_gettime_ns, number)
+        return name, lambda clock=number: int(time.clock_gettime(clock) * 1e9)
+    return "monotonic", lambda: int(time.monotonic() * 1e9)
+
+
+CLOCK_NAME, now_ns = _clock()
+
+
+def say(event: str, **fields: Any) -> None:
+    """Write one progress line to stderr."""
+    sys.stderr.write(json.dumps(dict(fields, event=event), sort_keys=True) + "\n")
+    sys.stderr.flush()
+
+
+def _read(path: str) -> Optional[str]:
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _read_int(path: str) -> Optional[int]:
+    try:
+        return int(_read(path) or "", 0)
+    except ValueError:
+        return None
+
+
+class Environment:
+    """Clock, heat and load evidence, read from sysfs and procfs (empty where they lack it)."""
+
+    def __init__(self, sysfs: str, procfs: str) -> None:
+        self.procfs = procfs
+        cpu = os.path.join(sysfs, "devices/system/cpu")
+        self._cpufreq = sorted(glob.glob(os.path.join(cpu, "cpu[0-9]*/cpufreq")))
+        self._counters = sorted(glob.glob(os.path.join(cpu, "cpu[0-9]*/thermal_throttle/*_count")))
+        self._zones = sorted(glob.glob(os.path.join(sysfs, "class/thermal/thermal_zone[0-9]*")))
+        self._cooling = sorted(glob.glob(os.path.join(sysfs, "class/thermal/cooling_device[0-9]*")))
+        firmware = "devices/platform/soc*/*firmware*/get_throttled"
+        self._firmware = sorted(glob.glob(os.path.join(sysfs, firmware)))
+
+    def facts(self) -> Dict[str, Any]:
+        """Return what does not change during the run; frequencies in kHz."""
+        return {
+            "cpus": os.cpu_count(),
+            "ticks_hz": os.sysconf("SC_CLK_TCK"),
+            "governor": [_read(path + "/scaling_governor") for path in self._cpufreq],
+            "max_khz": [_read_int(path + "/scaling_max_freq") for path in self._cpufreq],
+            "zones": [_read(path + "/type") for path in self._zones],
+            "cooling": [_read(path + "/type") for path in self._cooling],
+        }
+
+    def sample(self) -> Dict[str, Any]:
+        """Return one reading: kHz, milli-degrees Celsius, cooling states, CPU ticks, counters."""
+        loadavg = (_read(os.path.join(self.procfs, "loadavg")) or "").split()
+        ticks = (_read(os.path.join(self.procfs, "stat")) or "").split("\n")[0].split()[1:9]
+        own = os.times()
+        return {
+            "t_ns": now_ns(),
+            "khz": [_read_int(path + "/scaling_cur_freq") for path in self._cpufreq],
+            "millicelsius": [_read_int(path + "/temp") for path in self._zones],
+            "cooling": [_read_int(path + "/cur_state") for path in self._cooling],
+            "throttle_counts": [_read_int(path) for path in self._counters],
+            "firmware_throttled": [int(_read(path) or "0", 16) for path in self._firmware],
+            "load1": float(loadavg[0]) if loadavg else None,
+            # user nice system idle iowait irq softirq steal, summed over all CPUs
+            "ticks": [int(item) for item in ticks] if len(ticks) == 8 else None,
+            "own_cpu_s": own[0] + own[1] + own[2] + own[3],
+        }
+
+
+def _generated(numpy: Any, spec: Dict[str, Any]) -> Any:
+    """Return one random (or, with low == high, constant) tensor."""
+    dtype = numpy.dtype(spec["dtype"])
+    low, high = spec.get("low", 0), spec.get("high", 1)
+    source = numpy.random.RandomState(spec.get("seed", 0))
+    if low == high:
+        return numpy.full(spec["shape"], low, dtype)
+    if dtype.kind == "f":
+        return source.uniform(low, high, spec["shape"]).astype(dtype)
+    return source.randint(int(low), int(high) + 1, spec["shape"]).astype(dtype)
+
+
+def read_inputs(numpy: Any, spec: Dict[str, Any], folder: str) -> List[Feed]:
+    """Return the inputs to cycle through, one dict of tensors by name per inference."""
+    extra = {item["name"]: _generated(numpy, item) for item in spec.get("generated", [])}
+    if not spec.get("pack"):
+        return [extra]
+    pack = os.path.join(folder, spec["pack"])
+    with open(os.path.join(pack, "index.json"), encoding="utf-8") as file:
+        samples = json.load(file)["samples"]
+    feeds = []
+    with open(os.path.join(pack, "tensors.bin"), "rb") as raw:
+        for sample in samples[: spec.get("samples") or len(samples)]:
+            feed = dict(extra)
+            for name, entry in sample["tensors"].items():
+                if entry["dtype"] == "string":
+                    value = numpy.array(entry["values"], dtype=object)
+                else:
+                    raw.seek(entry["offset"])
+                    dtype = numpy.dtype(entry["dtype"]).newbyteorder("<")
+                    count = entry["nbytes"] // dtype.itemsize
+                    value = numpy.fromfile(raw, dtype, count).astype(dtype.newbyteorder("="))
+                feed[name] = value.reshape(entry["shape"])
+            feeds.append(feed)
+    if not feeds:
+        raise JobError("the tensor pack holds no samples")
+    return feeds
+
+
+class Session:
+    """One loaded artifact; ``inputs`` holds the names that each of its inputs answers to."""
+
+    inputs: Sequence[List[str]]
+
+    def bind(self, feeds: List[Feed]) -> List[Feed]:
+        """Return the feeds reduced to this artifact's inputs."""
+        chosen = [[name for name in names if name in feeds[0]][:1] for names in self.inputs]
+        if not all(chosen):
+            raise JobError("inputs %s, but the job gives %s" % (self.inputs, sorted(feeds[0])))
+        return [{name: feed[name] for (name,) in chosen} for feed in feeds]
+
+
+class OrtSession(Session):
+    """One artifact loaded by ONNX Runtime; an ``.ort`` file is memory-mapped."""
+
+    def __init__(self, artifact: Dict[str, Any], path: str, profile_prefix: str = "") -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = artifact["threads"]
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # A spinning worker burns a core while nothing runs: it heats and disturbs what follows.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if path.endswith(".ort"):
+            options.add_session_config_entry("session.use_memory_mapped_ort_model", "1")
+            options.add_session_config_entry("session.use_ort_model_bytes_for_initializers", "1")
+        for key, value in sorted(artifact["options"].get("config", {}).items()):
+            options.add_session_config_entry(key, value)
+        if artifact["options"].get("optimise") is False:
+            level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.graph_optimization_level = level
+        if profile_prefix:
+            options.enable_profiling = True
+            options.profile_file_prefix = profile_prefix
+        providers = artifact["options"].get("providers", ["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(path, options, providers=providers)
+        self.version = onnxruntime.__version__
+        self.inputs = [[item.name] for item in self._session.get_inputs()]
+
+    def run(self, feed: Feed) -> Any:
+        """Run one inference and return its outputs."""
+        return self._session.run(None, feed)
+
+    def layers(self, feeds: List[Feed], runs: int) -> List[Dict[str, Any]]:
+        """Return the mean time of each node over ``runs`` inferences after one of warm-up."""
+        for position in range(runs + 1):
+            self.run(feeds[position % len(feeds)])
+        with open(self._session.end_profiling()) as file:
+            events = json.load(file)
+        layers = {}  # type: Dict[str, Dict[str, Any]]
+        seen_runs = 0
+        for event in events:
+            # The events of a run come before its own "model_run"; the first run is warm-up.
+            seen_runs += event["name"] == "model_run"
+            name, found, _ = event["name"].partition("_kernel_time")
+            if seen_runs == 0 or not found:
+                continue
+            given = event["args"]
+            about = {"name": name, "op": given["op_name"], "provider": given["provider"]}
+            layer = layers.setdefault(name, dict(about, mean_ms=0.0))
+            layer["mean_ms"] += event["dur"] / 1000.0 / runs
+        return list(layers.values())
+
+
+class OpenVinoSession(Session):
+    """One artifact loaded by OpenVINO."""
+
+    def __init__(self, artifact: Dict[str, Any], path: str, profile_prefix: str = "") -> None:
+        import openvino
+
+        properties = {
+            "INFERENCE_NUM_THREADS": artifact["threads"],
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+        device = artifact["options"].get("device", "CPU")
+        if device != "CPU":
+            del properties["INFERENCE_NUM_THREADS"]
+        if profile_prefix:
+            properties["PERF_COUNT"] = "YES"
+        properties.update(artifact["options"].get("properties", {}))
+        model = openvino.Core().compile_model(path, device, properties)
+        self._request = model.create_infer_request()
+        self.version = openvino.__version__
+        self.inputs = [sorted(port.get_names()) for port in model.inputs]
+
+    def run(self, feed: Feed) -> Any:
+        """Run one inference and return its outputs (not copied: they belong to the request)."""
+        return self._request.infer(feed, share_inputs=True, share_outputs=True)
+
+    def layers(self, feeds: List[Feed], runs: int) -> List[Dict[str, Any]]:
+        """Return the mean time of each executed node over ``runs`` inferences."""
+        self.run(feeds[0])
+        layers = {}  # type: Dict[str, Dict[str, Any]]
+        for position in range(runs):
+            self.run(feeds[position % len(feeds)])
+            for info in self._request.get_profiling_info():
+                if str(info.status).split(".")[-1] != "EXECUTED":
+                    continue
+                about = {"name": info.node_name, "op": info.node_type, "provider": info.exec_type}
+                layer = layers.setdefault(info.node_name, dict(about, mean_ms=0.0))
+                layer["mean_ms"] += info.real_time.total_seconds() * 1000.0 / runs
+        return list(layers.values())
+
+
+FAMILIES = {"ort": OrtSession, "openvino": OpenVinoSession}  # type: Dict[str, Any]
+
+
+def _files(artifact: Dict[str, Any], path: str, folder: str) -> List[str]:
+    given = [os.path.join(folder, item) for item in artifact.get("files") or []]
+    return given or [
+        path for path in (path, os.path.splitext(path)[0] + ".bin") if os.path.exists(path)
+    ]
+
+
+def drop_page_cache(files: List[str]) -> Optional[str]:
+    """Drop the files from the page cache; return None when that worked, else why it did not."""
+    if not hasattr(os, "posix_fadvise"):
+        return "this system has no posix_fadvise"
+    for path in files:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)  # dirty pages are not dropped
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            resident = _resident_ratio(handle)
+        except OSError as error:
+            return str(error)
+        finally:
+            os.close(handle)
+        if resident is None:
+            return "mincore is not available to check it"
+        if resident > COLD_RESIDENT_RATIO:
+            return "%.0f %% of the file stayed in the page cache" % (100 * resident)
+    return None
+
+
+def _resident_ratio(handle: int) -> Optional[float]:
+    """Return which part of a file's pages lies in the page cache, None when not to be known."""
+    import ctypes
+
+    size = os.fstat(handle).st_size
+    if size == 0:
+        return 0.0
+    pages = -(-size // resource.getpagesize())
+    vector = (ctypes.c_ubyte * pages)()
+    word, pointer = ctypes.c_size_t, ctypes.c_void_p
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mmap.restype = pointer
+        read_only, shared = ctypes.c_int(1), ctypes.c_int(1)
+        address = libc.mmap(None, word(size), read_only, shared, ctypes.c_int(handle), word(0))
+        if address == pointer(-1).value:
+            return None
+        failed = libc.mincore(pointer(address), word(size), vector)
+        libc.munmap(pointer(address), word(size))
+    except (OSError, AttributeError):
+        return None
+    return None if failed else sum(item & 1 for item in vector) / float(pages)
+
+
+def _memory_bytes(procfs: str, field: str) -> Optional[int]:
+    for line in (_read(os.path.join(procfs, "self/status")) or "").split("\n"):
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _reset_peak(procfs: str) -> bool:
+    try:
+        with open(os.path.join(procfs, "self/clear_refs"), "w") as file:
+            file.write("5")
+        return True
+    except OSError:
+        return False
+
+
+def load_phase(job: Dict[str, Any], artifact: Dict[str, Any], cold: bool) -> Dict[str, Any]:
+    """Load one artifact in this fresh process and return its times and memory."""
+    path, feeds = _prepare(job, artifact)
+    why_not_cold = drop_page_cache(_files(artifact, path, job["folder"])) if cold else None
+    exact = _reset_peak(job["procfs"])
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak_so_far = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    baseline = _memory_bytes(job["procfs"], "VmRSS") or peak_so_far
+    start = now_ns()
+    session = FAMILIES[artifact["family"]](artifact, path)
+    loaded = now_ns()
+    bound = session.bind(feeds)
+    begin = now_ns()
+    session.run(bound[0])
+    first = now_ns()
+    position = 1
+    while position < len(bound) and now_ns() - first < MEMORY_RUNS_S * 1e9:
+        session.run(bound[position])
+        position += 1
+    peak = _memory_bytes(job["procfs"], "VmHWM") if exact else None
+    if peak is None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return {
+        "load_ns": loaded - start,
+        "first_inference_ns": first - begin,
+        "cold": cold and why_not_cold is None,
+        "why_not_cold": why_not_cold,
+        "baseline_bytes": baseline,
+        "peak_bytes": peak,
+        "memory_method": "VmHWM" if exact else "ru_maxrss",
+        "version": session.version,
+    }
+
+
+def layers_phase(job: Dict[str, Any], artifact: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the time per layer, measured apart because profiling slows the runtime down."""
+    path, feeds = _prepare(job, artifact)
+    runs = job["plan"]["layer_runs"]
+    with tempfile.TemporaryDirectory(prefix="edgedeploy-layers-") as folder:
+        session = FAMILIES[artifact["family"]](artifact, path, os.path.join(folder, "profile"))
+        return {"layers": session.layers(session.bind(feeds), runs)}
+
+
+def _prepare(job: Dict[str, Any], artifact: Dict[str, Any]) -> Tuple[str, List[Feed]]:
+    """Import the runtime and NumPy, read the inputs and return them with the artifact's path."""
+    __import__({"ort": "onnxruntime", "openvino": "openvino"}[artifact["family"]])
+    import numpy
+
+    feeds = read_inputs(numpy, job["inputs"], job["folder"])
+    return os.path.join(job["folder"], artifact["path"]), feeds
+
+
+class ChildFailed(Exception):
+    """A measuring process of one artifact died or reported a failure."""
+
+    def __init__(self, phase: str, artifact: str, status: int, message: str) -> None:
+        super().__init__(message)
+        self.about = {"phase": phase, "artifact": artifact, "status": status, "message": message}
+
+
+def in_fresh_process(job_path: str, phase: str, artifact: str) -> Dict[str, Any]:
+    """Return what ``phase`` found for ``artifact`` in a new process of this very file."""
+    say("phase", phase=phase, artifact=artifact)
+    command = [sys.executable, __file__, job_path, phase, artifact]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True)
+    text, _ = child.communicate()
+    try:
+        found = json.loads(text)  # type: Dict[str, Any]
+    except ValueError:
+        found = {"failed": {"message": "the process ended without a result"}}
+    if "failed" in found:
+        raise ChildFailed(phase, artifact, child.returncode, found["failed"]["message"])
+    return found
+
+
+class Measured:
+    """One artifact in the measuring session: its feeds, its window size, what was found."""
+
+    def __init__(self, artifact: Dict[str, Any], job: Dict[str, Any]) -> None:
+        path, feeds = _prepare(job, artifact)
+        self.id = artifact["id"]  # type: str
+        self._session = FAMILIES[artifact["family"]](artifact, path)
+        self._feeds = self._session.bind(feeds)
+        self._position = 0
+        self.window_count = 1
+        self.count = 0
+        self.total_ns = 0
+        self.warmup = {}  # type: Dict[str, Any]
+
+    def window(self, count: int) -> "array.array[int]":
+        """Run ``count`` inferences and return the duration of each in ns."""
+        run, feeds, position = self._session.run, self._feeds, self._position
+        durations = array.array("q", [0]) * count
+        for index in range(count):
+            feed = feeds[position]
+            start = now_ns()
+            run(feed)
+            durations[index] = now_ns() - start
+            position = position + 1 if position + 1 < len(feeds) else 0
+        self._position = position
+        return durations
+
+    def warm_up(self, window_s: float, limit_s: float) -> None:
+        """Run windows until the last three medians agree within 2 % or ``limit_s`` is over."""
+        begin = now_ns()
+        medians = []  # type: List[int]
+        stable = False
+        while not stable and (now_ns() - begin < limit_s * 1e9 or len(medians) < WARMUP_WINDOWS):
+            durations = self.window(self.window_count)
+            median = sorted(durations)[len(durations) // 2]
+            self.window_count = max(1, int(round(window_s * 1e9 / max(median, 1))))
+            medians.append(median)
+            last = medians[-WARMUP_WINDOWS:]
+            spread = (max(last) - min(last)) / float(max(min(last), 1))
+            stable = len(last) == WARMUP_WINDOWS and spread <= WARMUP_AGREEMENT_RATIO
+        self.warmup = {"stable": stable, "medians_ns": medians, "elapsed_ns": now_ns() - begin}
+        say("warm", artifact=self.id, stable=stable)
+
+    def enough(self, plan: Dict[str, Any]) -> bool:
+        """Return whether the least time and count of the plan are reached."""
+        return bool(self.total_ns >= plan["min_s"] * 1e9 and self.count >= plan["min_count"])
+
+
+def measure_windows(
+    measured: List[Measured], job: Dict[str, Any], environment: Environment
+) -> Dict[str, Any]:
+    """Run the interleaved repetitions and return the windows with their evidence."""
+    plan, order = job["plan"], random.Random(job.get("seed", 0))
+    for item in measured:
+        item.warm_up(plan["window_s"], plan["warmup_max_s"])
+    begin = now_ns()
+    before = environment.sample()
+    windows = []  # type: List[Dict[str, Any]]
+    repetition = 0
+    ended = "complete"
+    while repetition < plan["min_repetitions"] or not all(item.enough(plan) for item in measured):
+        if now_ns() - begin > plan["max_s"] * 1e9:
+            ended = "max_s"
+            break
+        slots = list(range(len(measured)))
+        order.shuffle(slots)
+        for slot in slots + slots[::-1]:
+            item = measured[slot]
+            durations = item.window(item.window_count)
+            evidence = environment.sample()
+            item.count += len(durations)
+            item.total_ns += sum(durations)
+            about = {"artifact": item.id, "repetition": repetition, "environment": evidence}
+            windows.append(dict(about, samples_ns=durations))
+            gc.collect()
+        repetition += 1
+        least = min(measured, key=lambda item: item.total_ns)
+        say("progress", done_s=round(least.total_ns / 1e9, 3), of_s=plan["min_s"], n=least.count)
+    return {"windows": windows, "before": before, "ended": ended}
+
+
+def run_job(job: Dict[str, Any], job_path: str) -> Dict[str, Any]:
+    """Measure every artifact of the job and return the whole result."""
+    environment = Environment(job["sysfs"], job["procfs"])
+    artifacts = []  # type: List[Dict[str, Any]]
+    for artifact in job["artifacts"]:
+        found = {
+            "id": artifact["id"],
+            "cold": in_fresh_process(job_path, "cold", artifact["id"]),
+            "warm": in_fresh_process(job_path, "warm", artifact["id"]),
+            "layers": [],
+        }
+        if job["plan"].get("layer_runs"):
+            layers = in_fresh_process(job_path, "layers", artifact["id"])
+            found["layers"] = layers["layers"]
+        artifacts.append(found)
+    measured = [Measured(artifact, job) for artifact in job["artifacts"]]
+    gc.disable()  # collected between the windows instead
+    result = measure_windows(measured, job, environment)
+    for found, item in zip(artifacts, measured):
+        found["warmup"] = item.warmup
+    return dict(
+        result,
+        loop=LOOP_VERSION,
+        clock=CLOCK_NAME,
+        python="%d.%d.%d" % sys.version_info[:3],
+        environment=environment.facts(),
+        artifacts=artifacts,
+    )
+
+
+def read_job(path: str) -> Dict[str, Any]:
+    """Return the job with its defaults filled in.
+
+    Raises:
+        JobError: It is not readable or not for this version of the loop.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            job = {"sysfs": "/sys", "procfs": "/proc"}  # type: Dict[str, Any]
+            job.update(json.load(file))
+        if job["loop"] != LOOP_VERSION:
+            raise JobError("the job is for loop version %r" % (job["loop"],))
+        ids = [item["id"] for item in job["artifacts"]]
+        if not ids or len(set(ids)) != len(ids):
+            raise JobError("the job needs artifacts with different ids")
+        unknown = sorted({item["family"] for item in job["artifacts"]} - set(FAMILIES))
+        if unknown:
+            raise JobError("unknown family %s" % ", ".join(unknown))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JobError("cannot read the job: %s %s" % (type(error).__name__, error)) from error
+    job["folder"] = os.path.dirname(os.path.abspath(path))
+    return job
+
+
+def main(arguments: List[str]) -> NoReturn:
+    """Run the job named on the command line; status 2 for a bad job, 3 for a failed runtime."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    # Only the result may reach stdout: what a native library prints goes to stderr.
+    result_handle = os.dup(1)
+    os.dup2(2, 1)
+    status = 0
+    try:
+        job = read_job(arguments[1])
+        if len(arguments) == 2:
+            result = run_job(job, arguments[1])
+        else:
+            phase, wanted = arguments[2:4]
+            artifact = next(item for item in job["artifacts"] if item["id"] == wanted)
+            if phase == "layers":
+                result = layers_phase(job, artifact)
+            else:
+                result = load_phase(job, artifact, cold=phase == "cold")
+    except JobError as error:
+        status, result = 2, {"failed": {"phase": "job", "message": str(error)}}
+    except ChildFailed as error:
+        status, result = 3, {"failed": error.about}
+    except Exception as error:  # the runtime's own: told to the caller, which types it
+        message = "%s: %s" % (type(error).__name__, error)
+        status, result = 3, {"failed": {"phase": "measure", "message": message}}
+    with os.fdopen(result_handle, "w") as out:
+        json.dump(result, out, default=list)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main(sys.argv)

@@ -1,0 +1,305 @@
+"""One build: screen the candidates, measure where this machine may judge, publish, lock."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgedeploy.errors import (
+    Diagnostic,
+    EdgedeployError,
+    ExitCode,
+    combined_exit_code,
+)
+from edgedeploy.events import EventLog, StageFinished, StageProgress, StageStarted
+from edgedeploy.executor import Builder
+from edgedeploy.lockfile import Lock
+from edgedeploy.manifest import digest
+from edgedeploy.memory import Memory
+from edgedeploy.plan import Item, Plan
+from edgedeploy.profile.expand import expand
+from edgedeploy.publish import is_published, publish
+from edgedeploy.steps import auto
+from edgedeploy.steps.auto import Outcome, Trial
+from edgedeploy.steps.measuring import (
+    FLOAT,
+    Measured,
+    Session,
+    known_records,
+    measure_session,
+)
+from edgedeploy.store import Store
+from edgedeploy.target.host import is_this_machine
+from edgedeploy.toolchain import tool_version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """How a build runs; nothing here changes a result.
+
+    Attributes:
+        output: Folder for results.
+        store: Store folder; None takes the user's.
+        jobs: Workers at once; None is one per core.
+        locked: Insist on edgedeploy.lock.
+        fail_fast: Start nothing new after the first failure.
+        measure: Whether ``bench:`` of the profile is obeyed.
+        remeasure: Measure again even where a record exists.
+    """
+
+    output: Path = Path("build")
+    store: Path | None = None
+    jobs: int | None = None
+    locked: bool = False
+    fail_fast: bool = False
+    measure: bool = True
+    remeasure: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """What a build came to.
+
+    Attributes:
+        plan: What was asked for.
+        outcomes: One per item of the plan, in its order.
+        folder: Where the results lie.
+        references: Worth of the float model, by model name (with its variant).
+        states: How each stage ended, by node id.
+        lock: What this build used and made.
+        notes: What the user should know.
+    """
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+    folder: Path
+    references: Mapping[str, Any]
+    states: Mapping[str, StageFinished]
+    lock: Lock
+    notes: tuple[Diagnostic, ...] = ()
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The process exit status that the outcomes deserve."""
+        codes = []
+        for outcome in self.outcomes:
+            if outcome.state == "refused":
+                codes.append(ExitCode.REFUSED)
+            elif outcome.state == "failed":
+                codes += [trial.exit_code for trial in outcome.trials if trial.exit_code]
+        return combined_exit_code(codes)
+
+
+class BuildRun:
+    """The state of one running build.
+
+    Args:
+        store: The store.
+        plan: What to build.
+        options: How.
+        events: Where progress is told.
+        memory: What the last build knew.
+        lock: The lock to follow, under ``--locked``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        options: BuildOptions,
+        events: EventLog,
+        memory: Memory,
+        lock: Lock | None,
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._options = options
+        self._events = events
+        self._lock = lock
+        jobs = options.jobs or os.cpu_count() or 1
+        self._pool = concurrent.futures.ThreadPoolExecutor(jobs)
+        self.builder = Builder(
+            store,
+            plan.profile.folder,
+            workers=self._pool,
+            events=events,
+            known=memory.components,
+        )
+
+    def close(self) -> None:
+        """End every worker that still runs."""
+        self.builder.stop()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def build(self) -> tuple[Outcome, ...]:
+        """Return the outcome of every item, artifacts published.
+
+        Raises:
+            Stopped: The run was interrupted.
+        """
+        outcomes = _in_threads(self._screen, self._plan.items)
+        return tuple(self._settle(outcome) for outcome in outcomes)
+
+    # -- choosing --------------------------------------------------------------------------
+
+    def _screen(self, item: Item) -> Outcome:
+        """Choose by the gates that need no measurement; build the float artifact beside it."""
+        only = self._lock.chosen.get(item.name) if self._lock else None
+        try:
+            outcome = auto.screen(self.builder, item, only=only)
+            if outcome.chosen is None:
+                return outcome
+            baseline = (
+                outcome.chosen
+                if outcome.chosen.kind == FLOAT
+                else auto.float_trial(self.builder, item)
+            )
+            return replace(outcome, baseline=baseline)
+        except EdgedeployError as error:
+            if self._options.fail_fast:
+                self.builder.stop()
+            return auto.failed(item, error)
+
+    def _settle(self, outcome: Outcome) -> Outcome:
+        """Measure the chosen artifact where this machine may, and judge all gates.
+
+        A candidate that the measurement refuses is passed over like any other.
+        """
+        item = outcome.item
+        here = is_this_machine(item.target)
+        while outcome.chosen is not None and outcome.chosen.state == "accepted":
+            records = self._records(outcome) if here else {}
+            reference = auto.reference_evaluation(self.builder, item)
+            chosen = auto.judged(item, outcome.chosen, reference, records, board_is_host=here)
+            trials = (*outcome.trials[:-1], chosen)
+            outcome = replace(outcome, chosen=chosen, trials=trials, records=records)
+            names = [nodes.candidate.name for nodes in item.candidates]
+            position = names.index(chosen.name)
+            if chosen.state == "accepted" or self._lock or position + 1 == len(names):
+                break
+            more = auto.screen(self.builder, item, after=position)
+            if more.chosen is None:
+                break
+            outcome = replace(outcome, chosen=more.chosen, trials=(*trials, *more.trials))
+        return outcome
+
+    def _records(self, outcome: Outcome) -> Mapping[str, Mapping[str, Any]]:
+        """Return measurements of the chosen and the float artifact, made now if there are none."""
+        from edgedeploy.bench.host import host_facts
+
+        item, chosen, baseline = outcome.item, outcome.chosen, outcome.baseline
+        if chosen is None or item.use.bench.mode == "off" or not self._options.measure:
+            return {}
+        wanted = [
+            trial
+            for trial in dict.fromkeys((baseline, chosen))
+            if trial is not None and trial.compiled is not None
+        ]
+        samples, folder = self.builder.folder(item.shared.evaluate.output("samples"))
+        session = Session(
+            target=item.use.target,
+            runtime=item.target.runtime,
+            version=tool_version(str(item.target.get("runtime.distribution"))),
+            artifacts=tuple(self._measured(item, trial) for trial in wanted),
+            samples=folder,
+            samples_digest=samples.digest,
+            bench=item.use.bench,
+            device=host_facts(),
+        )
+        if not self._options.remeasure:
+            known = known_records(self._store, session)
+            if known is not None:
+                return known
+        name = f"{item.name}.bench"
+        self._events.emit(StageStarted(node=name, why="no measurement of these artifacts here"))
+
+        def progress(line: Mapping[str, Any]) -> None:
+            done, total = int(line.get("done_s", 0)), int(line.get("total_s", 0))
+            self._events.emit(StageProgress(node=name, done=done, total=total, what="s"))
+
+        return measure_session(self._store, session, progress)
+
+    def _measured(self, item: Item, trial: Trial) -> Measured:
+        nodes = item.nodes(trial.name)
+        tree, folder = self.builder.folder(nodes.compiled.output("artifact"))
+        entry = str(self.builder.build(nodes.compiled).summary["entry"])
+        name = FLOAT if trial.kind == FLOAT else trial.name
+        return Measured(name=name, tree=tree, folder=folder, entry=entry)
+
+    # -- results ---------------------------------------------------------------------------
+
+    def publish(self, outcome: Outcome) -> None:
+        """Copy the chosen artifact to the build folder unless it is there already."""
+        if outcome.chosen is None:
+            return
+        item = outcome.item
+        nodes = item.nodes(outcome.chosen.name)
+        place = self._options.output / self._plan.profile.name / item.shared.name / item.use.target
+        tree, folder = self.builder.folder(nodes.compiled.output("artifact"))
+        if not is_published(tree, place, self._store.file_digests):
+            publish(tree, folder, place)
+
+    def lock(self, outcomes: tuple[Outcome, ...]) -> Lock:
+        """Return what this build used and made."""
+        tools: dict[str, str] = {}
+        models: dict[str, str] = {}
+        data: dict[str, str] = {}
+        for node_id, components in self.builder.components.items():
+            tools.update(components["tools"])
+            kind = components["kind"]
+            if kind == "intake":
+                models[node_id.rpartition(".")[0]] = components["inputs"]["model"]
+        for item in self._plan.items:
+            for node in (item.shared.calibrate, item.shared.evaluate):
+                if node is not None and self.builder.hit(node) is not None:
+                    data[node.id] = self.builder.build(node).outputs["samples"].digest
+        done = [outcome for outcome in outcomes if outcome.chosen is not None]
+        return Lock(
+            expanded=digest("expanded", expand(self._plan.profile, self._plan.targets)),
+            tools=tools,
+            models=models,
+            data=data,
+            chosen={item.item.name: item.chosen.name for item in done if item.chosen},
+            artifacts={
+                item.item.name: {file.path: file.sha256 for file in item.chosen.artifact.files}
+                for item in done
+                if item.chosen and item.chosen.artifact
+            },
+        )
+
+    def references(self) -> dict[str, Any]:
+        """Return the worth of the float model by model name, for those that could be run."""
+        found = {}
+        for item in self._plan.items:
+            if self.builder.hit(item.shared.reference) is not None:
+                found[item.shared.name] = auto.reference_evaluation(self.builder, item)
+        return found
+
+
+def _in_threads(work: Callable[[Item], Outcome], items: tuple[Item, ...]) -> list[Outcome]:
+    """Call ``work`` on all items at once; the workers' pool bounds what really runs."""
+    results: dict[int, Outcome | BaseException] = {}
+
+    def one(position: int, item: Item) -> None:
+        try:
+            results[position] = work(item)
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the main thread
+            results[position] = error
+
+    threads = [threading.Thread(target=one, args=pair, daemon=True) for pair in enumerate(items)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = []
+    for position in range(len(items)):
+        result = results[position]
+        if isinstance(result, BaseException):
+            raise result
+        found.append(result)
+    return found

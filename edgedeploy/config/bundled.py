@@ -1,0 +1,30 @@
+"""Where the data files that ship with edgedeploy lie: targets and profiles."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+
+from edgedeploy.errors import ToolError
+
+
+def bundled_folder() -> Path:
+    """Return the folder that holds ``targets/`` and ``profiles/``.
+
+    An installed wheel carries them under ``edgedeploy/_data``; a checkout or an editable install
+    has them beside the package.
+
+    Raises:
+        ToolError: The installation has no such files.
+    """
+    package = importlib.resources.files("edgedeploy")
+    candidates = [package / "_data"]
+    if isinstance(package, Path):
+        candidates.append(package.parent)
+    for folder in candidates:
+        if isinstance(folder, Path) and (folder / "targets" / "boards").is_dir():
+            return folder
+    raise ToolError(
+        "the target files of edgedeploy are missing from this installation",
+        hint="install edgedeploy again with pip, as files (not as a zip archive)",
+    )

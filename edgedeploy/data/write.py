@@ -1,0 +1,153 @@
+"""Writing the samples of a data role into a tensor pack, each checked against the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedeploy.data.conform import Conformer
+from edgedeploy.data.pack import PackWriter
+from edgedeploy.data.readers import Request, read
+from edgedeploy.data.sources import DataFile, describe, select
+from edgedeploy.errors import DataError
+from edgedeploy.profile.types import DataRole, InputSpec
+from edgedeploy.signature import TensorSpec
+
+Progress = Callable[[int, int | None], None]
+"""Called with the samples done and their total (None where it is not known)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackReport:
+    """What went into a pack.
+
+    Attributes:
+        role: Name of the data role.
+        reader: Which reader it was.
+        samples: Samples written.
+        sequences: Distinct sequences among them.
+        with_truth: Samples with ground truth.
+        found: Files (rows for a single array file: 1) before the ``samples`` limit.
+        ignored: Reason -> number of files passed over.
+        notes: What was done to fit samples to the model -> number of tensors.
+        files: Every file read, with digests.
+    """
+
+    role: str
+    reader: str
+    samples: int
+    sequences: int
+    with_truth: int
+    found: int
+    ignored: Mapping[str, int]
+    notes: Mapping[str, int]
+    files: tuple[DataFile, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON data."""
+        return {
+            "role": self.role,
+            "reader": self.reader,
+            "samples": self.samples,
+            "sequences": self.sequences,
+            "with_truth": self.with_truth,
+            "found": self.found,
+            "ignored": dict(self.ignored),
+            "notes": dict(self.notes),
+            "files": [file.to_json() for file in self.files],
+        }
+
+
+def write_pack(
+    role: DataRole,
+    inputs: Sequence[TensorSpec],
+    specs: Mapping[str, InputSpec],
+    folder: Path,
+    out: Path,
+    progress: Progress | None = None,
+) -> PackReport:
+    """Read the role's samples and write them as a pack into the existing empty folder ``out``.
+
+    Args:
+        role: The data role.
+        inputs: The model's inputs with bound dims, without its state inputs.
+        specs: The profile's words on the inputs: preprocessing and constants.
+        folder: The profile's folder.
+        out: Where the pack goes.
+        progress: Told after each sample.
+
+    Raises:
+        DataError: The data is missing, broken or does not fit the model; there is no sample
+            (E251), or only one to calibrate with (E252).
+    """
+    selection = select(role, folder)
+    conformer = Conformer(inputs, specs)
+    request = Request(
+        role=role, selection=selection, inputs=conformer.wanted, specs=specs, folder=folder
+    )
+    total = len(selection.names) if selection.reader in ("numpy", "images") else None
+    seen: set[str] = set()
+    sequences: set[str] = set()
+    current: str | None = None
+    with_truth = 0
+    with PackWriter(out) as writer:
+        for sample in read(request):
+            if sample.id in seen:
+                raise DataError(
+                    f"two samples are called {sample.id}",
+                    code="E284",
+                    subject=sample.id,
+                    hint="Yield a different id for each sample.",
+                )
+            seen.add(sample.id)
+            if sample.sequence != current and sample.sequence in sequences:
+                raise DataError(
+                    f"the samples of sequence {sample.sequence} do not stand in a row",
+                    code="E284",
+                    subject=sample.id,
+                    hint="Yield a sequence from its first to its last sample before the next.",
+                )
+            current = sample.sequence
+            writer.add(
+                sample.id,
+                conformer.conform(sample.id, sample.tensors),
+                truth=sample.truth,
+                sequence=sample.sequence,
+                geometry=sample.geometry,
+            )
+            with_truth += sample.truth is not None
+            if sample.sequence is not None:
+                sequences.add(sample.sequence)
+            if progress:
+                progress(len(seen), None if selection.rows else total)
+    _check_count(role, len(seen))
+    return PackReport(
+        role=role.name,
+        reader=selection.reader,
+        samples=len(seen),
+        sequences=len(sequences),
+        with_truth=with_truth,
+        found=selection.found,
+        ignored=selection.ignored,
+        notes=dict(sorted(conformer.notes.items())),
+        files=tuple(describe(role, folder)),
+    )
+
+
+def _check_count(role: DataRole, count: int) -> None:
+    if count == 0:
+        raise DataError(
+            f"data role '{role.name}' yields no sample",
+            code="E251",
+            subject=role.name,
+            hint="Check the source; a data function must yield at least one sample.",
+        )
+    if count == 1 and role.name == "calibrate":
+        raise DataError(
+            "one sample is too few to calibrate with: its ranges say nothing of other data",
+            code="E252",
+            subject=role.name,
+            hint="Give at least 2, better 100 or more typical samples.",
+        )

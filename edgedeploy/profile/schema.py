@@ -1,0 +1,411 @@
+"""The schema of a profile at the YAML edge: what may stand where, and the short forms.
+
+Each class is one map of the file; the descriptions are what docs/profile.md and editors show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from edgedeploy.config.nearest import advice, shorten
+from edgedeploy.profile.schema_parts import (
+    Axis,
+    Change,
+    Constant,
+    DataSource,
+    Digest,
+    Dim,
+    Distribution,
+    Duration,
+    FunctionName,
+    ImageSize,
+    MetricName,
+    Name,
+    Real,
+    Reals,
+    RelativePath,
+    Size,
+    Strict,
+    Text,
+    fault,
+)
+from edgedeploy.profile.unbuilt import PARTS, QUANTIZE_MODES, not_built
+
+QUANTIZE_NAMES = ("auto", "none", "fp16", "w8a8")
+
+
+def _short(key: str, *kinds: type) -> Callable[[Any], Any]:
+    """Return a validator that reads a bare value of one of ``kinds`` as ``{key: value}``."""
+
+    def expand(value: Any) -> Any:
+        bare = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
+        return {key: value} if bare else value
+
+    return expand
+
+
+def _unbuilt_part(key: str) -> Callable[[Any], Any]:
+    def refuse(value: Any) -> Any:
+        if value and key in PARTS:
+            raise fault("E137", *not_built(key, PARTS[key]))
+        return value
+
+    return refuse
+
+
+def _mode(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value in QUANTIZE_MODES:
+        raise fault("E137", *not_built(value, QUANTIZE_MODES[value]))
+    if value not in QUANTIZE_NAMES:
+        raise fault("E107", f"`{shorten(value)}` is no mode", advice(value, QUANTIZE_NAMES))
+    return value
+
+
+class SourceSchema(Strict):
+    """Where a model file lies."""
+
+    file: RelativePath = Field(
+        description="Path of the ONNX file, relative to the profile; with `package`, inside it."
+    )
+    package: Distribution | None = Field(
+        default=None, description="`name==version` of an installed package that holds the file."
+    )
+    sha256: Digest | None = Field(
+        default=None, description="Digest that the file must have, 64 hexadecimal digits."
+    )
+
+
+class ImageSchema(Strict):
+    """How an image file becomes an input tensor: `(pixel * scale - mean) / std`."""
+
+    size: ImageSize = Field(
+        description="`[height, width]` in pixels; a width of `keep` keeps the aspect ratio."
+    )
+    fit: Literal["stretch", "letterbox", "pad", "crop"] = Field(
+        default="stretch",
+        description="How an image of another aspect ratio is brought to the size.",
+    )
+    pad_value: Annotated[int, Field(ge=0, le=255)] = Field(
+        default=0, description="Pixel value of padding, 0 to 255."
+    )
+    resample: Literal["bilinear", "nearest", "bicubic", "area"] = Field(
+        default="bilinear", description="Interpolation of resizing."
+    )
+    colour: Literal["rgb", "bgr", "gray"] = Field(default="rgb", description="Channel order.")
+    layout: Literal["nchw", "nhwc"] = Field(default="nchw", description="Axis order of the tensor.")
+    scale: Real = Field(default=1.0, description="Factor on the 0-255 pixel value, applied first.")
+    mean: Reals = Field(
+        default=(), description="Subtracted after `scale`: one number, or one per channel."
+    )
+    std: Reals = Field(
+        default=(), description="Divided by, after `mean`: one number, or one per channel."
+    )
+    bake: Annotated[
+        list[Literal["scale", "mean", "colour", "layout", "uint8"]],
+        BeforeValidator(_unbuilt_part("bake")),
+    ] = Field(default=[], description="Steps that the model itself should do. Not built yet.")
+
+    @model_validator(mode="after")
+    def _channels(self) -> Self:
+        channels = 1 if self.colour == "gray" else 3
+        for key in ("mean", "std"):
+            count = len(getattr(self, key))
+            if count not in (0, 1, channels):
+                raise fault(
+                    "E107",
+                    f"`{key}` has {count} numbers and the image {channels} channels",
+                    f"write one number, or {channels}",
+                    at=(key,),
+                )
+        if any(item <= 0.0 for item in self.std):
+            raise fault("E107", "`std` must be above 0", "write numbers above 0", at=("std",))
+        return self
+
+
+class AudioSchema(Strict):
+    """How a WAV file becomes an input tensor of samples in [-1, 1]."""
+
+    rate: Annotated[int, Field(ge=1, le=768_000)] = Field(
+        description="Sample rate that the model expects, in hertz."
+    )
+    frame: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Samples per model call; without it the whole file is one call."
+    )
+    hop: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Samples between frames; by default `frame`."
+    )
+
+
+class InputSchema(Strict):
+    """What the profile says of one model input."""
+
+    shape: list[Axis] | None = Field(
+        default=None,
+        description="One entry per axis: a size, the name of a dim, a range or buckets. "
+        "By default the model's own shape.",
+    )
+    image: (
+        Annotated[
+            ImageSchema,
+            BeforeValidator(
+                _short("size", list),
+                json_schema_input_type=list[int | Literal["keep"]] | ImageSchema,
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Image preprocessing; `[height, width]` is short for `{size: ...}`.",
+    )
+    audio: AudioSchema | None = Field(default=None, description="Audio preprocessing.")
+    value: Constant | None = Field(
+        default=None, description="A constant that is always fed, a number or a list of numbers."
+    )
+
+
+class StateSchema(Strict):
+    """An output that is fed back as an input over a sequence, starting from zeros."""
+
+    input: Text = Field(description="Name of the state input.")
+    output: Text = Field(description="Name of the output that it is fed from.")
+
+
+class RoleSchema(Strict):
+    """One set of data."""
+
+    source: DataSource | None = Field(
+        default=None,
+        description="Folder or file relative to the profile, or `file.py:function`. Without it, "
+        "data.yaml beside the profile says where the data lies.",
+    )
+    reader: Literal["auto", "numpy", "images", "audio", "function"] = Field(
+        default="auto", description="How the source is read; `auto` decides by what it is."
+    )
+    labels: RelativePath | None = Field(
+        default=None, description="CSV (`file,label`), COCO JSON, or folder of YOLO label files."
+    )
+    samples: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="At most this many samples, taken evenly."
+    )
+    parameters: dict[str, Any] = Field(
+        default={}, description="Keyword arguments of a data function."
+    )
+
+
+Role = Annotated[
+    RoleSchema,
+    BeforeValidator(_short("source", str), json_schema_input_type=str | RoleSchema),
+]
+
+
+class DataSchema(Strict):
+    """The sets of data by role."""
+
+    calibrate: Role | None = Field(
+        default=None,
+        description="What activation ranges are measured on; never what is evaluated on.",
+    )
+    evaluate: Role | None = Field(default=None, description="What the metric is measured on.")
+
+
+class MetricSchema(Strict):
+    """What is measured on the `evaluate` data."""
+
+    name: MetricName = Field(
+        description="`top1`, `topk`, `f1`, `map`, `pearson`, `cer`, `wer`, `mse`, `cosine`, "
+        "`agreement`, or `file.py:function`."
+    )
+    output: Text | None = Field(
+        default=None, description="Output that is scored; by default the first."
+    )
+    parameters: dict[str, Any] = Field(default={}, description="Parameters of the metric.")
+
+
+Metric = Annotated[
+    MetricSchema,
+    BeforeValidator(_short("name", str), json_schema_input_type=str | MetricSchema),
+]
+
+
+class QuantizeSchema(Strict):
+    """How numbers are represented in the artifact."""
+
+    mode: Annotated[Literal["auto", "none", "fp16", "w8a8"], BeforeValidator(_mode)] = Field(
+        default="auto",
+        description="`auto` takes the first of w8a8, fp16 and float that passes the gates.",
+    )
+    symmetric_activations: bool | None = Field(
+        default=None, description="Zero point at the middle; by default what suits the target."
+    )
+    per_channel: bool | None = Field(
+        default=None, description="One weight scale per channel; by default what suits the target."
+    )
+    activation_dtype: Literal["uint8", "int8"] | None = Field(
+        default=None, description="Type of activations; by default what suits the target."
+    )
+    ranges: Literal["minmax"] = Field(
+        default="minmax", description="How activation ranges are found."
+    )
+    keep_float: list[Text] = Field(
+        default=[], description="Names or glob patterns of nodes that stay in float."
+    )
+    keep_float_ops: list[Text] = Field(default=[], description="Op types that stay in float.")
+
+
+Quantize = Annotated[
+    QuantizeSchema,
+    BeforeValidator(_short("mode", str), json_schema_input_type=str | QuantizeSchema),
+]
+
+
+class LatencySchema(Strict):
+    """Ceilings of the time of one inference."""
+
+    p50: Duration | None = Field(default=None, description="Median, such as `20 ms`.")
+    p90: Duration | None = Field(default=None, description="90th percentile.")
+    p99: Duration | None = Field(default=None, description="99th percentile.")
+
+
+class GatesSchema(Strict):
+    """What is acceptable; an absent gate is not asked, `null` removes a default one."""
+
+    metric: Change | None = Field(
+        default=None,
+        description="Allowed change against the float model: `-1 pt` may fall by one point, "
+        "`+0.3 %` may rise by 0.3 percent of its value.",
+    )
+    size: Size | None = Field(
+        default=None, description="Largest size of all artifact files, such as `4 MB`."
+    )
+    latency: LatencySchema | None = Field(default=None, description="Ceilings of the latency.")
+    memory: Size | None = Field(default=None, description="Largest peak memory, such as `200 MB`.")
+    not_slower_than_float: bool = Field(
+        default=True, description="The artifact must be no slower than the float one."
+    )
+    cosine: Annotated[float, Field(ge=-1.0, le=1.0)] | None = Field(
+        default=None, description="Least cosine similarity of outputs with the float model."
+    )
+
+
+class BenchSchema(Strict):
+    """How local measurements are made."""
+
+    mode: Literal["off", "quick", "full"] = Field(
+        default="off",
+        description="`quick`: 10 s windows, labelled quick; `full`: 60 s and 1024 samples.",
+    )
+    threads: Annotated[int, Field(ge=1, le=1024)] = Field(
+        default=1, description="Threads of the runtime."
+    )
+
+
+Bench = Annotated[
+    BenchSchema,
+    BeforeValidator(_short("mode", str), json_schema_input_type=str | BenchSchema),
+]
+
+
+class TargetSchema(Strict):
+    """What holds for one target alone; its keys override the same keys of the defaults."""
+
+    quantize: Quantize | None = Field(default=None, description="As at the top level.")
+    gates: GatesSchema | None = Field(default=None, description="As at the top level.")
+    bench: Bench | None = Field(default=None, description="As at the top level.")
+    options: dict[str, Any] = Field(
+        default={}, description="Options of the runtime; `edgedeploy targets show ID` lists them."
+    )
+
+
+class ModelSchema(Strict):
+    """One model with what belongs to it."""
+
+    source: Annotated[
+        SourceSchema,
+        BeforeValidator(_short("file", str), json_schema_input_type=str | SourceSchema),
+    ] = Field(
+        description="Path of the ONNX file, or a map that names an installed package as well."
+    )
+    licence: Text | None = Field(default=None, description="SPDX licence expression of the model.")
+    inputs: dict[str, InputSchema] = Field(
+        default={}, description="What is said of inputs, by name."
+    )
+    outputs: list[Text] = Field(
+        default=[], description="Outputs that are kept, in order; default all."
+    )
+    dims: dict[str, Dim] = Field(
+        default={},
+        description="Sizes of named dims: `8`, `1..64`, `320..960/32`, `[160, 320, 640]`.",
+    )
+    state: list[StateSchema] = Field(default=[], description="Outputs fed back as inputs.")
+    data: DataSchema = Field(
+        default_factory=DataSchema, description="Data of this model alone, by role."
+    )
+    metric: Metric | None = Field(default=None, description="Metric of this model alone.")
+    allow_nonfinite: bool = Field(
+        default=False, description="Accept NaN and infinite weights, which are refused otherwise."
+    )
+
+
+def _target_map(value: Any) -> Any:
+    """Return a list of target ids as a map without overrides, and an empty override as a map."""
+    if isinstance(value, list):
+        for place, item in enumerate(value):
+            if not isinstance(item, str):
+                raise fault(
+                    "E106",
+                    "a target id is wanted here",
+                    "write `board/runtime`, such as `rpi5/ort`; overrides need the map form",
+                    at=(place,),
+                )
+        value = {item: {} for item in value}
+    if isinstance(value, dict):
+        if not value:
+            raise fault("E107", "`targets` names no target", "name one, such as `rpi5/ort`")
+        return {key: {} if item is None else item for key, item in value.items()}
+    return value
+
+
+class ProfileSchema(Strict):
+    """A deployment profile: what to ship, where to, and what is acceptable."""
+
+    edgedeploy: Literal[1] = Field(description="Version of the profile's form; always 1.")
+    name: Name = Field(description="Name of the profile; a folder under `build/` bears it.")
+    version: Text | None = Field(default=None, description="Version of what is shipped; quote it.")
+    model: ModelSchema | None = Field(
+        default=None, description="The one model; short for `models: {main: ...}`."
+    )
+    models: dict[Name, ModelSchema] | None = Field(
+        default=None, description="Several models, by name."
+    )
+    data: DataSchema = Field(
+        default_factory=DataSchema, description="Data of every model without its own."
+    )
+    metric: Metric | None = Field(
+        default=None, description="Metric of every model without its own."
+    )
+    quantize: Quantize = Field(
+        default_factory=QuantizeSchema,
+        description="Number representation for every target; a bare word is the `mode`.",
+    )
+    gates: GatesSchema = Field(default_factory=GatesSchema, description="Gates for every target.")
+    bench: Bench = Field(
+        default_factory=BenchSchema, description="Local measurement; a bare word is the `mode`."
+    )
+    targets: Annotated[
+        dict[str, TargetSchema],
+        BeforeValidator(
+            _target_map, json_schema_input_type=list[str] | dict[str, TargetSchema | None]
+        ),
+    ] = Field(description="Target ids (`board/runtime`), as a list, or a map to overrides.")
+    files: list[RelativePath] = Field(
+        default=[], description="Further files that travel with a release."
+    )
+    pipeline: Annotated[FunctionName, BeforeValidator(_unbuilt_part("pipeline"))] | None = Field(
+        default=None,
+        description="`file.py:function` over the models, gated as a whole. Not built yet.",
+    )

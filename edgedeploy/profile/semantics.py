@@ -1,0 +1,182 @@
+"""What must hold between the parts of one profile.
+
+Works on the plain data, not on the validated objects, and steps over what has another type than
+it should: the schema reports that, and both kinds of fault appear in the same run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from edgedeploy.config.document import DataPath, Document
+from edgedeploy.config.forbidden import secrets_within
+from edgedeploy.config.nearest import nearest, shorten
+from edgedeploy.errors import Diagnostic
+
+
+def semantic_diagnostics(document: Document) -> Iterator[Diagnostic]:
+    """Yield the faults between parts of the profile."""
+    data = document.data
+    yield from _models_given(document)
+    for path, model in model_maps(data):
+        yield from _shapes(document, path, model)
+        yield from _preprocessing(document, path, model)
+        yield from _state(document, path, model)
+        yield from _roles(document, path, model)
+    for path, secret in secrets_within(_free_parts(data), ()):
+        yield document.diagnostic(
+            "E136",
+            f"`{shorten(secret)}` has no place in this file: secrets never stand in a profile",
+            path,
+            key=True,
+            hint="let the data function read it from the environment",
+        )
+
+
+def model_maps(data: dict[str, Any]) -> Iterator[tuple[DataPath, dict[str, Any]]]:
+    """Yield (path, map) of each model."""
+    if isinstance(data.get("model"), dict):
+        yield ("model",), data["model"]
+    models = data.get("models")
+    for name, model in models.items() if isinstance(models, dict) else ():
+        if isinstance(model, dict):
+            yield ("models", name), model
+
+
+def target_ids(data: dict[str, Any]) -> Iterator[tuple[DataPath, str, bool]]:
+    """Yield (path, id, whether it is a map key) of each target that is named."""
+    targets = data.get("targets")
+    if isinstance(targets, dict):
+        yield from ((("targets", key), key, True) for key in targets)
+    elif isinstance(targets, list):
+        for place, item in enumerate(targets):
+            if isinstance(item, str):
+                yield ("targets", place), item, False
+
+
+def _models_given(document: Document) -> Iterator[Diagnostic]:
+    data = document.data
+    if "model" in data and "models" in data:
+        yield document.diagnostic(
+            "E133",
+            "`model` and `models` both stand here",
+            ("model",),
+            key=True,
+            hint="move the model into `models`, under a name of its own",
+        )
+    elif data.get("model") is None and data.get("models") in (None, {}):
+        key = next((item for item in ("model", "models") if item in data), None)
+        yield document.diagnostic(
+            "E133",
+            "the profile names no model",
+            () if key is None else (key,),
+            key=True,
+            hint="add `model: {source: model.onnx}`",
+        )
+
+
+def _shapes(document: Document, path: DataPath, model: dict[str, Any]) -> Iterator[Diagnostic]:
+    """Each name in a shape must stand in ``dims``."""
+    dims = model.get("dims")
+    known = list(dims) if isinstance(dims, dict) else []
+    for name, given in _maps(model.get("inputs")):
+        shape = given.get("shape")
+        for place, axis in enumerate(shape if isinstance(shape, list) else ()):
+            if not isinstance(axis, str) or ".." in axis or axis in known:
+                continue
+            guess = nearest(axis, known)
+            yield document.diagnostic(
+                "E135",
+                f"the dim `{shorten(axis)}` has no size",
+                (*path, "inputs", name, "shape", place),
+                hint=f"did you mean `{guess}`?" if guess else f"add `{shorten(axis)}` to `dims`",
+            )
+
+
+def _preprocessing(
+    document: Document, path: DataPath, model: dict[str, Any]
+) -> Iterator[Diagnostic]:
+    """An input is fed in one way."""
+    for name, given in _maps(model.get("inputs")):
+        ways = [key for key in ("image", "audio", "value") if given.get(key) is not None]
+        if len(ways) > 1:
+            yield document.diagnostic(
+                "E145",
+                f"`{ways[0]}` and `{ways[1]}` both say how `{shorten(name)}` is fed",
+                (*path, "inputs", name, ways[1]),
+                key=True,
+                hint="keep one of them",
+            )
+
+
+def _state(document: Document, path: DataPath, model: dict[str, Any]) -> Iterator[Diagnostic]:
+    """A state input and a state output belong to one pair, and are fed by nothing else."""
+    pairs = model.get("state")
+    seen: dict[tuple[str, str], int] = {}
+    for place, pair in enumerate(pairs if isinstance(pairs, list) else ()):
+        for key in ("input", "output"):
+            name = pair.get(key) if isinstance(pair, dict) else None
+            if not isinstance(name, str):
+                continue
+            if (key, name) in seen:
+                yield document.diagnostic(
+                    "E142",
+                    f"the {key} `{shorten(name)}` stands in two state pairs",
+                    (*path, "state", place, key),
+                    hint="name each state input and output once",
+                )
+            seen[key, name] = place
+    for name, given in _maps(model.get("inputs")):
+        for key in ("image", "audio", "value"):
+            if ("input", name) in seen and given.get(key) is not None:
+                yield document.diagnostic(
+                    "E142",
+                    f"`{shorten(name)}` is a state input and is fed by `{key}` as well",
+                    (*path, "inputs", name, key),
+                    key=True,
+                    hint=f"remove `{key}`; state starts from zeros and is carried over",
+                )
+
+
+def _roles(document: Document, path: DataPath, model: dict[str, Any]) -> Iterator[Diagnostic]:
+    """Calibration data must not be the evaluation data."""
+    found: dict[str, tuple[DataPath, Any]] = {}
+    for base, data in (((), document.data.get("data")), (path, model.get("data"))):
+        for role in ("calibrate", "evaluate"):
+            if isinstance(data, dict) and data.get(role) is not None:
+                given = data[role]
+                full = {"source": given} if isinstance(given, str) else given
+                found[role] = ((*base, "data", role), full)
+    if len(found) < 2:
+        return
+    (_, first), (place, second) = found["calibrate"], found["evaluate"]
+    if first == second and isinstance(first, dict) and first.get("source") is not None:
+        yield document.diagnostic(
+            "E138",
+            "calibrate and evaluate are the same data",
+            place,
+            hint="evaluate on other samples: another folder, or other parameters of the function",
+        )
+
+
+def _maps(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    for key, item in value.items() if isinstance(value, dict) else ():
+        if isinstance(item, dict):
+            yield key, item
+
+
+def _free_parts(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the data with nothing but free-form parameters and options, paths unchanged."""
+
+    def prune(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                key: item if key in ("parameters", "options") else prune(item)
+                for key, item in value.items()
+                if isinstance(item, (dict, list))
+            }
+        return [prune(item) for item in value] if isinstance(value, list) else value
+
+    found = prune(data)
+    return found if isinstance(found, dict) else {}

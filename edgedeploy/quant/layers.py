@@ -1,0 +1,260 @@
+"""What the nodes of a graph are to the quantizer: layers with weights, carriers, activations.
+
+Only the main graph is looked at; what lies in subgraphs stays in float. All functions work on
+``onnx_ir`` models in the normal form.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from edgedeploy.errors import ModelError
+
+MINIMUM_OPSET = 17
+"""The normal form's; per-channel DequantizeLinear exists since opset 13."""
+
+LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather")
+"""Ops with a constant weight that can be stored as int8."""
+
+ELEMENTWISE_OPS = ("Add", "Concat", "AveragePool", "GlobalAveragePool")
+"""Ops that runtimes compute on integers when all their operands and the result are quantized."""
+
+SAME_RANGE_OPS = (
+    "DepthToSpace",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "MaxPool",
+    "Reshape",
+    "Slice",
+    "SpaceToDepth",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+)
+"""Ops that only move or select values: the result shares scale and zero point of operand 0."""
+
+VALUE_PRESERVING_OPS = (
+    "DepthToSpace",
+    "Flatten",
+    "Identity",
+    "Reshape",
+    "SpaceToDepth",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+)
+"""Ops whose result has exactly the values of operand 0, so one statistic serves both."""
+
+QUANTIZED_OPS = frozenset(
+    {
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "QLinearConv",
+        "QLinearMatMul",
+        "ConvInteger",
+        "MatMulInteger",
+        "MatMulNBits",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layer:
+    """A node that multiplies an activation by a constant weight (or looks rows of it up).
+
+    Attributes:
+        node: The node.
+        activation: Its float input that is not the weight; None for Gather (indices are integers).
+        weight: The initialiser.
+        bias: The bias initialiser, None when there is none.
+        bias_is_constant: False when a bias comes from another node.
+        output: The result, after a Relu or Clip that alone consumes it (``fused_output``).
+        channel_axis: The weight's axis of output channels along which each channel may have its
+            own scale; None when the runtimes only take one scale for the whole weight.
+        depthwise: A convolution with one input channel per group and more than one group.
+    """
+
+    node: ir.Node
+    activation: ir.Value | None
+    weight: ir.Value
+    bias: ir.Value | None
+    bias_is_constant: bool
+    output: ir.Value
+    channel_axis: int | None
+    depthwise: bool
+
+
+def check_model(model: ir.Model) -> None:
+    """Refuse what cannot be quantized at all.
+
+    Raises:
+        ModelError: The opset is below 17 (E264) or the model is quantized already (E268).
+    """
+    opset = model.graph.opset_imports.get("", 0)
+    if opset < MINIMUM_OPSET:
+        raise ModelError(
+            f"the model has opset {opset}; quantization needs {MINIMUM_OPSET} or newer",
+            code="E264",
+            hint="Quantize the normal form that the build makes, not the original file.",
+        )
+    for node in model.graph.all_nodes():
+        if node.op_type in QUANTIZED_OPS:
+            raise ModelError(
+                f"the model is quantized already: it has a {node.op_type} node",
+                code="E268",
+                subject=node.name,
+                hint="Give the float model, or set `quantize: none` to ship it as it is.",
+            )
+
+
+def is_weight(value: ir.Value | None) -> bool:
+    """Return whether a value is a float32 initialiser of at least two axes."""
+    return (
+        value is not None
+        and value.is_initializer()
+        and value.const_value is not None
+        and value.const_value.dtype == ir.DataType.FLOAT
+        and len(value.const_value.shape) >= 2
+    )
+
+
+def fused_output(value: ir.Value) -> ir.Value:
+    """Return the result of the Relu or Clip that alone consumes ``value``, else ``value``."""
+    consumers = value.consumers()
+    if len(consumers) != 1 or value.is_graph_output():
+        return value
+    node = consumers[0]
+    constant_bounds = all(bound is None or bound.is_initializer() for bound in node.inputs[1:])
+    foldable = node.op_type == "Relu" or (node.op_type == "Clip" and constant_bounds)
+    if foldable and not node.domain and node.graph is value.graph:
+        return node.outputs[0]
+    return value
+
+
+def find_layers(graph: ir.Graph) -> list[Layer]:
+    """Return all layers of the main graph in its order."""
+    return [layer for node in graph if (layer := _layer(node)) is not None]
+
+
+def _layer(node: ir.Node) -> Layer | None:
+    if node.op_type not in LAYER_OPS or node.domain:
+        return None
+    inputs = node.inputs
+    if node.op_type == "Gather":
+        position = 0
+    elif node.op_type == "MatMul":
+        position = 1 if is_weight(inputs[1]) else 0
+    else:
+        position = 1
+    weight = inputs[position]
+    if weight is None or not is_weight(weight):
+        return None
+    activation = None if node.op_type == "Gather" else inputs[1 - position]
+    if activation is not None and activation.is_initializer():
+        return None  # a constant expression: nothing is calibrated, nothing is gained
+    bias = inputs[2] if len(inputs) > 2 else None
+    constant_bias = bias is None or (bias.is_initializer() and bias.const_value is not None)
+    return Layer(
+        node=node,
+        activation=activation,
+        weight=weight,
+        bias=bias,
+        bias_is_constant=constant_bias,
+        output=fused_output(node.outputs[0]),
+        channel_axis=_channel_axis(node, position, weight),
+        depthwise=_is_depthwise(node, weight),
+    )
+
+
+def _channel_axis(node: ir.Node, position: int, weight: ir.Value) -> int | None:
+    rank = len(constant_shape(weight))
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "ConvTranspose":
+        # [C_in, C_out / groups, ...]: with groups an output channel is no slice of one axis.
+        return 1 if int_attribute(node, "group", 1) == 1 else None
+    if node.op_type == "Gemm":
+        return 0 if int_attribute(node, "transB", 0) else 1
+    if node.op_type == "MatMul" and position == 1 and rank == 2:
+        return 1
+    return None
+
+
+def _is_depthwise(node: ir.Node, weight: ir.Value) -> bool:
+    groups = int_attribute(node, "group", 1)
+    shape = constant_shape(weight)
+    if node.op_type == "Conv":
+        return groups > 1 and shape[1] == 1
+    return node.op_type == "ConvTranspose" and groups > 1 and shape[0] == groups
+
+
+def constant_of(value: ir.Value) -> ir.TensorProtocol:
+    """Return the content of an initialiser."""
+    if value.const_value is None:
+        raise ValueError(f"{value.name} is no initialiser")
+    return value.const_value
+
+
+def constant_shape(value: ir.Value) -> tuple[int, ...]:
+    """Return the shape of an initialiser."""
+    return tuple(constant_of(value).shape.numpy())
+
+
+def int_attribute(node: ir.Node, name: str, default: int) -> int:
+    """Return an integer attribute of a node, or ``default``."""
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_int()
+
+
+def operands(node: ir.Node) -> list[ir.Value] | None:
+    """Return the float operands of an elementwise or same-range node.
+
+    None when one of them is absent or constant, so that the node cannot take part.
+    """
+    given = node.inputs[:1] if node.op_type in SAME_RANGE_OPS else node.inputs
+    found = [value for value in given if value is not None and not value.is_initializer()]
+    return found if len(found) == len(given) else None
+
+
+def carriers(graph: ir.Graph, ops: frozenset[str]) -> Iterator[tuple[ir.Node, list[ir.Value]]]:
+    """Yield the nodes of ``ops`` that only need quantized operands, with these operands."""
+    for node in graph:
+        if node.op_type in ops and not node.domain and len(node.outputs) == 1:
+            found = operands(node)
+            if found:
+                yield node, found
+
+
+def float_values(graph: ir.Graph, layers: list[Layer]) -> dict[ir.Value, None]:
+    """Return the values that are float32 because a layer or a carrier ties them to a layer.
+
+    Carriers keep the element type, so the type spreads from the layers in both directions without
+    running type inference (which knows nothing of foreign domains).
+
+    Returns:
+        The values in graph order (graph inputs first).
+    """
+    known: set[ir.Value] = set()
+    for layer in layers:
+        if layer.activation is not None:
+            known.add(layer.activation)
+        known.update((layer.node.outputs[0], layer.output))
+    links = [
+        [*found, node.outputs[0], fused_output(node.outputs[0])]
+        for node, found in carriers(graph, frozenset(ELEMENTWISE_OPS + SAME_RANGE_OPS))
+    ]
+    changed = True
+    while changed:
+        changed = False
+        for link in itertools.chain(links, reversed(links)):  # both ways: long chains stay linear
+            if not known.issuperset(link) and not known.isdisjoint(link):
+                known.update(link)
+                changed = True
+    order = [*graph.inputs, *(value for node in graph for value in node.outputs)]
+    return {value: None for value in order if value in known}

@@ -1,0 +1,116 @@
+"""The arithmetic of quantization: scales, zero points and integer weights.
+
+Formulas: ONNX operator specification, QuantizeLinear-13: ``q = saturate(round_half_even(x / scale)
++ zero_point)``, ``x' = (q - zero_point) * scale``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+BLOCK_BYTES = 16 << 20
+# Below this a range is as good as a constant zero; products of scales stay normal float32 numbers.
+LEAST_SCALE = 1e-18
+LEAST_PRODUCT = 1e-36
+# A bias must fit int32 with head room for the sums that are added to it.
+GREATEST_BIAS = float(2**30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationParameters:
+    """Scale (float32 value) and zero point of one tensor."""
+
+    scale: float
+    zero_point: int
+    dtype: Literal["uint8", "int8"]
+
+
+def activation_parameters(
+    low: float, high: float, dtype: Literal["uint8", "int8"], symmetric: bool
+) -> ActivationParameters:
+    """Return the parameters for values in ``[low, high]``; zero is always represented exactly."""
+    least, greatest = (0, 255) if dtype == "uint8" else (-128, 127)
+    low, high = min(low, 0.0), max(high, 0.0)
+    if symmetric:
+        scale = max(-low, high) / 127.0
+        middle = 128 if dtype == "uint8" else 0
+        return ActivationParameters(scale=_float32(scale), zero_point=middle, dtype=dtype)
+    scale = _float32((high - low) / 255.0)
+    zero_point = round(least - low / scale)
+    return ActivationParameters(
+        scale=scale, zero_point=min(max(zero_point, least), greatest), dtype=dtype
+    )
+
+
+def _float32(scale: float) -> float:
+    """Return the scale as a float32 value, 1 where the range is (almost) zero."""
+    return float(np.float32(scale)) if scale >= LEAST_SCALE else 1.0
+
+
+def weight_scales(
+    weight: np.ndarray, axis: int | None, bits: int, floor: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Return symmetric scales, float32 ``[channels]``, or ``[]`` when ``axis`` is None.
+
+    Args:
+        weight: Float array; read in blocks of rows, so that it may be a mapped file.
+        axis: Channel axis.
+        bits: 8 uses [-127, 127], 7 uses [-63, 63].
+        floor: Least scale, one or per channel.
+    """
+    greatest = 127 if bits == 8 else 63
+    if axis is None:
+        peak = max(
+            (float(np.max(np.abs(block), initial=0.0)) for _, block in _blocks(weight)), default=0.0
+        )
+        scales = np.asarray(peak / greatest, np.float64)
+    else:
+        peaks = np.zeros(weight.shape[axis], np.float64)
+        others = tuple(index for index in range(weight.ndim) if index != axis)
+        for rows, block in _blocks(weight):
+            found = np.max(np.abs(block), axis=others, initial=0.0)
+            if axis == 0:
+                peaks[rows] = found
+            else:
+                np.maximum(peaks, found, out=peaks)
+        scales = peaks / greatest
+    scales = np.maximum(scales, floor)
+    return np.where(scales < LEAST_SCALE, 1.0, scales).astype(np.float32)
+
+
+def quantize_weight(weight: np.ndarray, scales: np.ndarray, axis: int | None) -> np.ndarray:
+    """Return ``weight`` as int8 (same shape), zero point 0; worked off in blocks of rows."""
+    result = np.empty(weight.shape, np.int8)
+    shape = [1] * weight.ndim
+    if axis is not None:
+        shape[axis] = -1
+    divisor = scales.reshape(shape) if axis is not None else scales
+    for rows, block in _blocks(weight):
+        part = divisor[rows] if axis == 0 else divisor
+        result[rows] = np.clip(np.rint(block / part), -127, 127).astype(np.int8)
+    return result
+
+
+def bias_floor(bias: np.ndarray, activation_scale: float) -> np.ndarray:
+    """Return the least weight scale per channel with which the bias still fits int32."""
+    least = np.abs(bias.astype(np.float64)) / (GREATEST_BIAS * activation_scale)
+    return np.asarray(np.maximum(least, LEAST_PRODUCT / activation_scale))
+
+
+def quantize_bias(bias: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Return the bias as int32 in units of ``scales`` (``activation scale * weight scale``)."""
+    return np.rint(bias.astype(np.float64) / scales.astype(np.float64)).astype(np.int32)
+
+
+def _blocks(array: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield (rows, that part of the array) along axis 0, each of about BLOCK_BYTES."""
+    if not array.size:
+        return
+    rows = max(1, BLOCK_BYTES // max(1, array.nbytes // array.shape[0]))
+    for start in range(0, array.shape[0], rows):
+        part = slice(start, min(start + rows, array.shape[0]))
+        yield part, array[part]

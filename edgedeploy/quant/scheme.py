@@ -1,0 +1,120 @@
+"""Quantization schemes: which nodes become integer, and how their numbers are represented."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from edgedeploy.errors import ProfileError
+from edgedeploy.profile.types import QuantizeSpec
+
+Role = Literal["first", "last", "depthwise"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """A static int8 scheme. Weights are symmetric int8; activations are per tensor.
+
+    Attributes:
+        activation_dtype: ``uint8`` or ``int8``.
+        ranges: ``minmax`` represents everything that was seen; ``average`` takes the mean over the
+            samples of their least and greatest values, and clips what only rare samples reach.
+        symmetric: Whether the zero point of activations is the middle of the range.
+        per_channel: One weight scale per output channel where the op allows it, else one in all.
+        weight_bits: 8, or 7 where 16-bit accumulators would saturate (x86 without VNNI).
+        quantize_bias: Bias as int32 with scale ``activation scale * weight scale``; False leaves
+            it in float.
+        ops: Layer ops (``Conv``, ``Gemm`` ...) that become integer.
+        elementwise: Ops without weights that become integer where operands and result are
+            quantized anyway (``Add``, ``Concat`` ...).
+        quantized_outputs: Layer ops whose result is quantized as well, because the runtime has
+            no integer kernel for them with a float result.
+        keep_float: Names or glob patterns of nodes that stay in float.
+        keep_float_ops: Op types that stay in float.
+        keep_float_roles: ``first``: layers that read a graph input; ``last``: layers whose
+            result reaches an output without another layer; ``depthwise``: depthwise convolutions.
+    """
+
+    activation_dtype: Literal["uint8", "int8"] = "uint8"
+    ranges: Literal["minmax", "average"] = "average"
+    symmetric: bool = False
+    per_channel: bool = True
+    weight_bits: Literal[7, 8] = 8
+    quantize_bias: bool = True
+    ops: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
+    elementwise: tuple[str, ...] = ("Add", "AveragePool", "Concat", "GlobalAveragePool")
+    quantized_outputs: tuple[str, ...] = ("Conv",)
+    keep_float: tuple[str, ...] = ()
+    keep_float_ops: tuple[str, ...] = ()
+    keep_float_roles: tuple[Role, ...] = ()
+
+    def keeps(self, name: str) -> bool:
+        """Return whether a node of this name stays in float."""
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.keep_float)
+
+
+RUNTIME_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    # uint8 activations with int8 weights are the pair with the fastest kernels and fusions on
+    # both x86 and arm64; signed activations leave convolutions behind a Relu in float.
+    # Source: ONNX Runtime documentation, "Quantize ONNX models", section "Data type selection";
+    # kernel counts in the optimised graph.
+    "ort": {},
+    # Fuses float epilogues into integer convolutions, so only operands are quantized. Source:
+    # OpenVINO documentation, "Low Precision Transformations"; int8 deconvolution exists.
+    "openvino": {
+        "ops": ("Conv", "ConvTranspose", "Gemm", "MatMul"),
+        "quantized_outputs": (),
+    },
+    # Symmetric int8 only, no int32 bias. Source: NVIDIA TensorRT Developer Guide, "Working with
+    # Quantized Types" (explicit quantization).
+    "tensorrt": {
+        "activation_dtype": "int8",
+        "symmetric": True,
+        "quantize_bias": False,
+        "ops": ("Conv", "ConvTranspose", "Gemm", "MatMul"),
+        "quantized_outputs": (),
+    },
+}
+"""Scheme fields by runtime id where they differ from :class:`Scheme`'s own defaults."""
+
+_NAMES = {field.name for field in fields(Scheme)}
+
+
+def scheme_for(spec: QuantizeSpec, target_defaults: Mapping[str, Any]) -> Scheme:
+    """Return the scheme of a profile's ``quantize:`` on one target.
+
+    Args:
+        spec: What the profile says; what it leaves open comes from the target.
+        target_defaults: Scheme fields by name, as lists or tuples, as a target file states them.
+
+    Raises:
+        ProfileError: ``target_defaults`` has a field that no scheme has (E265).
+    """
+    unknown = sorted(set(target_defaults) - _NAMES)
+    if unknown:
+        raise ProfileError(
+            f"the target states {unknown[0]!r}, which is no field of a quantization scheme",
+            code="E265",
+            subject=unknown[0],
+            hint=f"Known fields: {', '.join(sorted(_NAMES))}.",
+        )
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, (list, tuple)) else value
+        for name, value in target_defaults.items()
+    }
+    scheme = Scheme(**values)
+    if spec.ranges is not None:
+        scheme = replace(scheme, ranges=spec.ranges)
+    if spec.symmetric_activations is not None:
+        scheme = replace(scheme, symmetric=spec.symmetric_activations)
+    if spec.activation_dtype is not None:
+        scheme = replace(scheme, activation_dtype=spec.activation_dtype)
+    if spec.per_channel is not None:
+        scheme = replace(scheme, per_channel=spec.per_channel)
+    return replace(
+        scheme,
+        keep_float=(*scheme.keep_float, *spec.keep_float),
+        keep_float_ops=(*scheme.keep_float_ops, *spec.keep_float_ops),
+    )

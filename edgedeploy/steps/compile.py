@@ -1,0 +1,30 @@
+"""Stage ``compile``: turn a typed ONNX model into the artifact of one target."""
+
+from __future__ import annotations
+
+import json
+
+from edgedeploy import backends
+from edgedeploy.stage import Made, StageKind, Work
+
+
+def run(work: Work) -> Made:
+    """Compile ``inputs.model``; where each node would run goes to ``outputs.report``."""
+    backend = backends.load(work.params["runtime"])
+    model = work.inputs["model"] / "model.onnx"
+    placement = backend.preflight(model, work.fields)
+    report = backend.compile(model, work.outputs["artifact"], work.params["options"], work.fields)
+    for name, data in (("compile", report.to_json()), ("placement", placement.to_json())):
+        text = json.dumps(data, sort_keys=True, ensure_ascii=False, indent=1)
+        (work.outputs["report"] / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    return Made(
+        summary={"entry": report.entry, "notes": list(report.notes), **report.metadata},
+        segments={f"artifact/{file.path}": file.tensors for file in report.files if file.tensors},
+    )
+
+
+STAGE = StageKind(
+    kind="compile",
+    run=run,
+    outputs=("artifact", "report"),
+)

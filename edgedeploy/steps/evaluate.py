@@ -1,0 +1,47 @@
+"""Stage ``evaluate``: run an artifact over the samples, compare and score it."""
+
+from __future__ import annotations
+
+import json
+
+from edgedeploy import backends
+from edgedeploy.stage import Made, StageKind, Work
+from edgedeploy.steps.reference import model_metadata, state_zeros
+
+
+def run(work: Work) -> Made:
+    """Write the evaluation of ``inputs.artifact`` against ``inputs.reference``."""
+    from edgedeploy.parity.evaluate import evaluate
+    from edgedeploy.parity.evaluation import Evaluation
+    from edgedeploy.profile.expand import metric_from_data
+
+    state = [(given, made) for given, made in work.params["state"]]
+    score = json.loads((work.inputs["score"] / "evaluation.json").read_text(encoding="utf-8"))
+    backend = backends.load(work.params["runtime"])
+    with backend.runner(work.inputs["artifact"], options=work.params["options"]) as runner:
+        evaluation = evaluate(
+            runner,
+            work.inputs["samples"],
+            work.inputs["reference"],
+            metric_from_data(work.params["metric"]),
+            state=state,
+            zeros=state_zeros(runner.signature, state),
+            metadata=model_metadata(work.inputs["facts"]),
+            scores_reference=Evaluation.from_json(score),
+            folder=work.project,
+            progress=lambda done, total: work.progress(done, total or 0, "samples"),
+        )
+    text = json.dumps(evaluation.to_json(), sort_keys=True, ensure_ascii=False)
+    (work.outputs["evaluation"] / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+    metric = evaluation.metric
+    return Made(summary={"samples": evaluation.samples, "metric": metric and metric.value})
+
+
+STAGE = StageKind(
+    kind="evaluate",
+    run=run,
+    outputs=("evaluation",),
+    tools=("numpy",),
+    code=("data/pack", "parity", "runner", "steps/reference"),
+    observes_user_code=True,
+)

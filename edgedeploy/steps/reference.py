@@ -1,0 +1,72 @@
+"""Stage ``reference``: what the float model answers, unoptimised, and what that is worth."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from edgedeploy.stage import Made, StageKind, Work
+from edgedeploy.steps.samples import model_signature
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from edgedeploy.signature import Signature
+
+
+def run(work: Work) -> Made:
+    """Write the outputs for ``inputs.samples`` as a pack, and their evaluation."""
+    from edgedeploy.backends.ortmobile.reference import reference_runner
+    from edgedeploy.parity.evaluate import record_reference
+    from edgedeploy.profile.expand import metric_from_data
+
+    state = [(given, made) for given, made in work.params["state"]]
+    with reference_runner(work.inputs["model"] / "model.onnx") as runner:
+        evaluation = record_reference(
+            runner,
+            work.inputs["samples"],
+            work.outputs["outputs"],
+            metric_from_data(work.params["metric"]),
+            state=state,
+            zeros=state_zeros(model_signature(work.inputs["model"]), state),
+            metadata=model_metadata(work.inputs["facts"]),
+            folder=work.project,
+            progress=lambda done, total: work.progress(done, total or 0, "samples"),
+        )
+    text = json.dumps(evaluation.to_json(), sort_keys=True, ensure_ascii=False)
+    (work.outputs["score"] / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+    metric = evaluation.metric
+    return Made(summary={"samples": evaluation.samples, "metric": metric and metric.value})
+
+
+def state_zeros(signature: Signature, state: list[tuple[str, str]]) -> dict[str, np.ndarray]:
+    """Return the state at the start of a sequence: zeros, open axes of size 1."""
+    import numpy as np
+
+    specs = {spec.name: spec for spec in signature.inputs}
+    return {
+        given: np.zeros(
+            [size if isinstance(size, int) else 1 for size in specs[given].dims or ()],
+            specs[given].dtype,
+        )
+        for given, _ in state
+    }
+
+
+def model_metadata(facts: Path) -> dict[str, str]:
+    """Return the model's metadata properties from the facts of the intake stage."""
+    data = json.loads((facts / "facts.json").read_text(encoding="utf-8"))
+    found: dict[str, str] = data["metadata"]
+    return found
+
+
+STAGE = StageKind(
+    kind="reference",
+    run=run,
+    outputs=("outputs", "score"),
+    tools=("onnxruntime", "numpy"),
+    code=("backends/ortmobile", "data/pack", "parity", "runner", "steps/samples"),
+    observes_user_code=True,
+)

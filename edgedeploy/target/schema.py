@@ -1,0 +1,185 @@
+"""The schema of board and runtime files: strict, and no physical number without its source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
+from pydantic_core import PydanticCustomError
+
+from edgedeploy.config.nearest import shorten
+from edgedeploy.config.units import UnitError, frequency_hz, size_bytes
+
+Arch = Literal["x86-64", "arm64", "armv7"]
+System = Literal["linux", "android", "ios"]
+Processor = Literal["cpu", "gpu", "npu"]
+ShapeForm = Literal["fixed", "range", "buckets"]
+QuantizeMode = Literal["none", "fp16", "w8a8"]
+
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_VERSIONS = re.compile(r">=[0-9]+(?:\.[0-9]+)*(?:,<[0-9]+(?:\.[0-9]+)*)?")
+
+
+class Strict(BaseModel):
+    """A map of a target file: no unknown keys, no silent conversion."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _fault(code: str, message: str, hint: str) -> PydanticCustomError:
+    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
+
+
+def _units(parse: Callable[[object], int]) -> Callable[[object], int]:
+    def convert(value: object) -> int:
+        try:
+            return parse(value)
+        except UnitError as error:
+            raise _fault("E109", str(error), error.hint) from error
+
+    return convert
+
+
+def _id(value: str) -> str:
+    if not _ID.fullmatch(value):
+        raise _fault("E107", f"`{shorten(value)}` is no id", "use small letters, digits and `-`")
+    return value
+
+
+def _versions(value: str) -> str:
+    if not _VERSIONS.fullmatch(value):
+        raise _fault(
+            "E107",
+            f"`{shorten(value)}` is no version range",
+            "write `>=1.17` or `>=1.17,<2`; the oldest version must stand in it",
+        )
+    return value
+
+
+def _source(value: str) -> str:
+    if len(value.strip()) < 8:
+        raise _fault(
+            "E154", f"`{shorten(value)}` is no source", "give a URL, or document and section"
+        )
+    return value
+
+
+Id = Annotated[str, AfterValidator(_id)]
+FactSource = Annotated[str, AfterValidator(_source)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Fact(Strict):
+    """A number or list with the document that it was taken from."""
+
+    source: FactSource
+
+
+class CountFact(Fact):
+    """A count, such as cores."""
+
+    value: Count
+
+
+class SizeFact(Fact):
+    """A size in bytes."""
+
+    value: Annotated[int, PlainValidator(_units(size_bytes), json_schema_input_type=str)]
+
+
+class FrequencyFact(Fact):
+    """A frequency in hertz."""
+
+    value: Annotated[int, PlainValidator(_units(frequency_hz), json_schema_input_type=str)]
+
+
+class FeaturesFact(Fact):
+    """Instruction set extensions, named as in Linux ``/proc/cpuinfo`` where it has a name."""
+
+    value: list[str]
+
+
+class BoardSchema(Strict):
+    """A board: the class of hardware and its system."""
+
+    id: Id
+    title: str | None = None
+    extends: Id | None = None
+    os: System | None = None
+    arch: Arch | None = None
+    processor: Processor | None = None
+    host: bool | None = None
+    cpu: str | None = None
+    cores: CountFact | None = None
+    clock: FrequencyFact | None = None
+    features: FeaturesFact | None = None
+    ram: SizeFact | None = None
+
+
+REQUIRED_OF_BOARD = ("title", "os", "arch", "processor")
+
+
+class SchemeSchema(Fact):
+    """An int8 scheme."""
+
+    activation_dtype: Literal["uint8", "int8"]
+    symmetric_activations: bool
+    per_channel: bool
+
+
+class FastSchema(Fact):
+    """A number representation that has fast kernels."""
+
+    mode: Literal["fp16", "w8a8"]
+    features: list[str] = []
+    note: str
+
+
+class ServedSchema(Strict):
+    """One kind of board that the runtime serves, and what holds there."""
+
+    os: System
+    arch: Arch
+    processor: Processor
+    shapes: Annotated[list[ShapeForm], Field(min_length=1)]
+    quantize: Annotated[list[QuantizeMode], Field(min_length=1)]
+    scheme: SchemeSchema | None = None
+    fast: list[FastSchema] = []
+    defaults: dict[str, Any] = {}
+
+
+class OptionSchema(Strict):
+    """One backend option that a profile may set."""
+
+    type: Literal["choice", "bool", "int", "text"]
+    values: list[str] = []
+    default: Any = None
+    help: str
+
+
+class RuntimeSchema(Strict):
+    """A runtime: its file format, versions, and which boards it serves."""
+
+    id: Id
+    title: str | None = None
+    extends: Id | None = None
+    format: Literal["ort", "openvino-ir"] | None = None
+    distribution: str | None = None
+    versions: Annotated[str, AfterValidator(_versions)] | None = None
+    opset: CountFact | None = None
+    ir_version: CountFact | None = None
+    serves: Annotated[list[ServedSchema], Field(min_length=1)] | None = None
+    options: dict[str, OptionSchema] = {}
+
+
+REQUIRED_OF_RUNTIME = (
+    "title",
+    "format",
+    "distribution",
+    "versions",
+    "opset",
+    "ir_version",
+    "serves",
+)
