@@ -126,7 +126,7 @@ def _settle(folder: Path, prefix: str, count: int) -> int:
         path, shown = folder / name, f"{prefix}{name}"
         state = path.lstat()
         if any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise UnfitTreeError(f"{ascii(shown)} is no UTF-8 file name")
+            raise UnfitTreeError(f"{shown!a} is no UTF-8 file name")
         if stat.S_ISDIR(state.st_mode):
             if prefix.count("/") >= MAX_DEPTH:
                 raise UnfitTreeError(f"there are folders more than {MAX_DEPTH} deep")

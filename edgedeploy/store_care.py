@@ -111,7 +111,9 @@ def collect(store: Store, *, keep_bytes: int = 0, unused_days: float = 0.0) -> C
         actions = list_actions(store)
         now = time.time()
         sizes = {
-            tree.digest: tree.size_bytes for item in actions for tree in item.record.outputs.values()
+            tree.digest: tree.size_bytes
+            for item in actions
+            for tree in item.record.outputs.values()
         }
         # A tree that several actions made goes with the last of them.
         wanted = Counter(name for item in actions for name in _trees_of(item))
