@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgedeploy.manifest import CHUNK_BYTES, digest
+
+MAX_FILES = 100_000
+MAX_DEPTH = 64
+
+
+class UnfitTreeError(ValueError):
+    """A folder holds something that cannot be kept as a tree; the message says what."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +103,57 @@ class Tree:
         return cls(files=tuple(FileEntry.from_json(item) for item in data))
 
 
+def settle_tree(folder: Path) -> None:
+    """Bring a folder into the form in which trees are kept.
+
+    Files get mode 0444 and folders 0755, whatever umask the writer had; empty folders go, because
+    a tree is its files. Nothing may be writing to the folder any more.
+
+    Raises:
+        UnfitTreeError: It holds a link, a special file, a file with a second name elsewhere, a
+            name that is not UTF-8, too many files or levels, or is no folder at all.
+        OSError: The disk refuses.
+    """
+    if not stat.S_ISDIR(_mode(folder)):
+        raise UnfitTreeError("the output folder itself was removed or replaced")
+    folder.chmod(0o755)
+    _settle(folder, "", 0)
+
+
+def _settle(folder: Path, prefix: str, count: int) -> int:
+    """Settle what is in ``folder``; return the number of files seen so far."""
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names, not paths
+        path, shown = folder / name, f"{prefix}{name}"
+        state = path.lstat()
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UnfitTreeError(f"{shown!a} is no UTF-8 file name")
+        if stat.S_ISDIR(state.st_mode):
+            if prefix.count("/") >= MAX_DEPTH:
+                raise UnfitTreeError(f"there are folders more than {MAX_DEPTH} deep")
+            path.chmod(0o755)
+            before = count
+            count = _settle(path, f"{shown}/", count)
+            if count == before:
+                path.rmdir()
+            continue
+        if not stat.S_ISREG(state.st_mode):
+            raise UnfitTreeError(f"{shown} is not a regular file")
+        if state.st_nlink != 1:
+            raise UnfitTreeError(f"{shown} is a hard link to a file elsewhere")
+        count += 1
+        if count > MAX_FILES:
+            raise UnfitTreeError(f"there are more than {MAX_FILES} files")
+        path.chmod(0o444)
+    return count
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.lstat().st_mode
+    except FileNotFoundError:
+        return 0
+
+
 def scan_tree(
     folder: Path, segments: Mapping[str, Sequence[tuple[int, int]]] | None = None
 ) -> Tree:
@@ -105,19 +164,26 @@ def scan_tree(
         segments: Relative path -> ``(offset, length)`` cuts; gaps become segments of their own.
 
     Raises:
-        OSError: A file cannot be read.
-        ValueError: The folder holds something that is neither a regular file nor a folder.
+        OSError: A file or folder cannot be read.
+        UnfitTreeError: The folder holds something that is neither a regular file nor a folder.
     """
     entries = []
-    for base, folders, names in os.walk(folder):
-        folders.sort()
-        for name in names:
+    for base, folders, names in os.walk(folder, onerror=_refuse):
+        for name in (*folders, *names):
             path = Path(base, name)
-            if path.is_symlink() or not path.is_file():
-                raise ValueError(f"{path.name} is not a regular file")
+            mode = _mode(path)
+            if stat.S_ISDIR(mode):
+                continue
             relative = path.relative_to(folder).as_posix()
+            if not stat.S_ISREG(mode):
+                raise UnfitTreeError(f"{relative} is not a regular file")
             entries.append(_hash_file(path, relative, (segments or {}).get(relative, ())))
     return Tree(files=tuple(sorted(entries, key=lambda entry: entry.path)))
+
+
+def _refuse(error: OSError) -> None:
+    """Let a folder that cannot be listed be an error; ``os.walk`` would pass over it."""
+    raise error
 
 
 def _hash_file(path: Path, relative: str, cuts: Sequence[tuple[int, int]]) -> FileEntry:

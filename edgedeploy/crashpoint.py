@@ -24,7 +24,20 @@ NAMES = (
 )
 
 
+_passed: dict[str, int] = {}
+
+
 def crashpoint(name: str) -> None:
-    """Die by SIGKILL here when ``EDGEDEPLOY_CRASH_AT`` names this point."""
-    if os.environ.get(VARIABLE) == name:
+    """Die by SIGKILL here when ``EDGEDEPLOY_CRASH_AT`` names this point.
+
+    ``name`` means the first time that a process comes here, ``name:3`` the third.
+    """
+    wanted = os.environ.get(VARIABLE)
+    if wanted is None:
+        return
+    point, _, count = wanted.partition(":")
+    if point != name:
+        return
+    _passed[name] = _passed.get(name, 0) + 1
+    if _passed[name] == int(count or 1):
         os.kill(os.getpid(), signal.SIGKILL)

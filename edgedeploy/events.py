@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from edgedeploy.errors import StoreError
+
 Listener = Callable[["Event"], None]
 
 
@@ -76,7 +78,7 @@ class EventLog:
 
     def __init__(self, *listeners: Listener) -> None:
         self._listeners = list(listeners)
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()  # a listener may emit
 
     def emit(self, event: Event) -> None:
         """Pass one event to every listener."""
@@ -92,12 +94,34 @@ class JsonLines:
         path: The file; created if needed.
 
     Raises:
-        OSError: The file cannot be opened.
+        StoreError: The file cannot be opened, or later not be written (E607).
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - for life
+        self._path = path
+        try:
+            self._file = open(path, "a", encoding="ascii", buffering=1)  # noqa: SIM115 - for life
+        except OSError as error:
+            raise self._failed(error) from error
 
     def __call__(self, event: Event) -> None:
         """Write one event."""
-        self._file.write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
+        try:
+            self._file.write(json.dumps(event.to_json()) + "\n")
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Close the file; calling it twice is allowed."""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot write the events: {error.strerror}",
+            code="E607",
+            subject=str(self._path),
+            hint="give another file to --events",
+        )

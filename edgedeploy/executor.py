@@ -3,90 +3,56 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from edgedeploy.artifact import Tree
+from edgedeploy.artifact import Tree, UnfitTreeError
 from edgedeploy.crashpoint import crashpoint
-from edgedeploy.errors import EdgedeployError, ModelError
-from edgedeploy.events import EventLog, StageFinished, StageProgress, StageStarted
+from edgedeploy.difference import differences
+from edgedeploy.disk import disk_errors
+from edgedeploy.errors import BuildError, EdgedeployError, IntegrityError, ModelError, ToolError
+from edgedeploy.events import EventLog, Note, StageFinished, StageProgress, StageStarted
 from edgedeploy.manifest import digest
+from edgedeploy.node import FileRef as FileRef
+from edgedeploy.node import FilesRef as FilesRef
+from edgedeploy.node import Node as Node
+from edgedeploy.node import OutputRef as OutputRef
+from edgedeploy.node import input_size
 from edgedeploy.stage import stage_file, stage_kind
-from edgedeploy.store import ActionRecord, Store
+from edgedeploy.store import ActionRecord, Store, action_key
 from edgedeploy.store_care import sweep_work
 from edgedeploy.toolchain import code_digest, tool_version
 from edgedeploy.worker.launch import Job, Stopped, run_job
+from edgedeploy.worker.observe import listing_digest
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileRef:
-    """A file of the user's that is an input."""
-
-    path: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilesRef:
-    """Several files of the user's that are one input; the stage gets ``folder``.
-
-    Attributes:
-        folder: What the names are relative to.
-        names: Relative POSIX paths, in reading order (the order is part of the input).
-    """
-
-    folder: Path
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputRef:
-    """An output of another node that is an input."""
-
-    node: Node
-    output: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Node:
-    """One stage to be done.
-
-    Attributes:
-        id: Name for people and events, such as ``main.calibrate``; unique in a plan.
-        kind: Stage kind.
-        params: Parameters, JSON data.
-        inputs: What it takes, by input name.
-        fields: Values of the target fields that the stage may see; others are not there.
-        tools, code: What the key depends on besides what the kind declares (a backend's).
-    """
-
-    id: str
-    kind: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, FileRef | FilesRef | OutputRef] = field(default_factory=dict)
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    tools: tuple[str, ...] = ()
-    code: tuple[str, ...] = ()
-
-    def output(self, name: str) -> OutputRef:
-        """Return a reference to one of this node's outputs."""
-        return OutputRef(node=self, output=name)
+ATTEMPTS = 4
+TELL_WAITING_S = 2.0
 
 
 class _TreeLost(Exception):
-    """A tree that a hit promised is missing or damaged; its node must run again."""
+    """A tree that a record promised is missing or damaged; its node must run again."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, record: ActionRecord) -> None:
         super().__init__(node.id)
         self.node = node
+        self.record = record
+
+
+class _InputChanged(Exception):
+    """A file of the user's changed while a stage was reading it."""
 
 
 class Builder:
     """Brings nodes up to date, each at most once, in as many workers as allowed.
+
+    As long as it lives, or until :meth:`close`, nobody can clean the store.
 
     Args:
         store: Where results live.
@@ -109,6 +75,7 @@ class Builder:
         self._store = store
         self._project = project
         self._workers = workers
+        self._own_workers: concurrent.futures.Executor | None = None
         self._events = events or EventLog()
         self._known = known or {}
         self._mutex = threading.Lock()
@@ -117,14 +84,36 @@ class Builder:
         # Nodes known to be no hit, with the count of finished runs at which that was found.
         self._cold: dict[Node, int] = {}
         self._generation = 0
+        self._losses = 0
         self._stop = threading.Event()
         self.states: dict[str, StageFinished] = {}
         self.components: dict[str, Mapping[str, Any]] = {}
+        using = contextlib.ExitStack()
+        using.enter_context(store.in_use())
+        self._release = weakref.finalize(self, using.close)
         sweep_work(store)
 
     def stop(self) -> None:
         """Interrupt: workers are killed and every waiting build raises Stopped."""
         self._stop.set()
+
+    def close(self) -> None:
+        """Interrupt what still runs and let go of the store; calling it twice is allowed."""
+        self.stop()
+        if self._own_workers:
+            self._own_workers.shutdown(cancel_futures=True)
+        self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     # -- results ---------------------------------------------------------------------------
 
@@ -155,13 +144,19 @@ class Builder:
         """
         wanted = list(nodes)
         cold = [node for node in wanted if self._hit_or_error(node) is None]
-        threads = [threading.Thread(target=self._outcome, args=(node,)) for node in cold[1:]]
+        threads = [threading.Thread(target=self._settle, args=(node,)) for node in cold[1:]]
         for thread in threads:
             thread.start()
-        if cold:
-            self._outcome(cold[0])
-        for thread in threads:
-            thread.join()
+        try:
+            if cold:
+                self._settle(cold[0])
+            for thread in threads:
+                thread.join()
+        except BaseException:  # such as KeyboardInterrupt: leave nothing running behind
+            self.stop()
+            for thread in threads:
+                thread.join()
+            raise
         return [self._outcome(node) for node in wanted]
 
     def _outcome(self, node: Node) -> ActionRecord | EdgedeployError:
@@ -170,14 +165,27 @@ class Builder:
         except EdgedeployError as error:
             return error
 
+    def _settle(self, node: Node) -> None:
+        """Build a node; how that ended is asked for later."""
+        with contextlib.suppress(Exception):
+            self.build(node)
+
     def folder(self, ref: OutputRef) -> tuple[Tree, Path]:
-        """Return an output's tree and where its verified files lie; heals what is damaged."""
-        while True:
-            tree = self.build(ref.node).outputs[ref.output]
+        """Return an output's tree and where its verified files lie; heals what is damaged.
+
+        Raises:
+            EdgedeployError: It had to be built again and failed.
+            IntegrityError: What is written to the store is lost at once, again and again (E701).
+            Stopped: The run was interrupted.
+        """
+        for _ in range(ATTEMPTS):
+            record = self.build(ref.node)
+            tree = record.outputs[ref.output]
             try:
                 return tree, self._store.check_tree(tree)
             except KeyError:
-                self._forget(ref.node)
+                self._forget(_TreeLost(ref.node, record))
+        raise _keeps_losing(ref.node.id)
 
     def hit(self, node: Node) -> ActionRecord | None:
         """Return the record of ``node`` if it is up to date, without running anything.
@@ -186,23 +194,23 @@ class Builder:
             EdgedeployError: An input file cannot be read or a tool is missing.
         """
         with self._mutex:
+            generation, losses = self._generation, self._losses
             known = self._records.get(node)
-            cold = self._cold.get(node) == self._generation
-        if known is not None or cold:
-            return known
+            if known is not None or self._cold.get(node) == generation:
+                return known
         upstream = [ref.node for ref in node.inputs.values() if isinstance(ref, OutputRef)]
-        generation = self._generation
         record = None
         if all(self.hit(needed) is not None for needed in upstream):
             components = self._components(node)
             self.components[node.id] = components
-            record = self._lookup(digest("action", components))
+            record = self._lookup(action_key(components))
         with self._mutex:
             if record is None:
                 self._cold[node] = generation
-            else:
-                self._records[node] = record
-        return record
+                return None
+            if losses == self._losses:
+                return self._records.setdefault(node, record)
+        return self.hit(node)  # it may have been read before it was found to be lost
 
     def _hit_or_error(self, node: Node) -> ActionRecord | EdgedeployError | None:
         try:
@@ -223,7 +231,8 @@ class Builder:
 
     def _bring_up(self, node: Node) -> ActionRecord:
         started = time.monotonic()
-        while True:
+        why = ""
+        for _ in range(ATTEMPTS):
             if self._stop.is_set():
                 raise Stopped
             record = self.hit(node)
@@ -234,12 +243,21 @@ class Builder:
             for outcome in self.build_all(upstream):
                 if isinstance(outcome, EdgedeployError):
                     raise outcome
-            components = self.components[node.id] = self._components(node)
-            why = self.why(node.id, components)
             try:
-                record, ran = self._run(node, digest("action", components), components, why)
+                components = self.components[node.id] = self._components(node)
+                why = self.why(node.id, components)
+                record, ran = self._run(node, action_key(components), components, why)
             except _TreeLost as lost:
-                self._forget(lost.node)
+                failure: EdgedeployError = _keeps_losing(lost.node.id)
+                self._forget(lost)
+                continue
+            except _InputChanged as changed:
+                failure = BuildError(
+                    f"{changed} keeps changing while stage {node.id} reads it",
+                    code="E388",
+                    subject=node.id,
+                    hint="wait until what writes it has finished, or build from a copy",
+                )
                 continue
             except EdgedeployError:
                 self._finished(node, "failed", time.monotonic() - started, why)
@@ -249,20 +267,46 @@ class Builder:
                 self._generation += 1
             self._finished(node, "ran" if ran else "hit", time.monotonic() - started, why)
             return record
+        self._finished(node, "failed", time.monotonic() - started, why)
+        raise failure
 
     def _finished(self, node: Node, state: Any, seconds: float, why: str = "") -> None:
         event = StageFinished(node=node.id, state=state, seconds=seconds, detail=why)
         self.states[node.id] = event
         self._events.emit(event)
 
-    def _forget(self, node: Node) -> None:
-        """Drop a node's record, so that the next :meth:`build` runs it again."""
+    def _forget(self, lost: _TreeLost) -> None:
+        """Drop a record whose tree is lost, so that the next :meth:`build` runs its node again."""
+        key = lost.record.key
+        # Under the action's lock: another builder may be putting it right at this moment.
+        with self._store.lock(key, waiting=self._waiting(lost.node)):
+            record = self._store.read_action(key)
+            if record is not None:
+                try:
+                    for tree in record.outputs.values():
+                        self._store.check_tree(tree)
+                except KeyError:
+                    self._store.drop_action(key)
         with self._mutex:
-            self._futures.pop(node, None)
-            record = self._records.pop(node, None)
+            if self._records.get(lost.node) is lost.record:
+                self._futures.pop(lost.node, None)
+                del self._records[lost.node]
             self._generation += 1
-        if record is not None:
-            self._store.drop_action(record.key)
+            self._losses += 1
+
+    def _waiting(self, node: Node) -> Callable[[float], None]:
+        """Return what is called while another builder has a node's lock."""
+        told = False
+
+        def waiting(waited_s: float) -> None:
+            nonlocal told
+            if self._stop.is_set():
+                raise Stopped
+            if waited_s > TELL_WAITING_S and not told:
+                told = True
+                self._events.emit(Note(text=f"{node.id}: waiting for another build that makes it"))
+
+        return waiting
 
     def _digests(self, node: Node) -> dict[str, str]:
         """Return the digest of every input; the nodes it needs are up to date."""
@@ -277,12 +321,7 @@ class Builder:
                     pairs = zip(ref.names, paths, strict=True)
                     found[name] = digest("files", [[part, known[path]] for part, path in pairs])
         except OSError as error:
-            raise ModelError(
-                f"cannot read {error.filename}: {error.strerror}",
-                code="E188",
-                subject=str(error.filename),
-                hint="check the path in the profile",
-            ) from error
+            raise _unreadable(error) from error
         for name, ref in node.inputs.items():
             if isinstance(ref, OutputRef):
                 found[name] = self.build(ref.node).outputs[ref.output].digest
@@ -307,20 +346,33 @@ class Builder:
         record = self._store.read_action(key)
         if record is None or self.stale(record):
             return None
+        self._store.mark_used(key)
         return record
 
     def stale(self, record: ActionRecord) -> str:
         """Return what changed among a record's observed inputs, empty when nothing did."""
-        files = [Path(item["file"]) for item in record.observed if "file" in item]
-        try:
-            now = self._store.file_digests(files)
-        except OSError as error:
-            return f"{Path(str(error.filename)).name} cannot be read"
         for item in record.observed:
-            if "file" in item and now[Path(item["file"])] != item["sha256"]:
-                return f"{Path(item['file']).name} changed"
-            if "distribution" in item and tool_version(item["distribution"]) != item["version"]:
-                return f"{item['distribution']} changed"
+            if "file" in item:
+                path = Path(item["file"])
+                try:
+                    now = self._store.file_digests([path])[path]
+                except (FileNotFoundError, NotADirectoryError):
+                    now = ""
+                except OSError:
+                    return f"{path.name} cannot be read"
+                if now != item["sha256"]:
+                    return f"{path.name} changed" if now else f"{path.name} is gone"
+            elif "folder" in item:
+                path = Path(item["folder"])
+                if listing_digest(path) != item["names"]:
+                    return f"the files in {path.name} changed"
+            else:
+                try:
+                    version = tool_version(item["distribution"])
+                except ToolError:
+                    return f"{item['distribution']} is gone"
+                if version != item["version"]:
+                    return f"{item['distribution']} {item['version']} -> {version}"
         return ""
 
     def why(self, node_id: str, components: Mapping[str, Any]) -> str:
@@ -328,9 +380,9 @@ class Builder:
         before = self._known.get(node_id)
         if before is None:
             return "not built before"
-        found = list(_differences(before, components))
+        found = list(differences(before, components))
         if not found:
-            record = self._store.read_action(digest("action", components))
+            record = self._store.read_action(action_key(components))
             return (self.stale(record) if record else "") or "its result is no longer stored"
         return ", ".join(found)
 
@@ -338,7 +390,7 @@ class Builder:
         self, node: Node, key: str, components: Mapping[str, Any], why: str
     ) -> tuple[ActionRecord, bool]:
         """Run a node under its lock; another builder's record that came meanwhile is a hit."""
-        with self._store.lock(key):
+        with self._store.lock(key, waiting=self._waiting(node)):
             record = self._lookup(key)
             if record is not None:
                 return record, False
@@ -349,15 +401,33 @@ class Builder:
             crashpoint("executor.after-run")
             return record, True
 
-    def _input_path(self, ref: FileRef | FilesRef | OutputRef) -> Path:
+    def _input_path(
+        self, ref: FileRef | FilesRef | OutputRef, *, trust_memory: bool = True
+    ) -> Path:
         if isinstance(ref, FileRef):
             return ref.path
         if isinstance(ref, FilesRef):
             return ref.folder
+        record = self.build(ref.node)
         try:
-            return self._store.check_tree(self.build(ref.node).outputs[ref.output])
+            return self._store.check_tree(record.outputs[ref.output], trust_memory=trust_memory)
         except KeyError:
-            raise _TreeLost(ref.node) from None
+            raise _TreeLost(ref.node, record) from None
+
+    def _check_inputs(self, node: Node, components: Mapping[str, Any]) -> None:
+        """Refuse a run whose files are no longer what its key says.
+
+        Raises:
+            _InputChanged: A file changed.
+        """
+        try:
+            now = self._digests(node)
+        except ModelError as error:
+            raise _InputChanged(error.diagnostics[0].subject) from error
+        for name, sha256 in components["inputs"].items():
+            if now[name] != sha256:
+                ref = node.inputs[name]
+                raise _InputChanged(ref.path if isinstance(ref, FileRef) else f"input {name}")
 
     def _run_in(
         self,
@@ -368,21 +438,8 @@ class Builder:
         inputs: Mapping[str, Path],
         folder: Path,
     ) -> ActionRecord:
-        stage = stage_kind(node.kind)
-        outputs = {name: folder / "out" / name for name in stage.outputs}
-        for path in outputs.values():
-            path.mkdir(parents=True)
-        job = Job(
-            node=node.id,
-            kind=node.kind,
-            params=node.params,
-            inputs=inputs,
-            outputs=outputs,
-            fields=node.fields,
-            limits=stage.limits.for_inputs(sum(map(_size, node.inputs.values(), inputs.values()))),
-            project=self._project,
-            folder=folder,
-        )
+        outputs = self._output_folders(node, folder)
+        job = self._job(node, inputs, outputs, folder)
 
         def progress(done: int, total: int, what: str) -> None:
             self._events.emit(StageProgress(node=node.id, done=done, total=total, what=what))
@@ -394,15 +451,16 @@ class Builder:
             started = time.monotonic()
             return run_job(job, stop=self._stop, progress=progress), time.monotonic() - started
 
-        result, seconds = self._pool().submit(work).result()
-        trees = {}
-        for name, path in outputs.items():
-            cuts = {
-                file.partition("/")[2]: [(int(start), int(length)) for start, length in parts]
-                for file, parts in result["segments"].items()
-                if file.partition("/")[0] == name
-            }
-            trees[name] = self._store.add_tree(path, cuts)
+        try:
+            result, seconds = self._in_pool(work)
+        except EdgedeployError:
+            # A stage is not to blame for an input that was damaged or changed under its feet.
+            for ref in node.inputs.values():
+                self._input_path(ref, trust_memory=False)
+            self._check_inputs(node, components)
+            raise
+        trees = self._take(node, outputs, result["segments"])
+        self._check_inputs(node, components)
         record = ActionRecord(
             key=key,
             kind=node.kind,
@@ -415,11 +473,79 @@ class Builder:
         self._store.write_action(record)
         return record
 
-    def _pool(self) -> concurrent.futures.Executor:
+    def _output_folders(self, node: Node, folder: Path) -> dict[str, Path]:
+        outputs = {name: folder / "out" / name for name in stage_kind(node.kind).outputs}
+        with disk_errors("cannot write to the store"):
+            for path in outputs.values():
+                path.mkdir(parents=True)
+        return outputs
+
+    def _job(
+        self, node: Node, inputs: Mapping[str, Path], outputs: Mapping[str, Path], folder: Path
+    ) -> Job:
+        limits = stage_kind(node.kind).limits
+        try:
+            size_bytes = sum(map(input_size, node.inputs.values(), inputs.values()))
+        except OSError as error:
+            raise _unreadable(error) from error
+        return Job(
+            node=node.id,
+            kind=node.kind,
+            params=node.params,
+            inputs=inputs,
+            outputs=outputs,
+            fields=node.fields,
+            limits=limits.for_inputs(size_bytes),
+            project=self._project,
+            folder=folder,
+            guards=(self._store.scratch_lock,),
+        )
+
+    def _take(
+        self, node: Node, outputs: Mapping[str, Path], segments: Mapping[str, Any]
+    ) -> dict[str, Tree]:
+        """Take a stage's output folders into the store."""
+        trees = {}
+        for name, path in outputs.items():
+            cuts = {
+                file.partition("/")[2]: [(int(start), int(length)) for start, length in parts]
+                for file, parts in segments.items()
+                if file.partition("/")[0] == name
+            }
+            try:
+                trees[name] = self._store.add_tree(path, cuts)
+            except UnfitTreeError as error:
+                raise BuildError(
+                    f"stage {node.id} wrote what cannot be kept in output {name}: {error}",
+                    code="E387",
+                    subject=node.id,
+                    hint="a stage must write plain files and folders only",
+                ) from error
+        return trees
+
+    def _in_pool(
+        self, work: Callable[[], tuple[dict[str, Any], float]]
+    ) -> tuple[dict[str, Any], float]:
+        """Do ``work`` in one of the workers; when this thread is interrupted, end it first."""
         with self._mutex:
             if self._workers is None:
                 self._workers = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1)
-            return self._workers
+                self._own_workers = self._workers
+            pool = self._workers
+        try:
+            future = pool.submit(work)
+        except RuntimeError:  # the pool was shut down by whoever interrupts
+            raise Stopped from None
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise Stopped from None
+        except BaseException:
+            if not future.done():
+                self._stop.set()
+                future.cancel()
+                concurrent.futures.wait([future])
+            raise
 
 
 def _first_miss(builder: Builder, node: Node) -> Node:
@@ -430,34 +556,19 @@ def _first_miss(builder: Builder, node: Node) -> Node:
     return node
 
 
-def _size(ref: FileRef | FilesRef | OutputRef, path: Path) -> int:
-    """Return the bytes of an input that lies at ``path``."""
-    if isinstance(ref, FilesRef):
-        return sum((path / name).stat().st_size for name in ref.names)
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return path.stat().st_size
+def _unreadable(error: OSError) -> ModelError:
+    return ModelError(
+        f"cannot read {error.filename}: {error.strerror}",
+        code="E188",
+        subject=str(error.filename),
+        hint="check the path in the profile",
+    )
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Yield in words what differs between two sets of key components."""
-    if before["code"] != now["code"]:
-        yield "edgedeploy's own code changed"
-    for part, noun in (("tools", "tool"), ("inputs", "input"), ("fields", "target field")):
-        for name in sorted({*before[part], *now[part]}):
-            old, new = before[part].get(name), now[part].get(name)
-            if old == new:
-                continue
-            if part == "inputs":
-                yield f"{noun} {name} changed"
-            else:
-                yield f"{noun} {name} {old} -> {new}"
-    for name in sorted({*before["params"], *now["params"]}):
-        old, new = before["params"].get(name), now["params"].get(name)
-        if old != new:
-            yield f"{name} {_short(old)} -> {_short(new)}"
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def _keeps_losing(node_id: str) -> IntegrityError:
+    return IntegrityError(
+        f"the store loses what stage {node_id} makes again and again",
+        code="E701",
+        subject=node_id,
+        hint="check the disk, or set EDGEDEPLOY_STORE to a folder on another one",
+    )

@@ -1,11 +1,15 @@
 """Canonical JSON and the digests made from it: the identity of everything in the store.
 
-The form is RFC 8785's (sorted keys, no white space, UTF-8, shortest floats) with one difference:
-numbers print as Python's ``repr`` does, because both sides are always this program.
+The form is RFC 8785's (sorted keys, no white space, UTF-8, shortest floats) with three
+differences, because both sides are always this program: numbers print as Python's ``repr`` does,
+keys sort by code point, and the lone surrogates by which Python writes file names that are not
+UTF-8 are kept.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 CHUNK_BYTES = 1 << 20
+PART = ".part."
 
 
 def canonical(data: Any) -> bytes:
@@ -24,7 +29,7 @@ def canonical(data: Any) -> bytes:
     """
     return json.dumps(
         data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    ).encode("utf-8", "surrogatepass")
 
 
 def digest(tag: str, data: Any) -> str:
@@ -42,13 +47,18 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes, *, scratch: Path | None = None) -> None:
     """Replace ``path`` by ``content`` so that a reader, or a crash, sees the old or the new.
+
+    Args:
+        path: The file.
+        content: Its new content.
+        scratch: Folder on the same file system for the unfinished file; else beside ``path``.
 
     Raises:
         OSError: The disk refuses; the old content stays.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    part = (scratch or path.parent) / f"{PART}{os.getpid()}.{os.urandom(6).hex()}"
     try:
         with open(part, "wb") as file:
             file.write(content)
@@ -56,7 +66,8 @@ def write_atomic(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
@@ -66,5 +77,8 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that cannot sync folders
+            raise
     finally:
         os.close(descriptor)

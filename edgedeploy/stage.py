@@ -121,5 +121,10 @@ def stage_file(kind: str) -> Path:
     return Path(str(importlib.import_module(_module(kind)).__file__))
 
 
+def stage_root(kind: str) -> Path | None:
+    """Return the folder from which a stage kind outside of edgedeploy is imported."""
+    return stage_file(kind).parents[kind.count(".")] if "." in kind else None
+
+
 def _module(kind: str) -> str:
     return kind if "." in kind else f"edgedeploy.steps.{kind}"

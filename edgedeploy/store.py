@@ -6,13 +6,15 @@ Layout (one file system, owner only)::
     trees/ab/<digest>/...        immutable files (0444); the digest is artifact.Tree.digest
     seen/ab/<digest>.json        stat values under which the tree last hashed right
     actions/ab/<key>.json        what a stage made: outputs, observed inputs; written last
-    locks/<key>                  flock: one builder runs an action, others wait for its record
-    tmp/<random>/                work in progress, its ``owner`` file flocked while in use
+    locks/<name>                 flock while the file is there: an action, a tree or a scratch
+    tmp/<name>/                  scratch of one process, as long as locks/scratch-<name> is held
     records/                     measurements: append-only, never read by the cache
     inputs.json                  digests of big user files by stat values
+    in-use                       flock: shared by builds, alone for cleaning
 
 A tree is visible only after its content is on disk; a record only after its trees. Whatever
-moment the process dies, a reader sees whole things or nothing.
+moment the process dies, a reader sees whole things or nothing. A tree that another process may
+be reading is taken away only under its lock and after it was found damaged there.
 """
 
 from __future__ import annotations
@@ -22,24 +24,34 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 import stat
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgedeploy.artifact import Tree, scan_tree
+from edgedeploy.artifact import Tree, scan_tree, settle_tree
 from edgedeploy.crashpoint import crashpoint
+from edgedeploy.disk import (
+    delete_folder,
+    locked,
+    make_folder,
+    prove_locking,
+    sync_tree,
+)
+from edgedeploy.disk import disk_errors as disk_errors  # part of the store's interface
 from edgedeploy.errors import StoreError
 from edgedeploy.events import EventLog, StoreHealed
-from edgedeploy.manifest import canonical, digest, file_sha256, sync_folder, write_atomic
+from edgedeploy.filememory import FileMemory, Mark, settled, stat_mark
+from edgedeploy.manifest import PART, canonical, digest, sync_folder, write_atomic
 
 FORMAT = "1"
-# A file changed within this time of being looked at may change again with the same time stamp:
-# coarse kernel time stamps tick every 4-10 ms.
-RACY_NS = 100_000_000
+FOLDERS = ("trees", "seen", "actions", "locks", "tmp", "records")
+SCRATCH_LOCK = "scratch-"
+MAKING = "making"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,33 +114,62 @@ class ActionRecord:
         )
 
 
+def action_key(components: Mapping[str, Any]) -> str:
+    """Return the key of an action (64 hex digits) from everything that its outputs depend on."""
+    return digest("action", components)
+
+
 def default_store_path() -> Path:
-    """Return where the store lies: ``EDGEDEPLOY_STORE``, else below the user's cache folder."""
+    """Return where the store lies: ``EDGEDEPLOY_STORE``, else below the user's cache folder.
+
+    Raises:
+        StoreError: The user has no home folder (E602).
+    """
     given = os.environ.get("EDGEDEPLOY_STORE")
     if given:
         return Path(given).absolute()
     cache = os.environ.get("XDG_CACHE_HOME")
-    base = Path(cache) if cache and Path(cache).is_absolute() else Path.home() / ".cache"
-    return base / "edgedeploy" / "store"
-
-
-@contextlib.contextmanager
-def disk_errors(what: str) -> Iterator[None]:
-    """Turn an OSError of the body into a StoreError that names the cause."""
+    if cache and Path(cache).is_absolute():
+        return Path(cache) / "edgedeploy" / "store"
     try:
-        yield
-    except OSError as error:
-        code, hint = "E602", "check the path, its permissions and the disk"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            code, hint = "E601", "free space (`edgedeploy cache gc`) or set EDGEDEPLOY_STORE"
-        reason = error.strerror or str(error)
+        return Path.home() / ".cache" / "edgedeploy" / "store"
+    except RuntimeError as error:
         raise StoreError(
-            f"{what}: {reason}", code=code, subject=str(error.filename or ""), hint=hint
+            "there is no home folder to keep the store in",
+            code="E602",
+            hint="set EDGEDEPLOY_STORE to a folder of your own",
         ) from error
 
 
+class _Scratch:
+    """A folder below ``tmp/`` that is ours while we, or a worker of ours, hold its lock."""
+
+    def __init__(self, root: Path) -> None:
+        name = os.urandom(8).hex()
+        lock = root / "locks" / f"{SCRATCH_LOCK}{name}"
+        self.pid = os.getpid()
+        # The lock is there before the folder and goes after it: who finds a folder without a
+        # held lock may delete it.
+        self.descriptor = locked(lock, fcntl.LOCK_EX)
+        self.folder = root / "tmp" / name
+        try:
+            self.folder.mkdir(mode=0o700)
+        except OSError:
+            lock.unlink(missing_ok=True)
+            os.close(self.descriptor)
+            raise
+        weakref.finalize(self, self._close, self.pid, self.descriptor, self.folder, lock)
+
+    @staticmethod
+    def _close(pid: int, descriptor: int, folder: Path, lock: Path) -> None:
+        if os.getpid() == pid:  # a fork has the lock in common with its parent
+            delete_folder(folder)
+            lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
 class Store:
-    """One store folder; safe for many processes at once.
+    """One store folder; safe for many processes and threads at once.
 
     Args:
         root: The folder; made (0700) if it does not exist.
@@ -136,27 +177,51 @@ class Store:
 
     Raises:
         StoreError: It cannot be made or written (E601, E602), cannot be locked (E603), belongs to
-            another user or is writable by others (E604), or has an unknown format (E605).
+            another user or is writable by others (E604), or is a folder with something else or of
+            an unknown format (E605).
     """
 
     def __init__(self, root: Path, events: EventLog | None = None) -> None:
-        self.root = root
+        self.root = Path(os.path.abspath(root))  # noqa: PTH100 - workers have another cwd
         self._events = events or EventLog()
-        if not (root / "format").is_file():
-            self._create()
-        self._check()
+        self._mutex = threading.Lock()
+        self._own: _Scratch | None = None
+        with disk_errors("cannot open the store"):
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check_owner()
+            if not (self.root / "format").is_file():
+                self._create()
+            self._check_format()
+            for name in FOLDERS:
+                (self.root / name).mkdir(mode=0o700, exist_ok=True)
+        self._files = FileMemory(self.root / "inputs.json", self.root / "tmp", self._events)
 
     def _create(self) -> None:
-        with disk_errors("cannot make the store"):
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name in ("trees", "seen", "actions", "locks", "tmp", "records"):
-                (self.root / name).mkdir(mode=0o700, exist_ok=True)
+        """Make an empty folder a store; a folder with something else is left alone."""
+        making = self.root / MAKING
+        descriptor = locked(making, fcntl.LOCK_EX)
+        try:
+            if (self.root / "format").is_file():
+                return  # another builder was first
+            for name in sorted(os.listdir(self.root)):  # noqa: PTH208 - names, not paths
+                if name.startswith(PART):
+                    (self.root / name).unlink()
+                elif name != MAKING:
+                    raise StoreError(
+                        f"the folder is no store: it holds {name!r}",
+                        code="E605",
+                        subject=str(self.root),
+                        hint="set EDGEDEPLOY_STORE to an empty or a new folder",
+                    )
+            prove_locking(making)
+            # First of all: whatever else is here later was made by a store.
             write_atomic(self.root / "format", FORMAT.encode())
+        finally:
+            making.unlink(missing_ok=True)
+            os.close(descriptor)
 
-    def _check(self) -> None:
-        with disk_errors("cannot read the store"):
-            state = self.root.stat()
-            found = (self.root / "format").read_text(encoding="utf-8", errors="replace")
+    def _check_owner(self) -> None:
+        state = self.root.stat()
         if state.st_uid != os.geteuid() or stat.S_IMODE(state.st_mode) & 0o022:
             raise StoreError(
                 "the store belongs to another user or others may write to it",
@@ -164,6 +229,9 @@ class Store:
                 subject=str(self.root),
                 hint="set EDGEDEPLOY_STORE to a folder of your own with mode 0700",
             )
+
+    def _check_format(self) -> None:
+        found = (self.root / "format").read_text(encoding="utf-8", errors="replace")
         if found != FORMAT:
             raise StoreError(
                 f"the store has format {found[:20]!r}, this edgedeploy reads {FORMAT!r}",
@@ -185,34 +253,36 @@ class Store:
 
         Raises:
             StoreError: The disk is full or refuses; nothing becomes visible.
+            UnfitTreeError: The folder holds what a tree cannot.
         """
         with disk_errors("cannot write to the store"):
+            settle_tree(folder)
             tree = scan_tree(folder, segments)
             crashpoint("store.tree-hashed")
             place = self.tree_path(tree.digest)
-            if place.is_dir() and self._hashes_right(tree):
-                shutil.rmtree(folder)
+            if self._kept(tree):
+                delete_folder(folder)
                 return tree
-            _seal(folder)
+            sync_tree(folder)
             crashpoint("store.tree-synced")
-            place.parent.mkdir(mode=0o700, exist_ok=True)
-            self._remove(place)
-            with contextlib.suppress(FileExistsError):
-                try:
-                    folder.rename(place)
-                except OSError as error:
-                    if error.errno != errno.ENOTEMPTY:  # another builder was first: same content
-                        raise
+            make_folder(place.parent)
+            try:
+                folder.rename(place)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                delete_folder(folder)  # another builder was first with the same content
             sync_folder(place.parent)
             crashpoint("store.tree-renamed")
-            self._remember(tree)
             return tree
 
-    def check_tree(self, tree: Tree) -> Path:
+    def check_tree(self, tree: Tree, *, trust_memory: bool = True) -> Path:
         """Return the folder of a tree after checking it against its digests.
 
-        A tree that was hashed before is trusted while every file's device, inode, size and
-        times are as they were then.
+        Args:
+            tree: The tree.
+            trust_memory: A tree that was hashed before is right while every file's device, inode,
+                size and times are as they were then.
 
         Raises:
             KeyError: It is missing or damaged; a damaged one is dropped.
@@ -221,56 +291,87 @@ class Store:
         with disk_errors("cannot read the store"):
             if not place.is_dir():
                 raise KeyError(tree.digest)
-            if self._seen(tree):
+            if trust_memory and self._seen(tree):
                 return place
+            looked_ns = time.time_ns()
+            marks = self._marks(tree)
             if self._hashes_right(tree):
-                self._remember(tree)
+                if marks is not None:
+                    self._remember(tree, marks, looked_ns)
                 return place
-            self._events.emit(
-                StoreHealed(what=f"tree {tree.digest}", why="content does not match its digest")
-            )
-            self._remove(place)
+            if self._kept(tree):
+                return place
         raise KeyError(tree.digest)
+
+    def _kept(self, tree: Tree) -> bool:
+        """Whether the tree is there and right; a damaged one is dropped."""
+        place = self.tree_path(tree.digest)
+        if not os.path.lexists(place):
+            return False
+        # Under a lock, so that nobody takes away what another has just put right.
+        with self.lock(f"tree-{tree.digest}"):
+            if not os.path.lexists(place):
+                return False
+            if self._hashes_right(tree):
+                return True
+            self.remove_tree(tree.digest)
+        self._events.emit(
+            StoreHealed(what=f"tree {tree.digest}", why="content does not match its digest")
+        )
+        return False
 
     def _hashes_right(self, tree: Tree) -> bool:
         """Whether what lies in the store under the tree's digest is that tree."""
+        place = self.tree_path(tree.digest)
         try:
-            return scan_tree(self.tree_path(tree.digest)).digest == tree.digest
+            return place.is_dir() and scan_tree(place).digest == tree.digest
         except (OSError, ValueError):
             return False
 
-    def _remove(self, place: Path) -> None:
+    def remove_tree(self, tree_digest: str) -> None:
         """Take a tree out of sight at once, then delete it."""
-        if not place.exists():
-            return
-        grave = self.root / "tmp" / f"{place.name}.{os.urandom(6).hex()}"
+        grave = self._scratch().folder / os.urandom(8).hex()
         with contextlib.suppress(FileNotFoundError):
-            place.rename(grave)
-        shutil.rmtree(grave, ignore_errors=True)
-        self._seen_path(place.name).unlink(missing_ok=True)
+            self.tree_path(tree_digest).rename(grave)
+        delete_folder(grave)
+        self._seen_path(tree_digest).unlink(missing_ok=True)
 
     def _seen_path(self, tree_digest: str) -> Path:
         return self.root / "seen" / tree_digest[:2] / f"{tree_digest}.json"
 
-    def _remember(self, tree: Tree) -> None:
+    def _marks(self, tree: Tree) -> list[Mark] | None:
+        """Return the stat values of a tree's files and folders, None when some are missing."""
+        place = self.tree_path(tree.digest)
+        folders = {parent for file in tree.files for parent in Path(file.path).parents}
+        names = [file.path for file in tree.files] + sorted(map(str, folders))
+        try:
+            return [stat_mark(os.lstat(place / name)) for name in names]
+        except OSError:
+            return None
+
+    def _remember(self, tree: Tree, marks: list[Mark], looked_ns: int) -> None:
+        if not all(settled(mark, looked_ns) for mark in marks):
+            return
         path = self._seen_path(tree.digest)
+        part = self._scratch().folder / os.urandom(8).hex()
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        now = time.time_ns()
-        marks = [_stat_mark(self.tree_path(tree.digest) / file.path) for file in tree.files]
         # No fsync: this memory may be lost, then the tree is hashed again.
-        part = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-        part.write_bytes(canonical({"at_ns": now, "marks": marks}))
+        part.write_bytes(canonical({"at_ns": looked_ns, "marks": marks}))
         part.replace(path)
         crashpoint("store.seen-written")
 
     def _seen(self, tree: Tree) -> bool:
+        path = self._seen_path(tree.digest)
         try:
-            memory = json.loads(self._seen_path(tree.digest).read_bytes())
-            marks = [_stat_mark(self.tree_path(tree.digest) / file.path) for file in tree.files]
-            settled = all(mark[4] + RACY_NS < memory["at_ns"] for mark in marks)
-            return settled and marks == memory["marks"]
-        except (OSError, ValueError, KeyError, TypeError):
+            memory = json.loads(path.read_bytes())
+            marks = memory["marks"]
+        except FileNotFoundError:
             return False
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            self._events.emit(StoreHealed(what=f"memory of tree {tree.digest}", why=str(error)))
+            path.unlink(missing_ok=True)
+            return False
+        return bool(marks == self._marks(tree))
 
     # -- actions ---------------------------------------------------------------------------
 
@@ -280,52 +381,64 @@ class Store:
     def read_action(self, key: str) -> ActionRecord | None:
         """Return the record of an action, None when there is none; a damaged one is dropped."""
         path = self._action_path(key)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreError(f"cannot read a record: {error}", code="E602") from error
-        try:
-            record = ActionRecord.from_json(json.loads(content))
-            if record.key != key:
-                raise ValueError("record of another key")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            self._events.emit(StoreHealed(what=f"record {key}", why=str(error)))
-            path.unlink(missing_ok=True)
-            return None
+        with disk_errors("cannot read a record"):
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                return None
+            try:
+                record = ActionRecord.from_json(json.loads(content))
+                if not record.key == key == action_key(record.components):
+                    raise ValueError("record of another action")
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+                path.unlink(missing_ok=True)
+                self._events.emit(StoreHealed(what=f"record {key}", why=str(error)))
+                return None
         return record
 
     def write_action(self, record: ActionRecord) -> None:
         """Make an action's record visible; its trees must have been added before."""
         path = self._action_path(record.key)
         with disk_errors("cannot write to the store"):
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            write_atomic(path, canonical(record.to_json()))
+            make_folder(path.parent)
+            write_atomic(path, canonical(record.to_json()), scratch=self._scratch().folder)
         crashpoint("store.record-written")
 
     def drop_action(self, key: str) -> None:
         """Forget an action, so that it runs again."""
-        self._action_path(key).unlink(missing_ok=True)
+        with disk_errors("cannot write to the store"):
+            self._action_path(key).unlink(missing_ok=True)
+
+    def mark_used(self, key: str) -> None:
+        """Note that an action is still wanted; cleaning takes the longest unused first."""
+        with contextlib.suppress(OSError):
+            os.utime(self._action_path(key))
+
+    # -- locks -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        """Hold the lock of an action; waits while another builder runs it.
+    def lock(self, name: str, *, waiting: Callable[[float], None] | None = None) -> Iterator[None]:
+        """Hold a lock, such as an action's by its key; waits while another has it.
+
+        Args:
+            name: A file name.
+            waiting: Called again and again with the seconds waited so far; may raise to give up.
 
         Raises:
             StoreError: The file system cannot lock (E603).
         """
-        path = self.root / "locks" / key
-        descriptor = _locked(path, fcntl.LOCK_EX)
+        path = self.root / "locks" / name
+        descriptor = locked(path, fcntl.LOCK_EX, waiting)
         try:
             yield
         finally:
+            path.unlink(missing_ok=True)  # who waits for it finds that out and makes a new one
             os.close(descriptor)
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
         """Keep ``cache gc`` away while a build runs (a shared lock)."""
-        descriptor = _locked(self.root / "in-use", fcntl.LOCK_SH)
+        descriptor = locked(self.root / "in-use", fcntl.LOCK_SH)
         try:
             yield
         finally:
@@ -339,7 +452,7 @@ class Store:
             StoreError: A build is using it (E606).
         """
         try:
-            descriptor = _locked(self.root / "in-use", fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = locked(self.root / "in-use", fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StoreError(
                 "a build is using the store",
@@ -354,19 +467,30 @@ class Store:
 
     # -- work in progress ------------------------------------------------------------------
 
+    def _scratch(self) -> _Scratch:
+        with self._mutex, disk_errors("cannot write to the store"):
+            if self._own is None or self._own.pid != os.getpid():
+                self._own = _Scratch(self.root)
+            return self._own
+
+    @property
+    def scratch_lock(self) -> int:
+        """Descriptor that guards this process's work folders.
+
+        A worker inherits it, so that nobody sweeps its folder before it has ended too.
+        """
+        return self._scratch().descriptor
+
     @contextlib.contextmanager
     def work_folder(self) -> Iterator[Path]:
-        """Give a private folder on the store's file system; removed at the end, or by gc."""
+        """Give a private folder on the store's file system; removed at the end, or by a sweep."""
         with disk_errors("cannot write to the store"):
-            folder = self.root / "tmp" / os.urandom(8).hex()
+            folder = self._scratch().folder / os.urandom(8).hex()
             folder.mkdir(mode=0o700)
-            owner = os.open(folder / "owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(owner, fcntl.LOCK_EX)
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(owner)
+            delete_folder(folder)
 
     # -- digests of user files -------------------------------------------------------------
 
@@ -374,79 +498,6 @@ class Store:
         """Return the SHA-256 of user files, from memory where their stat values are unchanged.
 
         Raises:
-            OSError: A file cannot be read.
+            OSError: A file cannot be read or is no regular file.
         """
-        memory_path = self.root / "inputs.json"
-        try:
-            memory: dict[str, Any] = json.loads(memory_path.read_bytes())
-        except (OSError, ValueError):
-            memory = {}
-        found: dict[Path, str] = {}
-        changed = False
-        for path in paths:
-            now = time.time_ns()
-            mark = _stat_mark(path)
-            known = memory.get(str(path))
-            if known and known["mark"] == mark and mark[4] + RACY_NS < known["at_ns"]:
-                found[path] = known["sha256"]
-                continue
-            found[path] = file_sha256(path)
-            memory[str(path)] = {"mark": mark, "sha256": found[path], "at_ns": now}
-            changed = True
-        if changed:
-            with contextlib.suppress(OSError):
-                part = memory_path.with_name(f".inputs.{os.urandom(4).hex()}")
-                part.write_bytes(canonical(memory))
-                part.replace(memory_path)
-        return found
-
-
-def _locked(path: Path, mode: int) -> int:
-    """Open and flock a file; the descriptor holds the lock.
-
-    Raises:
-        BlockingIOError: It is taken and ``mode`` says not to wait.
-        StoreError: The disk refuses (E602) or the file system cannot lock (E603).
-    """
-    while True:
-        with disk_errors("cannot lock in the store"):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, mode)
-            # gc may have removed the file between open and flock: then the lock guards nothing.
-            if path.stat().st_ino == os.fstat(descriptor).st_ino:
-                return descriptor
-        except FileNotFoundError:
-            pass
-        except BlockingIOError:
-            os.close(descriptor)
-            raise
-        except OSError as error:
-            os.close(descriptor)
-            raise StoreError(
-                f"the store's file system cannot lock files: {error.strerror}",
-                code="E603",
-                subject=str(path.parent),
-                hint="set EDGEDEPLOY_STORE to a folder on a local disk",
-            ) from error
-        os.close(descriptor)
-
-
-def _stat_mark(path: Path) -> list[int]:
-    """Return device, inode, size, modification and change time (ns): changes with the content."""
-    state = path.stat()
-    return [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
-
-
-def _seal(folder: Path) -> None:
-    """Make every file of a tree read-only and durable."""
-    for base, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            path = Path(base, name)
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fchmod(descriptor, 0o444)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        sync_folder(Path(base))
+        return self._files.digests(paths)

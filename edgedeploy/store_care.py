@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgedeploy.artifact import scan_tree
-from edgedeploy.store import ActionRecord, Store, disk_errors
-
-STALE_FILE_S = 3600.0
+from edgedeploy.disk import delete_folder, disk_errors
+from edgedeploy.store import MAKING, SCRATCH_LOCK, ActionRecord, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +49,12 @@ def list_actions(store: Store) -> list[Listed]:
     found = []
     for path in _record_files(store):
         record = store.read_action(path.stem)
-        if record is not None:
-            size = sum(tree.size_bytes for tree in record.outputs.values())
-            found.append(Listed(record=record, size_bytes=size, used_s=path.stat().st_mtime))
+        # Another process may forget it at any time.
+        with contextlib.suppress(FileNotFoundError):
+            used_s = path.stat().st_mtime
+            if record is not None:
+                size = sum(tree.size_bytes for tree in record.outputs.values())
+                found.append(Listed(record=record, size_bytes=size, used_s=used_s))
     return sorted(found, key=lambda item: (-item.used_s, item.record.key))
 
 
@@ -62,37 +64,44 @@ def verify(store: Store, *, repair: bool = False) -> Verification:
     Args:
         store: The store.
         repair: Drop damaged trees and the records that need them; the next build makes them anew.
+
+    Raises:
+        StoreError: A build is using the store that is to be repaired (E606), or the disk refuses.
     """
-    damaged = []
-    present = set()
-    for place in _tree_folders(store):
-        present.add(place.name)
-        try:
-            right = scan_tree(place).digest == place.name
-        except (OSError, ValueError):
-            right = False
-        if not right:
-            damaged.append(place.name)
-    sound = present - set(damaged)
-    dangling = []
-    for item in list_actions(store):
-        needed = {tree.digest for tree in item.record.outputs.values()}
-        if not needed <= sound:
-            dangling.append(item.record.key)
-    if repair:
-        for key in dangling:
-            store.drop_action(key)
-        for name in damaged:
-            _bury(store, store.tree_path(name))
+    with store.alone() if repair else contextlib.nullcontext(), disk_errors("cannot verify"):
+        # Records before trees: a tree comes before its record, so none is missed meanwhile.
+        actions = list_actions(store)
+        damaged = []
+        present = set()
+        for place in _tree_folders(store):
+            present.add(place.name)
+            try:
+                right = scan_tree(place).digest == place.name
+            except (OSError, ValueError):
+                right = False
+            if not right:
+                damaged.append(place.name)
+        sound = present - set(damaged)
+        dangling = [
+            item.record.key
+            for item in actions
+            if not {tree.digest for tree in item.record.outputs.values()} <= sound
+        ]
+        if repair:
+            for key in dangling:
+                store.drop_action(key)
+            for name in damaged:
+                store.remove_tree(name)
     return Verification(
         trees=len(present), damaged=tuple(sorted(damaged)), dangling=tuple(sorted(dangling))
     )
 
 
 def collect(store: Store, *, keep_bytes: int = 0, unused_days: float = 0.0) -> Collected:
-    """Remove actions not used for ``unused_days``, then the oldest until ``keep_bytes`` are left.
+    """Remove actions, the longest unused first, until at most ``keep_bytes`` of trees are left.
 
-    Trees without an action and folders of dead builders go always.
+    Actions used within ``unused_days`` stay. Trees without an action and folders of dead builders
+    go always.
 
     Raises:
         StoreError: A build is using the store (E606), or the disk refuses.
@@ -101,65 +110,69 @@ def collect(store: Store, *, keep_bytes: int = 0, unused_days: float = 0.0) -> C
         folders = sweep_work(store)
         actions = list_actions(store)
         now = time.time()
-        left = sum(item.size_bytes for item in actions)
-        kept: set[str] = set()
+        sizes = {
+            tree.digest: tree.size_bytes
+            for item in actions
+            for tree in item.record.outputs.values()
+        }
+        # A tree that several actions made goes with the last of them.
+        wanted = Counter(name for item in actions for name in _trees_of(item))
+        left = sum(sizes.values())
         gone = 0
         for item in reversed(actions):
-            old = now - item.used_s > unused_days * 86_400
-            if old and left > keep_bytes:
-                store.drop_action(item.record.key)
-                left -= item.size_bytes
-                gone += 1
-            else:
-                kept.update(tree.digest for tree in item.record.outputs.values())
+            if left <= keep_bytes or now - item.used_s < unused_days * 86_400:
+                continue
+            store.drop_action(item.record.key)
+            gone += 1
+            for name in _trees_of(item):
+                wanted[name] -= 1
+                if not wanted[name]:
+                    left -= sizes[name]
         trees = freed = 0
         for place in _tree_folders(store):
-            if place.name in kept:
+            if wanted[place.name]:
                 continue
-            freed += sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
-            _bury(store, place)
+            freed += sum(file.lstat().st_size for file in place.rglob("*") if file.is_file())
+            store.remove_tree(place.name)
             trees += 1
+        for memory in (store.root / "seen").glob("??/*"):
+            if not wanted[memory.stem]:
+                memory.unlink()
     return Collected(actions=gone, trees=trees, folders=folders, freed_bytes=freed)
 
 
 def sweep_work(store: Store) -> int:
-    """Remove the folders and lock files of builders that are no longer alive."""
+    """Remove the folders and lock files of builders that are no longer alive.
+
+    Returns:
+        The number of folders removed.
+    """
+    tmp, locks = store.root / "tmp", store.root / "locks"
     swept = 0
-    for folder in (store.root / "tmp").iterdir():
-        if _abandoned(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            swept += 1
-    for lock in (store.root / "locks").iterdir():
-        with contextlib.suppress(OSError), open(lock, "rb") as file:
+    for lock in (*_entries(locks), store.root / MAKING):
+        with contextlib.suppress(OSError), open(lock, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                continue
+            if lock.name.startswith(SCRATCH_LOCK):
+                delete_folder(tmp / lock.name.removeprefix(SCRATCH_LOCK))
+                swept += 1
             lock.unlink()
-    for part in store.root.glob("**/.*.*"):
-        if part.is_file() and time.time() - part.stat().st_mtime > STALE_FILE_S:
-            part.unlink(missing_ok=True)
+    for folder in _entries(tmp):
+        # A living owner made the lock before the folder and removes it after the folder.
+        if not (locks / f"{SCRATCH_LOCK}{folder.name}").exists():
+            delete_folder(folder)
+            swept += 1
     return swept
 
 
-def _abandoned(folder: Path) -> bool:
-    """Whether the builder that made a work folder is gone (its flock is free)."""
-    try:
-        descriptor = os.open(folder / "owner", os.O_RDWR)
-    except OSError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+def _entries(folder: Path) -> list[Path]:
+    with disk_errors("cannot read the store"):
+        return sorted(folder.iterdir())
 
 
-def _bury(store: Store, place: Path) -> None:
-    """Take a tree out of sight by one rename, then delete it."""
-    grave = store.root / "tmp" / f"{place.name}.{os.urandom(6).hex()}"
-    with contextlib.suppress(FileNotFoundError):
-        place.rename(grave)
-    shutil.rmtree(grave, ignore_errors=True)
+def _trees_of(item: Listed) -> set[str]:
+    return {tree.digest for tree in item.record.outputs.values()}
 
 
 def _record_files(store: Store) -> Iterator[Path]:
@@ -167,4 +180,4 @@ def _record_files(store: Store) -> Iterator[Path]:
 
 
 def _tree_folders(store: Store) -> Iterator[Path]:
-    return iter(sorted(path for path in (store.root / "trees").glob("??/*") if path.is_dir()))
+    return iter(sorted((store.root / "trees").glob("??/*")))

@@ -2,67 +2,71 @@
 
 from __future__ import annotations
 
+import errno
+import faulthandler
 import json
 import os
-import re
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgedeploy.crashpoint import crashpoint
-from edgedeploy.errors import BuildError, EdgedeployError
-from edgedeploy.manifest import file_sha256
+from edgedeploy.errors import BuildError, EdgedeployError, StoreError
+from edgedeploy.manifest import canonical, file_sha256
 from edgedeploy.stage import Made, Work, stage_kind
-from edgedeploy.worker.limits import apply_limits, die_with_parent
+from edgedeploy.worker import NO_MEMORY
+from edgedeploy.worker.limits import apply_limits
 from edgedeploy.worker.observe import Observer
-
-# How converters in C++ say that an allocation failed; they have no type for it in Python.
-_NO_MEMORY = re.compile(
-    r"bad.?alloc|Failed to allocate|Cannot allocate memory|Unable to allocate|out of memory", re.I
-)
+from edgedeploy.worker.supervise import supervise
 
 
 def main(job_file: str) -> None:
-    """Run the job in ``job_file``; the result tells success and failure alike."""
+    """Run the job in ``job_file``, watched by this process, in a child of it."""
     folder = Path(job_file).parent
     job: dict[str, Any] = json.loads(Path(job_file).read_bytes())
-    die_with_parent(job["parent"])
+    for descriptor in (job["events"], *job["guards"]):
+        os.set_inheritable(descriptor, False)
+    supervise(job["parent"], job["events"], lambda: _stage(job, folder))
+
+
+def _stage(job: dict[str, Any], folder: Path) -> None:
+    """Run the stage; the result tells success and failure alike."""
+    for descriptor in job["guards"]:
+        os.close(descriptor)  # the supervisor holds them, and ends last
     os.umask(0o022)
+    faulthandler.enable(open(folder / "fault.txt", "w"))  # noqa: SIM115 - for life
     crashpoint("worker.started")
     unenforced = apply_limits(job["limits"])
     try:
-        result = {**_run(job, folder), "unenforced": unenforced}
+        content = canonical({**_run(job, folder), "unenforced": unenforced})
     except EdgedeployError as error:
-        result = _failure(error)
-    except MemoryError as error:
-        result = _failure(_no_memory(job, str(error)))
+        content = _failure(error)
     except Exception as error:  # noqa: BLE001 - the edge of a process: everything becomes data
-        text = "".join(traceback.format_exception(error))
-        if _NO_MEMORY.search(str(error)):
-            result = _failure(_no_memory(job, str(error)))
-        else:
-            result = {"bug": text}
+        content = _unexpected(job, error)
     crashpoint("worker.before-result")
     part = folder / "result.part"
-    part.write_text(json.dumps(result), encoding="utf-8")
+    part.write_bytes(content)
     part.rename(folder / "result.json")
 
 
 def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Call the stage's function and return what it made as JSON data."""
+    if job["path"] and job["path"] not in sys.path:
+        sys.path.append(job["path"])
     stage = stage_kind(job["kind"])
     project = Path(job["project"])
     observer = None
     if stage.observes_user_code:
         sys.path.insert(0, str(project))
-        sys.dont_write_bytecode = True  # the project is the user's
         inputs = [Path(path) for path in job["inputs"].values()]
-        observer = Observer(project, [folder, *inputs])
-    events = os.fdopen(job["events"], "w", buffering=1, encoding="utf-8")
+        observer = Observer([folder, *inputs])
+    # One write for each line, so that a line is whole whenever this process dies.
+    events = os.fdopen(job["events"], "wb", buffering=0)
 
     def progress(done: int, total: int, what: str) -> None:
-        events.write(json.dumps([done, total, what]) + "\n")
+        events.write(json.dumps([done, total, what]).encode() + b"\n")
 
     made: Made = stage.run(
         Work(
@@ -74,24 +78,45 @@ def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             progress=progress,
         )
     )
-    observed = [
-        {"file": str(path.resolve()), "sha256": file_sha256(path)} for path in made.observed
-    ]
-    if observer:
-        known = {item["file"] for item in observed}
-        observed += [item for item in observer.observed() if item.get("file") not in known]
     return {
         "summary": dict(made.summary),
         "segments": {name: list(cuts) for name, cuts in made.segments.items()},
-        "observed": observed,
+        "observed": _observed(made.observed, observer),
     }
 
 
-def _failure(error: EdgedeployError) -> dict[str, Any]:
-    return {
-        "error": type(error).__name__,
-        "diagnostics": [item.to_json() for item in error.diagnostics],
-    }
+def _observed(told: Sequence[Path], observer: Observer | None) -> list[dict[str, str]]:
+    """Return what the stage says that it read, and what it was seen to read."""
+    found = [{"file": str(path.resolve()), "sha256": file_sha256(path)} for path in told]
+    if observer:
+        known = {item["file"] for item in found}
+        found += [item for item in observer.observed() if item.get("file") not in known]
+    return found
+
+
+def _unexpected(job: dict[str, Any], error: Exception) -> bytes:
+    """Return the failure for an exception that is not typed: memory, disk, or a bug."""
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        return _failure(_no_memory(job, str(error)))
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _failure(
+            StoreError(
+                f"stage {job['kind']} could not write: {error.strerror}",
+                code="E601",
+                subject=str(error.filename or ""),
+                hint="free space (`edgedeploy cache gc`) or set EDGEDEPLOY_STORE",
+            )
+        )
+    return canonical({"bug": "".join(traceback.format_exception(error))})
+
+
+def _failure(error: EdgedeployError) -> bytes:
+    return canonical(
+        {
+            "error": type(error).__name__,
+            "diagnostics": [item.to_json() for item in error.diagnostics],
+        }
+    )
 
 
 def _no_memory(job: dict[str, Any], said: str) -> BuildError:

@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import selectors
+import shutil
 import signal
+import site
 import subprocess
 import sys
 import threading
@@ -16,11 +18,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedeploy.errors import ERROR_KINDS, BuildError, Diagnostic, EdgedeployError, InternalError
+from edgedeploy.disk import disk_errors
+from edgedeploy.errors import (
+    ERROR_KINDS,
+    BuildError,
+    Diagnostic,
+    EdgedeployError,
+    InternalError,
+    StoreError,
+    ToolError,
+)
+from edgedeploy.stage import stage_root
 from edgedeploy.toolchain import PACKAGE
+from edgedeploy.worker import NO_MEMORY
 
 LOG_TAIL_LINES = 20
+LOG_TAIL_BYTES = 1 << 14
 KILL_AFTER_S = 2.0
+LOOK_S = 0.1
+# A disk with less than this left counts as full: a log line no longer fits.
+FULL_BYTES = 1 << 16
 
 
 class Stopped(Exception):
@@ -39,6 +56,7 @@ class Job:
         project: The user's project folder.
         folder: Private work folder: job, result, log, HOME and TMPDIR lie here.
         interpreter: Python to run; another one can have other runtime versions.
+        guards: Descriptors that stay open until the worker and all that it started have ended.
     """
 
     node: str
@@ -51,6 +69,7 @@ class Job:
     project: Path
     folder: Path
     interpreter: Path = Path(sys.executable)
+    guards: tuple[int, ...] = ()
 
 
 def run_job(
@@ -65,48 +84,74 @@ def run_job(
         EdgedeployError: What the stage raised; or a BuildError when the worker crashed (E383),
             ran out of memory (E382), CPU time (E384), file size (E385) or wall time (E386).
         InternalError: The stage failed in a way that is a bug (E900).
+        StoreError: The disk is full or refuses (E601, E602).
+        ToolError: The interpreter cannot be started (E502).
         Stopped: ``stop`` was set; the worker has been killed.
     """
     reader, writer = os.pipe()
-    job_file = job.folder / "job.json"
-    job_file.write_text(json.dumps(_job_data(job, writer)), encoding="utf-8")
-    log = job.folder / "log.txt"
-    for name in ("home", "tmp"):
-        (job.folder / name).mkdir(exist_ok=True)
     try:
-        with open(log, "wb") as output:
-            process = subprocess.Popen(
-                [str(job.interpreter), "-m", "edgedeploy.worker", str(job_file)],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=_environment(job),
-                cwd=job.folder,
-                pass_fds=(writer,),
-                start_new_session=True,
-            )
-    finally:
-        os.close(writer)
-    try:
-        late = _attend(process, reader, stop, progress, job.limits["deadline_s"])
+        try:
+            process = _start(job, writer)
+        finally:
+            os.close(writer)
+        worker = _Worker(process, reader)
+        try:
+            late = worker.attend(stop, progress, job.limits["deadline_s"])
+        finally:
+            worker.end()
     finally:
         os.close(reader)
     if stop.is_set():
         raise Stopped
-    return _result(job, process.returncode, late, log)
+    return _result(job, worker.status, late)
+
+
+def _start(job: Job, writer: int) -> subprocess.Popen[bytes]:
+    with disk_errors("cannot prepare a worker"):
+        for name in ("home", "tmp"):
+            (job.folder / name).mkdir(exist_ok=True)
+        job_file = job.folder / "job.json"
+        job_file.write_text(json.dumps(_job_data(job, writer)), encoding="ascii")
+        output = open(job.folder / "log.txt", "wb")  # noqa: SIM115 - closed below
+    try:
+        return subprocess.Popen(
+            [str(job.interpreter), "-P", str(PACKAGE / "worker" / "boot.py"), str(job_file)],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_environment(job),
+            cwd=job.folder,
+            pass_fds=(writer, *job.guards),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ToolError(
+            f"cannot start a worker: {error.strerror}",
+            code="E502",
+            subject=str(job.interpreter),
+            hint="check that this Python can be run and that processes may still be started",
+        ) from error
+    finally:
+        output.close()
 
 
 def _job_data(job: Job, events: int) -> dict[str, Any]:
+    def place(path: Path) -> str:
+        return os.path.abspath(path)  # noqa: PTH100 - the worker runs in another folder
+
+    root = stage_root(job.kind)
     return {
         "kind": job.kind,
+        "path": str(root) if root else None,
         "params": dict(job.params),
-        "inputs": {name: str(path) for name, path in job.inputs.items()},
-        "outputs": {name: str(path) for name, path in job.outputs.items()},
+        "inputs": {name: place(path) for name, path in job.inputs.items()},
+        "outputs": {name: place(path) for name, path in job.outputs.items()},
         "fields": dict(job.fields),
         "limits": dict(job.limits),
-        "project": str(job.project),
+        "project": place(job.project),
         "parent": os.getpid(),
         "events": events,
+        "guards": list(job.guards),
     }
 
 
@@ -114,12 +159,13 @@ def _environment(job: Job) -> dict[str, str]:
     """Return a worker's whole environment: nothing of the user's that could change a result."""
     kept = {
         name: os.environ[name]
-        for name in ("PATH", "LD_LIBRARY_PATH", "EDGEDEPLOY_CRASH_AT", "SYSTEMROOT")
+        for name in ("PATH", "LD_LIBRARY_PATH", "EDGEDEPLOY_CRASH_AT")
         if name in os.environ
     }
+    if site.ENABLE_USER_SITE and site.getusersitepackages() in sys.path:
+        kept["PYTHONUSERBASE"] = site.getuserbase()  # it would be looked for below HOME
     return {
         **kept,
-        "PYTHONPATH": str(PACKAGE.parent),
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
         "LC_ALL": "C.UTF-8",
@@ -134,63 +180,92 @@ def _environment(job: Job) -> dict[str, str]:
     }
 
 
-def _attend(
-    process: subprocess.Popen[bytes],
-    events: int,
-    stop: threading.Event,
-    progress: Callable[[int, int, str], None],
-    deadline_s: float,
-) -> bool:
-    """Pass progress on until the process ends; return whether the deadline killed it."""
-    end = time.monotonic() + deadline_s
-    selector = selectors.DefaultSelector()
-    selector.register(events, selectors.EVENT_READ)
-    listening = True
-    rest = b""
-    late = False
-    try:
-        while process.poll() is None:
-            if stop.is_set():
-                break
-            if time.monotonic() > end:
-                late = True
-                break
-            # Once the event pipe has ended only the process itself is waited for.
-            if not listening:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=0.05)
-                continue
-            if selector.select(timeout=0.1):
-                chunk = os.read(events, 1 << 16)
-                if not chunk:
-                    selector.unregister(events)
-                    listening = False
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    done, total, what = json.loads(line)
-                    progress(done, total, what)
-    finally:
-        selector.close()
-        kill_group(process)
-    return late
+class _Worker:
+    """A running worker.
+
+    Args:
+        process: Its supervisor.
+        reader: The end of the pipe on which progress and the stage's end are told.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], reader: int) -> None:
+        self._process = process
+        self._reader = reader
+        self._rest = b""
+        self._ended: int | None = None
+        os.set_blocking(reader, False)
+
+    @property
+    def status(self) -> int:
+        """Exit status of the stage, or minus the signal it died of; known after :meth:`end`."""
+        return self._process.returncode if self._ended is None else self._ended
+
+    def attend(
+        self,
+        stop: threading.Event,
+        progress: Callable[[int, int, str], None],
+        deadline_s: float,
+    ) -> bool:
+        """Pass progress on until the worker has ended; return whether it is late instead."""
+        deadline = time.monotonic() + deadline_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._reader, selectors.EVENT_READ)
+            while not stop.is_set():
+                if time.monotonic() > deadline:
+                    return True
+                if selector.select(LOOK_S) and not self._read(progress):
+                    break
+                if self._has_ended():
+                    self._read(progress)
+                    break
+        return False
+
+    def _read(self, progress: Callable[[int, int, str], None]) -> bool:
+        """Pass on what the pipe holds; return False at its end."""
+        while True:
+            try:
+                chunk = os.read(self._reader, 1 << 16)
+            except BlockingIOError:
+                return True
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            for line in lines:
+                # A line that was cut off when the stage died says nothing.
+                with contextlib.suppress(ValueError):
+                    said = json.loads(line)
+                    if isinstance(said, dict):
+                        self._ended = os.waitstatus_to_exitcode(said["ended"])
+                    else:
+                        progress(*said)
+            if not chunk:
+                return False
+
+    def _has_ended(self) -> bool:
+        """Whether the supervisor has ended; it stays a zombie, so that its id is not reused."""
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return self._process.poll() is not None
+        try:
+            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, self._process.pid, flags) is not None
+        except ChildProcessError:
+            return True
+
+    def end(self) -> None:
+        """End the worker and everything it started, and reap it."""
+        if self._process.stdin:
+            # The supervisor takes this as the order to end.
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        deadline = time.monotonic() + KILL_AFTER_S
+        pause_s = 0.0005
+        while not self._has_ended() and time.monotonic() < deadline:
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.02)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End a worker and everything it started, and reap it."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=KILL_AFTER_S)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stdin:
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-
-
-def _result(job: Job, returncode: int, late: bool, log: Path) -> dict[str, Any]:
+def _result(job: Job, status: int, late: bool) -> dict[str, Any]:
     """Turn a worker's end into its result or a typed error."""
     if late:
         raise BuildError(
@@ -202,7 +277,7 @@ def _result(job: Job, returncode: int, late: bool, log: Path) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads((job.folder / "result.json").read_bytes())
     except (OSError, ValueError) as error:
-        raise _crash(job, returncode, log) from error
+        raise _crash(job, status) from error
     if "bug" in result:
         raise InternalError(
             f"stage {job.node} failed unexpectedly: {result['bug'].strip().splitlines()[-1]}",
@@ -216,22 +291,53 @@ def _result(job: Job, returncode: int, late: bool, log: Path) -> dict[str, Any]:
     return result
 
 
-def _crash(job: Job, returncode: int, log: Path) -> BuildError:
+def _crash(job: Job, status: int) -> EdgedeployError:
     """Return the typed error for a worker that ended without a result."""
-    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
-    said = f"; it said: {tail[-1][:300]}" if tail else ""
-    inputs = ", ".join(sorted(path.name[:16] for path in job.inputs.values()))
-    if returncode == -signal.SIGXCPU:
+    if shutil.disk_usage(job.folder).free < FULL_BYTES:
+        return StoreError(
+            f"the disk is full: the worker of stage {job.node} could not write",
+            code="E601",
+            subject=str(job.folder),
+            hint="free space (`edgedeploy cache gc`) or set EDGEDEPLOY_STORE",
+        )
+    tail = _tail(job.folder / "log.txt")
+    hint = "the store and the other targets are unharmed; run again with --debug for its log"
+    if status == -signal.SIGXCPU:
         code, what = "E384", f"used more than its {job.limits['cpu_s']} s of CPU time"
-    elif returncode == -signal.SIGXFSZ:
+    elif status == -signal.SIGXFSZ:
         code, what = "E385", f"wrote a file of more than {job.limits['file_bytes']} bytes"
-    elif returncode < 0:
-        code, what = "E383", f"died of {signal.Signals(-returncode).name}"
+    elif status != -signal.SIGKILL and NO_MEMORY.search("\n".join(tail)):
+        code, what = "E382", f"needs more than {int(job.limits['memory_bytes']) >> 20} MiB memory"
+    elif status < 0:
+        code, what = "E383", f"died of {signal.Signals(-status).name}"
+        if status == -signal.SIGKILL:
+            hint = "if the system ended it for want of memory, free some or build with -j 1"
     else:
-        code, what = "E383", f"ended with status {returncode} and no result"
-    return BuildError(
-        f"the worker of stage {job.node} {what} (inputs: {inputs}){said}",
+        code, what = "E383", f"ended with status {status} and no result"
+    inputs = ", ".join(sorted(path.name[:16] for path in job.inputs.values()))
+    said = f"; it said: {tail[-1][:300]}" if tail else ""
+    error = BuildError(
+        f"the worker of stage {job.node} {what} (inputs: {inputs or 'none'}){said}",
         code=code,
         subject=job.node,
-        hint="the store and the other targets are unharmed; run again with --debug for its log",
+        hint=hint,
     )
+    for name in ("log.txt", "fault.txt"):
+        if lines := _tail(job.folder / name):
+            error.add_note("\n".join([f"end of the worker's {name}:", *lines]))
+    return error
+
+
+def _tail(log: Path) -> list[str]:
+    """Return the last lines of a log that are not empty, fit to be shown."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    shown = (
+        "".join(letter for letter in line if letter.isprintable()).strip()
+        for line in text.splitlines()
+    )
+    return [line for line in shown if line][-LOG_TAIL_LINES:]
