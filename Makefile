@@ -41,7 +41,7 @@ env-torch:
 	@sh requirements/venv.sh .venv-torch torch-cpu torch torch-models models edgedeploy
 
 quickstart:
-	@sh requirements/venv.sh .venv runtime models build edgedeploy
+	@sh requirements/venv.sh .venv runtime build models edgedeploy
 	$(BIN)/edgedeploy build profiles/quickstart.yaml
 
 test: env

