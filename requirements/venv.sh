@@ -148,6 +148,7 @@ for lock in "$@"; do
     line="$lock $(digest "$lock")"
     if ! grep -qxF "$line" "$venv/locks"; then
         install "$lock"
-        printf '%s\n' "$line" >>"$venv/locks"
+        { grep -v "^$lock " "$venv/locks"; printf '%s\n' "$line"; } >"$venv/locks.new"
+        mv "$venv/locks.new" "$venv/locks"
     fi
 done
