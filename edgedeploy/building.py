@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgedeploy.errors import (
     Diagnostic,
@@ -49,8 +49,8 @@ class BuildOptions:
         jobs: Workers at once; None is one per core.
         locked: Insist on edgedeploy.lock.
         fail_fast: Start nothing new after the first failure.
-        measure: Whether ``bench:`` of the profile is obeyed.
-        remeasure: Measure again even where a record exists.
+        measure: ``missing`` measures where ``bench:`` asks for it and no record exists, ``again``
+            always; ``known`` uses records only, ``off`` not even those.
     """
 
     output: Path = Path("build")
@@ -58,8 +58,7 @@ class BuildOptions:
     jobs: int | None = None
     locked: bool = False
     fail_fast: bool = False
-    measure: bool = True
-    remeasure: bool = False
+    measure: Literal["off", "known", "missing", "again"] = "missing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +204,8 @@ class BuildRun:
         from edgedeploy.bench.host import host_facts
 
         item, chosen, baseline = outcome.item, outcome.chosen, outcome.baseline
-        if chosen is None or item.use.bench.mode == "off" or not self._options.measure:
+        how = self._options.measure
+        if chosen is None or item.use.bench.mode == "off" or how == "off":
             return {}
         wanted = [
             trial
@@ -223,10 +223,9 @@ class BuildRun:
             bench=item.use.bench,
             device=host_facts(),
         )
-        if not self._options.remeasure:
-            known = known_records(self._store, session)
-            if known is not None:
-                return known
+        known = known_records(self._store, session)
+        if how == "known" or (how == "missing" and known is not None):
+            return known or {}
         name = f"{item.name}.bench"
         self._events.emit(StageStarted(node=name, why="no measurement of these artifacts here"))
 

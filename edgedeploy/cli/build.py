@@ -34,7 +34,7 @@ from edgedeploy.report.files import DOCUMENT, TEXT
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers at once.")
 @click.option("--locked", is_flag=True, help="Insist on edgedeploy.lock.")
 @click.option("--fail-fast", is_flag=True, help="Start nothing new after the first failure.")
-@click.option("--no-bench", is_flag=True, help="Measure nothing.")
+@click.option("--no-bench", is_flag=True, help="Measure nothing now.")
 @click.option("--events", type=click.Path(path_type=Path), help="Append events as JSON lines.")
 @verb
 def command(output: Output, **options: Any) -> int:
@@ -56,7 +56,7 @@ def command(output: Output, **options: Any) -> int:
                 jobs=options["jobs"],
                 locked=options["locked"],
                 fail_fast=options["fail_fast"],
-                measure=not options["no_bench"],
+                measure="known" if options["no_bench"] else "missing",
             ),
             log,
         )
