@@ -80,7 +80,7 @@ def open_session(path: Path) -> Any:
 
 def _refusal(path: Path, error: Exception) -> ModelError:
     return ModelError(
-        f"the reference runtime refuses the model: {error}",
+        f"the reference runtime refuses the model: {str(error).replace(str(path), path.name)}",
         code="E225",
         subject=path.name,
         hint="check that the model runs in onnxruntime as it was exported",
