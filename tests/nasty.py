@@ -7,7 +7,7 @@ and what must become of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -236,9 +236,7 @@ def if_with_outer_weight(folder: Path) -> Path:
             [_io(f"out_{op}", ["N", 4])],
         )
 
-    node = h.make_node(
-        "If", ["flag"], ["y"], then_branch=branch("Add"), else_branch=branch("Mul")
-    )
+    node = h.make_node("If", ["flag"], ["y"], then_branch=branch("Add"), else_branch=branch("Mul"))
     return write(
         folder,
         [node],
@@ -278,9 +276,7 @@ def if_on_constant_nested(folder: Path) -> Path:
     return write(folder, nodes, [_io("x", ["N", 4])], [_io("y", ["N", 4])], weights)
 
 
-@nasty(
-    feeds=({"x": ((3, 1), "str")},), texts=("cat", "dog", "emu", "none"), openvino=False
-)
+@nasty(feeds=({"x": ((3, 1), "str")},), texts=("cat", "dog", "emu", "none"), openvino=False)
 def string_input(folder: Path) -> Path:
     """A label encoder from text to numbers."""
     node = h.make_node(
@@ -411,9 +407,7 @@ def tree_ensemble_zipmap(folder: Path) -> Path:
 def sklearn_mlp(folder: Path) -> Path:
     """A scaler and two layers as scikit-learn converters write them; labels by ArgMax."""
     nodes = [
-        h.make_node(
-            "Scaler", ["x"], ["s"], domain="ai.onnx.ml", offset=[0.1] * 4, scale=[2.0] * 4
-        ),
+        h.make_node("Scaler", ["x"], ["s"], domain="ai.onnx.ml", offset=[0.1] * 4, scale=[2.0] * 4),
         h.make_node("MatMul", ["s", "w1"], ["h1"]),
         h.make_node("Add", ["h1", "b1"], ["a1"]),
         h.make_node("Relu", ["a1"], ["r1"]),
@@ -577,9 +571,7 @@ def huge_constant_of_shape(folder: Path) -> Path:
 def unknown_domain(folder: Path) -> Path:
     """An operator that nobody has."""
     node = h.make_node("Magic", ["x"], ["y"], domain="com.acme", name="wand")
-    return write(
-        folder, [node], [_io("x", [1])], [_io("y", [1])], domains={"com.acme": 1}
-    )
+    return write(folder, [node], [_io("x", [1])], [_io("y", [1])], domains={"com.acme": 1})
 
 
 @nasty(code="E216")
@@ -635,9 +627,7 @@ def nan_weight(folder: Path) -> Path:
     """A weight with NaN and infinities."""
     weight = np.array([1, np.nan, np.inf, -np.inf], "f4")
     node = h.make_node("Mul", ["x", "w"], ["y"])
-    return write(
-        folder, [node], [_io("x", [4])], [_io("y", [4])], [nh.from_array(weight, "w")]
-    )
+    return write(folder, [node], [_io("x", [4])], [_io("y", [4])], [nh.from_array(weight, "w")])
 
 
 @nasty(feeds=({"x": ((1, 4), "float32")},))

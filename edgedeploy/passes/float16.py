@@ -16,7 +16,7 @@ from edgedeploy.passes.half_types import kept_nodes, only_float
 from edgedeploy.passes.infer_shapes import InferShapes
 from edgedeploy.passes.model_file import MODEL_NAME, load, save
 from edgedeploy.passes.remove_unused import RemoveUnused
-from edgedeploy.passes.rewire import constant_tensor
+from edgedeploy.passes.rewire import constant_tensor, static_shape
 from edgedeploy.passes.sort_nodes import SortNodes
 from edgedeploy.passes.unique_names import UniqueNames
 from edgedeploy.passes.verify import check_saved
@@ -178,7 +178,7 @@ class ToFloat16(Pass):
             name=name,
             shape=value.shape,
             type=ir.TensorType(_HALF),
-            const_value=ir.LazyTensor(half, dtype=_HALF, shape=ir.Shape(tensor.shape), name=name),
+            const_value=ir.LazyTensor(half, dtype=_HALF, shape=static_shape(tensor), name=name),
         )
         graph.register_initializer(twin)
         self._twins[value] = twin

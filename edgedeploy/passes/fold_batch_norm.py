@@ -14,6 +14,7 @@ from edgedeploy.passes.base import Pass, is_op
 from edgedeploy.passes.rewire import (
     add_initializer,
     constant_array,
+    graph_of,
     numeric_constant,
     remove_nodes,
     replace_value,
@@ -71,7 +72,7 @@ def _foldable(node: ir.Node) -> tuple[ir.Node, np.ndarray, np.ndarray] | None:
 
 def _channels(node: ir.Node, weight: ir.TensorProtocol) -> int | None:
     """Return the number of output channels, None for a Gemm that scales its terms."""
-    dims = [int(dim) for dim in weight.shape]
+    dims = weight.shape.numpy()
     if node.op_type == "Conv":
         return dims[0]
     if node.op_type == "ConvTranspose":
@@ -122,10 +123,10 @@ def _scale_and_shift(
 
 
 def _fold(node: ir.Node, follower: ir.Node, scale: np.ndarray, shift: np.ndarray) -> None:
-    graph = node.graph
+    graph = graph_of(node)
     weight, old = node.inputs[1], constant_array(node.inputs[1])
-    if not isinstance(graph, ir.Graph) or weight is None or old is None:
-        raise TypeError("only nodes of a graph with constant weights are folded")
+    if weight is None or old is None:
+        raise TypeError("only constant weights are folded")
     bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
     before = np.zeros(len(scale)) if bias is None else bias.astype(np.float64).reshape(-1)
     if not np.all(scale == 1.0):

@@ -19,8 +19,10 @@ HALF_MAX = 65504.0
 _STEP = 1 << 20
 
 KEPT_OPS = frozenset(
-    "CumSum DequantizeLinear DynamicQuantizeLinear NonMaxSuppression QuantizeLinear RandomNormal "
-    "RandomNormalLike RandomUniform RandomUniformLike Range Resize RoiAlign TopK Upsample".split()
+    """
+    CumSum DequantizeLinear DynamicQuantizeLinear NonMaxSuppression QuantizeLinear RandomNormal
+    RandomNormalLike RandomUniform RandomUniformLike Range Resize RoiAlign TopK Upsample
+    """.split()
 )
 """Positions, orders and sums that lose their meaning in half precision, or that onnxruntime has
 no half kernel for and mishandles."""
@@ -89,7 +91,7 @@ def _reason(node: ir.Node, version: int, magnitudes: Mapping[ir.Value, float]) -
     if any(not isinstance(value.type, ir.TensorType) for value in values if value.name):
         return "a value whose type is not a known tensor type"
     for value in node.inputs:
-        if value in magnitudes:
+        if value is not None and value in magnitudes:
             return f"the weight {value.name} exceeds the half range"
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.TENSOR:
@@ -98,9 +100,9 @@ def _reason(node: ir.Node, version: int, magnitudes: Mapping[ir.Value, float]) -
                 return "a constant exceeds the half range"
     takes_half = _half_slots(node.op_type, version)
     for index, value in enumerate(node.inputs):
-        if value is not None and value.dtype == ir.DataType.FLOAT:
-            if not takes_half(index, False) and not only_float(node.op_type, version, index):
-                return "the operator has no half precision form"
+        fits = takes_half(index, False) or only_float(node.op_type, version, index)
+        if value is not None and value.dtype == ir.DataType.FLOAT and not fits:
+            return "the operator has no half precision form"
     for index, value in enumerate(node.outputs):
         if value.dtype == ir.DataType.FLOAT and not takes_half(index, True):
             return "the operator has no half precision form"
@@ -133,7 +135,9 @@ def _magnitude(tensor: ir.TensorProtocol) -> float:
 
 
 @functools.cache
-def _allowed(op: str, version: int) -> tuple[tuple[frozenset[str], ...], tuple[frozenset[str], ...]]:
+def _allowed(
+    op: str, version: int
+) -> tuple[tuple[frozenset[str], ...], tuple[frozenset[str], ...]]:
     """Return the types that each input and each output of an operator may have."""
     schema = onnx.defs.get_schema(op, version, "")
     constraints = {

@@ -58,7 +58,7 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
     ]
     try:
         for value in heavy:
-            del graph.initializers[value.name]
+            del graph.initializers[value.name or ""]
             graph.inputs.append(value)
         return ir.to_proto(model)
     finally:

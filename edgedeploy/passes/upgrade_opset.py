@@ -119,9 +119,7 @@ def _upgrade(node: ir.Node, source: int, target: int) -> None:
         old = new
 
 
-def _compatible(
-    node: ir.Node, old: onnx.defs.OpSchema, new: onnx.defs.OpSchema
-) -> bool:
+def _compatible(node: ir.Node, old: onnx.defs.OpSchema, new: onnx.defs.OpSchema) -> bool:
     """Tell whether a node means the same under both schemas as far as signatures tell."""
     if new.deprecated or not new.min_input <= len(node.inputs) <= new.max_input:
         return False
