@@ -19,10 +19,22 @@ HALF_MAX = 65504.0
 _STEP = 1 << 20
 
 KEPT_OPS = frozenset(
-    """
-    CumSum DequantizeLinear DynamicQuantizeLinear NonMaxSuppression QuantizeLinear RandomNormal
-    RandomNormalLike RandomUniform RandomUniformLike Range Resize RoiAlign TopK Upsample
-    """.split()
+    (
+        "CumSum",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "NonMaxSuppression",
+        "QuantizeLinear",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Range",
+        "Resize",
+        "RoiAlign",
+        "TopK",
+        "Upsample",
+    )
 )
 """Positions, orders and sums that lose their meaning in half precision, or that onnxruntime has
 no half kernel for and mishandles."""
