@@ -105,8 +105,7 @@ class ModelFacts:
             "sparse": self.sparse,
             "size_bytes": self.size_bytes,
             "external": [
-                {"location": file.location, "size_bytes": file.size_bytes}
-                for file in self.external
+                {"location": file.location, "size_bytes": file.size_bytes} for file in self.external
             ],
             "metadata": dict(self.metadata),
         }

@@ -20,7 +20,7 @@ class NonFinite(NamedTuple):
     nan: int = 0
     inf: int = 0
 
-    def __add__(self, other: object) -> NonFinite:  # type: ignore[override]
+    def __add__(self, other: object) -> NonFinite:
         if not isinstance(other, NonFinite):
             return NotImplemented
         return NonFinite(self.nan + other.nan, self.inf + other.inf)

@@ -12,9 +12,7 @@ KNOWN_DOMAINS = frozenset(("", "ai.onnx.ml", "com.microsoft"))
 """Domains whose operators the reference runtime has; functions may add others."""
 
 
-def check_versions(
-    ir_version: int, imports: Iterable[tuple[str, int]]
-) -> dict[str, int]:
+def check_versions(ir_version: int, imports: Iterable[tuple[str, int]]) -> dict[str, int]:
     """Return the opset version by domain after checking that the tools here read them.
 
     Raises:

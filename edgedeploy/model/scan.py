@@ -398,9 +398,7 @@ class Scan:
     externals: tuple[ExternalTensor, ...]
 
 
-def examine(
-    fd: int, size: int, folder: Path, *, limits: Limits, allow_nonfinite: bool
-) -> Scan:
+def examine(fd: int, size: int, folder: Path, *, limits: Limits, allow_nonfinite: bool) -> Scan:
     """Return facts and external tensors of an open model file; raises as :func:`scan`."""
     if size == 0:
         raise malformed("it is empty", 0)
@@ -490,9 +488,7 @@ def external_bytes(
             yield item, chunks(fd, wanted.offset, wanted.length)
 
 
-def scan(
-    path: Path, *, limits: Limits | None = None, allow_nonfinite: bool = False
-) -> ModelFacts:
+def scan(path: Path, *, limits: Limits | None = None, allow_nonfinite: bool = False) -> ModelFacts:
     """Return what a model file is, after checking everything that can be checked without ONNX.
 
     Args:

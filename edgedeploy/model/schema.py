@@ -201,7 +201,13 @@ ELEMENT_TYPES: dict[int, ElementType] = {
     26: ElementType("int2", 2, "int32_data", -4),
 }
 
-DATA_FIELDS = ("raw_data", "float_data", "int32_data", "string_data", "int64_data") + (
+DATA_FIELDS = (
+    "raw_data",
+    "float_data",
+    "int32_data",
+    "string_data",
+    "int64_data",
     "double_data",
     "uint64_data",
 )
+"""The fields of a tensor of which exactly one holds its values."""
