@@ -42,7 +42,9 @@ apt_install() {
 # Sets $python to the first complete interpreter, or else to the first that only lacks ensurepip.
 look_for_python() {
     python=
-    for name in ${PYTHON:-python3 python3.13 python3.12 python3.11 /usr/bin/python3}; do
+    [ -n "${PYTHON:-}" ] && set -- "$PYTHON" ||
+        set -- python3 python3.13 python3.12 python3.11 /usr/bin/python3
+    for name in "$@"; do
         if suits "$name"; then
             if complete "$name"; then
                 python=$name

@@ -100,5 +100,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_unconfigure() -> None:
     """Remove the private folder; what tests made read-only in it goes too."""
     for folder, _, _ in os.walk(PRIVATE):
-        os.chmod(folder, 0o700)
+        Path(folder).chmod(0o700)
     shutil.rmtree(PRIVATE, ignore_errors=True)

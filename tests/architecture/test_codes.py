@@ -57,10 +57,7 @@ def test_every_explained_code_is_raised() -> None:
 def test_no_two_areas_claim_one_code() -> None:
     """The catalogue is a union: a second claim would silently replace the first."""
     claims = [
-        text
-        for path in CATALOGUE.glob("*.py")
-        for _, text in strings(path)
-        if CODE.fullmatch(text)
+        text for path in CATALOGUE.glob("*.py") for _, text in strings(path) if CODE.fullmatch(text)
     ]
     assert len(claims) == len(set(claims))
 

@@ -10,6 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+FILES = ("pyproject.toml", "LICENSE", "README.md")
+FOLDERS = ("edgedeploy", "targets", "profiles", "requirements")
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not os.environ.get("CI"), reason="needs CI: installs 850 MB"),
@@ -26,7 +29,7 @@ def test_the_checkout_installs_with_its_needs(tmp_path: Path) -> None:
         subprocess.run([*pip, "--require-hashes", "-r", name], check=True, timeout=900)
     source = tmp_path / "source"
     source.mkdir()
-    for name in "pyproject.toml LICENSE README.md edgedeploy targets profiles requirements".split():
+    for name in (*FILES, *FOLDERS):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, source / name, symlinks=True)
         elif (ROOT / name).exists():

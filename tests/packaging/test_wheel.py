@@ -138,9 +138,7 @@ def test_the_installed_package_is_the_wheels(installed: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "arguments", [("--help",), ("--version",), ("targets", "list"), ("profiles", "list")]
 )
-def test_the_installed_command(
-    installed: Path, tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
+def test_the_installed_command(installed: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """Its data comes with it: an empty folder is enough."""
     if not (PACKAGE / "config" / "bundled.py").exists():
         pytest.skip("needs edgedeploy.config.bundled, which comes with the configuration part")
