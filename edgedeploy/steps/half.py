@@ -9,7 +9,7 @@ from edgedeploy.stage import Made, StageKind, Work
 
 def run(work: Work) -> Made:
     """Convert ``inputs.model``; inputs and outputs keep their dtypes."""
-    from edgedeploy.passes.half import to_float16
+    from edgedeploy.passes.float16 import to_float16
 
     report = to_float16(
         work.inputs["model"] / "model.onnx",

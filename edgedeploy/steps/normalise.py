@@ -31,12 +31,12 @@ def run(work: Work) -> Made:
         opset=params["opset"] if facts["opsets"].get("", 0) > params["opset"] else None,
     )
     report = normalise(work.inputs["model"] / "model.onnx", work.outputs["model"], options)
-    signature = json.dumps(report.signature.to_json(), sort_keys=True, ensure_ascii=False)
+    signature = json.dumps(report.facts.signature.to_json(), sort_keys=True, ensure_ascii=False)
     (work.outputs["model"] / "signature.json").write_text(signature + "\n", encoding="utf-8")
     data = report.to_json()
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, indent=1)
     (work.outputs["report"] / "normalise.json").write_text(text + "\n", encoding="utf-8")
-    return Made(summary={"signature": data["signature"], "nodes": report.nodes})
+    return Made(summary={"signature": data["facts"]["signature"], "nodes": report.facts.nodes})
 
 
 def bindings(signature: Signature, params: Mapping[str, Any]) -> dict[str, tuple[Dim, ...]]:
