@@ -17,10 +17,13 @@ def run(work: Work) -> Made:
 
     signature = model_signature(work.inputs["model"])
     state = set(work.params["state"])
+    role = role_from_data(work.params["role"], work.params["data"])
+    if role.runs_user_code:
+        work.observe()
     inputs = [spec for spec in signature.inputs if spec.name not in state]
     words = work.params["inputs"]
     report = write_pack(
-        role_from_data(work.params["role"], work.params["data"]),
+        role,
         inputs,
         {
             spec.name: input_from_data(spec.name, words[spec.name])
@@ -70,5 +73,4 @@ STAGE = StageKind(
     outputs=("samples", "report"),
     tools=("numpy", "pillow"),
     code=("data", "signature", "profile/types"),
-    observes_user_code=True,
 )
