@@ -207,17 +207,15 @@ class BuildRun:
         how = self._options.measure
         if chosen is None or item.use.bench.mode == "off" or how == "off":
             return {}
-        wanted = [
-            trial
-            for trial in dict.fromkeys((baseline, chosen))
-            if trial is not None and trial.compiled is not None
-        ]
+        wanted = [chosen] if chosen.kind == FLOAT else [baseline, chosen]
         samples, folder = self.builder.folder(item.shared.evaluate.output("samples"))
         session = Session(
             target=item.use.target,
             runtime=item.target.runtime,
             version=tool_version(str(item.target.get("runtime.distribution"))),
-            artifacts=tuple(self._measured(item, trial) for trial in wanted),
+            artifacts=tuple(
+                self._measured(item, trial) for trial in wanted if trial and trial.compiled
+            ),
             samples=folder,
             samples_digest=samples.digest,
             bench=item.use.bench,

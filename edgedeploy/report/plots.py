@@ -125,7 +125,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def layers(identity: str, title: str, items: Sequence[LayerReport], series: int) -> str:
-    """Return the slowest layers as bars, the rest summed up in the last one."""
+    """Return the slowest layers as bars, the rest summed up as text."""
     ordered = sorted(items, key=lambda item: (-item.mean_ms, item.name))
     shown, rest = ordered[:_LAYERS_SHOWN], ordered[_LAYERS_SHOWN:]
     total = sum(item.mean_ms for item in items) or 1.0
@@ -142,7 +142,7 @@ def layers(identity: str, title: str, items: Sequence[LayerReport], series: int)
         left = sum(item.mean_ms for item in rest)
         text = f"{number(left)} ms, {left / total:.0%}"
         label = f"{len(rest)} other layers"
-        found.append(Bar(label=label, value=Interval(value=left), text=text, series=series))
+        found.append(Bar(label=label, value=None, text=text, series=series))
     return bars(identity, title, found)
 
 

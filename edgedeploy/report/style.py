@@ -32,7 +32,7 @@ white-space:nowrap;background:var(--track);color:var(--soft)}
 .badge.failed{background:var(--badbg);color:var(--bad)}
 .card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:18px 20px;
 margin:0 0 16px;min-width:0}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(300px,100%),1fr));gap:16px;
+.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(340px,100%),1fr));gap:16px;
 margin:0 0 16px}
 .grid>.card{margin:0}
 .scroll{overflow-x:auto;margin:0 -20px;padding:0 20px}

@@ -75,8 +75,8 @@ def test_names_are_escaped(document: BuildDocument) -> None:
 
 def test_it_says_what_was_found(document: BuildDocument) -> None:
     text = " ".join(" ".join(checked(html_report(document)).text).split())
-    for said in ("0.520 %", "[0.300, 0.830]", "n=200", "+0.110 pt", "3.55 ms",
-                 "host-runtime, quick", "no difference shown", "not judged", "the measurement is unreliable",
+    for said in ("0.520 %", "[0.300, 0.830]", "n=200", "+0.110 pt", "3.55 ms", "not judged",
+                 "host-runtime, quick", "no difference shown", "the measurement is unreliable",
                  "CER +2.3 pt, limit +1 pt", "Name the node in `keep_float`.", "neck/Resize_3",
                  "ab" * 32, "97 of 120", "line-017"):  # fmt: skip
         assert said in text
