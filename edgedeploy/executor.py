@@ -265,7 +265,7 @@ class Builder:
             with self._mutex:
                 self._records[node] = record
                 self._generation += 1
-            self._finished(node, "ran" if ran else "hit", time.monotonic() - started, why)
+            self._finished(node, "ran" if ran else "hit", record.seconds if ran else 0.0, why)
             return record
         self._finished(node, "failed", time.monotonic() - started, why)
         raise failure

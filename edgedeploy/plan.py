@@ -273,7 +273,7 @@ def _shared(
     if role == "calibrate" and calibrate is not None:
         evaluate = calibrate
     elif role == "evaluate":
-        evaluate = _samples(profile, model, name, model.data[role], normal)
+        evaluate = _samples(profile, model, name, model.data[role], normal, calibrate)
     else:
         evaluate = Node(
             id=f"{name}.samples.synthetic",
@@ -309,13 +309,23 @@ def _shared(
     )
 
 
-def _samples(profile: Profile, model: ModelSpec, name: str, role: DataRole, normal: Node) -> Node:
+def _samples(
+    profile: Profile,
+    model: ModelSpec,
+    name: str,
+    role: DataRole,
+    normal: Node,
+    calibrate: Node | None = None,
+) -> Node:
+    """Return the node that reads a data role; it refuses samples that ``calibrate`` has too."""
     selection = select(role, profile.folder)
     words = model_to_data(model)
     inputs: dict[str, FileRef | FilesRef | OutputRef] = {
         "model": normal.output("model"),
         "files": FilesRef(folder=selection.root, names=selection.names),
     }
+    if calibrate is not None:
+        inputs["calibrate"] = calibrate.output("samples")
     if selection.labels:
         paths = selection.labels.files(selection.names)
         names = tuple(Path(os.path.relpath(path, profile.folder)).as_posix() for path in paths)

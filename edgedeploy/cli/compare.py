@@ -25,5 +25,5 @@ def command(output: Output, old: Path, new: Path) -> int:
     found = compare(
         read_document(build_folder(old) / DOCUMENT), read_document(build_folder(new) / DOCUMENT)
     )
-    code = ExitCode.REFUSED if found.regressions else ExitCode.DONE
+    code = ExitCode.REFUSED if found.worse else ExitCode.DONE
     return output.result(comparison_text(found).rstrip("\n"), {"comparison": found.to_json()}, code)

@@ -46,16 +46,19 @@ def command(output: Output, store: Path | None) -> int:
     """Check this machine and the installed tools; exit 5 if something needed is missing."""
     findings = [*_machine(), *_tools(), *_store(store or default_store_path())]
     bad = [item for item in findings if item.needed and not item.good]
-    lines = [
-        f"{'ok' if item.good else 'MISSING' if item.needed else '-':<8} {item.what:<18} {item.found}"
-        for item in findings
-    ]
+    lines = [f"{_mark(item):<8} {item.what:<18} {item.found}" for item in findings]
     data = [
         {"what": item.what, "found": item.found, "good": item.good, "needed": item.needed}
         for item in findings
     ]
     code = ExitCode.TOOL if bad else ExitCode.DONE
     return output.result("\n".join(lines), {"findings": data}, code)
+
+
+def _mark(item: Finding) -> str:
+    if item.good:
+        return "ok"
+    return "MISSING" if item.needed else "-"
 
 
 def _machine() -> list[Finding]:
