@@ -218,6 +218,11 @@ class Builder:
         except EdgedeployError as error:
             return error
 
+    def known_record(self, node: Node) -> ActionRecord | None:
+        """Return the record that this builder found or made for ``node``, without looking."""
+        with self._mutex:
+            return self._records.get(node)
+
     def explain(self, node: Node) -> str:
         """Return ``hit``, or why ``node`` must run, or ``unknown until <node>``; runs nothing."""
         if self.hit(node) is not None:

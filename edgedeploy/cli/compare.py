@@ -8,9 +8,10 @@ import click
 
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.errors import ExitCode
+from edgedeploy.places import DOCUMENT
 from edgedeploy.report.compare import compare, comparison_text
 from edgedeploy.report.document import read_document
-from edgedeploy.report.files import DOCUMENT, build_folder
+from edgedeploy.report.files import build_folder
 
 
 @click.command()

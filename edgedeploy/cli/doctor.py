@@ -15,7 +15,8 @@ import click
 from edgedeploy import __version__
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.errors import EdgedeployError, ExitCode
-from edgedeploy.store import Store, default_store_path
+from edgedeploy.places import default_store_path
+from edgedeploy.store import Store
 
 GIB = 1 << 30
 LOW_DISK_BYTES = 2 * GIB

@@ -57,8 +57,7 @@ class Scheme:
     def from_json(cls, data: Mapping[str, Any]) -> Scheme:
         """Return the scheme whose fields, tuples as lists, are ``data``."""
         values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in data.items()
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
         }
         return cls(**values)
 

@@ -191,8 +191,7 @@ def _evaluation(evaluation: Evaluation) -> EvaluationReport:
         flipped_count=len(flipped) if paired else None,
         flipped_ids=flipped[:SHOWN_FLIPPED],
         parity=tuple(
-            ParityReport(output=name, stats=stats)
-            for name, stats in _outputs(evaluation).items()
+            ParityReport(output=name, stats=stats) for name, stats in _outputs(evaluation).items()
         ),
     )
 

@@ -13,7 +13,20 @@ from source import PACKAGE, STANDALONE, imports, module_of, name_of, package_fil
 IN_ORDER, NEVER = "in order", "never one another"
 ROWS = (
     (IN_ORDER, ("__main__", "cli", "api")),
-    (IN_ORDER, ("report", "building", "steps.auto", "opening", "plan", "executor")),
+    (
+        IN_ORDER,
+        (
+            "report",
+            "building",
+            "steps.auto",
+            "intake",
+            "opening",
+            "plan",
+            "executor",
+            "node",
+            "difference",
+        ),
+    ),
     (NEVER, ("steps",)),
     (NEVER, ("passes", "quant", "backends", "parity", "devices", "bench", "release")),
     (
