@@ -127,7 +127,7 @@ def _digest(path: Path, known: Any) -> tuple[str, list[Any] | None]:
     looked_ns = time.time_ns()
     # Without O_NONBLOCK a pipe that nobody writes to would be waited for for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
+    try:
         state = os.fstat(descriptor)
         if stat.S_ISDIR(state.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -136,7 +136,10 @@ def _digest(path: Path, known: Any) -> tuple[str, list[Any] | None]:
         mark = stat_mark(state)
         if known and known[0] == mark and settled(mark, known[1]):
             return str(known[2]), None
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        with open(descriptor, "rb", closefd=False) as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    finally:
+        os.close(descriptor)
     if state.st_size < SMALLEST_BYTES or not settled(mark, looked_ns):
         return sha256, None
     return sha256, [mark, looked_ns, sha256]

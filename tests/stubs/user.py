@@ -14,6 +14,4 @@ def run(work: Work) -> Made:
     return Made()
 
 
-STAGE = StageKind(
-    kind="tests.stubs.user", run=run, outputs=("text",), observes_user_code=True
-)
+STAGE = StageKind(kind="tests.stubs.user", run=run, outputs=("text",), observes_user_code=True)
