@@ -529,7 +529,7 @@ def test_files_read_by_a_c_library_are_observed_through_their_folder(bench: Benc
         "libc = ctypes.CDLL(None)\n"
         "def read():\n"
         "    total = 0\n"
-        "    for name in (names(FOLDER)):\n"
+        "    for name in sorted(os.listdir(FOLDER)):\n"
         "        number = libc.open(str(FOLDER / name).encode(), 0)\n"
         "        buffer = ctypes.create_string_buffer(8)\n"
         "        libc.read(number, buffer, 8)\n"

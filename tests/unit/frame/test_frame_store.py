@@ -297,21 +297,8 @@ def poison(made: ActionRecord, other: ActionRecord) -> dict[str, bytes]:
     }
 
 
-POISONS = [
-    "empty",
-    "cut",
-    "flip",
-    "garbage",
-    "deep",
-    "no-record",
-    "schema",
-    "no-self",
-    "other-key",
-    "other-components",
-    "other-key-signed",
-    "shape",
-    "segments",
-]
+POISONS = ["empty", "cut", "flip", "garbage", "deep", "no-record", "schema", "no-self", "shape"]
+POISONS += ["other-key", "other-components", "other-key-signed", "segments"]
 
 
 @pytest.mark.parametrize("kind", POISONS)
