@@ -5,23 +5,37 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgedeploy.building import BuildOptions, BuildResult, BuildRun
+from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
+from edgedeploy.footprint import footprint
+from edgedeploy.freshness import take
 from edgedeploy.lockfile import check_lock, read_lock, write_lock
 from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
-from edgedeploy.store import Store, default_store_path
+from edgedeploy.places import default_store_path
+from edgedeploy.report.files import write_reports
+from edgedeploy.store import Store
 
 __all__ = ["BuildOptions", "BuildResult", "Request", "build", "open_profile"]
 
 
-def build(request: Request, options: BuildOptions, events: EventLog | None = None) -> BuildResult:
+def build(
+    request: Request,
+    options: BuildOptions,
+    events: EventLog | None = None,
+    *,
+    fresh: Path | None = None,
+) -> BuildResult:
     """Build everything that a profile asks for.
 
     Args:
         request: Which profile.
         options: How.
         events: Where progress is told.
+        fresh: Where to leave a snapshot, by which the next build may see that nothing changed.
 
     Raises:
         ProfileError: The profile, or ``--locked``, refuses.
@@ -42,20 +56,31 @@ def build(request: Request, options: BuildOptions, events: EventLog | None = Non
             lock = run.lock(outcomes)
             if locked is not None:
                 check_lock(locked, lock)
+            outcomes = tuple(run.placed(outcome) for outcome in outcomes)
             for outcome in outcomes:
                 run.publish(outcome)
             if locked is None and not request.sets and not request.targets:
                 write_lock(folder, plan.profile.name, lock)
-            return BuildResult(
+            result = BuildResult(
                 plan=plan,
                 outcomes=outcomes,
                 folder=options.output / plan.profile.name,
                 references=run.references(),
+                signatures=run.signatures(),
                 states=run.builder.states,
                 lock=lock,
                 notes=tuple(notes),
             )
+            write_reports(result)
+            if fresh is not None and result.exit_code in (ExitCode.DONE, ExitCode.REFUSED):
+                kept = {
+                    "status": int(result.exit_code),
+                    "folder": str(result.folder),
+                    "notes": [item.to_json() for item in result.notes],
+                }
+                take(fresh, footprint(request, result, run.builder), kept)
+            return result
         finally:
             run.close()
-            memory.components.update(run.builder.components)
+            memory.components.update(run.known())
             memory.save()

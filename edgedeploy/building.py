@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgedeploy.errors import (
     Diagnostic,
@@ -48,8 +49,8 @@ class BuildOptions:
         jobs: Workers at once; None is one per core.
         locked: Insist on edgedeploy.lock.
         fail_fast: Start nothing new after the first failure.
-        measure: Whether ``bench:`` of the profile is obeyed.
-        remeasure: Measure again even where a record exists.
+        measure: ``missing`` measures where ``bench:`` asks for it and no record exists, ``again``
+            always; ``known`` uses records only, ``off`` not even those.
     """
 
     output: Path = Path("build")
@@ -57,8 +58,7 @@ class BuildOptions:
     jobs: int | None = None
     locked: bool = False
     fail_fast: bool = False
-    measure: bool = True
-    remeasure: bool = False
+    measure: Literal["off", "known", "missing", "again"] = "missing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +70,7 @@ class BuildResult:
         outcomes: One per item of the plan, in its order.
         folder: Where the results lie.
         references: Worth of the float model, by model name (with its variant).
+        signatures: Inputs and outputs of the normal form, by model name (with its variant).
         states: How each stage ended, by node id.
         lock: What this build used and made.
         notes: What the user should know.
@@ -79,6 +80,7 @@ class BuildResult:
     outcomes: tuple[Outcome, ...]
     folder: Path
     references: Mapping[str, Any]
+    signatures: Mapping[str, Any]
     states: Mapping[str, StageFinished]
     lock: Lock
     notes: tuple[Diagnostic, ...] = ()
@@ -125,7 +127,7 @@ class BuildRun:
         self._pool = concurrent.futures.ThreadPoolExecutor(jobs)
         self.builder = Builder(
             store,
-            plan.profile.folder,
+            plan.profile.folder.absolute(),
             workers=self._pool,
             events=events,
             known=memory.components,
@@ -135,6 +137,15 @@ class BuildRun:
         """End every worker that still runs."""
         self.builder.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def known(self) -> dict[str, Mapping[str, Any]]:
+        """Return the key components of every stage that is up to date, by node id."""
+        states = self.builder.states
+        return {
+            name: components
+            for name, components in self.builder.components.items()
+            if name in states and states[name].state != "failed"
+        }
 
     def build(self) -> tuple[Outcome, ...]:
         """Return the outcome of every item, artifacts published.
@@ -193,28 +204,26 @@ class BuildRun:
         from edgedeploy.bench.host import host_facts
 
         item, chosen, baseline = outcome.item, outcome.chosen, outcome.baseline
-        if chosen is None or item.use.bench.mode == "off" or not self._options.measure:
+        how = self._options.measure
+        if chosen is None or item.use.bench.mode == "off" or how == "off":
             return {}
-        wanted = [
-            trial
-            for trial in dict.fromkeys((baseline, chosen))
-            if trial is not None and trial.compiled is not None
-        ]
+        wanted = [chosen] if chosen.kind == FLOAT else [baseline, chosen]
         samples, folder = self.builder.folder(item.shared.evaluate.output("samples"))
         session = Session(
             target=item.use.target,
             runtime=item.target.runtime,
             version=tool_version(str(item.target.get("runtime.distribution"))),
-            artifacts=tuple(self._measured(item, trial) for trial in wanted),
+            artifacts=tuple(
+                self._measured(item, trial) for trial in wanted if trial and trial.compiled
+            ),
             samples=folder,
             samples_digest=samples.digest,
             bench=item.use.bench,
             device=host_facts(),
         )
-        if not self._options.remeasure:
-            known = known_records(self._store, session)
-            if known is not None:
-                return known
+        known = known_records(self._store, session)
+        if how == "known" or (how == "missing" and known is not None):
+            return known or {}
         name = f"{item.name}.bench"
         self._events.emit(StageStarted(node=name, why="no measurement of these artifacts here"))
 
@@ -233,16 +242,27 @@ class BuildRun:
 
     # -- results ---------------------------------------------------------------------------
 
-    def publish(self, outcome: Outcome) -> None:
-        """Copy the chosen artifact to the build folder unless it is there already."""
+    def publish(self, outcome: Outcome) -> bool:
+        """Copy the chosen artifact to the build folder; return False if it was there already."""
         if outcome.chosen is None:
-            return
+            return False
         item = outcome.item
         nodes = item.nodes(outcome.chosen.name)
         place = self._options.output / self._plan.profile.name / item.shared.name / item.use.target
         tree, folder = self.builder.folder(nodes.compiled.output("artifact"))
-        if not is_published(tree, place, self._store.file_digests):
-            publish(tree, folder, place)
+        if is_published(tree, place, self._store.file_digests):
+            return False
+        publish(tree, folder, place)
+        return True
+
+    def placed(self, outcome: Outcome) -> Outcome:
+        """Return the outcome with what each provider would take of the chosen model."""
+        if outcome.chosen is None:
+            return outcome
+        nodes = outcome.item.nodes(outcome.chosen.name)
+        _, folder = self.builder.folder(nodes.compiled.output("report"))
+        text = (folder / "placement.json").read_text(encoding="utf-8")
+        return replace(outcome, placement=json.loads(text))
 
     def lock(self, outcomes: tuple[Outcome, ...]) -> Lock:
         """Return what this build used and made."""
@@ -271,6 +291,15 @@ class BuildRun:
                 if item.chosen and item.chosen.artifact
             },
         )
+
+    def signatures(self) -> dict[str, Any]:
+        """Return inputs and outputs of the normal form by model name."""
+        found = {}
+        for item in self._plan.items:
+            record = self.builder.hit(item.shared.normal)
+            if record is not None:
+                found[item.shared.name] = record.summary["signature"]
+        return found
 
     def references(self) -> dict[str, Any]:
         """Return the worth of the float model by model name, for those that could be run."""

@@ -218,6 +218,11 @@ class Builder:
         except EdgedeployError as error:
             return error
 
+    def known_record(self, node: Node) -> ActionRecord | None:
+        """Return the record that this builder found or made for ``node``, without looking."""
+        with self._mutex:
+            return self._records.get(node)
+
     def explain(self, node: Node) -> str:
         """Return ``hit``, or why ``node`` must run, or ``unknown until <node>``; runs nothing."""
         if self.hit(node) is not None:
@@ -265,7 +270,7 @@ class Builder:
             with self._mutex:
                 self._records[node] = record
                 self._generation += 1
-            self._finished(node, "ran" if ran else "hit", time.monotonic() - started, why)
+            self._finished(node, "ran" if ran else "hit", record.seconds if ran else 0.0, why)
             return record
         self._finished(node, "failed", time.monotonic() - started, why)
         raise failure

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from edgedeploy.errors import ModelError, ProfileError
 from edgedeploy.executor import FileRef, FilesRef, Node, OutputRef
 from edgedeploy.profile.expand import model_to_data
 from edgedeploy.profile.types import DataRole, ModelSource, ModelSpec, Profile, TargetUse
-from edgedeploy.quant.candidates import Candidate, candidates
+from edgedeploy.quant.candidates import FLOAT, Candidate, candidates
 from edgedeploy.quant.scheme import RUNTIME_DEFAULTS
 from edgedeploy.target.types import Target
 
@@ -113,6 +113,11 @@ class Plan:
     targets: Mapping[str, Target]
     items: tuple[Item, ...]
 
+    def first_choices(self) -> Plan:
+        """Return the plan with each item's first candidate only."""
+        items = tuple(replace(item, candidates=item.candidates[:1]) for item in self.items)
+        return replace(self, items=items)
+
     def nodes(self) -> Iterator[Node]:
         """Yield every node once, each after what it needs."""
         seen: set[Node] = set()
@@ -147,7 +152,8 @@ def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:
     items = []
     for model in profile.models.values():
         source = locate(model.source, profile.folder)
-        opset = min((_oldest_opset(target) for target in targets.values()), default=DEFAULT_OPSET)
+        opset = min(int(target.get("runtime.opset") or OPSET) for target in targets.values())
+        opset = min(opset, OPSET)
         for variant in variants(model):
             shared = _shared(profile, model, source, variant, opset)
             items += [_item(use, targets[use.target], shared) for use in profile.targets]
@@ -249,7 +255,7 @@ def _shared(
             "state": state,
             "opset": opset,
         },
-        inputs={"model": intake.output("model")},
+        inputs={"model": intake.output("model"), "facts": intake.output("facts")},
     )
     optimised = Node(
         id=f"{name}.optimise", kind="optimise", inputs={"model": normal.output("model")}
@@ -267,7 +273,7 @@ def _shared(
     if role == "calibrate" and calibrate is not None:
         evaluate = calibrate
     elif role == "evaluate":
-        evaluate = _samples(profile, model, name, model.data[role], normal)
+        evaluate = _samples(profile, model, name, model.data[role], normal, calibrate)
     else:
         evaluate = Node(
             id=f"{name}.samples.synthetic",
@@ -303,13 +309,23 @@ def _shared(
     )
 
 
-def _samples(profile: Profile, model: ModelSpec, name: str, role: DataRole, normal: Node) -> Node:
+def _samples(
+    profile: Profile,
+    model: ModelSpec,
+    name: str,
+    role: DataRole,
+    normal: Node,
+    calibrate: Node | None = None,
+) -> Node:
+    """Return the node that reads a data role; it refuses samples that ``calibrate`` has too."""
     selection = select(role, profile.folder)
     words = model_to_data(model)
     inputs: dict[str, FileRef | FilesRef | OutputRef] = {
         "model": normal.output("model"),
         "files": FilesRef(folder=selection.root, names=selection.names),
     }
+    if calibrate is not None:
+        inputs["calibrate"] = calibrate.output("samples")
     if selection.labels:
         paths = selection.labels.files(selection.names)
         names = tuple(Path(os.path.relpath(path, profile.folder)).as_posix() for path in paths)
@@ -344,7 +360,15 @@ def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
             hint="add `data: {calibrate: ...}`, or use `quantize: fp16` or `none`",
             place=use.place,
         )
-    return Item(use=use, target=target, shared=shared, candidates=tuple(found), left_out=left_out)
+    plain = [nodes for nodes in found if nodes.candidate.kind == "float"]
+    return Item(
+        use=use,
+        target=target,
+        shared=shared,
+        candidates=tuple(found),
+        baseline=plain[0] if plain else _candidate(use, target, shared, FLOAT),
+        left_out=left_out,
+    )
 
 
 def _candidate(

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -61,13 +61,12 @@ class Output:
             colour=colour,
         )
 
-    @property
-    def coloured(self) -> bool:
-        """Whether stderr gets colours (NO_COLOR and TERM=dumb are honoured)."""
+    def colours_on(self, stream: TextIO) -> bool:
+        """Whether a stream gets colours (NO_COLOR and TERM=dumb are honoured)."""
         if self._colour != "auto":
             return self._colour == "always"
         plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-        return not plain and sys.stderr.isatty()
+        return not plain and stream.isatty()
 
     @property
     def live(self) -> bool:
@@ -91,7 +90,7 @@ class Output:
         """Print findings to stderr."""
         for item in found:
             text = render(item)
-            if self.coloured:
+            if self.colours_on(sys.stderr):
                 head, _, rest = text.partition(":")
                 text = click.style(head, fg=COLOURS[item.severity], bold=True) + f":{rest}"
             print(text, file=sys.stderr)

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 LONGEST_WORD = 80
+MOST_WORDS = 200
 
 
 def nearest(word: str, legal: Iterable[str]) -> str | None:
@@ -13,9 +14,9 @@ def nearest(word: str, legal: Iterable[str]) -> str | None:
 
     A difference in case alone counts as equal; the work is bounded, whatever ``word`` is.
     """
-    if len(word) > LONGEST_WORD:
-        return None
     by_lower = {item.lower(): item for item in legal}
+    if len(word) > LONGEST_WORD or len(by_lower) > MOST_WORDS:
+        return None
     found = difflib.get_close_matches(word.lower(), sorted(by_lower), n=1, cutoff=0.6)
     return by_lower[found[0]] if found else None
 

@@ -30,11 +30,17 @@ class SearchFolder:
     path: Path
 
 
-def user_folder() -> Path:
-    """Return the user's configuration folder (``$XDG_CONFIG_HOME/edgedeploy``)."""
+def user_folder() -> Path | None:
+    """Return the user's configuration folder (``$XDG_CONFIG_HOME/edgedeploy``).
+
+    None where the user has no home, as in some containers.
+    """
     base = os.environ.get("XDG_CONFIG_HOME", "")
     # The XDG specification says that a relative value is to be ignored.
-    root = Path(base) if base.startswith("/") else Path.home() / ".config"
+    try:
+        root = Path(base) if base.startswith("/") else Path.home() / ".config"
+    except RuntimeError:
+        return None
     return root / "edgedeploy"
 
 
@@ -63,7 +69,9 @@ def target_folders(
         if path.resolve() not in seen:
             seen.append(path.resolve())
             yield SearchFolder(origin="project", name="project", path=path)
-    yield SearchFolder(origin="user", name="user", path=user_folder() / "targets")
+    user = user_folder()
+    if user is not None:
+        yield SearchFolder(origin="user", name="user", path=user / "targets")
     yield from _plugins()
     yield SearchFolder(origin="bundled", name="bundled", path=bundled)
 

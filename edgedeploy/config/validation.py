@@ -28,6 +28,14 @@ _WANTED = {
     "model_attributes_type": "a map",
 }
 
+_KINDS: Mapping[type, str] = {
+    bool: "true or false",
+    int: "a number",
+    float: "a decimal number",
+    str: "text",
+    list: "a list",
+}
+
 UnknownKey = Callable[[str, DataPath], "tuple[str, str, str] | None"]
 """Given a key and the path of the map: (code, message, hint) if it has its own diagnostic."""
 
@@ -47,7 +55,8 @@ def schema_diagnostics(
         document: The data with its marks.
         unknown_key: Tells keys that are refused with words of their own.
     """
-    found = [_diagnostic(error, schema, document, unknown_key) for error in errors[:MAX_FINDINGS]]
+    ordered = sorted(errors, key=lambda error: _position(error, document))
+    found = [_diagnostic(error, schema, document, unknown_key) for error in ordered[:MAX_FINDINGS]]
     if len(errors) > MAX_FINDINGS:
         found.append(
             Diagnostic(
@@ -58,6 +67,11 @@ def schema_diagnostics(
             )
         )
     return sorted(found, key=by_place)
+
+
+def _position(error: Mapping[str, Any], document: Document) -> tuple[int, int]:
+    mark = document.mark(tuple(error["loc"]), key=True)
+    return (0, 0) if mark is None else (mark.line, mark.column)
 
 
 def _diagnostic(
@@ -160,14 +174,7 @@ def _kind(value: Any) -> str:
     """Return what a value is, in words."""
     if value is None:
         return "empty"
-    names = {
-        bool: "true or false",
-        int: "a number",
-        float: "a decimal number",
-        str: "text",
-        list: "a list",
-    }
-    return names.get(type(value), "a map")
+    return _KINDS.get(type(value), "a map")
 
 
 def _read_as(value: Any) -> str:

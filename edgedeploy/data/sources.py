@@ -86,7 +86,7 @@ def _walk(root: Path) -> tuple[list[str], Counter[str]]:
     """Return all visible files below ``root`` as posix paths, unsorted, and what was ignored."""
     names: list[str] = []
     ignored: Counter[str] = Counter()
-    for folder, subfolders, files in os.walk(root):
+    for folder, subfolders, files in os.walk(root, onerror=_unlisted):
         for name in list(subfolders):
             if name.startswith("."):
                 subfolders.remove(name)
@@ -98,7 +98,28 @@ def _walk(root: Path) -> tuple[list[str], Counter[str]]:
                 ignored["hidden"] += 1
             else:
                 names.append((Path(folder) / name).relative_to(root).as_posix())
+    for path in names:
+        if any(mark < " " or "\ud800" <= mark <= "\udfff" for mark in path):
+            raise DataError(
+                f"the file name {path!a} is not UTF-8 text without control characters",
+                code="E259",
+                subject=ascii(path),
+                hint="Rename the file.",
+            )
     return names, ignored
+
+
+def _unlisted(error: OSError) -> None:
+    raise _unreadable(str(error.filename), error) from error
+
+
+def _unreadable(name: str, error: OSError) -> DataError:
+    return DataError(
+        f"cannot read {name}: {error.strerror or error}",
+        code="E250",
+        subject=name,
+        hint="Check that it exists and may be read.",
+    )
 
 
 def _suffix(name: str) -> str:
@@ -159,10 +180,6 @@ def _select_function(role: DataRole, source: str, folder: Path) -> Selection:
     )
 
 
-def _is_function(role: DataRole, source: str) -> bool:
-    return role.reader == "function" or (role.reader == "auto" and ".py:" in source)
-
-
 def select(role: DataRole, folder: Path) -> Selection:
     """Return the files that the role is read from.
 
@@ -181,7 +198,7 @@ def select(role: DataRole, folder: Path) -> Selection:
             subject=role.name,
             hint="Give `source:` in the profile or in the git-ignored data.yaml beside it.",
         )
-    if _is_function(role, role.source):
+    if role.runs_user_code:
         return _select_function(role, role.source, folder)
     source = folder / role.source
     if source.is_file():
@@ -282,9 +299,4 @@ def _digested(
     try:
         return DataFile(path=name, kind=kind, sha256=digest(path), size_bytes=path.stat().st_size)
     except OSError as error:
-        raise DataError(
-            f"cannot read {name}: {error.strerror or error}",
-            code="E250",
-            subject=name,
-            hint="Check that the file exists and may be read.",
-        ) from error
+        raise _unreadable(name, error) from error

@@ -14,7 +14,8 @@ from typing import BinaryIO
 from edgedeploy.errors import ModelError
 from edgedeploy.model.external import open_model
 from edgedeploy.model.facts import Limits, ModelFacts
-from edgedeploy.model.scan import ExternalTensor, Frame, examine, external_bytes
+from edgedeploy.model.scan import ExternalTensor, examine, external_bytes
+from edgedeploy.model.walk import Frame
 from edgedeploy.model.wire import LENGTH, VARINT, chunks, encode_field, encode_varint
 
 MODEL_NAME = "model.onnx"

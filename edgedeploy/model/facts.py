@@ -35,7 +35,7 @@ class Limits:
 
     model_bytes: int = (1 << 31) - 1
     external_bytes: int = 1 << 40
-    fields: int = 5_000_000
+    fields: int = 3_000_000
     depth: int = 100
     nodes: int = 200_000
     tensors: int = 200_000

@@ -1,16 +1,15 @@
 """The pre-parser: decides, before any ONNX library sees the file, whether a model is acceptable.
 
-One walk over the wire format with an explicit stack (no recursion), bounded in fields, names,
-depth and memory. Each message is gathered into a small dict and reduced to what is needed when
-it ends, so memory grows with the number of nodes and not with the weights.
+One walk over the wire format (:mod:`edgedeploy.model.walk`). Each message is gathered into a small
+dict and reduced to what is needed when it ends, so memory grows with the number of nodes and not
+with the weights.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from edgedeploy.model.external import (
 from edgedeploy.model.facts import ExternalFile, Limits, ModelFacts
 from edgedeploy.model.nonfinite import FLOAT_TYPES, NonFinite, count_nonfinite
 from edgedeploy.model.operators import check_operators, check_versions
-from edgedeploy.model.schema import MESSAGES, Field
 from edgedeploy.model.structure import Node, check_wiring
 from edgedeploy.model.tensors import (
     Tensor,
@@ -35,46 +33,11 @@ from edgedeploy.model.tensors import (
     stored_nonfinite,
 )
 from edgedeploy.model.types import graph_signature
-from edgedeploy.model.wire import (
-    FIXED32,
-    FIXED64,
-    LENGTH,
-    VARINT,
-    Cursor,
-    chunks,
-    malformed,
-)
+from edgedeploy.model.walk import Frame, Reduce, Walker, too_much
+from edgedeploy.model.wire import chunks, malformed
 
-# Numbers of an attribute stand unpacked, one field each: whole runs are skipped at once.
-_RUNS = {
-    "floats": re.compile(rb"(?:\x3d[\s\S]{4})+"),
-    "ints": re.compile(rb"(?:\x40[\x80-\xff]{0,9}[\x00-\x7f])+"),
-}
 _DENSE_BYTES = 1 << 31
 """Largest dense form of a sparse tensor; converters unpack it."""
-
-
-@dataclass(slots=True)
-class Frame:
-    """A message that is being walked.
-
-    Attributes:
-        parent: The message around it.
-        tag: Offset of the field's tag in the parent.
-        start: First byte of the message.
-        end: The byte after its last.
-        kind: Key in :data:`MESSAGES`.
-        number: Field number in the parent.
-        fields: What has been read of it.
-    """
-
-    parent: Frame | None
-    tag: int
-    start: int
-    end: int
-    kind: str
-    number: int
-    fields: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +50,7 @@ class ExternalTensor:
     frame: Frame
 
 
-class Walk:
+class ModelWalk:
     """One pass over a model file; the reduced content is in the attributes afterwards.
 
     Args:
@@ -97,34 +60,20 @@ class Walk:
         allow_nonfinite: Whether NaN and infinite weights pass.
 
     Attributes:
+        fields: The fields of the ``ModelProto``.
         externals: Tensors with external data, in file order.
         ops: Nodes by ``(domain, operator)``.
         first: Label of the first node of each operator.
-        weights: Stored tensors, weight_bytes their bytes, sparse the sparse ones.
+        nodes: Number of nodes.
+        weights: Number of stored tensors.
+        weight_bytes: Their bytes.
+        sparse: Number of sparse tensors.
     """
 
     def __init__(self, fd: int, size: int, limits: Limits, allow_nonfinite: bool) -> None:
         self._fd = fd
         self._limits = limits
         self._allow_nonfinite = allow_nonfinite
-        self._cursor = Cursor(fd, size)
-        self._size = size
-        self._names: dict[str, str] = {}
-        self._text_bytes = 0
-        self._fields = 0
-        self._reduce: dict[str, Callable[[Frame], Any]] = {
-            "tensor": self._end_tensor,
-            "sparse": self._end_sparse,
-            "attribute": self._end_attribute,
-            "node": self._end_node,
-            "graph": self._end_graph,
-            "function": self._end_function,
-            "pair": lambda frame: (frame.fields.get("key", ""), frame.fields.get("value", "")),
-            "opset": lambda frame: (
-                frame.fields.get("domain", ""),
-                frame.fields.get("version", 0),
-            ),
-        }
         self.externals: list[ExternalTensor] = []
         self.ops: Counter[tuple[str, str]] = Counter()
         self.first: dict[tuple[str, str], str] = {}
@@ -132,147 +81,22 @@ class Walk:
         self.weights = 0
         self.weight_bytes = 0
         self.sparse = 0
-
-    def run(self) -> dict[str, Any]:
-        """Walk the whole file and return the fields of its ``ModelProto``."""
-        cursor = self._cursor
-        frame = Frame(None, 0, 0, self._size, "model", 0, {})
-        depth = 1
-        while True:
-            if cursor.position < frame.end:
-                opened = self._field(frame)
-                if opened is not None:
-                    frame = opened
-                    depth += 1
-                    if depth > self._limits.depth:
-                        raise ModelError(
-                            f"the model nests deeper than {self._limits.depth} levels",
-                            code="E203",
-                            hint="flatten the subgraphs; no ONNX reader accepts this file",
-                        )
-                continue
-            if frame.parent is None:
-                return frame.fields
-            reduce = self._reduce.get(frame.kind)
-            value = reduce(frame) if reduce else frame.fields
-            parent = frame.parent
-            field = MESSAGES[parent.kind][frame.number]
-            if value is not None:
-                if field.repeated:
-                    parent.fields.setdefault(field.name, []).append(value)
-                else:
-                    parent.fields[field.name] = value
-            frame = parent
-            depth -= 1
-
-    def _field(self, frame: Frame) -> Frame | None:
-        """Read one field of a message; return the frame of a nested message to walk."""
-        cursor = self._cursor
-        self._fields += 1
-        if self._fields > self._limits.fields:
-            raise _too_much("fields", self._limits.fields)
-        tag_at = cursor.position
-        tag = cursor.varint(frame.end)
-        number, wire = tag >> 3, tag & 7
-        start, length = self._extent(wire, frame.end, tag_at)
-        field = MESSAGES[frame.kind].get(number)
-        if number == 0:
-            raise malformed("field number 0", tag_at)
-        if field is None:
-            cursor.position = start + length
-            return None
-        packed = field.repeated and wire == LENGTH and field.wire != LENGTH
-        if wire != field.wire and not packed:
-            raise malformed(f"the field {field.name!r} has another wire type", tag_at)
-        if not field.repeated and field.name in frame.fields:
-            # Readers disagree on which one counts, or merge them.
-            raise malformed(f"the field {field.name!r} occurs twice", tag_at)
-        if field.content == "message":
-            cursor.position = start
-            if not field.repeated:
-                frame.fields[field.name] = None
-            return Frame(frame, tag_at, start, start + length, field.message, number, {})
-        cursor.position = start + length
-        self._scalar(frame, field, (wire, start, length))
-        return None
-
-    def _extent(self, wire: int, end: int, tag_at: int) -> tuple[int, int]:
-        """Return first byte and length of the value at the cursor."""
-        cursor = self._cursor
-        if wire == LENGTH:
-            length = cursor.varint(end)
-            start = cursor.position
-        elif wire == VARINT:
-            start = cursor.position
-            cursor.varint(end)
-            length = cursor.position - start
-        elif wire in (FIXED32, FIXED64):
-            start = cursor.position
-            length = 4 if wire == FIXED32 else 8
-        else:
-            raise malformed(f"wire type {wire}", tag_at)
-        if start + length > end:
-            raise malformed("a field runs over the end of its message", tag_at)
-        return start, length
-
-    def _scalar(self, frame: Frame, field: Field, span: tuple[int, int, int]) -> None:
-        """Keep the value of a field that is no message."""
-        wire, start, length = span
-        cursor, fields = self._cursor, frame.fields
-        if field.content == "skip":
-            if not field.repeated:
-                fields[field.name] = None
-            elif wire != LENGTH:
-                cursor.skip_run(_RUNS[field.name], frame.end)
-            return
-        if field.content == "span":
-            if field.repeated:
-                fields.setdefault(field.name, []).append(span)
-            else:
-                fields[field.name] = span
-            return
-        cursor.position = start
-        if field.content == "text":
-            text = self._text(length)
-            if field.repeated:
-                fields.setdefault(field.name, []).append(text)
-            else:
-                fields[field.name] = text
-        elif not field.repeated:
-            fields[field.name] = cursor.varint(start + length)
-        else:
-            values = fields.setdefault(field.name, [])
-            while cursor.position < start + length:
-                self._fields += 1
-                if len(values) > self._limits.rank:
-                    break
-                values.append(cursor.varint(start + length))
-            cursor.position = start + length
-
-    def _text(self, length: int) -> str:
-        """Return the text at the cursor, one object per distinct text."""
-        if length > self._limits.text_bytes:
-            raise _too_much("bytes in one name or text", self._limits.text_bytes)
-        start = self._cursor.position
-        try:
-            text = self._cursor.take(length).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise malformed("a name is not UTF-8", start) from error
-        known = self._names.get(text)
-        if known is not None:
-            return known
-        self._names[text] = text
-        self._text_bytes += length
-        if len(self._names) > self._limits.names:
-            raise _too_much("names", self._limits.names)
-        if self._text_bytes > self._limits.all_text_bytes:
-            raise _too_much("bytes of names and metadata", self._limits.all_text_bytes)
-        return text
+        reduce: dict[str, Reduce] = {
+            "tensor": self._end_tensor,
+            "sparse": self._end_sparse,
+            "attribute": self._end_attribute,
+            "node": self._end_node,
+            "graph": self._end_graph,
+            "function": self._end_function,
+            "pair": lambda frame: (frame.fields.get("key", ""), frame.fields.get("value", "")),
+            "opset": lambda frame: (frame.fields.get("domain", ""), frame.fields.get("version", 0)),
+        }
+        self.fields = Walker(fd, size, limits, reduce).run()
 
     def _end_tensor(self, frame: Frame) -> str:
         self.weights += 1
         if self.weights > self._limits.tensors:
-            raise _too_much("tensors", self._limits.tensors)
+            raise too_much("tensors", self._limits.tensors)
         label = frame.fields.get("name") or _where(frame)
         tensor = check_tensor(frame.fields, label, self._fd, self._limits)
         self.weight_bytes += tensor.nbytes
@@ -315,7 +139,7 @@ class Walk:
         self.first.setdefault(key, label)
         self.nodes += 1
         if self.nodes > self._limits.nodes:
-            raise _too_much("nodes", self._limits.nodes)
+            raise too_much("nodes", self._limits.nodes)
         captured: dict[str, str] = {}
         for taken in fields.get("attribute", ()):
             captured.update(taken)
@@ -371,14 +195,6 @@ def _where(frame: Frame) -> str:
     return f"unnamed {frame.kind}"
 
 
-def _too_much(what: str, limit: int) -> ModelError:
-    return ModelError(
-        f"the model has more than {limit} {what}",
-        code="E202",
-        hint="simplify or split the model before it is built",
-    )
-
-
 def refuse_missing(free: dict[str, str]) -> None:
     """Raise E214 if a graph takes a name from outside where there is no outside."""
     for name, user in free.items():
@@ -403,9 +219,9 @@ def examine(fd: int, size: int, folder: Path, *, limits: Limits, allow_nonfinite
     if size == 0:
         raise malformed("it is empty", 0)
     if size > limits.model_bytes:
-        raise _too_much("bytes", limits.model_bytes)
-    walk = Walk(fd, size, limits, allow_nonfinite)
-    model = walk.run()
+        raise too_much("bytes", limits.model_bytes)
+    walk = ModelWalk(fd, size, limits, allow_nonfinite)
+    model = walk.fields
     graph = model.get("graph")
     if graph is None:
         raise malformed("there is no graph", size)
@@ -452,7 +268,7 @@ def _check_files(
                 sizes[location] = size
     check_ranges(((item.reference, item.label) for item in externals), sizes)
     if sum(item.reference.length for item in externals) > limits.external_bytes:
-        raise _too_much("bytes of external data", limits.external_bytes)
+        raise too_much("bytes of external data", limits.external_bytes)
     return tuple(ExternalFile(location=name, size_bytes=size) for name, size in sizes.items())
 
 

@@ -13,13 +13,20 @@ Content = Literal["int", "text", "skip", "span", "message"]
 
 
 class Field(NamedTuple):
-    """One field of a message: its name, how it is read, and whether it may repeat."""
+    """One field of a message.
+
+    Attributes:
+        wire: Its wire type where it is not packed.
+        message: Kind of the message it holds.
+        dropped: Whether it is walked but not kept.
+    """
 
     name: str
     content: Content
     wire: int
     repeated: bool = False
     message: str = ""
+    dropped: bool = False
 
 
 def _int(name: str, repeated: bool = False) -> Field:
@@ -70,7 +77,7 @@ MESSAGES: dict[str, dict[int, Field]] = {
         10: _skip("doc_string"),
         11: _many("input", "value"),
         12: _many("output", "value"),
-        13: _many("value_info", "value"),
+        13: Field("value_info", "message", 2, True, "value", True),
         15: _many("sparse_initializer", "sparse"),
     },
     "function": {
@@ -83,7 +90,7 @@ MESSAGES: dict[str, dict[int, Field]] = {
         9: _many("opset_import", "opset"),
         10: _text("domain"),
         11: _many("attribute_proto", "attribute"),
-        12: _many("value_info", "value"),
+        12: Field("value_info", "message", 2, True, "value", True),
         13: _text("overload"),
     },
     "node": {
@@ -110,7 +117,7 @@ MESSAGES: dict[str, dict[int, Field]] = {
         11: _many("graphs", "graph"),
         13: _skip("doc_string"),
         14: _one("tp", "type"),
-        15: _many("type_protos", "type"),
+        15: Field("type_protos", "message", 2, True, "type", True),
         20: _int("type"),
         21: _text("ref_attr_name"),
         22: _one("sparse_tensor", "sparse"),
@@ -201,7 +208,13 @@ ELEMENT_TYPES: dict[int, ElementType] = {
     26: ElementType("int2", 2, "int32_data", -4),
 }
 
-DATA_FIELDS = ("raw_data", "float_data", "int32_data", "string_data", "int64_data") + (
+DATA_FIELDS = (
+    "raw_data",
+    "float_data",
+    "int32_data",
+    "string_data",
+    "int64_data",
     "double_data",
     "uint64_data",
 )
+"""The fields of a tensor of which exactly one holds its values."""

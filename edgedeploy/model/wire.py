@@ -82,6 +82,30 @@ class Cursor:
         self._window = read_exactly(self._fd, self.position, count)
         self._base = self.position
 
+    def field(self, end: int) -> tuple[int, int, int]:
+        """Read a field's tag, and its number or, for length-delimited ones, its length.
+
+        Returns:
+            Tag, number or length (0 for fixed-size fields), and the offset of the value: of the
+            number itself or of the first byte after the length.
+        """
+        index = self.position - self._base
+        window = self._window
+        if index >= 0 and index + 1 < len(window):
+            tag, value = window[index], window[index + 1]
+            # Nearly all tags, and most lengths, are one byte long.
+            if tag < 0x80 and value < 0x80 and tag & 5 == 0:
+                start = self.position + (2 if tag & 7 else 1)
+                self.position += 2
+                return tag, value, start
+        tag = self.varint(end)
+        wire = tag & 7
+        if wire not in (VARINT, LENGTH):
+            return tag, 0, self.position
+        start = self.position
+        value = self.varint(end)
+        return tag, value, self.position if wire == LENGTH else start
+
     def varint(self, end: int) -> int:
         """Return the unsigned varint at the position; the message ends at ``end``."""
         start = self.position

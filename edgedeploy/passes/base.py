@@ -19,7 +19,8 @@ class Pass(abc.ABC):
         return type(self).__name__
 
     def requires(self, model: ir.Model) -> None:
-        """Raise :class:`ModelError` if the pass cannot be applied to the model."""
+        """Raise :class:`ModelError` if the pass cannot be applied; by default it always can."""
+        del model
 
     @abc.abstractmethod
     def apply(self, model: ir.Model) -> bool:

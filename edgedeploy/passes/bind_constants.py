@@ -42,8 +42,8 @@ class BindConstants(Pass):
 
     def ensures(self, model: ir.Model) -> str | None:
         """None of them is an input any more."""
-        left = {value.name for value in model.graph.inputs} & set(self._values)
-        return f"{sorted(left)} are still inputs" if left else None
+        left = [value.name for value in model.graph.inputs if value.name in self._values]
+        return f"{left} are still inputs" if left else None
 
 
 def _fitted(given: Any, value: ir.Value) -> np.ndarray:

@@ -29,7 +29,7 @@ class BindDims(Pass):
 
     def requires(self, model: ir.Model) -> None:
         """Refuse bindings of what is no input (E220)."""
-        known = {value.name for value in model.graph.inputs}
+        known = {value.name or "" for value in model.graph.inputs}
         for name in self._dims:
             if name not in known:
                 raise ModelError(
@@ -61,7 +61,9 @@ class BindDims(Pass):
         """Every input dim is a positive number or a name."""
         for value in model.graph.inputs:
             for dim in value.shape or ():
-                if isinstance(dim, int) and dim < 1 or not isinstance(dim, int) and not dim.value:
+                if (isinstance(dim, int) and dim < 1) or (
+                    not isinstance(dim, int) and not dim.value
+                ):
                     return f"a dim of the input {value.name!r} is {dim}"
         return None
 
@@ -90,14 +92,15 @@ def _collect(value: ir.Value, binding: Binding | None, sizes: dict[str, Dim]) ->
                     subject=value.name,
                     hint=f"the model's own shape is {value.shape}",
                 )
-        elif not isinstance(own, int) and own.value and own.value != "?":
-            if sizes.setdefault(own.value, wanted) != wanted:
-                raise ModelError(
-                    f"the dim {own.value!r} is asked to be {sizes[own.value]} and {wanted}",
-                    code="E220",
-                    subject=value.name,
-                    hint="axes with one name have one size",
-                )
+            continue
+        name = None if isinstance(own, int) or own.value == "?" else own.value
+        if name and sizes.setdefault(name, wanted) != wanted:
+            raise ModelError(
+                f"the dim {name!r} is asked to be {sizes[name]} and {wanted}",
+                code="E220",
+                subject=value.name,
+                hint="axes with one name have one size",
+            )
 
 
 def _set(value: ir.Value, binding: Binding | None, sizes: Mapping[str, Dim]) -> None:
@@ -118,7 +121,10 @@ def _set(value: ir.Value, binding: Binding | None, sizes: Mapping[str, Dim]) -> 
 def _rename(value: ir.Value, sizes: Mapping[str, Dim]) -> None:
     if value.shape is not None and sizes:
         value.shape = ir.Shape(
-            [dim if isinstance(dim, int) else sizes.get(dim.value or "", dim) for dim in value.shape]
+            [
+                dim if isinstance(dim, int) else sizes.get(dim.value or "", dim)
+                for dim in value.shape
+            ]
         )
 
 
@@ -131,6 +137,6 @@ def _name_dims(value: ir.Value, stem: str) -> None:
         if isinstance(dim, int):
             dims.append(dim if dim > 0 else f"{stem}_d{axis}")
         else:
-            named = dim.value is not None and dim.value not in ("", "?")
-            dims.append(dim.value if named else f"{stem}_d{axis}")
+            known = dim.value if dim.value and dim.value != "?" else None
+            dims.append(known or f"{stem}_d{axis}")
     value.shape = ir.Shape(dims)

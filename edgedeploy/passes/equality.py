@@ -80,7 +80,7 @@ def open_session(path: Path) -> Any:
 
 def _refusal(path: Path, error: Exception) -> ModelError:
     return ModelError(
-        f"the reference runtime refuses the model: {error}",
+        f"the reference runtime refuses the model: {str(error).replace(str(path), path.name)}",
         code="E225",
         subject=path.name,
         hint="check that the model runs in onnxruntime as it was exported",
@@ -97,9 +97,7 @@ def _run(session: Any, names: list[str], feed: dict[str, np.ndarray], path: Path
 
 def _compare(left: Any, right: Any, rtol: float, atol: float) -> tuple[bool, float]:
     if not isinstance(left, np.ndarray) or left.dtype.kind in "OUS":
-        same = (
-            bool(np.array_equal(left, right)) if isinstance(left, np.ndarray) else left == right
-        )
+        same = bool(np.array_equal(left, right)) if isinstance(left, np.ndarray) else left == right
         return same, 0.0 if same else float("inf")
     if left.shape != right.shape or left.dtype != right.dtype:
         return False, float("inf")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from edgedeploy.passes.base import Pass, is_op, subgraphs
-from edgedeploy.passes.rewire import constant_array, remove_nodes, replace_value
+from edgedeploy.passes.rewire import constant_array, graph_of, remove_nodes, replace_value
 
 
 class FoldBranches(Pass):
@@ -46,13 +46,11 @@ def _inline(node: ir.Node) -> None:
     condition = constant_array(node.inputs[0])
     taken = condition is not None and bool(condition.reshape(-1)[0])
     branch = node.attributes["then_branch" if taken else "else_branch"].as_graph()
-    graph = node.graph
-    if not isinstance(graph, ir.Graph):
-        raise TypeError("functions must be inlined before branches are folded")
+    graph = graph_of(node)
     outputs = list(branch.outputs)
     branch.outputs.clear()
     for value in list(branch.initializers.values()):
-        del branch.initializers[value.name]
+        del branch.initializers[value.name or ""]
         graph.register_initializer(value)
     nodes = list(branch)
     branch.remove(nodes)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from edgedeploy.passes.base import Pass, is_op
 from edgedeploy.passes.evaluate import evaluate_node
-from edgedeploy.passes.rewire import numeric_constant, remove_nodes
+from edgedeploy.passes.rewire import graph_of, numeric_constant, remove_nodes
 
 _RESULT_BYTES = 1 << 20
 """A result of at most this size is always stored."""
@@ -85,15 +85,15 @@ def _product(array: np.ndarray | None) -> int:
 
 
 _NEVER = 1 << 62
-_SAME = (
-    "Abs Ceil Floor Neg Not Round Sign Sqrt Reciprocal Exp Log Erf Sin Cos Tanh Sigmoid Relu Cast "
-    "Reshape Squeeze Unsqueeze Flatten Transpose Slice Split ReduceSum ReduceProd ReduceMax "
-    "ReduceMin ReduceMean ArgMax ArgMin CumSum Trilu ScatterND ScatterElements Clip Identity Size "
-    "GatherElements"
-)
-_BROADCAST = (
-    "Add Sub Mul Div Mod Pow Min Max Equal Less Greater LessOrEqual GreaterOrEqual And Or Xor Where"
-)
+_SAME = """
+    Abs Ceil Floor Neg Not Round Sign Sqrt Reciprocal Exp Log Erf Sin Cos Tanh Sigmoid Relu Cast
+    Reshape Squeeze Unsqueeze Flatten Transpose Slice Split ReduceSum ReduceProd ReduceMax
+    ReduceMin ReduceMean ArgMax ArgMin CumSum Trilu ScatterND ScatterElements Clip Identity Size
+    GatherElements
+"""
+_BROADCAST = """
+    Add Sub Mul Div Mod Pow Min Max Equal Less Greater LessOrEqual GreaterOrEqual And Or Xor Where
+"""
 ELEMENTS: Mapping[str, Callable[[Arrays], int]] = {
     **dict.fromkeys(_SAME.split(), _same),
     **dict.fromkeys(_BROADCAST.split(), _broadcast),
@@ -247,9 +247,7 @@ def _trusted_dims(value: ir.Value | None) -> list[int | None] | None:
 
 
 def _store(node: ir.Node, results: list[np.ndarray]) -> None:
-    graph = node.graph
-    if not isinstance(graph, ir.Graph):
-        raise TypeError("functions must be inlined before constants are folded")
+    graph = graph_of(node)
     for output, array in zip(node.outputs, results, strict=True):
         if not output.name:
             continue

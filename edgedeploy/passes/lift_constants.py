@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgedeploy.passes.base import Pass, is_op
+from edgedeploy.passes.rewire import graph_of, static_shape
 
 _PLAIN = {
     "value_int": np.int64,
@@ -26,13 +27,13 @@ class LiftConstants(Pass):
         """Lift all constants of the graph and its subgraphs."""
         found = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if _lifts(node)]
         for node in found:
-            graph = node.graph
+            graph = graph_of(node)
             output = node.outputs[0]
             tensor = _tensor(node)
             name, output.name = output.name, None
             value = ir.Value(
                 name=name,
-                shape=ir.Shape(tensor.shape),
+                shape=static_shape(tensor),
                 type=ir.TensorType(tensor.dtype),
                 const_value=tensor,
             )

@@ -14,6 +14,8 @@ MODEL_NAME = "model.onnx"
 DATA_NAME = "model.onnx.data"
 _INLINE_BYTES = 1 << 30
 """Weights beyond this go to the data file: a protobuf message ends at 2 GiB."""
+TYPE_KEY = "type_proto"
+"""Where an output's ONNX type is kept that onnx-ir has no class for."""
 _SMALLEST_EXTERNAL_BYTES = 1024
 """Smaller tensors stay inline, where shape inference sees them."""
 
@@ -33,7 +35,7 @@ def load(path: Path) -> ir.Model:
             subject=str(path),
             hint="export or download the model again",
         ) from error
-    for graph in _graphs(proto):
+    for graph in graphs_of(proto):
         if graph.sparse_initializer:
             raise ModelError(
                 "the model has a sparse initialiser, which no backend here takes",
@@ -41,6 +43,7 @@ def load(path: Path) -> ir.Model:
                 subject=graph.sparse_initializer[0].values.name,
                 hint="export the weight as a dense tensor",
             )
+    maps = _take_map_types(proto)
     try:
         model = ir.serde.deserialize_model(proto)
     except Exception as error:
@@ -50,13 +53,41 @@ def load(path: Path) -> ir.Model:
             subject=str(path),
             hint="export the model again without sparse or experimental attributes",
         ) from error
+    for value in model.graph.outputs:
+        if value.name in maps:
+            value.meta[TYPE_KEY] = maps[value.name]
     ir.external_data.set_base_dir(model.graph, path.parent)
     for index, node in enumerate(ir.traversal.RecursiveGraphIterator(model.graph)):
         node.meta["origin"] = node.name or f"#{index} {node.op_type}"
     return model
 
 
-def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+def _take_map_types(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
+    """Remove and return the types of outputs that hold maps, which onnx-ir does not know."""
+    taken = {}
+    for graph in graphs_of(proto):
+        for info in (*graph.output, *graph.value_info):
+            kind = info.type
+            while kind.HasField("sequence_type") or kind.HasField("optional_type"):
+                wrapped = "sequence_type" if kind.HasField("sequence_type") else "optional_type"
+                kind = getattr(kind, wrapped).elem_type
+            if kind.HasField("map_type"):
+                taken[info.name] = onnx.TypeProto()
+                taken[info.name].CopyFrom(info.type)
+                info.ClearField("type")
+    return taken
+
+
+def to_proto(model: ir.Model) -> onnx.ModelProto:
+    """Return the model as a message, with the types that :func:`load` kept aside."""
+    proto = ir.to_proto(model)
+    for value, info in zip(model.graph.outputs, proto.graph.output, strict=True):
+        if TYPE_KEY in value.meta:
+            info.type.CopyFrom(value.meta[TYPE_KEY])
+    return proto
+
+
+def graphs_of(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     """Yield the main graph and every graph in an attribute."""
     pending = [proto.graph]
     nodes = [node for function in proto.functions for node in function.node]
@@ -86,18 +117,18 @@ def save(model: ir.Model, folder: Path) -> bool:
     )
     big = weights > _INLINE_BYTES
     if big:
-        ir.save(
-            model,
-            folder / MODEL_NAME,
-            external_data=DATA_NAME,
-            size_threshold_bytes=_SMALLEST_EXTERNAL_BYTES,
+        # Replaces the weights by references into the new file, one tensor in memory at a time.
+        ir.external_data.unload_from_model(
+            model, folder, DATA_NAME, size_threshold_bytes=_SMALLEST_EXTERNAL_BYTES
         )
     else:
         for graph in model.graphs():
             for value in graph.initializers.values():
                 if isinstance(value.const_value, ir.ExternalTensor):
                     tensor = value.const_value
-                    value.const_value = ir.tensor(tensor.numpy(), dtype=tensor.dtype)
-        proto = ir.to_proto(model)
-        (folder / MODEL_NAME).write_bytes(proto.SerializeToString(deterministic=True))
+                    value.const_value = ir.tensor(
+                        tensor.numpy(), dtype=tensor.dtype, name=value.name
+                    )
+    content = to_proto(model).SerializeToString(deterministic=True)
+    (folder / MODEL_NAME).write_bytes(content)
     return big

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from edgedeploy.model import ModelFacts, scan
 from edgedeploy.passes.base import Pass, run
 from edgedeploy.passes.bind_constants import BindConstants
 from edgedeploy.passes.bind_dims import BindDims, Binding
@@ -28,8 +28,7 @@ from edgedeploy.passes.set_ir_version import SetIrVersion
 from edgedeploy.passes.sort_nodes import SortNodes
 from edgedeploy.passes.unique_names import UniqueNames
 from edgedeploy.passes.upgrade_opset import UpgradeOpset
-from edgedeploy.passes.verify import check_saved, signature_of
-from edgedeploy.signature import Signature
+from edgedeploy.passes.verify import check_saved
 
 DEFAULT_OPSET = 17
 """What older models are brought to; every runtime of the stated ranges reads it."""
@@ -63,43 +62,30 @@ class NormaliseReport:
     """What was made of a model.
 
     Attributes:
-        signature: Inputs and outputs of the normal form.
-        opsets: Version by domain.
-        ops: Nodes by operator (``domain::op`` outside the default domain).
-        nodes: Number of nodes, nodes_before that of the source.
+        facts: What the normal form is: signature, opsets, operators, weights, digest.
+        external: Whether its weights are in ``model.onnx.data``.
+        nodes_before: Number of nodes of the source.
         origins: Name of a node in the user's model (or ``#<number> <operator>`` for a nameless
             one) by its name in the normal form, where they differ.
         foreign: Nodes outside the ``ai.onnx`` and ``ai.onnx.ml`` domains by ``domain::op``.
-        weight_bytes: Bytes of all initialisers.
-        external: Whether the weights are in ``model.onnx.data``.
         passes: Names of the passes that modified the model, in order.
     """
 
-    signature: Signature
-    opsets: Mapping[str, int]
-    ir_version: int
-    ops: Mapping[str, int]
-    nodes: int
+    facts: ModelFacts
+    external: bool
     nodes_before: int
     origins: Mapping[str, str]
     foreign: Mapping[str, tuple[str, ...]]
-    weight_bytes: int
-    external: bool
     passes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON data."""
         return {
-            "signature": self.signature.to_json(),
-            "opsets": dict(self.opsets),
-            "ir_version": self.ir_version,
-            "ops": dict(self.ops),
-            "nodes": self.nodes,
+            "facts": self.facts.to_json(),
+            "external": self.external,
             "nodes_before": self.nodes_before,
             "origins": dict(self.origins),
             "foreign": {op: list(names) for op, names in self.foreign.items()},
-            "weight_bytes": self.weight_bytes,
-            "external": self.external,
             "passes": list(self.passes),
         }
 
@@ -109,7 +95,7 @@ class NormaliseReport:
         return cls(
             **{
                 **data,
-                "signature": Signature.from_json(data["signature"]),
+                "facts": ModelFacts.from_json(data["facts"]),
                 "foreign": {op: tuple(names) for op, names in data["foreign"].items()},
                 "passes": tuple(data["passes"]),
             }
@@ -148,9 +134,22 @@ def normalise(source: Path, folder: Path, options: NormaliseOptions) -> Normalis
             break
     applied += run((SortNodes(), UniqueNames(), ClearNotes()), model)
     external = save(model, folder)
-    report = _report(model, before, applied, external)
-    check_saved(folder / MODEL_NAME, report.weight_bytes)
-    return report
+    facts = scan(folder / MODEL_NAME, allow_nonfinite=True)
+    check_saved(folder / MODEL_NAME, facts.weight_bytes)
+    nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
+    names = {node.name or "": node.meta.get("origin", "") for node in nodes}
+    foreign: dict[str, list[str]] = {}
+    for node in nodes:
+        if node.domain not in ("", "ai.onnx.ml"):
+            foreign.setdefault(f"{node.domain}::{node.op_type}", []).append(node.name or "")
+    return NormaliseReport(
+        facts=facts,
+        external=external,
+        nodes_before=before,
+        origins={name: origin for name, origin in names.items() if origin and origin != name},
+        foreign={op: tuple(items) for op, items in sorted(foreign.items())},
+        passes=tuple(name for name, modified in applied if modified),
+    )
 
 
 def _opening(model: ir.Model, options: NormaliseOptions) -> tuple[Pass, ...]:
@@ -173,34 +172,4 @@ def _opening(model: ir.Model, options: NormaliseOptions) -> tuple[Pass, ...]:
         LiftConstants(),
         UniqueNames(),
         SetIrVersion(options.ir_version),
-    )
-
-
-def _report(
-    model: ir.Model, before: int, applied: tuple[tuple[str, bool], ...], external: bool
-) -> NormaliseReport:
-    nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
-    keys = [f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in nodes]
-    foreign: dict[str, list[str]] = {}
-    for node, key in zip(nodes, keys, strict=True):
-        if node.domain not in ("", "ai.onnx.ml"):
-            foreign.setdefault(key, []).append(node.name or "")
-    names = {node.name or "": node.meta.get("origin", "") for node in nodes}
-    return NormaliseReport(
-        signature=signature_of(model),
-        opsets=dict(sorted(model.opset_imports.items())),
-        ir_version=model.ir_version,
-        ops=dict(sorted(Counter(keys).items())),
-        nodes=len(nodes),
-        nodes_before=before,
-        origins={name: origin for name, origin in names.items() if origin and origin != name},
-        foreign={op: tuple(items) for op, items in sorted(foreign.items())},
-        weight_bytes=sum(
-            value.const_value.nbytes
-            for graph in model.graphs()
-            for value in graph.initializers.values()
-            if value.const_value is not None
-        ),
-        external=external,
-        passes=tuple(name for name, modified in applied if modified),
     )

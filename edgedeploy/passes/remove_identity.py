@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from edgedeploy.passes.base import Pass, is_op
-from edgedeploy.passes.rewire import constant_array, remove_nodes, replace_value
+from edgedeploy.passes.rewire import constant_array, graph_of, remove_nodes, replace_value
 
 
 class RemoveIdentity(Pass):
@@ -21,9 +21,11 @@ class RemoveIdentity(Pass):
         for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
             if not _removable(node):
                 continue
-            graph = node.graph
-            replace_value(node.outputs[0], node.inputs[0], graph)
-            remove_nodes(graph, [node])
+            source = node.inputs[0]
+            if source is None:
+                continue
+            replace_value(node.outputs[0], source, graph_of(node))
+            remove_nodes(graph_of(node), [node])
             modified = True
         return modified
 
@@ -53,6 +55,4 @@ def _removable(node: ir.Node) -> bool:
         # A value of an outer graph is visible in this one, so every use may take it directly.
         return True
     producer = source.producer()
-    return (
-        producer is not None and producer.graph is node.graph and not source.is_graph_output()
-    )
+    return producer is not None and producer.graph is node.graph and not source.is_graph_output()

@@ -40,7 +40,7 @@ def _sweep(graph: ir.Graph) -> bool:
             modified |= _sweep(inner)
     for value in list(graph.initializers.values()):
         if _idle(value):
-            del graph.initializers[value.name]
+            del graph.initializers[value.name or ""]
             modified = True
     return modified
 

@@ -9,11 +9,26 @@ import onnx_ir as ir
 
 from edgedeploy.passes.base import subgraphs
 
-
 _NUMPY_TYPES = frozenset(
-    ir.DataType[name]
-    for name in "FLOAT DOUBLE FLOAT16 INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 BOOL".split()
+    (
+        *(ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BOOL),
+        *(ir.DataType.INT8, ir.DataType.INT16, ir.DataType.INT32, ir.DataType.INT64),
+        *(ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64),
+    )
 )
+"""Element types that NumPy has itself."""
+
+
+def graph_of(node: ir.Node) -> ir.Graph:
+    """Return the graph that a node is in; a node of a function or of none is our mistake."""
+    if not isinstance(node.graph, ir.Graph):
+        raise TypeError(f"the node {node.name!r} is in no graph")
+    return node.graph
+
+
+def static_shape(tensor: ir.TensorProtocol) -> ir.Shape:
+    """Return the shape of a stored tensor."""
+    return ir.Shape(tensor.shape.numpy())
 
 
 def constant_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
@@ -42,7 +57,10 @@ def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
         chosen, number = f"{name}_{number}", number + 1
     tensor = ir.tensor(np.ascontiguousarray(array), name=chosen)
     value = ir.Value(
-        name=chosen, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+        name=chosen,
+        shape=ir.Shape(array.shape),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
     )
     graph.register_initializer(value)
     return value
@@ -76,7 +94,9 @@ def replace_value(old: ir.Value, new: ir.Value, graph: ir.Graph) -> None:
         old.name = None
         new.name = name
         return
-    identity = ir.node("Identity", [new], outputs=[ir.Value(name=None, shape=old.shape, type=old.type)])
+    identity = ir.node(
+        "Identity", [new], outputs=[ir.Value(name=None, shape=old.shape, type=old.type)]
+    )
     made = old.producer()
     if made is not None:
         identity.meta.update(made.meta)

@@ -1,4 +1,4 @@
-"""Every node and value gets a name of its own: the runtime refuses duplicates, reports need them."""
+"""Every node and value gets a name of its own: the runtime refuses duplicates."""
 
 from __future__ import annotations
 

@@ -29,6 +29,13 @@ class UpgradeOpset(Pass):
     def __init__(self, target: int) -> None:
         self._target = target
 
+    def requires(self, model: ir.Model) -> None:
+        """Refuse an operator that the model's own opset does not have (E216)."""
+        version = model.opset_imports.get("", self._target)
+        for node in ir.traversal.RecursiveGraphIterator(model.graph):
+            if node.domain == "":
+                _existing(node, version)
+
     def apply(self, model: ir.Model) -> bool:
         """Convert the graph; a model without the default domain gets it."""
         source = model.opset_imports.get("", self._target)
@@ -65,8 +72,7 @@ def convert(graph: ir.Graph | ir.Function, source: int, target: int) -> None:
 
 
 def _check_downgrade(node: ir.Node, source: int, target: int) -> None:
-    now = _schema_at(node.op_type, source)
-    if now is None or now.since_version > target:
+    if _existing(node, source).since_version > target:
         raise ModelError(
             f"the operator {node.op_type} is of an opset newer than {target}, the newest that "
             "the target's oldest runtime reads",
@@ -76,15 +82,21 @@ def _check_downgrade(node: ir.Node, source: int, target: int) -> None:
         )
 
 
-def _upgrade(node: ir.Node, source: int, target: int) -> None:
-    old = _schema_at(node.op_type, source)
-    if old is None:
+def _existing(node: ir.Node, version: int) -> onnx.defs.OpSchema:
+    """Return the schema of a node's operator in an opset; refuses one that it does not have."""
+    schema = _schema_at(node.op_type, version)
+    if schema is None or schema.deprecated:
         raise ModelError(
-            f"opset {source} has no operator {node.op_type!r}",
+            f"opset {version} has no operator {node.op_type!r}",
             code="E216",
             subject=label(node),
             hint="export the model again; its opset_import does not fit its operators",
         )
+    return schema
+
+
+def _upgrade(node: ir.Node, source: int, target: int) -> None:
+    old = _existing(node, source)
     while True:
         new = _next_schema(node.op_type, old.since_version, target)
         if new is None:
@@ -107,9 +119,7 @@ def _upgrade(node: ir.Node, source: int, target: int) -> None:
         old = new
 
 
-def _compatible(
-    node: ir.Node, old: onnx.defs.OpSchema, new: onnx.defs.OpSchema
-) -> bool:
+def _compatible(node: ir.Node, old: onnx.defs.OpSchema, new: onnx.defs.OpSchema) -> bool:
     """Tell whether a node means the same under both schemas as far as signatures tell."""
     if new.deprecated or not new.min_input <= len(node.inputs) <= new.max_input:
         return False

@@ -6,40 +6,12 @@ import re
 from pathlib import Path
 
 import onnx
-import onnx_ir as ir
 
 from edgedeploy.errors import ModelError
 from edgedeploy.passes.equality import open_session
-from edgedeploy.signature import Dim, Signature, TensorSpec
 
 _LOADED_BYTES = 1 << 30
 """Larger models are not loaded only to see that they load; the reference run does it anyway."""
-
-
-def signature_of(model: ir.Model) -> Signature:
-    """Return the inputs and outputs of a model."""
-    return Signature(
-        inputs=tuple(_spec(value) for value in model.graph.inputs),
-        outputs=tuple(_spec(value) for value in model.graph.outputs),
-    )
-
-
-def _spec(value: ir.Value) -> TensorSpec:
-    dims: tuple[Dim, ...] | None = None
-    if value.shape is not None:
-        dims = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
-    return TensorSpec(name=value.name or "", dtype=_type_text(value.type), dims=dims)
-
-
-def _type_text(kind: object) -> str:
-    if isinstance(kind, ir.SequenceType):
-        return f"seq({_type_text(kind.elem_type)})"
-    if isinstance(kind, ir.OptionalType):
-        return f"optional({_type_text(kind.elem_type)})"
-    if isinstance(kind, ir.TensorType):
-        names = {ir.DataType.STRING: "string", ir.DataType.BFLOAT16: "bfloat16"}
-        return names.get(kind.dtype) or str(kind.dtype.numpy())
-    return "unknown"
 
 
 def check_saved(path: Path, weight_bytes: int) -> None:

@@ -45,7 +45,7 @@ def expand(profile: Profile, targets: Mapping[str, Target]) -> dict[str, Any]:
         "edgedeploy": FORM_VERSION,
         "name": profile.name,
         "version": profile.version,
-        "models": {name: _model(model) for name, model in profile.models.items()},
+        "models": {name: model_to_data(model) for name, model in profile.models.items()},
         "targets": [_use(use) for use in profile.targets],
         "target_facts": {use.target: _target(targets[use.target]) for use in profile.targets},
         "files": list(profile.files),
@@ -132,7 +132,8 @@ def _read_use(data: Mapping[str, Any]) -> TargetUse:
     )
 
 
-def _model(model: ModelSpec) -> dict[str, Any]:
+def model_to_data(model: ModelSpec) -> dict[str, Any]:
+    """Return a model's part of the expanded form; its parts are parameters of stages."""
     return {
         **_fields(model, "name"),
         "source": _fields(model.source),
@@ -145,17 +146,16 @@ def _model(model: ModelSpec) -> dict[str, Any]:
 
 
 def _read_model(name: str, data: Mapping[str, Any]) -> ModelSpec:
-    metric = data["metric"]
     return ModelSpec(
         name=name,
         source=ModelSource(**data["source"]),
         licence=data["licence"],
-        inputs={key: _read_input(key, item) for key, item in data["inputs"].items()},
+        inputs={key: input_from_data(key, item) for key, item in data["inputs"].items()},
         outputs=tuple(data["outputs"]),
         dims={key: parse_dim(item) for key, item in data["dims"].items()},
         state=tuple(StatePair(**item) for item in data["state"]),
-        data={key: DataRole(name=key, **item) for key, item in data["data"].items()},
-        metric=None if metric is None else MetricSpec(**metric),
+        data={key: role_from_data(key, item) for key, item in data["data"].items()},
+        metric=metric_from_data(data["metric"]),
         allow_nonfinite=data["allow_nonfinite"],
     )
 
@@ -174,7 +174,18 @@ def _axis(item: int | str | DimSpec) -> int | str | list[int]:
     return format_dim(item) if isinstance(item, DimSpec) else item
 
 
-def _read_input(name: str, data: Mapping[str, Any]) -> InputSpec:
+def metric_from_data(data: Mapping[str, Any] | None) -> MetricSpec | None:
+    """Return the metric that stands under ``metric`` of a model's expanded form."""
+    return None if data is None else MetricSpec(**data)
+
+
+def role_from_data(name: str, data: Mapping[str, Any]) -> DataRole:
+    """Return the data role that stands under ``data`` of a model's expanded form."""
+    return DataRole(name=name, **data)
+
+
+def input_from_data(name: str, data: Mapping[str, Any]) -> InputSpec:
+    """Return the input that stands under ``inputs`` of a model's expanded form."""
     shape, image, audio = data["shape"], data["image"], data["audio"]
     return InputSpec(
         name=name,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from edgedeploy.config.document import Document, by_place
 from edgedeploy.config.forbidden import forbidden_key
 from edgedeploy.config.read import read_document
-from edgedeploy.config.validation import schema_diagnostics
+from edgedeploy.config.validation import MAX_FINDINGS, schema_diagnostics
 from edgedeploy.errors import Diagnostic, EdgedeployError, Place, ProfileError
 from edgedeploy.profile.overrides import apply_sets
 from edgedeploy.profile.semantics import semantic_diagnostics, target_ids
@@ -104,7 +105,10 @@ def _validated(document: Document, folder: Path, file: Path, library: TargetLibr
     from edgedeploy.profile.convert import to_profile
     from edgedeploy.profile.schema import ProfileSchema
 
-    found = [*semantic_diagnostics(document), *_targets(document, library)]
+    found = [
+        *islice(semantic_diagnostics(document), MAX_FINDINGS),
+        *islice(_targets(document, library), MAX_FINDINGS),
+    ]
     schema = None
     try:
         schema = ProfileSchema.model_validate(document.data)

@@ -6,9 +6,9 @@ Each class is one map of the file; the descriptions are what docs/profile.md and
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from edgedeploy.config.nearest import advice, shorten
 from edgedeploy.profile.schema_parts import (
@@ -78,6 +78,17 @@ class SourceSchema(Strict):
     sha256: Digest | None = Field(
         default=None, description="Digest that the file must have, 64 hexadecimal digits."
     )
+
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        if self.package is not None and ".." in self.file.split("/"):
+            raise fault(
+                "E107",
+                f"`{shorten(self.file)}` leads out of the package",
+                "write the file's path inside the package",
+                at=("file",),
+            )
+        return self
 
 
 class ImageSchema(Strict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
@@ -46,7 +45,7 @@ def starter_profile(model_path: str, signature: Signature, metadata: Mapping[str
         lines += [f"    {_text(k)}: {size}  # {why}" for k, (size, why) in dims.items()]
     if inputs:
         lines += ["  inputs:", *inputs]
-    names = ", ".join(_shown(spec.name) for spec in signature.outputs)
+    names = ", ".join(_quoted(spec.name) for spec in signature.outputs)
     lines += [f"  # outputs: {names}", "", *_TAIL]
     return "\n".join(lines) + "\n"
 
@@ -72,7 +71,7 @@ targets:                        # `edgedeploy targets list` shows all
 def _input(spec: TensorSpec, dims: dict[str, tuple[int, str]]) -> Iterator[str]:
     """Yield the lines of one input; open dims get an entry in ``dims``."""
     if spec.dims is None:
-        yield f"    # {_shown(spec.name)}: {spec.dtype} of unknown rank; give its shape here"
+        yield f"    {_text(spec.name)}: {{}}  # {spec.dtype} of unknown rank: give its shape"
         return
     axes = [_axis(spec, axis, dims) for axis in range(len(spec.dims))]
     yield f"    {_text(spec.name)}:  # {spec.dtype}"
@@ -117,8 +116,13 @@ def _axis(spec: TensorSpec, axis: int, dims: dict[str, tuple[int, str]]) -> str:
 def _text(value: str) -> str:
     """Return a text as a YAML scalar, quoted where it could be read as something else."""
     plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
-    return value if plain else json.dumps(value, ensure_ascii=True)
+    return value if plain else _quoted(value)
 
 
-def _shown(value: str) -> str:
-    return json.dumps(value, ensure_ascii=True)
+def _quoted(value: str) -> str:
+    """Return a text in double quotes, unprintable characters as YAML escapes."""
+    shown = (
+        f"\\{char}" if char in '"\\' else char if char.isprintable() else f"\\U{ord(char):08x}"
+        for char in value
+    )
+    return '"' + "".join(shown) + '"'

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from edgedeploy.artifact import Tree
 from edgedeploy.errors import BuildError, Diagnostic, EdgedeployError, ExitCode, ModelError
 from edgedeploy.executor import Builder
-from edgedeploy.parity.evaluate import Evaluation
+from edgedeploy.parity.evaluation import Evaluation
 from edgedeploy.parity.gates import GateVerdict, judge
 from edgedeploy.plan import CandidateNodes, Item
 from edgedeploy.store import ActionRecord
@@ -63,6 +63,7 @@ class Outcome:
         trials: Every candidate that was looked at, in order.
         baseline: The float artifact on the same target, for comparison; None when it failed.
         records: Measurements by artifact (``float`` and the candidate's name).
+        placement: What each provider of the target would take of the chosen model.
     """
 
     item: Item
@@ -70,6 +71,7 @@ class Outcome:
     trials: tuple[Trial, ...]
     baseline: Trial | None = None
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    placement: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def state(self) -> State:

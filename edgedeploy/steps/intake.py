@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from edgedeploy.errors import ModelError
+from edgedeploy.manifest import file_sha256
 from edgedeploy.stage import GIB, Limits, Made, StageKind, Work
 
 
@@ -12,6 +14,14 @@ def run(work: Work) -> Made:
     from edgedeploy.model import adopt
 
     source = work.inputs["model"]
+    pinned = work.params["sha256"]
+    if pinned is not None and file_sha256(source) != pinned:
+        raise ModelError(
+            f"the file {source.name} is not the one that the profile pins",
+            code="E189",
+            subject=source.name,
+            hint=f"its sha256 is {file_sha256(source)}; change the profile if that is meant",
+        )
     facts = adopt(
         source, work.outputs["model"], allow_nonfinite=bool(work.params["allow_nonfinite"])
     )

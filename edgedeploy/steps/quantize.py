@@ -9,7 +9,6 @@ from edgedeploy.stage import Made, StageKind, Work
 
 def run(work: Work) -> Made:
     """Quantize ``inputs.model`` with the ranges of ``inputs.table`` by ``params.scheme``."""
-    from edgedeploy.profile.expand import from_data
     from edgedeploy.quant.qdq import quantize
     from edgedeploy.quant.scheme import Scheme
     from edgedeploy.quant.table import CalibrationTable
@@ -17,7 +16,7 @@ def run(work: Work) -> Made:
     report = quantize(
         work.inputs["model"] / "model.onnx",
         CalibrationTable.read(work.inputs["table"] / "table.json"),
-        from_data(Scheme, work.params["scheme"]),
+        Scheme.from_json(work.params["scheme"]),
         work.outputs["model"],
     )
     data = report.to_json()

@@ -22,6 +22,9 @@ class TargetLibrary:
         option: Folders of ``--target-path``; searched first.
         project: The profile's folder.
         folders: The whole search path, in place of the usual one.
+
+    Raises:
+        ProfileError: A folder that was asked for does not exist (E101).
     """
 
     def __init__(
@@ -36,6 +39,14 @@ class TargetLibrary:
             if folders is not None
             else list(target_folders(option=option, project=project))
         )
+        for folder in self._folders:
+            if folder.origin in ("option", "environment") and not folder.path.is_dir():
+                raise ProfileError(
+                    f"the target folder `{folder.path}` does not exist",
+                    code="E101",
+                    subject=str(folder.path),
+                    hint="correct --target-path or EDGEDEPLOY_TARGET_PATH",
+                )
         self._parts: dict[tuple[Kind, str], Part | None] = {}
 
     def load(self, target: str) -> Target:
@@ -83,12 +94,19 @@ class TargetLibrary:
             f"{board}/{runtime}"
             for board in self.boards()
             for runtime in self.runtimes()
-            if self._serves(board, runtime)
+            if self._pair(board, runtime)
         )
 
-    def _serves(self, board: str, runtime: str) -> bool:
+    def _pair(self, board: str, runtime: str) -> bool:
         first, second = self._find("board", board), self._find("runtime", runtime)
         return first is not None and second is not None and _served(first, second) is not None
+
+    def _serves(self, board: str, runtime: str) -> bool:
+        """Return whether the two make a target, for hints: a refused file makes none."""
+        try:
+            return self._pair(board, runtime)
+        except ProfileError:
+            return False
 
     def _ids(self, kind: Kind) -> list[str]:
         found = {
@@ -120,9 +138,15 @@ class TargetLibrary:
         )
 
     def _id_hint(self, target: str) -> str:
-        guess = nearest(target, self.targets())
-        if guess is None and target in self.boards():
-            guess = next((i for i in self.targets() if i.startswith(f"{target}/")), None)
+        known = [
+            f"{board}/{runtime}"
+            for board in self.boards()
+            for runtime in self.runtimes()
+            if self._serves(board, runtime)
+        ]
+        guess = nearest(target, known)
+        if guess is None:
+            guess = next((item for item in known if item.startswith(f"{target}/")), None)
         return f"did you mean `{guess}`?" if guess else "write `board/runtime`, such as `rpi5/ort`"
 
     def _served_hint(self, board: str, runtime: str) -> str:

@@ -45,7 +45,7 @@ def find_part(kind: Kind, name: str, folders: Sequence[SearchFolder]) -> Part | 
     """
     for place, folder in enumerate(folders):
         path = folder.path / FOLDERS[kind] / f"{name}.yaml"
-        if path.is_file():
+        if _is_file(path):
             return _load(kind, name, path, folders, place, ())
     return None
 
@@ -98,7 +98,7 @@ def _parent(
                 ("extends",),
                 "extend a file that does not extend this one",
             )
-        if path.is_file():
+        if _is_file(path):
             return _load(kind, name, path, folders, later, children)
     raise _refused(
         document,
@@ -197,6 +197,18 @@ def _refused(
     document: Document, code: str, message: str, path: tuple[str, ...], hint: str
 ) -> ProfileError:
     return ProfileError(document.diagnostic(code, message, path, hint=hint))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError as error:
+        raise ProfileError(
+            f"cannot look into `{path.parent}`: permission denied",
+            code="E101",
+            subject=str(path),
+            hint="make the folder readable, or take it off the search path",
+        ) from error
 
 
 def _label(path: Path) -> str:

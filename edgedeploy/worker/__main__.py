@@ -59,13 +59,16 @@ def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         sys.path.append(job["path"])
     stage = stage_kind(job["kind"])
     project = Path(job["project"])
-    observer = None
-    if stage.observes_user_code:
-        from edgedeploy.worker.observe import Observer  # takes as long to load as all else here
+    observers: list[Observer] = []
 
-        sys.path.insert(0, str(project))
-        inputs = [Path(path) for path in job["inputs"].values()]
-        observer = Observer([folder, *inputs])
+    def observe() -> None:
+        if not observers:
+            from edgedeploy.worker.observe import Observer  # slow to load, and seldom wanted
+
+            sys.path.insert(0, str(project))
+            inputs = [Path(path) for path in job["inputs"].values()]
+            observers.append(Observer([folder, *inputs]))
+
     # One write for each line, so that a line is whole whenever this process dies.
     events = os.fdopen(job["events"], "wb", buffering=0)
 
@@ -80,19 +83,20 @@ def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             fields=job["fields"],
             project=project,
             progress=progress,
+            observe=observe,
         )
     )
     return {
         "summary": dict(made.summary),
         "segments": {name: list(cuts) for name, cuts in made.segments.items()},
-        "observed": _observed(made.observed, observer),
+        "observed": _observed(made.observed, observers),
     }
 
 
-def _observed(told: Sequence[Path], observer: Observer | None) -> list[dict[str, str]]:
+def _observed(told: Sequence[Path], observers: Sequence[Observer]) -> list[dict[str, str]]:
     """Return what the stage says that it read, and what it was seen to read."""
     found = [{"file": str(path.resolve()), "sha256": file_sha256(path)} for path in told]
-    if observer:
+    for observer in observers:
         known = {item["file"] for item in found}
         found += [item for item in observer.observed() if item.get("file") not in known]
     return found

@@ -94,7 +94,7 @@ class Observer:
                 self._opened.setdefault(_absolute(own["__file__"]), None)
             loaded.add(str(own.get("__name__", "")).partition(".")[0])
         files: dict[str, str] = {}
-        for path in self._opened:
+        for path in list(self._opened):  # hashing opens files
             place = self._interesting(path)
             if place:
                 files[place] = CHANGING if path in self._changing else _content(place)

@@ -1,8 +1,9 @@
 """Bad profiles and targets, each with the text that the user sees.
 
-A case is a folder: ``profile.yaml`` (with ``sets.txt``, one ``--set`` per line, or ``locate.txt``, a
-data role to look up) or ``target.txt`` with a target id, and ``expected.txt``. Cases that are large
-or no plain file are made here. ``EDGEDEPLOY_UPDATE_GOLDEN=1`` rewrites what is expected: review it.
+A case is a folder: ``profile.yaml`` (with ``sets.txt``, one ``--set`` per line, or ``locate.txt``,
+a data role to look up) or ``target.txt`` with a target id, and ``expected.txt``. Cases that are
+large or no plain file are made here. ``EDGEDEPLOY_UPDATE_GOLDEN=1`` rewrites what is expected:
+review it.
 """
 
 import os

@@ -6,6 +6,7 @@ from edgedeploy.stage import Made, StageKind, Work
 
 
 def run(work: Work) -> Made:
+    work.observe()
     file, _, name = work.params["function"].partition(":")
     spec = importlib.util.spec_from_file_location("_user", work.project / file)
     module = importlib.util.module_from_spec(spec)
@@ -14,4 +15,4 @@ def run(work: Work) -> Made:
     return Made()
 
 
-STAGE = StageKind(kind="tests.stubs.user", run=run, outputs=("text",), observes_user_code=True)
+STAGE = StageKind(kind="tests.stubs.user", run=run, outputs=("text",))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,20 @@ import numpy as np
 from edgedeploy.data.readers import RawSample, Request, broken
 from edgedeploy.data.sources import evenly
 from edgedeploy.errors import DataError
+
+# What NumPy and zipfile raise on damaged files (found by feeding them damaged files).
+_DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    SyntaxError,
+    RuntimeError,
+    MemoryError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read(request: Request) -> Iterator[RawSample]:
@@ -58,7 +74,7 @@ def _load(file: Path, name: str, request: Request) -> dict[str, np.ndarray]:
             return {request.inputs[0].name: loaded}
         with loaded:
             return {key: loaded[key] for key in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except _DAMAGED as error:
         raise broken(name, error) from error
 
 
@@ -69,7 +85,7 @@ def _rows(request: Request) -> Iterator[RawSample]:
     with tempfile.TemporaryDirectory() as scratch:
         try:
             arrays = _mapped(file, request.inputs[0].name, Path(scratch))
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             raise broken(name, error) from error
         if any(array.ndim == 0 for array in arrays.values()):
             raise broken(name, "an array without axes holds no samples")

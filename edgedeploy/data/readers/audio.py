@@ -67,7 +67,7 @@ def decode(file: Path, name: str) -> tuple[np.ndarray, int]:
             channels, width = stream.getnchannels(), stream.getsampwidth()
             rate_hz, count = stream.getframerate(), stream.getnframes()
             raw = stream.readframes(count)
-    except (OSError, EOFError, wave.Error) as error:
+    except (OSError, EOFError, RuntimeError, wave.Error) as error:
         raise broken(name, str(error) or "the file is cut off") from error
     if count == 0 or rate_hz == 0:
         raise broken(name, "it holds no sound")

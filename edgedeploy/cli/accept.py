@@ -1,0 +1,94 @@
+"""``edgedeploy accept``: judge the gates again, and insist on evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgedeploy import api
+from edgedeploy.cli.output import Output, verb
+from edgedeploy.cli.progress import watch
+from edgedeploy.cli.request import profile_options, request_of
+from edgedeploy.errors import ExitCode, UsageError
+from edgedeploy.events import EventLog
+from edgedeploy.parity.gates import GateVerdict
+from edgedeploy.runner import EVIDENCE_ORDER
+
+
+@click.command()
+@profile_options
+@click.option(
+    "--require",
+    multiple=True,
+    metavar="GATE:EVIDENCE",
+    help="A gate that must be judged by such evidence or better, such as latency:device.",
+)
+@click.option("-o", "--output", "folder", type=click.Path(path_type=Path), default=Path("build"))
+@click.option("--store", type=click.Path(path_type=Path), help="Store folder (EDGEDEPLOY_STORE).")
+@verb
+def command(
+    output: Output, require: tuple[str, ...], folder: Path, store: Path | None, **rest: Any
+) -> int:
+    """Judge every gate of PROFILE by what is built and measured; measure nothing.
+
+    Exit status 1 when a gate refuses or a required one is not judged.
+    """
+    wanted = [_requirement(text) for text in require]
+    listener = watch(output)
+    try:
+        result = api.build(
+            request_of(rest),
+            api.BuildOptions(output=folder, store=store, measure="known"),
+            EventLog(listener),
+        )
+    finally:
+        listener.close()
+    lines: list[str] = []
+    rows: list[dict[str, Any]] = []
+    code = result.exit_code
+    for outcome in result.outcomes:
+        gates = outcome.chosen.gates if outcome.chosen else ()
+        lines.append(f"{outcome.item.name}: {outcome.state}")
+        lines += [f"  {_line(gate)}" for gate in gates]
+        missing = [text for text, *need in wanted if not _met(gates, *need)]
+        lines += [f"  required {text}: not met" for text in missing]
+        if missing and code == ExitCode.DONE:
+            code = ExitCode.REFUSED
+        rows.append(
+            {
+                "item": outcome.item.name,
+                "state": outcome.state,
+                "gates": [gate.to_json() for gate in gates],
+                "unmet": missing,
+            }
+        )
+    return output.result("\n".join(lines), {"items": rows}, code)
+
+
+def _requirement(text: str) -> tuple[str, str, str]:
+    gate, colon, evidence = text.partition(":")
+    if not colon or evidence not in EVIDENCE_ORDER:
+        raise UsageError(
+            f"--require {text!r} is no GATE:EVIDENCE",
+            code="E100",
+            hint=f"evidence is one of {', '.join(EVIDENCE_ORDER[:-1])}; such as latency:device",
+        )
+    return text, gate, evidence
+
+
+def _met(gates: tuple[GateVerdict, ...], name: str, evidence: str) -> bool:
+    """Whether every gate of that name (``latency`` means all its statistics) passed so."""
+    found = [gate for gate in gates if gate.gate == name or gate.gate.startswith(f"{name}_")]
+    return bool(found) and all(
+        gate.state == "passed"
+        and EVIDENCE_ORDER.index(gate.evidence) <= EVIDENCE_ORDER.index(evidence)
+        for gate in found
+    )
+
+
+def _line(gate: GateVerdict) -> str:
+    state = gate.state.replace("_", " ")
+    value = f"{gate.value} (limit {gate.limit})" if gate.value else f"limit {gate.limit}"
+    return f"{gate.gate:<12} {state:<10} {value}  [{gate.evidence}] {gate.reason}"

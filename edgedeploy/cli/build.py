@@ -1,0 +1,106 @@
+"""``edgedeploy build``: the main job."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgedeploy.cli.output import Output, verb
+from edgedeploy.cli.request import profile_options, request_of
+from edgedeploy.errors import Diagnostic, ExitCode
+from edgedeploy.freshness import snapshot_path, still_fresh
+from edgedeploy.places import DOCUMENT, TEXT, default_store_path
+
+
+@click.command()
+@profile_options
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("build"),
+    show_default=True,
+    help="Folder for results.",
+)
+@click.option("--store", type=click.Path(path_type=Path), help="Store folder (EDGEDEPLOY_STORE).")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers at once.")
+@click.option("--locked", is_flag=True, help="Insist on edgedeploy.lock.")
+@click.option("--fail-fast", is_flag=True, help="Start nothing new after the first failure.")
+@click.option("--no-bench", is_flag=True, help="Measure nothing now.")
+@click.option("--events", type=click.Path(path_type=Path), help="Append events as JSON lines.")
+@verb
+def command(output: Output, **options: Any) -> int:
+    """Build, verify and gate the artifacts of PROFILE.
+
+    Exit status: 0 all accepted, 1 a gate refused, 2 profile or model refused, 3 a stage failed.
+    """
+    store: Path = options["store"] or default_store_path()
+    fresh = snapshot_path(store, {"build": _said(options)})
+    if not output.verbose and not options["events"]:
+        kept = still_fresh(fresh)
+        if kept is not None:
+            output.diagnostics(Diagnostic.from_json(item) for item in kept["notes"])
+            return show_build(output, Path(kept["folder"]), ExitCode(kept["status"]))
+    from edgedeploy import api
+    from edgedeploy.cli.progress import watch
+    from edgedeploy.events import EventLog, JsonLines
+
+    request = request_of(options)
+    listener = watch(output)
+    log = EventLog(listener)
+    if options["events"]:
+        log = EventLog(listener, JsonLines(options["events"]))
+    try:
+        result = api.build(
+            request,
+            api.BuildOptions(
+                output=options["folder"],
+                store=store,
+                jobs=options["jobs"],
+                locked=options["locked"],
+                fail_fast=options["fail_fast"],
+                measure="known" if options["no_bench"] else "missing",
+            ),
+            log,
+            fresh=fresh,
+        )
+    finally:
+        listener.close()
+    output.diagnostics(result.notes)
+    failed = [outcome for outcome in result.outcomes if outcome.state == "failed"]
+    findings = [item for out in failed for trial in out.trials for item in trial.diagnostics]
+    output.diagnostics(dict.fromkeys(findings))  # targets that share a stage share its failure
+    return show_build(output, result.folder, result.exit_code)
+
+
+def _said(options: dict[str, Any]) -> dict[str, Any]:
+    """Return everything that the command line says as JSON data, with absolute paths."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [plain(item) for item in value]
+        return str(value.absolute()) if isinstance(value, Path) else value
+
+    return {name: plain(value) for name, value in options.items()}
+
+
+def show_build(output: Output, folder: Path, code: ExitCode) -> int:
+    """Print the report of the build in ``folder`` as the verb's result."""
+    if output.as_json:
+        data = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
+        return output.result("", {"build": data}, code)
+    if not sys.stdout.isatty():
+        return output.result((folder / TEXT).read_text(encoding="utf-8").rstrip("\n"), {}, code)
+    from edgedeploy.report.document import read_document
+    from edgedeploy.report.terminal import terminal_report
+
+    width = shutil.get_terminal_size().columns
+    document = read_document(folder / DOCUMENT)
+    text = terminal_report(document, width=width, colour=output.colours_on(sys.stdout))
+    return output.result(text.rstrip("\n"), {}, code)

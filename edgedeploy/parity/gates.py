@@ -1,0 +1,324 @@
+"""The gates: each is passed, refused or not judged, with its evidence. Pure.
+
+A gate on time or memory is judged only by evidence from its own board; a figure from another
+machine is never taken for it, and a record that is not valid never passes a gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from edgedeploy.errors import DataError
+from edgedeploy.parity.evaluation import Evaluation, Interval
+from edgedeploy.profile.types import Delta, GateSpec
+from edgedeploy.runner import Evidence
+
+State = Literal["passed", "refused", "not_judged"]
+NOT_SLOWER_SLACK = 1.02
+"""A ratio within 2 % of the float model's time is no difference (the noise of A/A runs)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateVerdict:
+    """The verdict of one gate.
+
+    Attributes:
+        gate: ``parity``, ``metric``, ``cosine``, ``size``, ``latency_p50`` .., ``memory`` or
+            ``not_slower``.
+        state: The verdict.
+        limit: What is acceptable, as text.
+        value: What was found, as text; empty when not judged.
+        evidence: Where the value comes from.
+        reason: Why, one sentence.
+        uncertain: Judged on the value, but its confidence interval reaches across the limit, or
+            there are too few samples for one.
+    """
+
+    gate: str
+    state: State
+    limit: str
+    value: str
+    evidence: Evidence
+    reason: str
+    uncertain: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> GateVerdict:
+        """Return the verdict that :meth:`to_json` wrote."""
+        return cls(**data)
+
+
+def judge(
+    gates: GateSpec,
+    *,
+    evaluation: Evaluation | None,
+    float_evaluation: Evaluation | None,
+    size_bytes: int,
+    bench: Mapping[str, Any] | None,
+    float_bench: Mapping[str, Any] | None,
+    board_is_host: bool,
+) -> tuple[GateVerdict, ...]:
+    """Return the verdict of every gate that the profile sets, and of parity, which always holds.
+
+    Args:
+        gates: What is acceptable.
+        evaluation: The artifact's evaluation, None without evaluation data.
+        float_evaluation: The float model's.
+        size_bytes: Size of all artifact files together.
+        bench: The artifact's bench record (``evidence``, ``latency``, ``memory``, ``validity``,
+            perhaps ``comparison`` with float), None without one.
+        float_bench: The float artifact's, None without one.
+        board_is_host: Whether the target's board is this machine.
+
+    Raises:
+        DataError: A gate that makes no sense for the metric (E285).
+    """
+    found = [_parity(evaluation)]
+    if gates.metric is not None:
+        found.append(_metric(gates.metric, evaluation, float_evaluation))
+    if gates.cosine is not None:
+        found.append(_cosine(gates.cosine, evaluation))
+    if gates.size_bytes is not None:
+        found.append(_size(gates.size_bytes, size_bytes))
+    for name, limit_ms in sorted(gates.latency_ms.items()):
+        found.append(_latency(name, limit_ms, bench, board_is_host))
+    if gates.memory_bytes is not None:
+        found.append(_memory(gates.memory_bytes, bench, board_is_host))
+    if gates.not_slower_than_float:
+        found.append(_not_slower(bench, float_bench, board_is_host))
+    return tuple(found)
+
+
+def _not_judged(gate: str, limit: str, reason: str, evidence: Evidence = "none") -> GateVerdict:
+    return GateVerdict(
+        gate=gate, state="not_judged", limit=limit, value="", evidence=evidence, reason=reason
+    )
+
+
+def _state(passed: bool) -> State:
+    return "passed" if passed else "refused"
+
+
+def _parity(evaluation: Evaluation | None) -> GateVerdict:
+    limit = "the float model's shapes, finite values"
+    if evaluation is None or not (evaluation.outputs or evaluation.findings):
+        return _not_judged("parity", limit, "no outputs were compared with the float model's")
+    errors = [item for item in evaluation.findings if item.severity == "error"]
+    reason = errors[0].message if errors else f"{evaluation.samples} samples compared"
+    return GateVerdict(
+        gate="parity",
+        state=_state(not errors),
+        limit=limit,
+        value=f"{len(errors)} findings",
+        evidence=evaluation.evidence,
+        reason=reason,
+    )
+
+
+def _delta_text(amount: float, unit: str) -> str:
+    return f"{amount:+.3g}" if unit == "abs" else f"{amount:+.3g} {unit}"
+
+
+def _in_unit(delta: float, float_value: float, unit: str) -> float:
+    """Return an absolute change in the gate's unit."""
+    if unit == "pt":
+        return delta * 100
+    if unit == "%":
+        # Relative to nothing: any change is without bound.
+        return 100 * delta / abs(float_value) if float_value else delta * float("inf")
+    return delta
+
+
+def _check_sense(allowed: Delta, name: str, unit: str, higher_is_better: bool) -> None:
+    if allowed.unit == "pt" and unit != "fraction":
+        raise DataError(
+            f"the gate {_delta_text(allowed.amount, 'pt')} makes no sense: {name} is no fraction",
+            code="E285",
+            subject=name,
+            hint="Give the change relatively (`-1 %`) or as a plain number (`-0.01`).",
+        )
+    if allowed.amount and (allowed.amount < 0) != higher_is_better:
+        direction = "higher" if higher_is_better else "lower"
+        raise DataError(
+            f"the gate {_delta_text(allowed.amount, allowed.unit)} on {name} would allow any loss: "
+            f"{direction} is better",
+            code="E285",
+            subject=name,
+            hint=f"Write {_delta_text(-allowed.amount, allowed.unit)}.",
+        )
+
+
+def _metric(
+    allowed: Delta, evaluation: Evaluation | None, float_evaluation: Evaluation | None
+) -> GateVerdict:
+    limit = _delta_text(allowed.amount, allowed.unit)
+    metric = None if evaluation is None else evaluation.metric
+    base = None if float_evaluation is None else float_evaluation.metric
+    if evaluation is None or metric is None or base is None:
+        return _not_judged("metric", limit, "there is no metric of the artifact and of float")
+    _check_sense(allowed, metric.name, metric.unit, metric.higher_is_better)
+    if metric.value is None or base.value is None:
+        return _not_judged("metric", limit, f"{metric.name} is not defined on this data")
+    paired = evaluation.paired
+    delta = metric.value - base.value
+    if paired is not None and paired.delta is not None:
+        delta = paired.delta
+    change = _in_unit(delta, base.value, allowed.unit) if delta else 0.0
+    better_down = -1 if metric.higher_is_better else 1
+    # 1e-9: a change of exactly the limit passes in spite of binary fractions.
+    loss, bound = better_down * change, abs(allowed.amount)
+    passed = loss <= bound + 1e-9 * max(1.0, bound)
+    uncertain, note = _certainty(
+        paired.interval if paired else None, allowed, base.value, better_down
+    )
+    return GateVerdict(
+        gate="metric",
+        state=_state(passed),
+        limit=limit,
+        value=_delta_text(change, allowed.unit),
+        evidence=evaluation.evidence,
+        reason=f"{metric.name} {metric.value:.4g}, float {base.value:.4g}, n = {metric.n}; {note}",
+        uncertain=uncertain,
+    )
+
+
+def _certainty(
+    interval: Interval | None, allowed: Delta, float_value: float, better_down: int
+) -> tuple[bool, str]:
+    """Return whether the verdict is uncertain, and the words on it."""
+    if interval is None:
+        return True, "uncertain: too few samples for a confidence interval"
+    ends = [_in_unit(end, float_value, allowed.unit) for end in (interval.low, interval.high)]
+    text = f"95 % interval {ends[0]:+.3g} to {_delta_text(ends[1], allowed.unit)}"
+    losses = [better_down * end for end in ends]
+    if min(losses) <= abs(allowed.amount) < max(losses):
+        return True, f"{text}; uncertain: n too small"
+    return False, text
+
+
+def _cosine(least: float, evaluation: Evaluation | None) -> GateVerdict:
+    limit = f">= {least:g}"
+    found = {
+        output.name: min(
+            value for value in (output.cosine, output.cosine_mean) if value is not None
+        )
+        for output in (evaluation.outputs if evaluation else ())
+        if output.dtype.startswith("float") and output.cosine is not None
+    }
+    if evaluation is None or not found:
+        return _not_judged("cosine", limit, "no float output was compared with the float model's")
+    name = min(found, key=lambda item: found[item])
+    return GateVerdict(
+        gate="cosine",
+        state=_state(found[name] >= least),
+        limit=limit,
+        value=f"{found[name]:.6f}",
+        evidence=evaluation.evidence,
+        reason=f"lowest at output '{name}', {evaluation.samples} samples",
+    )
+
+
+def _size(limit_bytes: int, size_bytes: int) -> GateVerdict:
+    return GateVerdict(
+        gate="size",
+        state=_state(size_bytes <= limit_bytes),
+        limit=f"<= {limit_bytes} B",
+        value=f"{size_bytes} B",
+        evidence="host-runtime",
+        reason="size of the artifact's files, the same on every machine",
+    )
+
+
+def _unusable(bench: Mapping[str, Any] | None, board_is_host: bool) -> str | None:
+    """Return why a bench record cannot judge this board, None when it can."""
+    if bench is None:
+        return "there is no bench record"
+    evidence = bench["evidence"]
+    if evidence != "device" and not (evidence == "host-runtime" and board_is_host):
+        return f"the bench record is {evidence} evidence, not from this board"
+    validity = bench["validity"]
+    if validity["verdict"] != "valid":
+        reasons = ", ".join(validity.get("reasons", ())) or "no reason given"
+        return f"the bench record is {validity['verdict']}: {reasons}"
+    return None
+
+
+def _bench_gate(
+    gate: str, limit: str, bench: Mapping[str, Any] | None, board_is_host: bool
+) -> GateVerdict | None:
+    """Return the verdict "not judged" where the record cannot be used, None when it can."""
+    why = _unusable(bench, board_is_host)
+    if why is None:
+        return None
+    return _not_judged(gate, limit, why, "none" if bench is None else bench["evidence"])
+
+
+def _latency(
+    name: str, limit_ms: float, bench: Mapping[str, Any] | None, board_is_host: bool
+) -> GateVerdict:
+    gate, limit = f"latency_{name}", f"<= {limit_ms:g} ms"
+    refused = _bench_gate(gate, limit, bench, board_is_host)
+    if refused or bench is None:
+        return refused or _not_judged(gate, limit, "there is no bench record")
+    found = bench["latency"].get(f"{name}_ms")
+    n = bench["latency"]["n"]
+    if found is None:
+        return _not_judged(gate, limit, f"{n} inferences are too few for {name}", bench["evidence"])
+    uncertain = found["low"] <= limit_ms < found["high"]
+    interval = f"95 % interval {found['low']:.4g} to {found['high']:.4g} ms, n = {n}"
+    return GateVerdict(
+        gate=gate,
+        state=_state(found["value"] <= limit_ms),
+        limit=limit,
+        value=f"{found['value']:.4g} ms",
+        evidence=bench["evidence"],
+        reason=interval + ("; uncertain: n too small" if uncertain else ""),
+        uncertain=uncertain,
+    )
+
+
+def _memory(limit_bytes: int, bench: Mapping[str, Any] | None, board_is_host: bool) -> GateVerdict:
+    limit = f"<= {limit_bytes} B"
+    refused = _bench_gate("memory", limit, bench, board_is_host)
+    if refused or bench is None:
+        return refused or _not_judged("memory", limit, "there is no bench record")
+    memory = bench["memory"]
+    used_bytes = memory["peak_bytes"] - memory["baseline_bytes"]
+    return GateVerdict(
+        gate="memory",
+        state=_state(used_bytes <= limit_bytes),
+        limit=limit,
+        value=f"{used_bytes} B",
+        evidence=bench["evidence"],
+        reason="peak resident memory above the process's baseline",
+    )
+
+
+def _not_slower(
+    bench: Mapping[str, Any] | None, float_bench: Mapping[str, Any] | None, board_is_host: bool
+) -> GateVerdict:
+    gate, limit = "not_slower", f"<= {NOT_SLOWER_SLACK:g} x float"
+    refused = _bench_gate(gate, limit, bench, board_is_host)
+    if refused or bench is None:
+        return refused or _not_judged(gate, limit, "there is no bench record")
+    if float_bench is not None and (why := _unusable(float_bench, board_is_host)):
+        return _not_judged(gate, limit, f"float: {why}", bench["evidence"])
+    comparison = bench.get("comparison")
+    if comparison is None:
+        return _not_judged(gate, limit, "it was not measured against float", bench["evidence"])
+    ratio = comparison["ratio"]
+    slower = comparison["verdict"] == "slower" and ratio["low"] > NOT_SLOWER_SLACK
+    return GateVerdict(
+        gate=gate,
+        state=_state(not slower),
+        limit=limit,
+        value=f"{ratio['value']:.3f} x float",
+        evidence=bench["evidence"],
+        reason=f"{comparison['verdict']}; 95 % interval {ratio['low']:.3f} to {ratio['high']:.3f}",
+    )

@@ -1,0 +1,291 @@
+"""Mean average precision of boxes, as COCO defines it (cocodataset.org/#detection-eval).
+
+Average precision by class, 101 recall points, IoU thresholds .50:.05:.95, at most 100 detections
+of a class per image, crowd regions neither reward nor punish; then the mean over classes with true
+boxes. The artifact's output is decoded boxes: one output ``[.., n, 6]`` of x1 y1 x2 y2 score class,
+or outputs named by the parameters ``boxes``, ``scores`` and ``classes`` (without ``classes``,
+``scores`` is ``[.., n, classes]``). A class below 0 marks padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgedeploy.parity.metrics import (
+    Case,
+    Factory,
+    Metric,
+    Options,
+    output_error,
+    parameter_error,
+    taken,
+    truth_error,
+)
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALL_POINTS = np.linspace(0, 1, 101)
+MAX_DETECTIONS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxOutput:
+    """Where the boxes stand in the outputs and what their numbers mean.
+
+    Attributes:
+        boxes: Output with boxes ``[.., n, 4]``, or with all six columns.
+        scores, classes: Further outputs; None where ``boxes`` has six columns, or where
+            ``scores`` has a column for each class.
+        form: Order of the four numbers.
+        space: ``input`` pixels of the model input, ``unit`` the same in 0..1, ``original`` pixels
+            of the image file.
+        class_ids: The truth's class for each class number of the model; None keeps the number.
+    """
+
+    boxes: str
+    scores: str | None = None
+    classes: str | None = None
+    form: str = "xyxy"
+    space: str = "input"
+    class_ids: tuple[int, ...] | None = None
+
+
+def read_boxes(case: Case, where: BoxOutput) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return boxes as corners in original pixels ``[n, 4]``, scores ``[n]`` and classes ``[n]``.
+
+    Raises:
+        DataError: The outputs have other shapes, or the image's geometry is not known (E287).
+    """
+    boxes, scores, classes = _columns(case, where)
+    kept = classes >= 0
+    boxes, scores, classes = boxes[kept], scores[kept], classes[kept].astype(np.int64)
+    if where.class_ids is not None:
+        if classes.size and classes.max() >= len(where.class_ids):
+            raise output_error(where.boxes, f"names class {classes.max()}, beyond `class_ids`")
+        classes = np.asarray(where.class_ids, np.int64)[classes]
+    if where.form == "cxcywh":
+        boxes = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]], axis=1)
+    if where.form != "xyxy":
+        boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    return _to_original(boxes, case, where), scores, classes
+
+
+def _columns(case: Case, where: BoxOutput) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    boxes = taken(case.outputs, where.boxes).astype(np.float64)
+    width = 6 if where.scores is None else 4
+    if boxes.ndim < 2 or boxes.shape[-1] != width or any(size != 1 for size in boxes.shape[:-2]):
+        raise output_error(where.boxes, f"has shape {list(boxes.shape)}, not [1, n, {width}]")
+    boxes = boxes.reshape(-1, width)
+    if where.scores is None:
+        return boxes[:, :4], boxes[:, 4], boxes[:, 5]
+    scores = taken(case.outputs, where.scores).astype(np.float64)
+    if where.classes is None:
+        if scores.ndim < 2 or scores.size != len(boxes) * scores.shape[-1]:
+            raise output_error(where.scores, f"has shape {list(scores.shape)}, not [n, classes]")
+        scores = scores.reshape(-1, scores.shape[-1])
+        return boxes, scores.max(axis=1), scores.argmax(axis=1).astype(np.float64)
+    classes = taken(case.outputs, where.classes).astype(np.float64)
+    if scores.size != len(boxes) or classes.size != len(boxes):
+        raise output_error(where.scores, f"and '{where.classes}' do not fit {len(boxes)} boxes")
+    return boxes, scores.reshape(-1), classes.reshape(-1)
+
+
+def _to_original(boxes: np.ndarray, case: Case, where: BoxOutput) -> np.ndarray:
+    if where.space == "original":
+        return boxes
+    if case.geometry is None:
+        raise output_error(
+            where.boxes, "cannot be brought to the original image; give `space: original`"
+        )
+    g = case.geometry
+    if where.space == "unit":
+        size = (g["input_width"], g["input_height"])
+        boxes = boxes * np.array([*size, *size], np.float64)
+    offset = np.array([g["left"], g["top"]] * 2, np.float64)
+    scale = np.array([g["scale_x"], g["scale_y"]] * 2, np.float64)
+    return np.asarray((boxes - offset) / scale)
+
+
+def overlaps(found: np.ndarray, true: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """Return intersection over union ``[n, m]`` of corner boxes; over ``found`` alone for crowds.
+
+    Args:
+        found: ``[n, 4]``.
+        true: ``[m, 4]``.
+        crowd: bool ``[m]``.
+    """
+    low = np.maximum(found[:, None, :2], true[None, :, :2])
+    high = np.minimum(found[:, None, 2:], true[None, :, 2:])
+    both = np.prod(np.maximum(high - low, 0), axis=2)
+    area = np.prod(found[:, 2:] - found[:, :2], axis=1)[:, None]
+    other = np.prod(true[:, 2:] - true[:, :2], axis=1)[None, :]
+    return np.asarray(both / np.maximum(np.where(crowd, area, area + other - both), 1e-300))
+
+
+def match(iou: np.ndarray, crowd: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each detection, best score first, whether it hits and whether it is ignored.
+
+    Each takes the free true box that it overlaps most, if that reaches the threshold; a crowd
+    region only where there is no such box, and any number of times.
+
+    Args:
+        iou: ``[n, m]``, true boxes that are no crowd first.
+        crowd: bool ``[m]``.
+        threshold: Least intersection over union.
+    """
+    free = ~crowd
+    hit, ignored = np.zeros(len(iou), bool), np.zeros(len(iou), bool)
+    for row, values in enumerate(iou):
+        reached = values >= threshold - 1e-12
+        if (reached & free).any():
+            # The last of equals, as the reference implementation has it.
+            best = len(values) - 1 - int(np.argmax(np.where(free, values, -1)[::-1]))
+            hit[row], free[best] = True, False
+        else:
+            ignored[row] = bool((reached & crowd).any())
+    return hit, ignored
+
+
+class MeanAveragePrecision(Metric):
+    """Records: ``{"true": {class: boxes}, "found": [[class, score, hit bits, ignore bits]..]}``."""
+
+    resamples = 200
+
+    def __init__(self, where: BoxOutput, iou: float | None) -> None:
+        self._where = where
+        self._levels = slice(None) if iou is None else np.isclose(IOU_THRESHOLDS, iou)
+
+    def score(self, case: Case) -> Any | None:
+        """Return the sample's true boxes by class and its matched detections."""
+        boxes, scores, classes = read_boxes(case, self._where)
+        true, crowd, true_classes = _true_boxes(case)
+        found: list[list[Any]] = []
+        counts: dict[str, int] = {}
+        for label in sorted({*classes.tolist(), *true_classes.tolist()}):
+            ours = np.flatnonzero(true_classes == label)
+            ours = ours[np.argsort(crowd[ours], kind="stable")]
+            if (~crowd[ours]).any():
+                counts[str(label)] = int((~crowd[ours]).sum())
+            theirs = np.flatnonzero(classes == label)
+            theirs = theirs[np.argsort(-scores[theirs], kind="stable")][:MAX_DETECTIONS]
+            iou = overlaps(boxes[theirs], true[ours], crowd[ours])
+            hits, ignored = np.zeros(len(theirs), int), np.zeros(len(theirs), int)
+            for bit, threshold in enumerate(IOU_THRESHOLDS):
+                hit, skip = match(iou, crowd[ours], threshold)
+                hits |= hit.astype(int) << bit
+                ignored |= skip.astype(int) << bit
+            found += [
+                [label, float(scores[i]), int(h), int(g)]
+                for i, h, g in zip(theirs, hits, ignored, strict=True)
+            ]
+        return {"true": counts, "found": found}
+
+    def values(self, records: Sequence[Any], weights: np.ndarray) -> np.ndarray:
+        """Return mAP of each weighting."""
+        tables = [_ClassTable(records, label) for label in _labels(records)]
+        out = np.full(len(weights), np.nan)
+        for row, weight in enumerate(weights):
+            scores = [
+                table.precisions(weight)[self._levels].mean()
+                for table in tables
+                if table.true @ weight > 0
+            ]
+            if scores:
+                out[row] = np.mean(scores)
+        return out
+
+    def by_class(self, records: Sequence[Any]) -> dict[str, tuple[int, float]]:
+        """Return average precision by class."""
+        ones = np.ones(len(records))
+        found: dict[str, tuple[int, float]] = {}
+        for label in _labels(records):
+            table = _ClassTable(records, label)
+            value = float(table.precisions(ones)[self._levels].mean())
+            found[label] = (int(table.true.sum()), value)
+        return found
+
+    def details(self, records: Sequence[Any]) -> dict[str, float]:
+        """Return mAP over all thresholds and at IoU .50."""
+        ones = np.ones(len(records))
+        each = [_ClassTable(records, label).precisions(ones) for label in _labels(records)]
+        if not each:
+            return {}
+        mean = np.mean(each, axis=0)
+        return {"map_50_95": float(mean.mean()), "map_50": float(mean[0])}
+
+
+def _labels(records: Sequence[Any]) -> list[str]:
+    """Return the classes with true boxes."""
+    return sorted({label for record in records for label in record["true"]}, key=int)
+
+
+def _true_boxes(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return corners ``[m, 4]``, crowd flags ``[m]`` and classes ``[m]`` of the truth."""
+    try:
+        items = [(item["box"], bool(item.get("crowd")), int(item["class"])) for item in case.truth]  # type: ignore[union-attr]
+        boxes = np.array([box for box, _, _ in items], np.float64).reshape(len(items), 4)
+    except (TypeError, KeyError, ValueError, AttributeError):
+        raise truth_error(case, "a list of {box: [x, y, w, h], class: n}") from None
+    boxes[:, 2:] += boxes[:, :2]
+    crowd = np.array([flag for _, flag, _ in items], bool)
+    return boxes, crowd, np.array([label for _, _, label in items], np.int64)
+
+
+class _ClassTable:
+    """All detections of one class over all samples, best score first."""
+
+    def __init__(self, records: Sequence[Any], label: str) -> None:
+        self.true = np.array([record["true"].get(label, 0) for record in records], np.float64)
+        rows = [
+            (owner, score, hits, ignored)
+            for owner, record in enumerate(records)
+            for found, score, hits, ignored in record["found"]
+            if str(found) == label
+        ]
+        table = np.array(rows, np.float64).reshape(-1, 4)
+        table = table[np.argsort(-table[:, 1], kind="stable")]
+        bits = np.arange(len(IOU_THRESHOLDS))[:, None]
+        self._owner = table[:, 0].astype(np.int64)
+        self._hit = (table[:, 2].astype(np.int64) >> bits & 1).astype(bool)
+        self._counts = ~(table[:, 3].astype(np.int64) >> bits & 1).astype(bool)
+
+    def precisions(self, weight: np.ndarray) -> np.ndarray:
+        """Return average precision at each threshold ``[10]`` for weighted samples."""
+        each = weight[self._owner]
+        hits = np.cumsum(each * (self._hit & self._counts), axis=1)
+        all_found = np.cumsum(each * self._counts, axis=1)
+        recall = hits / max(float(self.true @ weight), 1e-300)
+        precision = hits / np.maximum(all_found, 1e-300)
+        best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        out = np.zeros(len(IOU_THRESHOLDS))
+        for level in range(len(out)):
+            position = np.searchsorted(recall[level], RECALL_POINTS, side="left")
+            inside = position < recall.shape[1]
+            out[level] = best[level, position[inside]].sum() / len(RECALL_POINTS)
+        return out
+
+
+def _create(options: Options) -> MeanAveragePrecision:
+    options.only("boxes", "scores", "classes", "format", "space", "class_ids", "iou")
+    ids = options.get("class_ids", (list, tuple), None)
+    iou = options.get("iou", (int, float), None)
+    if iou is not None and not np.isclose(IOU_THRESHOLDS, iou).any():
+        raise parameter_error("map", f"cannot use {iou} for 'iou'", "Give .5, .55, ... or .95.")
+    scores, classes = options.get("scores", str, None), options.get("classes", str, None)
+    if classes is not None and scores is None:
+        raise parameter_error("map", "has `classes` without `scores`", "Name both outputs.")
+    where = BoxOutput(
+        boxes=options.get("boxes", str, options.output),
+        scores=scores,
+        classes=classes,
+        form=options.choice("format", ("xyxy", "xywh", "cxcywh"), "xyxy"),
+        space=options.choice("space", ("input", "unit", "original"), "input"),
+        class_ids=None if ids is None else tuple(int(value) for value in ids),
+    )
+    return MeanAveragePrecision(where, iou)
+
+
+METRICS: Mapping[str, Factory] = {"map": _create}

@@ -1,0 +1,73 @@
+"""Optimisation that leaves only standard operators, so the result may go to any runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgedeploy.model import ModelFacts, scan
+from edgedeploy.passes.base import Pass, run
+from edgedeploy.passes.fold_batch_norm import FoldBatchNorm
+from edgedeploy.passes.infer_shapes import InferShapes
+from edgedeploy.passes.model_file import MODEL_NAME, load, save
+from edgedeploy.passes.remove_unused import RemoveUnused
+from edgedeploy.passes.unique_names import UniqueNames
+from edgedeploy.passes.verify import check_saved
+
+Level = Literal["none", "basic"]
+"""none: a copy; basic: scales and shifts folded into weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimiseReport:
+    """What optimisation did.
+
+    Attributes:
+        facts: What the result is.
+        external: Whether its weights are in ``model.onnx.data``.
+        nodes_before: Number of nodes of the source.
+        passes: Names of the passes that modified the model.
+    """
+
+    facts: ModelFacts
+    external: bool
+    nodes_before: int
+    passes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON data."""
+        return {
+            "facts": self.facts.to_json(),
+            "external": self.external,
+            "nodes_before": self.nodes_before,
+            "passes": list(self.passes),
+        }
+
+
+def optimise(source: Path, folder: Path, level: Level) -> OptimiseReport:
+    """Write an optimised copy of a model in normal form into ``folder``.
+
+    Args:
+        source: What :func:`normalise` wrote.
+        folder: An existing folder; gets ``model.onnx`` and, for big models, ``model.onnx.data``.
+        level: How far to go.
+
+    Raises:
+        ModelError: A pass failed (E224) or the result does not load (E225).
+    """
+    model = load(source)
+    before = len(list(model.graph.all_nodes()))
+    passes: tuple[Pass, ...] = ()
+    if level == "basic":
+        passes = (UniqueNames(), FoldBatchNorm(), RemoveUnused(), UniqueNames(), InferShapes())
+    applied = run(passes, model)
+    external = save(model, folder)
+    facts = scan(folder / MODEL_NAME, allow_nonfinite=True)
+    check_saved(folder / MODEL_NAME, facts.weight_bytes)
+    return OptimiseReport(
+        facts=facts,
+        external=external,
+        nodes_before=before,
+        passes=tuple(name for name, modified in applied if modified),
+    )

@@ -1,0 +1,232 @@
+"""From a build's result to its document: the one place that knows both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edgedeploy import __version__
+from edgedeploy.bench.host import host_facts
+from edgedeploy.building import BuildResult
+from edgedeploy.parity.evaluation import Evaluation, MetricResult
+from edgedeploy.report.document import (
+    BenchSummary,
+    BuildDocument,
+    CandidateReport,
+    EvaluationReport,
+    FileReport,
+    FloatReport,
+    GateReport,
+    GateState,
+    Interval,
+    LayerReport,
+    MetricReport,
+    ModelReport,
+    ParityReport,
+    PlacementReport,
+    StageReport,
+    TargetReport,
+)
+from edgedeploy.report.summary import bench_summary
+from edgedeploy.steps.auto import Outcome, State, Trial
+from edgedeploy.steps.measuring import FLOAT
+
+SHOWN_FLIPPED = 20
+SHOWN_LEFT = 20
+
+_CANDIDATE_STATES: Mapping[State, Any] = {
+    "accepted": "chosen",
+    "refused": "refused",
+    "failed": "failed",
+    "left out": "skipped",
+}
+_GATE_STATES: Mapping[str, GateState] = {
+    "passed": "passed",
+    "refused": "refused",
+    "not_judged": "not judged",
+}
+
+
+def collect(result: BuildResult) -> BuildDocument:
+    """Return the document of a build."""
+    return BuildDocument(
+        profile=result.plan.profile.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=__version__,
+        tools=dict(result.lock.tools),
+        host=host_facts(),
+        models=tuple(_models(result)),
+        stages=tuple(
+            StageReport(
+                id=node.id,
+                kind=node.kind,
+                state=result.states[node.id].state,
+                why=result.states[node.id].detail,
+                seconds=round(result.states[node.id].seconds, 3),
+            )
+            for node in result.plan.nodes()
+            if node.id in result.states
+        ),
+    )
+
+
+def _models(result: BuildResult) -> list[ModelReport]:
+    by_name: dict[str, list[Outcome]] = {}
+    for outcome in result.outcomes:
+        by_name.setdefault(outcome.item.shared.name, []).append(outcome)
+    found = []
+    for name, outcomes in by_name.items():
+        shared = outcomes[0].item.shared
+        reference: Evaluation | None = result.references.get(name)
+        found.append(
+            ModelReport(
+                name=name,
+                source_sha256=result.lock.models.get(shared.model.name, ""),
+                signature=result.signatures.get(name, {}),
+                float=_float(reference, outcomes),
+                targets=tuple(_target(outcome) for outcome in outcomes),
+            )
+        )
+    return found
+
+
+def _float(reference: Evaluation | None, outcomes: list[Outcome]) -> FloatReport:
+    """Return the float model's figures; size and time are those of its first artifact."""
+    size = bench = None
+    for outcome in outcomes:
+        if outcome.baseline is not None and outcome.baseline.artifact is not None:
+            size = outcome.baseline.artifact.size_bytes
+            bench = _bench(outcome, FLOAT)
+            break
+    metric = reference.metric if reference else None
+    return FloatReport(metric=_metric(metric), size_bytes=size, bench=bench)
+
+
+def _target(outcome: Outcome) -> TargetReport:
+    chosen = outcome.chosen
+    state = outcome.state
+    trials = tuple(_candidate(trial) for trial in outcome.trials)
+    if chosen is None or chosen.artifact is None or chosen.compiled is None:
+        return TargetReport(
+            target=outcome.item.use.target,
+            verdict="failed",
+            candidates=trials,
+            diagnostics=tuple(item for trial in outcome.trials for item in trial.diagnostics),
+        )
+    name = FLOAT if chosen.kind == FLOAT else chosen.name
+    record = outcome.records.get(name)
+    return TargetReport(
+        target=outcome.item.use.target,
+        verdict="accepted" if state == "accepted" else "refused",
+        chosen=chosen.name,
+        candidates=trials,
+        artifact=chosen.artifact.digest,
+        files=tuple(
+            FileReport(path=file.path, size_bytes=file.size, sha256=file.sha256)
+            for file in chosen.artifact.files
+        ),
+        size_bytes=chosen.artifact.size_bytes,
+        evaluation=_evaluation(chosen.evaluation) if chosen.evaluation else None,
+        bench=_bench(outcome, name),
+        layers=tuple(LayerReport(**layer) for layer in (record or {}).get("layers") or ()),
+        placement=_placement(outcome.placement),
+        gates=tuple(
+            GateReport(
+                gate=gate.gate,
+                state=_GATE_STATES[gate.state],
+                limit=gate.limit,
+                value=gate.value or None,
+                evidence=gate.evidence,
+                reason=gate.reason,
+            )
+            for gate in chosen.gates
+        ),
+        diagnostics=tuple(item for trial in outcome.trials for item in trial.diagnostics),
+    )
+
+
+def _candidate(trial: Trial) -> CandidateReport:
+    return CandidateReport(
+        name=trial.name, state=_CANDIDATE_STATES[trial.state], reason=trial.reason
+    )
+
+
+def _bench(outcome: Outcome, name: str) -> BenchSummary | None:
+    record = outcome.records.get(name)
+    return bench_summary(record, Path(record["folder"])) if record else None
+
+
+def _metric(metric: MetricResult | None) -> MetricReport | None:
+    if metric is None:
+        return None
+    return MetricReport(
+        name=metric.name,
+        value=metric.value,
+        low=metric.interval.low if metric.interval else None,
+        high=metric.interval.high if metric.interval else None,
+        n=metric.n,
+        higher_is_better=metric.higher_is_better,
+        fraction=metric.unit == "fraction",
+    )
+
+
+def _evaluation(evaluation: Evaluation) -> EvaluationReport:
+    paired = evaluation.paired
+    flipped = (*paired.lost, *paired.gained) if paired else ()
+    delta = None
+    if paired is not None and paired.delta is not None:
+        delta = Interval(
+            value=paired.delta,
+            low=paired.interval.low if paired.interval else None,
+            high=paired.interval.high if paired.interval else None,
+        )
+    return EvaluationReport(
+        metric=_metric(evaluation.metric),
+        float_value=paired.float_value if paired else None,
+        delta=delta,
+        n=evaluation.samples,
+        flipped_count=len(flipped) if paired else None,
+        flipped_ids=flipped[:SHOWN_FLIPPED],
+        parity=tuple(
+            ParityReport(output=name, stats=stats) for name, stats in _outputs(evaluation).items()
+        ),
+    )
+
+
+def _outputs(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
+    """Return the numeric statistics of every output."""
+    found: dict[str, dict[str, float | None]] = {}
+    for output in evaluation.to_json()["outputs"]:
+        found[output["name"]] = {
+            key: value
+            for key, value in output.items()
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+        }
+    return found
+
+
+def _placement(placement: Mapping[str, Any]) -> tuple[PlacementReport, ...]:
+    found = []
+    for provider in placement.get("providers", ()):
+        if not provider["judged"]:
+            continue
+        left = [
+            f"{item['op']} {item['node']}: {item['reason']}" for item in provider["unsupported"]
+        ]
+        found.append(
+            PlacementReport(
+                provider=provider["provider"],
+                nodes=provider["supported"],
+                total=provider["total"],
+                left=tuple(left[:SHOWN_LEFT]),
+            )
+        )
+    return tuple(found)
+
+
+def read_json(path: Path) -> Any:
+    """Return the JSON data of a stage's report file."""
+    return json.loads(path.read_text(encoding="utf-8"))

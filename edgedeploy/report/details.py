@@ -1,0 +1,184 @@
+"""One target of the HTML report in full: gates, trail, parity, latency, layers, files."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+
+from edgedeploy.report import figures, plots
+from edgedeploy.report.document import BenchSummary, EvaluationReport, TargetReport
+
+
+def target_card(identity: str, target: TargetReport, colour: int) -> str:
+    """Return the card of one target.
+
+    Args:
+        identity: Prefix of element ids within the page.
+        target: What to show.
+        colour: Series colour of the target.
+    """
+    scheme = f'<span class="soft">{html.escape(target.chosen)}</span>' if target.chosen else ""
+    parts = [
+        f'<div class="card"><div class="head"><span class="key s{colour}"'
+        f' aria-hidden="true"></span><h3>{html.escape(target.target)}</h3>'
+        f'<span class="badge {target.verdict}">{target.verdict}</span>{scheme}</div>',
+        _diagnostics(target),
+        _gates(target),
+        _candidates(target),
+        _folded("Outputs against the float model", _evaluation(target.evaluation)),
+        _folded("Latency, load and memory", _bench(target.bench)),
+        _folded("Time per layer", _layers(identity, target, colour)),
+        _folded("Placement", _placement(target)),
+        _folded("Files", _files(target)),
+    ]
+    return "".join([*parts, "</div>"])
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{title}</summary>{content}</details>" if content else ""
+
+
+def _diagnostics(target: TargetReport) -> str:
+    """Return the findings and doubts; gates and schemes have tables of their own."""
+    notes = []
+    for item in target.diagnostics:
+        hint = f'<br><span class="soft">{html.escape(item.hint)}</span>' if item.hint else ""
+        notes.append(html.escape(figures.diagnostic(item)) + hint)
+    if target.bench is not None:
+        notes += [html.escape(f"latency unreliable: {why}") for why in target.bench.reasons]
+    items = "".join(f"<li>{note}</li>" for note in notes)
+    return f'<ul class="notes">{items}</ul>' if items else ""
+
+
+def _rows(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a table of cells that are HTML already; the first of each row is its header."""
+    head = "".join(f'<th scope="col">{title}</th>' for title in columns)
+    body = ""
+    for first, *rest in rows:
+        cells = "".join(
+            f'<td{"" if cell else " class=none"} data-title="{title}"><div>{cell}</div></td>'
+            for title, cell in zip(columns[1:], rest, strict=True)
+        )
+        body += f'<tr><th scope="row"><div>{first}</div></th>{cells}</tr>'
+    if not body:
+        return ""
+    return f'<table class="stack"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _badge(state: str) -> str:
+    return f'<span class="badge {state.replace(" ", "-")}">{state}</span>'
+
+
+def _gates(target: TargetReport) -> str:
+    rows = _rows(
+        ("Gate", "State", "Value", "Limit", "Evidence", "Reason"),
+        (
+            (
+                html.escape(gate.gate),
+                _badge(gate.state),
+                html.escape(gate.value or ""),
+                html.escape(gate.limit or ""),
+                gate.evidence if gate.evidence != "none" else "",
+                html.escape(gate.reason),
+            )
+            for gate in target.gates
+        ),
+    )
+    return f"<h4>Gates</h4>{rows}" if rows else ""
+
+
+def _candidates(target: TargetReport) -> str:
+    rows = _rows(
+        ("Scheme tried", "State", "Reason"),
+        (
+            (html.escape(item.name), _badge(item.state), html.escape(item.reason))
+            for item in target.candidates
+        ),
+    )
+    return f"<h4>Schemes</h4>{rows}" if rows else ""
+
+
+def _evaluation(evaluated: EvaluationReport | None) -> str:
+    if evaluated is None:
+        return ""
+    names = sorted({name for item in evaluated.parity for name in item.stats})
+    table = _rows(
+        ("Output", *(html.escape(name) for name in names)),
+        (
+            (
+                f"<code>{html.escape(item.output)}</code>",
+                *(_stat(item.stats.get(name)) for name in names),
+            )
+            for item in evaluated.parity
+        ),
+    )
+    if not evaluated.flipped_ids:
+        return table
+    shown = ", ".join(f"<code>{html.escape(item)}</code>" for item in evaluated.flipped_ids)
+    return f"{table}<p>Answered differently ({evaluated.flipped_count}): {shown}</p>"
+
+
+def _stat(value: float | None) -> str:
+    if value is None:
+        return figures.NONE
+    # A cosine of 0.999991 must not read as 1.
+    return f"{value:.6f}" if 0.99 <= value < 1 else figures.number(value)
+
+
+def _bench(bench: BenchSummary | None) -> str:
+    if bench is None:
+        return ""
+    cold = figures.NONE
+    if bench.load_cold_ms is not None:
+        cold = f"{figures.number(bench.load_cold_ms)} ms"
+    facts = [
+        *((name.upper(), figures.latency(bench, f"{name}_ms")) for name in ("p50", "p90", "p99")),
+        ("mean", f"{figures.number(bench.mean_ms)} ms"),
+        ("first inference", f"{figures.number(bench.first_inference_ms)} ms"),
+        ("load, cold", cold),
+        ("load, warm", f"{figures.number(bench.load_warm_ms)} ms"),
+        ("memory", figures.memory(bench)),
+        ("evidence", figures.evidence(bench)),
+        ("measured", f"{bench.created}, {bench.runtime}, {bench.cpu or 'unknown CPU'}"),
+        ("validity", ": ".join([bench.validity, *bench.reasons])),
+    ]
+    items = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in facts)
+    return f"<dl>{items}</dl>"
+
+
+def _layers(identity: str, target: TargetReport, colour: int) -> str:
+    if not target.layers:
+        return ""
+    title = f"Time per layer of {target.target}"
+    note = (
+        '<p class="sub">From a profiling run apart from the measurement; it slows layers down.</p>'
+    )
+    return note + plots.layers(f"{identity}-layers", title, target.layers, colour)
+
+
+def _placement(target: TargetReport) -> str:
+    return _rows(
+        ("Provider", "Nodes", "Left out"),
+        (
+            (
+                html.escape(item.provider),
+                f"{item.nodes} of {item.total}",
+                "<br>".join(html.escape(text) for text in item.left),
+            )
+            for item in target.placement
+        ),
+    )
+
+
+def _files(target: TargetReport) -> str:
+    return _rows(
+        ("File", "Size", "SHA-256"),
+        (
+            (
+                f"<code>{html.escape(item.path)}</code>",
+                figures.size(item.size_bytes),
+                f"<code>{html.escape(item.sha256)}</code>",
+            )
+            for item in target.files
+        ),
+    )

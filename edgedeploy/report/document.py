@@ -1,0 +1,359 @@
+"""The build document (``build.json``), schema 1: all that a build found, as data.
+
+Everything that prints, compares or accepts a build reads this document and nothing else. It is
+JSON: :meth:`BuildDocument.to_json` and :func:`from_json` are inverse; unknown and missing fields
+are refused, so a reader never guesses. Figures that could not be computed are ``null``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from edgedeploy.errors import Diagnostic, UsageError
+from edgedeploy.runner import Evidence
+
+SCHEMA = 1
+
+GateState = Literal["passed", "refused", "not judged"]
+Verdict = Literal["accepted", "refused", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A figure with its 95 % confidence interval; a bound is None where it is not known."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricReport:
+    """A metric on the ``evaluate`` data.
+
+    Attributes:
+        name: Such as ``top1`` or ``cer``.
+        value: None when it came out not finite.
+        low, high: 95 % confidence interval.
+        n: Samples it was computed from.
+        higher_is_better: False for error rates.
+        fraction: Whether it lies in [0, 1] and is shown in per cent, its change in points.
+    """
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int
+    higher_is_better: bool = True
+    fraction: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyComparison:
+    """An interleaved A/B measurement: ``ratio`` is this artifact's latency over the other's."""
+
+    other: str
+    ratio: Interval | None
+    verdict: Literal["faster", "slower", "no difference shown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSummary:
+    """A bench record in short; made by :func:`edgedeploy.report.summary.bench_summary`.
+
+    Attributes:
+        created: When it was measured, ISO 8601 in UTC.
+        evidence: Where the figures come from.
+        mode: ``quick`` or ``full``; quick figures are labelled so wherever they stand.
+        threads: Threads of the runtime.
+        runtime: Family and version of the runtime.
+        cpu: Model of the CPU that measured.
+        n: Measured inferences.
+        p50_ms, p90_ms, p99_ms: None with too few samples to tell.
+        load_cold_ms: None when the page cache could not be emptied.
+        peak_bytes, baseline_bytes: Resident memory at its peak, and before loading.
+        validity: ``unreliable`` figures gate nothing; ``reasons`` say why.
+        quantiles_ms: The 0th, 1st ... 100th percentile of the raw samples, for plots.
+    """
+
+    created: str
+    evidence: Evidence
+    mode: Literal["quick", "full"]
+    threads: int
+    runtime: str
+    cpu: str | None
+    n: int
+    mean_ms: float
+    p50_ms: Interval | None
+    p90_ms: Interval | None
+    p99_ms: Interval | None
+    load_cold_ms: float | None
+    load_warm_ms: float
+    first_inference_ms: float
+    peak_bytes: int
+    baseline_bytes: int
+    validity: Literal["valid", "unreliable"]
+    reasons: tuple[str, ...] = ()
+    comparison: LatencyComparison | None = None
+    quantiles_ms: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatReport:
+    """The float model that all targets are held against."""
+
+    metric: MetricReport | None = None
+    size_bytes: int | None = None
+    bench: BenchSummary | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateReport:
+    """One scheme that was considered for a target, in the order of trying."""
+
+    name: str
+    state: Literal["chosen", "refused", "failed", "skipped"]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileReport:
+    """One file of an artifact."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityReport:
+    """How one output differs from the float model's; ``stats`` by name (``cosine`` ...)."""
+
+    output: str
+    stats: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationReport:
+    """An artifact held against the float model, sample by sample.
+
+    Attributes:
+        metric: Of the artifact; None when the profile names no metric.
+        float_value: Of the float model on the same samples.
+        delta: Artifact minus float, with the interval of the paired difference.
+        n: Samples that both ran on.
+        flipped_count: Samples whose answer differs between the two; None when not countable.
+        flipped_ids: Their ids, possibly shortened.
+    """
+
+    metric: MetricReport | None = None
+    float_value: float | None = None
+    delta: Interval | None = None
+    n: int = 0
+    flipped_count: int | None = None
+    flipped_ids: tuple[str, ...] = ()
+    parity: tuple[ParityReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerReport:
+    """Mean time of one layer per inference, from a profiling run apart from the bench."""
+
+    name: str
+    op: str
+    provider: str
+    mean_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementReport:
+    """How much of the graph one execution provider or device takes.
+
+    Attributes:
+        provider: Such as ``XNNPACK`` or ``CPU``.
+        nodes: Nodes it takes, of ``total``.
+        left: What it does not take, in words (``Softmax: axis is not the last``), shortened.
+    """
+
+    provider: str
+    nodes: int
+    total: int
+    left: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateReport:
+    """One gate: ``limit`` and ``value`` as printed, None when there is none."""
+
+    gate: str
+    state: GateState
+    limit: str | None = None
+    value: str | None = None
+    evidence: Evidence = "none"
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetReport:
+    """What was built for one target, how good it is and what became of it."""
+
+    target: str
+    verdict: Verdict
+    chosen: str | None = None
+    candidates: tuple[CandidateReport, ...] = ()
+    artifact: str | None = None
+    files: tuple[FileReport, ...] = ()
+    size_bytes: int | None = None
+    evaluation: EvaluationReport | None = None
+    bench: BenchSummary | None = None
+    layers: tuple[LayerReport, ...] = ()
+    placement: tuple[PlacementReport, ...] = ()
+    gates: tuple[GateReport, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReport:
+    """One model of the profile; ``signature`` is :class:`edgedeploy.signature.Signature` JSON."""
+
+    name: str
+    source_sha256: str
+    signature: Mapping[str, Any] = field(default_factory=dict)
+    float: FloatReport = FloatReport()
+    targets: tuple[TargetReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageReport:
+    """One stage of the plan; ``why`` it ran or what it hit."""
+
+    id: str
+    kind: str
+    state: Literal["hit", "ran", "failed"]
+    why: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildDocument:
+    """A whole build.
+
+    Attributes:
+        profile: Name of the profile.
+        created: ISO 8601 in UTC.
+        version: Of edgedeploy.
+        tools: Tool name -> version.
+        host: From :func:`edgedeploy.bench.host.host_facts`.
+    """
+
+    schema: int = SCHEMA
+    profile: str
+    created: str
+    version: str
+    tools: Mapping[str, str] = field(default_factory=dict)
+    host: Mapping[str, Any] = field(default_factory=dict)
+    models: tuple[ModelReport, ...] = ()
+    stages: tuple[StageReport, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document as JSON data; a figure that is not finite becomes None."""
+        return cast(dict[str, Any], _plain(self))
+
+    def text(self) -> str:
+        """Return the document as the text of ``build.json``."""
+        return json.dumps(self.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Diagnostic):
+        return value.to_json()
+    if dataclasses.is_dataclass(value):
+        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def from_json(data: Any) -> BuildDocument:
+    """Return the document that :meth:`BuildDocument.to_json` wrote.
+
+    Raises:
+        UsageError: It is not one (E370) or of another schema version (E371).
+    """
+    if not isinstance(data, dict) or "schema" not in data:
+        raise _malformed("it has no `schema`")
+    if data["schema"] != SCHEMA:
+        raise UsageError(
+            f"the build document has schema {data['schema']!r}, this version reads {SCHEMA}",
+            code="E371",
+            hint=f"It was written by edgedeploy {data.get('version', '?')}; use that, or rebuild.",
+        )
+    return cast(BuildDocument, _read(BuildDocument, data, "document"))
+
+
+def read_document(path: Path) -> BuildDocument:
+    """Return the document in a file; raises as :func:`from_json`, and when it is unreadable."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _malformed(f"{path.name}: {error}") from error
+    return from_json(data)
+
+
+def _malformed(why: str) -> UsageError:
+    return UsageError(
+        f"this is no build document: {why}",
+        code="E370",
+        hint="Give the `build.json` of a build folder, or build again.",
+    )
+
+
+def _read(wanted: Any, data: Any, place: str) -> Any:
+    """Return JSON data as a value of the annotated type ``wanted``."""
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin in (types.UnionType, typing.Union):
+        if data is None and type(None) in arguments:
+            return None
+        return _read(next(item for item in arguments if item is not type(None)), data, place)
+    if wanted is Diagnostic and isinstance(data, dict):
+        return Diagnostic.from_json(data)
+    if dataclasses.is_dataclass(wanted):
+        return _read_fields(cast(type[Any], wanted), data, place)
+    if origin is tuple and isinstance(data, list):
+        return tuple(
+            _read(arguments[0], item, f"{place}[{number}]") for number, item in enumerate(data)
+        )
+    if origin is Mapping and isinstance(data, dict):
+        return {key: _read(arguments[1], item, f"{place}.{key}") for key, item in data.items()}
+    if wanted is Any or (origin is Literal and data in arguments):
+        return data
+    if wanted is float and type(data) is int:
+        return float(data)
+    # Not isinstance: True is no count.
+    if type(data) is wanted:
+        return data
+    raise _malformed(f"`{place}` is {data!r:.60}")
+
+
+def _read_fields(wanted: type[Any], data: Any, place: str) -> Any:
+    if not isinstance(data, dict):
+        raise _malformed(f"`{place}` is {data!r:.60}")
+    fields = {item.name for item in dataclasses.fields(wanted)}
+    if fields != data.keys():
+        odd = sorted(fields ^ data.keys())
+        raise _malformed(f"`{place}` has missing or unknown fields: {', '.join(odd)}")
+    hints = typing.get_type_hints(wanted)
+    return wanted(**{name: _read(hints[name], data[name], f"{place}.{name}") for name in fields})

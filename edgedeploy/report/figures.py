@@ -1,0 +1,152 @@
+"""How figures read in every report: with unit, interval, n and evidence, or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgedeploy.errors import Diagnostic
+from edgedeploy.report.document import (
+    BenchSummary,
+    Interval,
+    MetricReport,
+    TargetReport,
+)
+
+NONE = "-"
+_METRIC_NAMES = {"cer": "CER", "wer": "WER", "mse": "MSE", "map": "mAP", "f1": "F1"}
+
+
+def metric_name(name: str) -> str:
+    """Return a metric's name as people write it."""
+    return _METRIC_NAMES.get(name, name)
+
+
+def number(value: float, digits: int | None = None) -> str:
+    """Return a number with three significant digits, or with ``digits`` decimals."""
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.2e}"
+    return f"{value:.{decimals(value) if digits is None else digits}f}"
+
+
+def decimals(value: float) -> int:
+    """Return how many decimals show three significant digits of ``value``."""
+    return max(0, 2 - int(f"{value:.2e}".split("e")[1]))
+
+
+def size(value: int | None) -> str:
+    """Return a size in decimal units."""
+    if value is None:
+        return NONE
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= factor:
+            return f"{number(value / factor)} {unit}"
+    return f"{value} B"
+
+
+def change(value: float, of: float) -> str:
+    """Return a relative change such as ``-70 %``."""
+    return f"{(value / of - 1) * 100:+.0f} %"
+
+
+def interval_parts(
+    value: Interval, unit: str = "", factor: float = 1.0, sign: str = ""
+) -> tuple[str, str]:
+    """Return the value with its unit, and ``[low, high]`` or nothing; ``sign="+"`` shows signs.
+
+    All three have the same decimals, as many as the value needs.
+    """
+    shown = [v * factor for v in (value.value, value.low, value.high) if v is not None]
+    digits = decimals(shown[0] or max(map(abs, shown)))
+    texts = [f"{sign if v > 0 else ''}{number(v, digits)}" for v in shown]
+    bounds = f"[{texts[1]}, {texts[2]}]" if len(texts) == 3 else ""
+    return f"{texts[0]} {unit}".strip(), bounds
+
+
+def interval(value: Interval, unit: str = "", factor: float = 1.0, sign: str = "") -> str:
+    """Return ``value [low, high]`` in a unit."""
+    return " ".join(part for part in interval_parts(value, unit, factor, sign) if part)
+
+
+def scale(report: MetricReport) -> tuple[str, float]:
+    """Return the unit and factor with which a metric is shown."""
+    return ("%", 100.0) if report.fraction else ("", 1.0)
+
+
+def latency(bench: BenchSummary, statistic: str) -> str:
+    """Return a latency percentile with its interval, or ``n/a (n=..)`` with too few samples."""
+    found: Interval | None = getattr(bench, statistic)
+    return f"n/a (n={bench.n})" if found is None else f"{interval(found, 'ms')}, n={bench.n}"
+
+
+def evidence(bench: BenchSummary) -> str:
+    """Return where a latency comes from and under which conditions."""
+    return f"{bench.evidence}, {bench.mode}, {threads(bench)}"
+
+
+def threads(bench: BenchSummary) -> str:
+    """Return the number of threads in words."""
+    return "1 thread" if bench.threads == 1 else f"{bench.threads} threads"
+
+
+def added_memory(bench: BenchSummary) -> int:
+    """Return the peak resident memory above that of the runtime alone, in bytes."""
+    return max(0, bench.peak_bytes - bench.baseline_bytes)
+
+
+def memory(bench: BenchSummary) -> str:
+    """Return the peak memory and what of it the artifact added."""
+    added = size(added_memory(bench))
+    return f"{size(bench.peak_bytes)} at its peak, {added} of it above the runtime alone"
+
+
+def printable(text: str) -> str:
+    """Return text whose control characters cannot steer the terminal: names come from models."""
+    return "".join(c if c == "\n" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def host(facts: Mapping[str, Any]) -> str:
+    """Return the machine in one line."""
+    cores, ram = facts.get("cores"), facts.get("memory_bytes")
+    parts = [
+        facts.get("cpu"),
+        f"{cores} cores" if cores else None,
+        size(ram) if ram else None,
+        facts.get("system"),
+        f"virtual ({facts['virtual']})" if facts.get("virtual") else None,
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def diagnostic(item: Diagnostic) -> str:
+    """Return a finding in one line: code, subject and message."""
+    subject = f"{item.subject}: " if item.subject else ""
+    return f"{item.code} {subject}{item.message}"
+
+
+def notes(target: TargetReport) -> list[str]:
+    """Return what must be said about a target beyond its figures, most important first."""
+    found = [diagnostic(item) for item in target.diagnostics]
+    for gate in target.gates:
+        if gate.state != "passed":
+            shown = [f"gate {gate.gate} {gate.state}"]
+            if gate.value is not None and gate.limit is not None:
+                shown.append(f"{gate.value}, limit {gate.limit}")
+            found.append(": ".join([*shown, gate.reason] if gate.reason else shown))
+    for candidate in target.candidates:
+        if candidate.state != "chosen":
+            reason = f": {candidate.reason}" if candidate.reason else ""
+            found.append(f"{candidate.name} {candidate.state}{reason}")
+    if target.bench is not None:
+        found += [f"latency unreliable: {reason}" for reason in target.bench.reasons]
+    evaluated = target.evaluation
+    if evaluated is not None and evaluated.flipped_count:
+        shown_ids = ", ".join(evaluated.flipped_ids[:3])
+        more = ", ..." if evaluated.flipped_count > 3 else ""
+        listed = f" ({shown_ids}{more})" if shown_ids else ""
+        found.append(
+            f"{evaluated.flipped_count} of {evaluated.n} samples answer differently{listed}"
+        )
+    return found

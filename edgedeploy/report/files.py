@@ -1,0 +1,69 @@
+"""The report files of a build folder, written again only when something in them changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgedeploy.building import BuildResult
+from edgedeploy.errors import UsageError
+from edgedeploy.manifest import digest, write_atomic
+from edgedeploy.places import DOCUMENT, PAGE, STAMP, TEXT
+from edgedeploy.store import disk_errors
+from edgedeploy.toolchain import PACKAGE, code_digest
+
+
+def write_reports(result: BuildResult) -> None:
+    """Write ``build.json``, ``report.txt`` and ``report.html`` beside the artifacts.
+
+    Raises:
+        StoreError: The disk refuses.
+    """
+    folder = result.folder
+    stamp = _stamp(result).encode()
+    with disk_errors("cannot write the reports"):
+        folder.mkdir(parents=True, exist_ok=True)
+        there = all((folder / name).is_file() for name in (DOCUMENT, TEXT, PAGE, STAMP))
+        if there and (folder / STAMP).read_bytes() == stamp:
+            return
+    from edgedeploy.report.collect import collect
+    from edgedeploy.report.page import html_report
+    from edgedeploy.report.terminal import terminal_report
+
+    document = collect(result)
+    with disk_errors("cannot write the reports"):
+        write_atomic(folder / PAGE, html_report(document).encode())
+        write_atomic(folder / TEXT, terminal_report(document).encode())
+        write_atomic(folder / DOCUMENT, document.text().encode())
+        write_atomic(folder / STAMP, stamp)
+
+
+def _stamp(result: BuildResult) -> str:
+    """Return a digest of everything that the reports tell, the times of stages left out."""
+    items: list[Any] = []
+    for outcome in result.outcomes:
+        trials = [[trial.name, trial.state, trial.reason] for trial in outcome.trials]
+        chosen = outcome.chosen
+        artifact = chosen.artifact.digest if chosen and chosen.artifact else ""
+        gates = [gate.to_json() for gate in chosen.gates] if chosen else []
+        records = {name: record["created"] for name, record in outcome.records.items()}
+        items.append([outcome.item.name, trials, artifact, gates, records])
+    code = code_digest(("report",), PACKAGE / "__init__.py")
+    return digest("reports", {"items": items, "lock": result.lock.expanded, "code": code})
+
+
+def build_folder(path: Path) -> Path:
+    """Return the build folder that a path means: itself, its build.json, or a profile's.
+
+    Raises:
+        UsageError: There is no build (E370).
+    """
+    for folder in (path, path.parent, Path("build") / path.stem):
+        if (folder / DOCUMENT).is_file() and (folder != path.parent or path.name == DOCUMENT):
+            return folder
+    raise UsageError(
+        f"there is no build at {path}",
+        code="E370",
+        subject=str(path),
+        hint="give a build folder such as build/NAME, or build the profile first",
+    )

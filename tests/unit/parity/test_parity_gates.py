@@ -1,0 +1,230 @@
+"""Gates: every state of every gate, with its reason."""
+
+import pytest
+
+from edgedeploy.errors import DataError, Diagnostic
+from edgedeploy.parity.evaluation import (
+    Evaluation,
+    Interval,
+    MetricResult,
+    OutputComparison,
+    PairedResult,
+)
+from edgedeploy.parity.gates import GateVerdict, judge
+from edgedeploy.profile.types import Delta, GateSpec
+
+
+def evaluation(
+    value=0.9,
+    *,
+    base=0.9,
+    interval=(-0.001, 0.001),
+    up=True,
+    unit="fraction",
+    cosine=1.0,
+    findings=(),
+):
+    output = OutputComparison(
+        name="y", dtype="float32", samples=5, elements=10, max_abs=0.0, mean_abs=0.0, rmse=0.0,
+        reference_low=0.0, reference_high=1.0, cosine=cosine, cosine_mean=cosine,
+        cosine_min=cosine, worst_sample=None, sqnr_db=None, top1_agreement=None,
+        outside_tolerance=0.0, nonfinite=0, nonfinite_reference=0, shape_mismatches=0,
+    )  # fmt: skip
+    return Evaluation(
+        samples=5,
+        evidence="host-runtime",
+        outputs=(output,),
+        findings=findings,
+        metric=MetricResult(
+            name="m", value=value, n=5, unit=unit, higher_is_better=up, interval=None
+        ),
+        paired=PairedResult(
+            float_value=base,
+            delta=value - base,
+            interval=interval and Interval(low=interval[0], high=interval[1], method="bootstrap"),
+            lost=(),
+            gained=(),
+            worst_class=None,
+        ),
+    )
+
+
+def record(**more):
+    return {
+        "evidence": "device",
+        "latency": {
+            "n": 900,
+            "p50_ms": {"value": 10.0, "low": 9.5, "high": 10.5},
+            "p99_ms": None,
+        },
+        "memory": {"peak_bytes": 300, "baseline_bytes": 100},
+        "validity": {"verdict": "valid", "reasons": []},
+        **more,
+    }
+
+
+def verdict(
+    gate, spec, *, ours=None, base=0.9, size_bytes=10, bench=None, float_bench=None, host=False
+):
+    spec = GateSpec(**{"not_slower_than_float": False, **spec})
+    ours = ours or evaluation()
+    theirs = evaluation(base, up=ours.metric.higher_is_better, unit=ours.metric.unit)
+    found = judge(
+        spec,
+        evaluation=ours,
+        float_evaluation=theirs,
+        size_bytes=size_bytes,
+        bench=bench,
+        float_bench=float_bench,
+        board_is_host=host,
+    )
+    assert all(GateVerdict.from_json(item.to_json()) == item for item in found)
+    (chosen,) = [item for item in found if item.gate == gate]
+    assert chosen.reason
+    return chosen
+
+
+def metric_state(amount, allowed_unit, value, **more):
+    base = more.pop("base", 0.9)
+    return verdict(
+        "metric",
+        {"metric": Delta(amount=amount, unit=allowed_unit)},
+        ours=evaluation(value, base=base, **more),
+        base=base,
+    ).state
+
+
+@pytest.mark.parametrize(
+    ("amount", "unit", "value", "more", "expected"),
+    [
+        (-1, "pt", 0.89, {}, "passed"),  # exactly the limit
+        (-1, "pt", 0.889, {}, "refused"),
+        (-1, "pt", 0.99, {}, "passed"),
+        (0, "pt", 0.8999, {}, "refused"),
+        (0, "pt", 0.9, {}, "passed"),
+        (-1, "%", 0.891, {}, "passed"),
+        (-1, "%", 0.8909, {}, "refused"),
+        (-0.02, "abs", 0.88, {}, "passed"),
+        (-0.02, "abs", 0.879, {}, "refused"),
+        (1, "pt", 0.03, {"up": False, "base": 0.02}, "passed"),
+        (1, "pt", 0.031, {"up": False, "base": 0.02}, "refused"),
+        (1, "pt", 0.0, {"up": False, "base": 0.02}, "passed"),
+        (0, "%", 0.021, {"up": False, "base": 0.02}, "refused"),
+        (5, "%", 0.001, {"up": False, "base": 0.0}, "refused"),
+        (5, "%", 0.0, {"up": False, "base": 0.0}, "passed"),
+        (-1, "%", 0.6, {"unit": "score", "base": 0.605}, "passed"),
+    ],
+)
+def test_signed_metric_changes(amount, unit, value, more, expected):
+    assert metric_state(amount, unit, value, **more) == expected
+
+
+@pytest.mark.parametrize(
+    ("amount", "unit", "more"),
+    [(1, "pt", {}), (-1, "pt", {"up": False}), (-1, "pt", {"unit": "score"})],
+)
+def test_gates_without_sense_are_refused(amount, unit, more):
+    with pytest.raises(DataError) as caught:
+        metric_state(amount, unit, 0.9, **more)
+    assert caught.value.diagnostics[0].code == "E285"
+    assert caught.value.diagnostics[0].hint
+
+
+def test_an_interval_across_the_limit_is_uncertain():
+    spec = {"metric": Delta(amount=-1, unit="pt")}
+    sure = verdict("metric", spec, ours=evaluation(0.9, interval=(-0.009, 0.009)))
+    assert not sure.uncertain
+    unsure = verdict("metric", spec, ours=evaluation(0.9, interval=(-0.02, 0.02)))
+    assert unsure.state == "passed"
+    assert unsure.uncertain
+    assert "n too small" in unsure.reason
+    refused = verdict("metric", spec, ours=evaluation(0.88, interval=(-0.03, -0.015)))
+    assert (refused.state, refused.uncertain) == ("refused", False)
+    assert verdict("metric", spec, ours=evaluation(0.9, interval=None)).uncertain
+
+
+def test_parity_fails_on_findings_and_is_not_judged_without_data():
+    assert verdict("parity", {}).state == "passed"
+    finding = Diagnostic(code="E292", message="NaN in y")
+    refused = verdict("parity", {}, ours=evaluation(findings=(finding,)))
+    assert (refused.state, refused.reason) == ("refused", "NaN in y")
+    found = judge(
+        GateSpec(metric=Delta(amount=-1, unit="pt"), cosine=0.9),
+        evaluation=None,
+        float_evaluation=None,
+        size_bytes=1,
+        bench=None,
+        float_bench=None,
+        board_is_host=True,
+    )
+    assert [(item.gate, item.state) for item in found] == [
+        ("parity", "not_judged"),
+        ("metric", "not_judged"),
+        ("cosine", "not_judged"),
+        ("not_slower", "not_judged"),
+    ]
+
+
+def test_cosine_and_size():
+    assert verdict("cosine", {"cosine": 0.99}, ours=evaluation(cosine=0.995)).state == "passed"
+    assert verdict("cosine", {"cosine": 0.99}, ours=evaluation(cosine=0.985)).state == "refused"
+    assert verdict("size", {"size_bytes": 10}, size_bytes=10).state == "passed"
+    assert verdict("size", {"size_bytes": 10}, size_bytes=11).state == "refused"
+
+
+def test_latency_and_memory():
+    assert verdict("latency_p50", {"latency_ms": {"p50": 11.0}}, bench=record()).state == "passed"
+    slow = verdict("latency_p50", {"latency_ms": {"p50": 9.0}}, bench=record())
+    assert (slow.state, slow.uncertain, slow.evidence) == ("refused", False, "device")
+    assert verdict("latency_p50", {"latency_ms": {"p50": 10.2}}, bench=record()).uncertain
+    few = verdict("latency_p99", {"latency_ms": {"p99": 20.0}}, bench=record())
+    assert few.state == "not_judged"
+    assert "900" in few.reason
+    assert verdict("memory", {"memory_bytes": 200}, bench=record()).state == "passed"
+    assert verdict("memory", {"memory_bytes": 199}, bench=record()).state == "refused"
+
+
+BENCH_GATES = [
+    ("latency_p50", {"latency_ms": {"p50": 11.0}}),
+    ("memory", {"memory_bytes": 1}),
+    ("not_slower", {"not_slower_than_float": True}),
+]
+
+
+@pytest.mark.parametrize(("gate", "spec"), BENCH_GATES)
+def test_only_valid_evidence_of_the_board_is_judged(gate, spec):
+    ratio = {"with": "float", "ratio": {"value": 0.5, "low": 0.4, "high": 0.6}, "verdict": "faster"}
+    foreign = record(evidence="host-runtime", comparison=ratio)
+    assert verdict(gate, spec).state == "not_judged"
+    assert verdict(gate, spec, bench=foreign, host=False).state == "not_judged"
+    assert verdict(gate, spec, bench=foreign, host=True).state != "not_judged"
+    assert verdict(gate, spec, bench=record(evidence="simulated"), host=True).state == "not_judged"
+    throttled = record(
+        comparison=ratio, validity={"verdict": "unreliable", "reasons": ["throttled"]}
+    )
+    found = verdict(gate, spec, bench=throttled)
+    assert found.state == "not_judged"
+    assert "throttled" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("said", "low", "high", "expected"),
+    [
+        ("faster", 0.5, 0.6, "passed"),
+        ("no difference shown", 0.9, 1.3, "passed"),
+        ("slower", 1.005, 1.04, "passed"),
+        ("slower", 1.03, 1.5, "refused"),
+    ],
+)
+def test_not_slower_is_refused_only_when_shown(said, low, high, expected):
+    ratio = {
+        "with": "float",
+        "ratio": {"value": (low + high) / 2, "low": low, "high": high},
+        "verdict": said,
+    }
+    spec = {"not_slower_than_float": True}
+    assert verdict("not_slower", spec, bench=record(comparison=ratio)).state == expected
+    throttled = record(validity={"verdict": "unreliable", "reasons": []})
+    found = verdict("not_slower", spec, bench=record(comparison=ratio), float_bench=throttled)
+    assert found.state == "not_judged"
+    assert verdict("not_slower", spec, bench=record()).state == "not_judged"

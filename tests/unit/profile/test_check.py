@@ -1,0 +1,94 @@
+"""Profile x targets, the location of private data, and the table of what is not built."""
+
+from pathlib import Path
+
+import pytest
+
+from edgedeploy.errors import ProfileError
+from edgedeploy.profile import unbuilt
+from edgedeploy.profile.check import cross_check
+from edgedeploy.profile.load import load_profile
+from edgedeploy.profile.private import locate
+from edgedeploy.target import host
+from edgedeploy.target.library import TargetLibrary
+
+SMALL = "edgedeploy: 1\nname: p\nmodel: {source: m.onnx}\n"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def load(text):
+    Path("p.yaml").write_text(text)
+    return load_profile(Path("p.yaml"))
+
+
+def check(text):
+    profile = load(text)
+    library = TargetLibrary()
+    targets = {use.target: library.load(use.target) for use in profile.targets}
+    return [(item.code, item.subject, item.severity) for item in cross_check(profile, targets)]
+
+
+def test_a_fitting_profile_has_no_findings():
+    assert (
+        check(
+            SMALL
+            + "data: {calibrate: a, evaluate: b}\nmetric: cer\nquantize: w8a8\n"
+            + "gates: {metric: +1 pt, size: 4 MB}\n"
+            + "targets:\n  intel-cpu/openvino: {options: {device: CPU, blob: true}}\n  rpi5/ort:\n"
+        )
+        == []
+    )
+
+
+def test_ranges_are_told_where_only_fixed_shapes_go():
+    text = "edgedeploy: 1\nname: p\nmodel: {source: m.onnx, dims: {W: %s}}\n"
+    targets = "targets: [intel-cpu/openvino, intel-npu/openvino]\n"
+    refused = [("E160", "intel-npu/openvino", "error")]
+    assert check(text % "320..960/32" + targets) == refused
+    assert check(text % "[320, 640]" + targets) == []
+    assert check(text % "320" + targets) == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "judged"),
+    [
+        ("x86_64", {"linux-x86-64/ort", "intel-cpu/ort"}),
+        ("aarch64", {"linux-arm64/ort"}),
+        ("riscv64", set()),
+    ],
+)
+def test_which_gates_this_machine_may_judge(machine, judged, monkeypatch):
+    monkeypatch.setattr(host.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(host.platform, "machine", lambda: machine)
+    targets = ["linux-x86-64/ort", "intel-cpu/ort", "linux-arm64/ort", "rpi5/ort", "armv7/ort"]
+    found = check(SMALL + f"gates: {{latency: {{p50: 20 ms}}}}\ntargets: [{', '.join(targets)}]\n")
+    assert {subject for _, subject, _ in found} == set(targets) - judged
+    assert {(code, severity) for code, _, severity in found} == {("E164", "note")}
+
+
+def test_private_data_is_looked_up_by_model_and_role():
+    profile = load(SMALL + "data: {calibrate: {}, evaluate: e}\ntargets: [rpi5/ort]\n")
+    data = profile.models["main"].data
+    Path("data.yaml").write_text("calibrate: /srv/all\nmain.calibrate: /srv/main\nevaluate: x\n")
+    assert locate(profile, "main", data["calibrate"]) == "/srv/main"
+    assert locate(profile, "other", data["calibrate"]) == "/srv/all"
+    assert locate(profile, "main", data["evaluate"]) == "e"
+    Path("data.yaml").write_text("- a\n")
+    with pytest.raises(ProfileError):
+        locate(profile, "main", data["calibrate"])
+
+
+def test_each_unbuilt_part_is_refused_by_name():
+    cases = {name: f"targets: [ios17/{name}]\n" for name in unbuilt.RUNTIMES}
+    cases |= {n: f"targets: [rpi5/ort]\nquantize: {n}\n" for n in unbuilt.QUANTIZE_MODES}
+    cases["pipeline"] = 'targets: [rpi5/ort]\npipeline: "a.py:b"\n'
+    for name, text in cases.items():
+        with pytest.raises(ProfileError) as caught:
+            load(SMALL + text)
+        (found,) = caught.value.diagnostics
+        assert found.code == "E137"
+        assert name in found.message
