@@ -19,6 +19,7 @@ from edgedeploy.difference import differences
 from edgedeploy.disk import disk_errors
 from edgedeploy.errors import BuildError, EdgedeployError, IntegrityError, ModelError, ToolError
 from edgedeploy.events import EventLog, Note, StageFinished, StageProgress, StageStarted
+from edgedeploy.filememory import ABSENT, listing_digest
 from edgedeploy.manifest import digest
 from edgedeploy.node import FileRef as FileRef
 from edgedeploy.node import FilesRef as FilesRef
@@ -30,7 +31,6 @@ from edgedeploy.store import ActionRecord, Store, action_key
 from edgedeploy.store_care import sweep_work
 from edgedeploy.toolchain import code_digest, tool_version
 from edgedeploy.worker.launch import Job, Stopped, run_job
-from edgedeploy.worker.observe import listing_digest
 
 ATTEMPTS = 4
 TELL_WAITING_S = 2.0
@@ -362,7 +362,7 @@ class Builder:
                 try:
                     now = self._store.file_digests([path])[path]
                 except (FileNotFoundError, NotADirectoryError):
-                    now = ""
+                    now = ABSENT
                 except OSError:
                     return f"{path.name} cannot be read"
                 if now != item["sha256"]:

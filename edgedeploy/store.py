@@ -308,7 +308,7 @@ class Store:
 
     def remove_tree(self, tree_digest: str) -> None:
         """Take a tree out of sight at once, then delete it."""
-        grave = self._scratch().folder / os.urandom(8).hex()
+        grave = self.scratch / os.urandom(8).hex()
         with contextlib.suppress(FileNotFoundError):
             self.tree_path(tree_digest).rename(grave)
         delete_folder(grave)
@@ -331,7 +331,7 @@ class Store:
         if not all(settled(mark, looked_ns) for mark in marks):
             return
         path = self._seen_path(tree.digest)
-        part = self._scratch().folder / os.urandom(8).hex()
+        part = self.scratch / os.urandom(8).hex()
         path.parent.mkdir(mode=0o700, exist_ok=True)
         # No fsync: this memory may be lost, then the tree is hashed again.
         part.write_bytes(canonical({"at_ns": looked_ns, "marks": marks}))
@@ -379,7 +379,7 @@ class Store:
         path = self._action_path(record.key)
         with disk_errors("cannot write to the store"):
             make_folder(path.parent)
-            write_atomic(path, canonical(record.to_json()), scratch=self._scratch().folder)
+            write_atomic(path, canonical(record.to_json()), scratch=self.scratch)
         crashpoint("store.record-written")
 
     def drop_action(self, key: str) -> None:
@@ -452,6 +452,11 @@ class Store:
             return self._own
 
     @property
+    def scratch(self) -> Path:
+        """Folder of this process for unfinished files; swept by the next builder if it dies."""
+        return self._scratch().folder
+
+    @property
     def scratch_lock(self) -> int:
         """Descriptor that guards this process's work folders.
 
@@ -463,7 +468,7 @@ class Store:
     def work_folder(self) -> Iterator[Path]:
         """Give a private folder on the store's file system; removed at the end, or by a sweep."""
         with disk_errors("cannot write to the store"):
-            folder = self._scratch().folder / os.urandom(8).hex()
+            folder = self.scratch / os.urandom(8).hex()
             folder.mkdir(mode=0o700)
         try:
             yield folder

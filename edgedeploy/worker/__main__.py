@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgedeploy.crashpoint import crashpoint
 from edgedeploy.errors import BuildError, EdgedeployError, StoreError
@@ -18,8 +18,10 @@ from edgedeploy.manifest import canonical, file_sha256
 from edgedeploy.stage import Made, Work, stage_kind
 from edgedeploy.worker import NO_MEMORY
 from edgedeploy.worker.limits import apply_limits
-from edgedeploy.worker.observe import Observer
 from edgedeploy.worker.supervise import supervise
+
+if TYPE_CHECKING:
+    from edgedeploy.worker.observe import Observer
 
 
 def main(job_file: str) -> None:
@@ -61,6 +63,8 @@ def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     def observe() -> None:
         if not observers:
+            from edgedeploy.worker.observe import Observer  # slow to load, and seldom wanted
+
             sys.path.insert(0, str(project))
             inputs = [Path(path) for path in job["inputs"].values()]
             observers.append(Observer([folder, *inputs]))
@@ -105,7 +109,7 @@ def _unexpected(job: dict[str, Any], error: Exception) -> bytes:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _failure(
             StoreError(
-                f"stage {job['kind']} could not write: {error.strerror}",
+                f"stage {job['node']} could not write: {error.strerror}",
                 code="E601",
                 subject=str(error.filename or ""),
                 hint="free space (`edgedeploy cache gc`) or set EDGEDEPLOY_STORE",
@@ -126,8 +130,10 @@ def _failure(error: EdgedeployError) -> bytes:
 def _no_memory(job: dict[str, Any], said: str) -> BuildError:
     limit_mib = int(job["limits"]["memory_bytes"]) >> 20
     return BuildError(
-        f"stage {job['kind']} needs more memory than its limit of {limit_mib} MiB: {said[:200]}",
+        f"stage {job['node']} needs more memory than its limit of {limit_mib} MiB"
+        + (f": {said[:200]}" if said else ""),
         code="E382",
+        subject=job["node"],
         hint="check the model for huge constant shapes; a bigger model gets a bigger limit",
     )
 

@@ -13,7 +13,9 @@ from edgedeploy import store_care
 from edgedeploy.store import Store
 from tests.soak import kill
 
-# What stub builds pass; ``publish.*`` and ``lock.written`` need a real build.
+# What a stub build passes; ``publish.*`` and ``lock.written`` need a real build, and SEEN one
+# that finds things as they were.
+SEEN = "store.seen-written"
 POINTS = (
     "worker.started",
     "worker.before-result",
@@ -21,7 +23,6 @@ POINTS = (
     "store.tree-synced:2",
     "store.tree-renamed",
     "store.record-written:3",
-    "store.seen-written",
     "executor.before-run:2",
     "executor.after-run",
 )
@@ -58,13 +59,20 @@ class Diamond:
             for tree in item.record.outputs.values():
                 store.remove_tree(tree.digest)
 
+    def prepare_settled(self, index: int = 0) -> None:
+        """Have everything built for long enough that a check of it is worth remembering."""
+        self.prepare(0)
+        self.build_right()
+        for memory in (self.store / "seen").glob("??/*"):
+            memory.unlink()
+        time.sleep(0.15)
+
     def check(self, done: kill.Kill) -> None:
         """Look at the store after a kill, build again, and look once more."""
         kill.wait_until_gone(self.store)
         if (self.store / "format").exists():
             found = store_care.verify(Store(self.store))
-            assert not found.damaged, done
-            # A tree may be missing where ``prepare`` took it away, never in a new store.
+            assert (found.damaged, found.dangling) == ((), ()), done
         self.build_right(done)
         assert kill.left_behind(self.store) == [], done
         assert kill.processes_of(self.store) == [], done

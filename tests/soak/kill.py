@@ -73,7 +73,7 @@ def campaign(
         check: Called after each kill; raises when something is wrong.
         prepare: Called with the number of the kill before it, to make the work undone.
         points: Names of crash points.
-        kills: Number of random moments, between the start and a little after the end.
+        kills: How many kills at random moments must hit a running command.
         seed: Of the random moments.
     """
     done: list[Kill] = []
@@ -89,10 +89,13 @@ def campaign(
     span_s = 1.1 * (time.monotonic() - started)
     assert finished.returncode == 0, finished.stderr
     moments = random.Random(seed)
-    for _ in range(kills):
+    hits = 0
+    while hits < kills:
         prepare(len(done))
         done.append(kill_after(command, env, moments.uniform(0, span_s)))
         check(done[-1])
+        hits += done[-1].hit
+        assert len(done) < len(points) + 10 * kills, "hardly any kill hits"
     return done
 
 

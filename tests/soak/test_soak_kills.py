@@ -6,7 +6,7 @@ import shutil
 from datetime import date
 from pathlib import Path
 
-from tests.soak.diamond import POINTS, Diamond
+from tests.soak.diamond import POINTS, SEEN, Diamond
 from tests.soak.kill import campaign
 
 KILLS = 200
@@ -31,6 +31,13 @@ def test_store_survives_kills_at_any_moment(tmp_path: Path) -> None:
         points=POINTS,
         kills=KILLS,
         seed=20261124,
+    )
+    done += campaign(
+        diamond.command,
+        diamond.env,
+        diamond.check,
+        prepare=diamond.prepare_settled,
+        points=[SEEN],
     )
     hit = sum(kill.hit for kill in done)
     print(f"\n{date.today()}: {len(done)} kills ({hit} hit a running build), all builds healed")

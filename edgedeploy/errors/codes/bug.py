@@ -8,7 +8,7 @@ CODES: dict[str, Explanation] = {
     "E900": Explanation(
         "A bug of edgedeploy",
         "Something happened that edgedeploy does not foresee; it is not your fault. Run the "
-        "command again with --debug and report what it prints. The store is unharmed, and the other "
-        "targets can still be built by naming them with --target.",
+        "command again with --debug and report what it prints. The store is unharmed, and "
+        "the other targets can still be built by naming them with --target.",
     ),
 }

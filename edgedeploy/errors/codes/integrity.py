@@ -13,8 +13,8 @@ CODES: dict[str, Explanation] = {
     "E701": Explanation(
         "The store loses what is written to it",
         "A damaged result is made again on its own, but this one was damaged or gone again at "
-        "once, several times. The disk or its memory is failing, or another program changes the store. "
-        "Check the disk, or set EDGEDEPLOY_STORE to a folder on another one.",
+        "once, several times. The disk or its memory is failing, or another program changes the "
+        "store. Check the disk, or set EDGEDEPLOY_STORE to a folder on another one.",
     ),
     "E702": Explanation(
         "An artifact is not the locked one",

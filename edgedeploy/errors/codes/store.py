@@ -27,8 +27,8 @@ CODES: dict[str, Explanation] = {
     "E603": Explanation(
         "The store's file system cannot lock files",
         "Builds that share a store keep out of each other's way by file locks (flock). Some "
-        "network and user-space file systems have none, or grant the same lock twice. Set EDGEDEPLOY_STORE "
-        "to a folder on a local disk.",
+        "network and user-space file systems have none, or grant the same lock twice. Set "
+        "EDGEDEPLOY_STORE to a folder on a local disk.",
     ),
     "E604": Explanation(
         "The store belongs to another user or others may write to it",

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from edgedeploy.crashpoint import NAMES
-from tests.soak.diamond import POINTS, Diamond
+from tests.soak.diamond import POINTS, SEEN, Diamond
 from tests.soak.kill import campaign
 
 
 def test_points_are_known() -> None:
-    assert {point.partition(":")[0] for point in POINTS} <= set(NAMES)
+    assert {point.partition(":")[0] for point in (*POINTS, SEEN)} <= set(NAMES)
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -25,12 +25,24 @@ def test_kill_at_named_point(tmp_path: Path, point: str) -> None:
     assert done[0].status == (3 if point.startswith("worker.") else -9)
 
 
+def test_kill_while_a_check_is_remembered(tmp_path: Path) -> None:
+    diamond = Diamond(tmp_path)
+    (done,) = campaign(
+        diamond.command,
+        diamond.env,
+        diamond.check,
+        prepare=diamond.prepare_settled,
+        points=[SEEN],
+    )
+    assert done.hit
+
+
 def test_kill_at_random_moments(tmp_path: Path) -> None:
     diamond = Diamond(tmp_path)
     done = campaign(
-        diamond.command, diamond.env, diamond.check, prepare=diamond.prepare, kills=12, seed=7
+        diamond.command, diamond.env, diamond.check, prepare=diamond.prepare, kills=8, seed=7
     )
-    assert any(kill.hit for kill in done)
+    assert sum(kill.hit for kill in done) == 8
 
 
 def test_eight_builders_share_a_store(tmp_path: Path) -> None:
