@@ -26,7 +26,7 @@ from edgedeploy.quant.numerics import (
     weight_scales,
 )
 from edgedeploy.quant.scheme import Scheme
-from edgedeploy.quant.select import KeptFloat, Selection, select
+from edgedeploy.quant.selection import KeptFloat, Selection, select
 from edgedeploy.quant.table import CalibrationTable
 
 EXTERNAL_BYTES = 1 << 30
@@ -73,8 +73,8 @@ def quantize(model: Path, table: CalibrationTable, scheme: Scheme, folder: Path)
 
     Raises:
         ModelError: Nothing can be quantized (E262), or see ``layers.check_model``.
-        ProfileError: See ``select.select``.
-        DataError: See ``select.select``.
+        ProfileError: See ``selection.select``.
+        DataError: See ``selection.select``.
     """
     loaded, folded = load_folded(model)
     graph = loaded.graph
