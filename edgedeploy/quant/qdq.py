@@ -29,8 +29,8 @@ from edgedeploy.quant.scheme import Scheme
 from edgedeploy.quant.selection import KeptFloat, Selection, select
 from edgedeploy.quant.table import CalibrationTable
 
-EXTERNAL_BYTES = 1 << 30
-"""Above this the weights go to ``model.data``: one protobuf message holds less than 2 GiB."""
+EXTERNAL_BYTES = 256 << 20
+"""Above this the weights go to ``model.data``, written one at a time, so that memory stays low."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
