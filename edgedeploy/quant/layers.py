@@ -21,6 +21,9 @@ MINIMUM_OPSET = 17
 LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather")
 """Ops with a constant weight that can be stored as int8."""
 
+RECURRENT_OPS = ("GRU", "LSTM", "RNN")
+"""Ops with weights that have no static int8 form in ONNX."""
+
 ELEMENTWISE_OPS = ("Add", "Concat", "AveragePool", "GlobalAveragePool")
 """Ops that runtimes compute on integers when all their operands and the result are quantized."""
 

@@ -26,11 +26,11 @@ from edgedeploy.quant.numerics import (
     weight_scales,
 )
 from edgedeploy.quant.scheme import Scheme
-from edgedeploy.quant.select import KeptFloat, Selection, select
+from edgedeploy.quant.selection import KeptFloat, Selection, select
 from edgedeploy.quant.table import CalibrationTable
 
-EXTERNAL_BYTES = 1 << 30
-"""Above this the weights go to ``model.data``: one protobuf message holds less than 2 GiB."""
+EXTERNAL_BYTES = 256 << 20
+"""Above this the weights go to ``model.data``, written one at a time, so that memory stays low."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +73,8 @@ def quantize(model: Path, table: CalibrationTable, scheme: Scheme, folder: Path)
 
     Raises:
         ModelError: Nothing can be quantized (E262), or see ``layers.check_model``.
-        ProfileError: See ``select.select``.
-        DataError: See ``select.select``.
+        ProfileError: See ``selection.select``.
+        DataError: See ``selection.select``.
     """
     loaded, folded = load_folded(model)
     graph = loaded.graph

@@ -31,8 +31,8 @@ from edgedeploy.report.document import (
     TargetReport,
 )
 from edgedeploy.report.summary import bench_summary
-from edgedeploy.steps.auto import Outcome, State, Trial
-from edgedeploy.steps.measuring import FLOAT
+from edgedeploy.choosing import Outcome, State, Trial
+from edgedeploy.measuring import FLOAT
 
 SHOWN_FLIPPED = 20
 SHOWN_LEFT = 20

@@ -39,7 +39,7 @@ def test_modules_are_named_for_their_duty() -> None:
         assert not names & LIBRARIES, path
 
 
-@pytest.mark.parametrize("path", checked_files(), ids=name_of)
+@pytest.mark.parametrize("path", package_files(), ids=name_of)
 def test_files_and_functions_fit_in_the_head(path: Path) -> None:
     """Limits, not aims: most are far below."""
     length = path.read_text(encoding="utf-8").count("\n")

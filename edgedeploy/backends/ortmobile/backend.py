@@ -17,6 +17,7 @@ from edgedeploy.backends.base import (
 )
 from edgedeploy.backends.inputs import Inputs
 from edgedeploy.backends.ortmobile import convert, layers, reduced
+from edgedeploy.backends.ortmobile.contrib import check_fused
 from edgedeploy.backends.ortmobile.graph import GraphFacts, read_graph
 from edgedeploy.backends.ortmobile.kernels import KernelRegistry, place_on_cpu
 from edgedeploy.backends.ortmobile.mobile import place_on_mobile
@@ -90,18 +91,18 @@ class OrtMobile:
         style = chosen["optimization_style"]
         with tempfile.TemporaryDirectory(dir=folder, prefix=".work-") as private:
             work = Path(private)
-            written, replayed = work / "written.ort", work / "replayed.ort"
-            convert.save_optimised(
-                model, written, arm=arm, minimal="save" if style == "runtime" else None
-            )
-            made = convert.canonicalise(written, folder / ENTRY)
-            skeletons = [work / "skeleton.ort"]
-            convert.canonicalise(written, skeletons[0], with_tensors=False)
+            written, skeletons = work / "written.ort", [work / "skeleton.ort"]
+            minimal = "save" if style == "runtime" else None
+            convert.save_optimised(model, written, arm=arm, minimal=minimal)
+            made = convert.canonicalise(written, folder / ENTRY, skeletons[0])
+            oldest = str(fields.get("runtime.oldest.version", load_runtime().__version__))
+            if not load_runtime().__version__.startswith(oldest):
+                check_fused(made.kernels, (node.op for node in facts.nodes), oldest)
             if style == "runtime":
                 # The device ends up with either graph, so the config must cover both.
-                convert.save_optimised(model, replayed, arm=arm, minimal="apply")
+                convert.save_optimised(model, written, arm=arm, minimal="apply")
                 skeletons.append(work / "skeleton_replayed.ort")
-                convert.canonicalise(replayed, skeletons[1], with_tensors=False)
+                convert.canonicalise(written, work / "replayed.ort", skeletons[1])
             config = reduced.required_operators(skeletons)
         domains = sorted({name.split(":")[0] for name in made.kernels})
         _write(folder / reduced.CONFIG, config)
@@ -119,7 +120,7 @@ class OrtMobile:
                 CompiledFile(path=reduced.COMMAND, role="build-command"),
                 CompiledFile(path=PLACEMENT, role="placement"),
             ),
-            notes=placement.providers[0].notes,
+            notes=(*placement.providers[0].notes, *_replay_notes(made)),
             metadata={
                 "format": "ort",
                 "opset": facts.opsets.get("ai.onnx"),
@@ -127,6 +128,7 @@ class OrtMobile:
                 "target_platform": "arm" if arm else "amd64",
                 "kernels": dict(made.kernels),
                 "int8_kernels": _count_int8(made.kernels),
+                "saved_optimizations": made.saved,
             },
         )
 
@@ -163,6 +165,15 @@ class OrtMobile:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _replay_notes(made: convert.CanonicalModel) -> tuple[str, ...]:
+    if not made.left_out:
+        return ()
+    return (
+        f"{made.left_out} saved optimisations are left out because not every runtime of the range "
+        "can replay them; their nodes run unfused",
+    )
 
 
 def _count_int8(kernels: Mapping[str, int]) -> int:

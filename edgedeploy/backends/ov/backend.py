@@ -19,7 +19,7 @@ from edgedeploy.backends.base import (
 )
 from edgedeploy.backends.inputs import Inputs
 from edgedeploy.backends.ov import convert
-from edgedeploy.backends.ov.runner import SIGNATURE, OvRunner
+from edgedeploy.backends.ov.runner import SIGNATURE, OvRunner, fusion_limits
 from edgedeploy.backends.ov.runtime import load_runtime
 from edgedeploy.errors import BuildError, Diagnostic
 
@@ -185,7 +185,7 @@ def _write_blob(folder: Path, device: str, precision: str) -> None:
     compiled = core.compile_model(
         str(folder / convert.MODEL), device, {"INFERENCE_PRECISION_HINT": precision}
     )
-    (folder / BLOB).write_bytes(compiled.export_model())
+    (folder / BLOB).write_bytes(compiled.export_model().getvalue())
 
 
 def _half_precision_notes(converted: Any) -> list[str]:
@@ -249,7 +249,7 @@ def _not_judged(device: str, source: str, why: str) -> ProviderPlacement:
 def _query(core: Any, converted: Any, named: Any, device: str, version: str) -> ProviderPlacement:
     source = f"query_model of OpenVINO {version}"
     try:
-        taken = core.query_model(converted, device)
+        taken = core.query_model(converted, device, fusion_limits(converted, device))
     except RuntimeError as error:
         return _not_judged(device, source, " ".join(str(error).split()))
     nodes = tuple(

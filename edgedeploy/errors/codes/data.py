@@ -139,6 +139,7 @@ CODES: dict[str, Explanation] = {
     ),
     "E293": Explanation(
         "artifact lacks an output",
-        "The float model has an output that the artifact does not give under that name.",
+        "The float model has an output that the artifact does not give under that name. Nothing "
+        "can be said of it then; name the outputs that you need under `outputs:` in the profile.",
     ),
 }

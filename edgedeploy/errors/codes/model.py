@@ -109,12 +109,13 @@ CODES: dict[str, Explanation] = {
     "E220": Explanation(
         "dims do not fit the model",
         "The profile gives an input another number of axes than the model, another size than a "
-        "fixed one, two sizes for one named dim, or names an input that does not exist.",
+        "fixed one, two sizes for one named dim, or names an input that does not exist. "
+        "`edgedeploy inspect MODEL` prints the inputs with their dims.",
     ),
     "E221": Explanation(
         "a constant does not fit the input",
         "The 'value' that the profile gives for an input has another type or shape than the input, "
-        "or there is no such input.",
+        "or there is no such input. `edgedeploy inspect MODEL` prints what it takes.",
     ),
     "E222": Explanation(
         "no such output",
