@@ -16,7 +16,7 @@ from typing import Any
 
 from edgedeploy.filememory import ABSENT, listing_digest
 from edgedeploy.manifest import file_sha256
-from edgedeploy.toolchain import PACKAGE
+from edgedeploy.toolchain import PACKAGE, tool_version
 
 _UNINTERESTING = ("/proc/", "/sys/", "/dev/", "/etc/", "/run/")
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap_external>"
@@ -173,4 +173,4 @@ def _versions(modules: set[str]) -> list[dict[str, str]]:
         for name in providers
         if name != "edgedeploy"
     }
-    return [{"distribution": name, "version": metadata.version(name)} for name in sorted(names)]
+    return [{"distribution": name, "version": tool_version(name)} for name in sorted(names)]

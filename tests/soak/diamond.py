@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -51,7 +52,7 @@ class Diamond:
     def prepare(self, index: int) -> None:
         """Take a new store at every other kill; else undo a part of the work in the old one."""
         if index % 2 == 0:
-            self.store = self.base / f"store{index}-{time.monotonic_ns()}"
+            shutil.rmtree(self.store, ignore_errors=True)
             return
         store = Store(self.store)
         for item in store_care.list_actions(store)[: 1 + index // 2 % 4]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import date
 from pathlib import Path
 
@@ -16,18 +15,11 @@ BUILDERS = 8
 
 def test_store_survives_kills_at_any_moment(tmp_path: Path) -> None:
     diamond = Diamond(tmp_path)
-
-    def prepare(index: int) -> None:
-        for old in tmp_path.glob("store*"):
-            if old != diamond.store:
-                shutil.rmtree(old)
-        diamond.prepare(index)
-
     done = campaign(
         diamond.command,
         diamond.env,
         diamond.check,
-        prepare=prepare,
+        prepare=diamond.prepare,
         points=POINTS,
         kills=KILLS,
         seed=20261124,
