@@ -396,21 +396,21 @@ def _candidate(
     else:
         typed = optimised
     runtime = target.runtime
-    backend = backends.load(runtime)
+    family = backends.FAMILIES[runtime]
     options = {
         name: option["default"]
         for name, option in (target.get("runtime.options") or {}).items()
         if option.get("default") is not None
     }
     options.update(use.options)
-    code = (f"backends/{backends.FAMILIES[runtime]}", "backends/base", "backends/inputs")
+    code = (f"backends/{family.package}", "backends/base", "backends/inputs")
     compiled = Node(
         id=f"{base}.compile",
         kind="compile",
         params={"runtime": runtime, "options": options, "precision": candidate.kind},
         inputs={"model": typed},
-        fields={name: target.get(name) for name in backend.reads},
-        tools=backend.tools,
+        fields={name: target.get(name) for name in family.reads},
+        tools=family.tools,
         code=code,
     )
     evaluated = Node(
@@ -418,7 +418,8 @@ def _candidate(
         kind="evaluate",
         params={
             "runtime": runtime,
-            "options": options,
+            # Parity is judged on this machine's CPU, whatever the artifact is for.
+            "options": {name: value for name, value in options.items() if name != "device"},
             "state": shared.reference.params["state"],
             "metric": shared.reference.params["metric"],
         },
@@ -429,7 +430,7 @@ def _candidate(
             "score": shared.reference.output("score"),
             "facts": shared.intake.output("facts"),
         },
-        tools=backend.tools,
+        tools=family.tools,
         code=code,
     )
     return CandidateNodes(candidate=candidate, typed=typed, compiled=compiled, evaluated=evaluated)
