@@ -386,7 +386,7 @@ def test_nothing_is_written_outside_the_folder(real_model, tmp_path):
     (tmp_path / "out").mkdir()
     script = (
         "from pathlib import Path; from edgedeploy.backends import load\n"
-        "backend = load('ortmobile')\n"
+        "backend = load('ort')\n"
         f"out = Path({str(tmp_path / 'out')!r})\n"
         f"backend.compile(Path({str(real_model('cls'))!r}), out, {{}}, {{}})\n"
         "backend.runner(out).close()"
