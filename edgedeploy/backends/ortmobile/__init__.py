@@ -1,0 +1,1 @@
+"""ONNX Runtime Mobile: `.ort` models with what a reduced build of the runtime needs."""
