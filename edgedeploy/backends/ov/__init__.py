@@ -1,0 +1,1 @@
+"""OpenVINO: IR artifacts for Intel CPUs, GPUs and NPUs (and the ARM CPU plugin)."""
