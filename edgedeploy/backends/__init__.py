@@ -1,4 +1,4 @@
-"""Backends: one per family of runtimes; each compiles an ONNX model and runs the result.
+"""Backends: one package or file per family of runtimes; each compiles an ONNX model and runs it.
 
 Nothing heavy is imported here: :func:`load` imports a family when it is used.
 """
@@ -6,7 +6,6 @@ Nothing heavy is imported here: :func:`load` imports a family when it is used.
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgedeploy.errors import BuildError
@@ -14,53 +13,25 @@ from edgedeploy.errors import BuildError
 if TYPE_CHECKING:
     from edgedeploy.backends.base import Backend
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """What a plan must know of a backend without importing it.
-
-    Attributes:
-        package: Where it lives below ``backends/``; has a ``BACKEND`` in ``backend.py``.
-        tools: Distributions whose versions decide what is written.
-        reads: Dotted target fields that it may look at.
-    """
-
-    package: str
-    tools: tuple[str, ...]
-    reads: tuple[str, ...]
-
-
-FAMILIES: dict[str, Family] = {
-    "ort": Family(
-        package="ortmobile",
-        tools=("onnxruntime", "onnx", "flatbuffers"),
-        reads=(
-            "board.os",
-            "board.arch",
-            "runtime.versions",
-            "runtime.opset",
-            "runtime.ir_version",
-        ),
-    ),
-    "openvino": Family(package="ov", tools=("openvino", "onnx"), reads=("board.processor",)),
+FAMILIES: dict[str, str] = {
+    "ortmobile": "edgedeploy.backends.ortmobile.backend",
+    "ov": "edgedeploy.backends.ov.backend",
 }
-"""Backend by the runtime id of a target."""
+"""Family name -> module with a ``BACKEND``."""
 
 
-def load(runtime: str) -> Backend:
-    """Return the backend of a target's runtime.
+def load(family: str) -> Backend:
+    """Return the backend of a family.
 
     Raises:
         BuildError: There is no such family (E311).
     """
-    if runtime not in FAMILIES:
+    if family not in FAMILIES:
         raise BuildError(
-            f"there is no backend for the runtime {runtime!r}",
+            f"there is no backend {family!r}",
             code="E311",
-            subject=runtime,
+            subject=family,
             hint=f"use one of: {', '.join(sorted(FAMILIES))}",
         )
-    backend: Backend = importlib.import_module(
-        f"{__name__}.{FAMILIES[runtime].package}.backend"
-    ).BACKEND
+    backend: Backend = importlib.import_module(FAMILIES[family]).BACKEND
     return backend

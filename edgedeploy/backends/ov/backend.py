@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgedeploy.backends import FAMILIES
 from edgedeploy.backends.base import (
+    Backend,
     CompiledFile,
     CompileReport,
     LayerTime,
@@ -42,8 +42,8 @@ class OpenVino:
 
     name = "ov"
     version = 1
-    tools = FAMILIES["openvino"].tools
-    reads = FAMILIES["openvino"].reads
+    tools: tuple[str, ...] = ("openvino", "onnx")
+    reads: tuple[str, ...] = ("board.device",)
     options: Mapping[str, str] = {
         "device": "CPU (default), GPU or NPU: where the artifact is to run",
         "half_weights": "store float32 constants as float16 (default false): for fp16 artifacts",
@@ -61,7 +61,7 @@ class OpenVino:
             converted = convert.read_onnx(model)
         except BuildError as error:
             return Placement(providers=(), diagnostics=error.diagnostics)
-        return _place(converted, _device(fields.get("board.processor")))
+        return _place(converted, _device(fields.get("board.device")))
 
     def compile(
         self, model: Path, folder: Path, options: Mapping[str, Any], fields: Mapping[str, Any]
@@ -76,7 +76,7 @@ class OpenVino:
                 (E323), a blob for a device that is not here (E324), or string tensors (E325).
         """
         chosen = checked_options(
-            {"device": _device(fields.get("board.processor")), **options}, _OPTIONS
+            {"device": _device(fields.get("board.device")), **options}, _OPTIONS
         )
         device = chosen["device"]
         converted = convert.read_onnx(model)
@@ -166,7 +166,7 @@ class OpenVino:
 
 
 def _device(value: Any) -> str:
-    return str(value).upper() if value else DEVICES[0]
+    return str(value) if value else DEVICES[0]
 
 
 def _write_json(path: Path, data: Any) -> None:
@@ -275,4 +275,4 @@ def _query(core: Any, converted: Any, named: Any, device: str, version: str) -> 
     )
 
 
-BACKEND = OpenVino()
+BACKEND: Backend = OpenVino()

@@ -14,7 +14,7 @@ from edgedeploy.backends import load
 from edgedeploy.backends.ortmobile.graph import read_graph
 from edgedeploy.backends.ortmobile.mobile import count_partitions
 
-backend = load("ort")
+backend = load("ortmobile")
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,8 @@ def fixed_model(real_model, tmp_path_factory):
     return path
 
 
-def by_provider(model, fields=()):
-    placement = backend.preflight(model, dict(fields))
-    return {
-        item.provider.split("Exec")[0] + item.provider[-10:]: item for item in placement.providers
-    }
+def by_provider(model):
+    return {item.provider: item for item in backend.preflight(model, {}).providers}
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -105,32 +102,37 @@ def test_mobile_providers_need_fixed_shapes(real_model, fixed_model):
     for name in fixed:
         if not name.startswith("CPU"):
             assert dynamic[name].supported < fixed[name].supported, name
-    reasons = [
-        node.reason
-        for node in dynamic["CoreML(MLProgram)"[:6] + "MLProgram)"].nodes
-        if not node.supported
-    ]
-    assert any("is not fixed" in reason for reason in reasons)
+    program = dynamic["CoreMLExecutionProvider (MLProgram)"]
+    assert any("is not fixed" in str(node.reason) for node in program.nodes)
 
 
-def test_core_ml_programs_agree_with_the_shipped_checker(fixed_model):
-    """Where our finer rules refuse nothing more, the runtime's checker counts the same."""
+CHECKERS = {
+    "NnapiExecutionProvider": lambda checker, model: checker.check_nnapi_partitions(model, True),
+    "CoreMLExecutionProvider (NeuralNetwork)": lambda checker, model: (
+        checker.check_coreml_partitions(model, True, "coreml_supported_neuralnetwork_ops.md")
+    ),
+    "CoreMLExecutionProvider (MLProgram)": lambda checker, model: checker.check_coreml_partitions(
+        model, True, "coreml_supported_mlprogram_ops.md"
+    ),
+}
+
+
+@pytest.mark.parametrize("provider", CHECKERS)
+def test_listed_providers_agree_with_the_shipped_checker(provider, fixed_model):
+    """The runtime's checker looks at operators, shapes and ranks; ours at those and at more."""
     from onnxruntime.tools.mobile_helpers import usability_checker
 
     model = onnx.shape_inference.infer_shapes(onnx.load(str(fixed_model)), data_prop=True)
-    info = usability_checker.check_coreml_partitions(
-        model, True, "coreml_supported_mlprogram_ops.md"
-    )
-    found = by_provider(fixed_model)["CoreML" + "MLProgram)"]
-    refused_by_rule = [
-        node
+    info = CHECKERS[provider](usability_checker, model)
+    found = by_provider(fixed_model)[provider]
+    shared = ("does not have the operator", "is not fixed", "has a rank above")
+    refused_by_more = sum(
+        not node.supported and not any(reason in str(node.reason) for reason in shared)
         for node in found.nodes
-        if not node.supported and node.reason != "the provider does not have the operator"
-    ]
-    assert (
-        found.supported + len(refused_by_rule) >= info.num_supported_nodes - info.num_nodes * 0.02
     )
-    assert found.source.startswith("coreml_supported_mlprogram_ops.md of onnxruntime")
+    assert 0 < found.supported < len(found.nodes)
+    assert found.supported + refused_by_more == info.num_supported_nodes
+    assert "of onnxruntime" in found.source
 
 
 def conv(save, *, shape=(1, 2, 8, 8), constant=True, act=None, attributes=()):
