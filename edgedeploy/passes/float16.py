@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,7 @@ class ToFloat16(Pass):
     def __init__(self, kept: Mapping[ir.Node, str], keep_io: bool) -> None:
         self._kept = kept
         self._keep_io = keep_io
+        self._changed: set[ir.Value] = set()
         self._float: set[ir.Value] = set()
         self._twins: dict[ir.Value, ir.Value] = {}
         self._version = 0
@@ -104,6 +105,8 @@ class ToFloat16(Pass):
     def apply(self, model: ir.Model) -> bool:
         """Convert the graph and its subgraphs."""
         self._version = model.opset_imports.get("", 0)
+        # What is half already in the source stays as it is, next to nodes in float too.
+        self._changed = {value for value in _made_values(model) if value.dtype == _FLOAT}
         for value in model.graph.inputs:
             if value.dtype == _FLOAT:
                 if self._keep_io:
@@ -117,10 +120,11 @@ class ToFloat16(Pass):
 
     def ensures(self, model: ir.Model) -> str | None:
         """Inputs and outputs have the types that were asked for."""
-        wrong = _HALF if self._keep_io else _FLOAT
-        for value in model.graph.outputs:
-            if value.dtype == wrong and not value.is_initializer() and self._keep_io:
-                return f"the output {value.name!r} is {value.dtype}"
+        wanted = _FLOAT if self._keep_io else _HALF
+        for value in (*model.graph.inputs, *model.graph.outputs):
+            ours = value in self._changed or value in self._twins.values()
+            if ours and value.dtype != wanted:
+                return f"{value.name!r} is {value.dtype}"
         return None
 
     def _convert(self, graph: ir.Graph) -> None:
@@ -158,8 +162,7 @@ class ToFloat16(Pass):
             if float32 or tensor.dtype != _FLOAT:
                 return value
             return self._twins.get(value) or self._half_weight(value, tensor)
-        is_float = value in self._float
-        if is_float == float32 or (not is_float and value.dtype != _HALF):
+        if value not in self._changed or (value in self._float) == float32:
             return value
         if value not in self._twins:
             self._twins[value] = _cast(value, _FLOAT if float32 else _HALF)
@@ -186,7 +189,7 @@ class ToFloat16(Pass):
 
     def _finish_output(self, graph: ir.Graph, index: int, value: ir.Value) -> None:
         """Give an output of the model its type and its name."""
-        if constant_tensor(value) is not None or value.is_graph_input():
+        if value not in self._changed or value.is_graph_input():
             return
         wanted = self._as_type(value, self._keep_io)
         if wanted is value:
@@ -195,6 +198,14 @@ class ToFloat16(Pass):
         graph.outputs[index] = wanted
         value.name = f"{name}.{'half' if self._keep_io else 'float'}"
         wanted.name = name
+
+
+def _made_values(model: ir.Model) -> Iterator[ir.Value]:
+    """Yield every value but initialisers: inputs of all graphs and outputs of all nodes."""
+    for graph in model.graphs():
+        yield from graph.inputs
+        for node in graph:
+            yield from node.outputs
 
 
 def _cast(value: ir.Value, dtype: ir.DataType) -> ir.Value:

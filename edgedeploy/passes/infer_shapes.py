@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import onnx
 import onnx_ir as ir
 
+from edgedeploy.errors import ModelError
 from edgedeploy.passes.base import Pass
-from edgedeploy.passes.model_file import TYPE_KEY, graphs_of
+from edgedeploy.passes.model_file import graphs_of
 
 _KEPT_BYTES = 1024
 """Larger weights take part with their type and shape only, so the model's size does not matter."""
@@ -21,8 +22,12 @@ class InferShapes(Pass):
     unique over all subgraphs (:class:`UniqueNames`).
     """
 
+    def __init__(self) -> None:
+        self._typed: tuple[ir.Value, ...] = ()
+
     def apply(self, model: ir.Model) -> bool:
         """Infer and set types and shapes."""
+        self._typed = tuple(value for value in model.graph.outputs if value.type is not None)
         declared = [(value, value.shape) for value in model.graph.outputs]
         for value, _ in declared:
             producer = value.producer()
@@ -39,9 +44,9 @@ class InferShapes(Pass):
         return modified
 
     def ensures(self, model: ir.Model) -> str | None:
-        """Outputs have a type."""
-        for value in model.graph.outputs:
-            if value.type is None and TYPE_KEY not in value.meta:
+        """No output has lost its type."""
+        for value in self._typed:
+            if value.type is None:
                 return f"the type of the output {value.name!r} is unknown"
         return None
 
@@ -71,9 +76,16 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
 
 def _inferred(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
     """Return the type of every value by name."""
-    result = onnx.shape_inference.infer_shapes(
-        proto, check_type=False, strict_mode=False, data_prop=True
-    )
+    try:
+        result = onnx.shape_inference.infer_shapes(
+            proto, check_type=False, strict_mode=False, data_prop=True
+        )
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelError(
+            f"the types and shapes contradict an operator's definition: {error}",
+            code="E216",
+            hint="export the model again; a node lacks an attribute or has inputs that do not fit",
+        ) from error
     return {
         info.name: info.type
         for graph in graphs_of(result)

@@ -19,6 +19,12 @@ class RemoveIdentity(Pass):
         """Bypass all such nodes."""
         modified = False
         for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
+            if _idle_dropout(node):
+                node.resize_inputs(1)
+                node.resize_outputs(1)
+                node.attributes.clear()
+                node.op_type = "Identity"
+                modified = True
             if not _removable(node):
                 continue
             source = node.inputs[0]
@@ -32,24 +38,27 @@ class RemoveIdentity(Pass):
     def ensures(self, model: ir.Model) -> str | None:
         """No such node is left."""
         for node in ir.traversal.RecursiveGraphIterator(model.graph):
-            if _removable(node):
+            if _removable(node) or _idle_dropout(node):
                 return f"the node {node.name!r} does nothing"
         return None
 
 
-def _removable(node: ir.Node) -> bool:
-    if is_op(node, "Dropout"):
-        if len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output()):
-            return False
-        training = node.inputs[2] if len(node.inputs) > 2 else None
-        if training is not None:
-            array = constant_array(training)
-            if array is None or array.any():
-                return False
-    elif not is_op(node, "Identity"):
+def _idle_dropout(node: ir.Node) -> bool:
+    """Tell whether a node is a Dropout that passes its input on and whose mask is not used."""
+    if not is_op(node, "Dropout"):
         return False
-    source, output = node.inputs[0], node.outputs[0]
-    if source is None:
+    if any(mask.uses() or mask.is_graph_output() for mask in node.outputs[1:]):
+        return False
+    training = node.inputs[2] if len(node.inputs) > 2 else None
+    if training is None:
+        return True
+    array = constant_array(training)
+    return array is not None and not array.any()
+
+
+def _removable(node: ir.Node) -> bool:
+    source, output = (node.inputs[0], node.outputs[0]) if node.inputs else (None, None)
+    if not is_op(node, "Identity") or source is None or output is None:
         return False
     if not output.is_graph_output():
         # A value of an outer graph is visible in this one, so every use may take it directly.
