@@ -1,4 +1,4 @@
-"""Backends: one package or file per family of runtimes; each compiles an ONNX model and runs it.
+"""Backends: one per family of runtimes; each compiles an ONNX model and runs the result.
 
 Nothing heavy is imported here: :func:`load` imports a family when it is used.
 """
@@ -6,6 +6,7 @@ Nothing heavy is imported here: :func:`load` imports a family when it is used.
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgedeploy.errors import BuildError
@@ -13,25 +14,53 @@ from edgedeploy.errors import BuildError
 if TYPE_CHECKING:
     from edgedeploy.backends.base import Backend
 
-FAMILIES: dict[str, str] = {
-    "ortmobile": "edgedeploy.backends.ortmobile.backend",
-    "ov": "edgedeploy.backends.ov.backend",
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What a plan must know of a backend without importing it.
+
+    Attributes:
+        package: Where it lives below ``backends/``; has a ``BACKEND`` in ``backend.py``.
+        tools: Distributions whose versions decide what is written.
+        reads: Dotted target fields that it may look at.
+    """
+
+    package: str
+    tools: tuple[str, ...]
+    reads: tuple[str, ...]
+
+
+FAMILIES: dict[str, Family] = {
+    "ort": Family(
+        package="ortmobile",
+        tools=("onnxruntime", "onnx", "flatbuffers"),
+        reads=(
+            "board.os",
+            "board.arch",
+            "runtime.versions",
+            "runtime.opset",
+            "runtime.ir_version",
+        ),
+    ),
+    "openvino": Family(package="ov", tools=("openvino", "onnx"), reads=("board.processor",)),
 }
-"""Family name -> module with a ``BACKEND``."""
+"""Backend by the runtime id of a target."""
 
 
-def load(family: str) -> Backend:
-    """Return the backend of a family.
+def load(runtime: str) -> Backend:
+    """Return the backend of a target's runtime.
 
     Raises:
         BuildError: There is no such family (E311).
     """
-    if family not in FAMILIES:
+    if runtime not in FAMILIES:
         raise BuildError(
-            f"there is no backend {family!r}",
+            f"there is no backend for the runtime {runtime!r}",
             code="E311",
-            subject=family,
+            subject=runtime,
             hint=f"use one of: {', '.join(sorted(FAMILIES))}",
         )
-    backend: Backend = importlib.import_module(FAMILIES[family]).BACKEND
+    backend: Backend = importlib.import_module(
+        f"{__name__}.{FAMILIES[runtime].package}.backend"
+    ).BACKEND
     return backend
