@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgedeploy.backends import FAMILIES
 from edgedeploy.backends.base import (
     Backend,
     CompiledFile,
@@ -44,14 +45,8 @@ class OrtMobile:
 
     name = "ortmobile"
     version = 1
-    tools: tuple[str, ...] = ("onnxruntime", "onnx", "flatbuffers")
-    reads: tuple[str, ...] = (
-        "board.os",
-        "board.arch",
-        "runtime.oldest.version",
-        "runtime.oldest.opset",
-        "runtime.oldest.ir",
-    )
+    tools = FAMILIES["ort"].tools
+    reads = FAMILIES["ort"].reads
     options: Mapping[str, str] = {
         "optimization_style": "fixed (default): fusions are baked in, best for CPU and XNNPACK; "
         "runtime: saved beside the plain graph, best for NNAPI and Core ML",
@@ -96,7 +91,7 @@ class OrtMobile:
             minimal = "save" if style == "runtime" else None
             convert.save_optimised(model, written, arm=arm, minimal=minimal)
             made = convert.canonicalise(written, folder / ENTRY, skeletons[0])
-            oldest = str(fields.get("runtime.oldest.version", load_runtime().__version__))
+            oldest = reduced.oldest_version(fields) or str(load_runtime().__version__)
             if not load_runtime().__version__.startswith(oldest):
                 check_fused(made.kernels, (node.op for node in facts.nodes), oldest)
             if style == "runtime":
@@ -203,11 +198,11 @@ def _preflight(facts: GraphFacts, fields: Mapping[str, Any]) -> Placement:
 
 def _version_findings(facts: GraphFacts, fields: Mapping[str, Any]) -> list[Diagnostic]:
     """Return what the target's oldest runtime is too old for."""
-    oldest = fields.get("runtime.oldest.version", "the oldest supported version")
+    oldest = reduced.oldest_version(fields) or "the oldest supported version"
     found = []
     for what, given, limit in (
-        ("opset", facts.opsets.get("ai.onnx", 0), fields.get("runtime.oldest.opset")),
-        ("IR version", facts.ir_version, fields.get("runtime.oldest.ir")),
+        ("opset", facts.opsets.get("ai.onnx", 0), fields.get("runtime.opset")),
+        ("IR version", facts.ir_version, fields.get("runtime.ir_version")),
     ):
         if limit is not None and given > int(limit):
             newest = _newest_operator(facts, int(limit)) if what == "opset" else None
@@ -216,7 +211,7 @@ def _version_findings(facts: GraphFacts, fields: Mapping[str, Any]) -> list[Diag
                     code="E304",
                     message=f"the model has {what} {given}; onnxruntime {oldest} knows {limit}",
                     subject=newest,
-                    hint=f"build the normal form with {what} {limit}, or raise runtime.oldest",
+                    hint=f"build the normal form with {what} {limit}, or raise the target's oldest runtime",
                 )
             )
     return found

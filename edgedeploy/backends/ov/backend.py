@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgedeploy.backends import FAMILIES
 from edgedeploy.backends.base import (
     Backend,
     CompiledFile,
@@ -42,8 +43,8 @@ class OpenVino:
 
     name = "ov"
     version = 1
-    tools: tuple[str, ...] = ("openvino", "onnx")
-    reads: tuple[str, ...] = ("board.device",)
+    tools = FAMILIES["openvino"].tools
+    reads = FAMILIES["openvino"].reads
     options: Mapping[str, str] = {
         "device": "CPU (default), GPU or NPU: where the artifact is to run",
         "half_weights": "store float32 constants as float16 (default false): for fp16 artifacts",
@@ -61,7 +62,7 @@ class OpenVino:
             converted = convert.read_onnx(model)
         except BuildError as error:
             return Placement(providers=(), diagnostics=error.diagnostics)
-        return _place(converted, _device(fields.get("board.device")))
+        return _place(converted, _device(fields.get("board.processor")))
 
     def compile(
         self, model: Path, folder: Path, options: Mapping[str, Any], fields: Mapping[str, Any]
@@ -76,7 +77,7 @@ class OpenVino:
                 (E323), a blob for a device that is not here (E324), or string tensors (E325).
         """
         chosen = checked_options(
-            {"device": _device(fields.get("board.device")), **options}, _OPTIONS
+            {"device": _device(fields.get("board.processor")), **options}, _OPTIONS
         )
         device = chosen["device"]
         converted = convert.read_onnx(model)
@@ -166,7 +167,7 @@ class OpenVino:
 
 
 def _device(value: Any) -> str:
-    return str(value) if value else DEVICES[0]
+    return str(value).upper() if value else DEVICES[0]
 
 
 def _write_json(path: Path, data: Any) -> None:

@@ -38,7 +38,7 @@ def test_a_family_names_what_decides_its_bytes(family):
     from importlib.metadata import version
 
     backend = load(family)
-    assert backend.name == family
+    assert backend.name == FAMILIES[family].package
     assert all(version(tool) for tool in backend.tools)
     assert all(path.split(".")[0] in ("board", "runtime") for path in backend.reads)
 
@@ -47,7 +47,7 @@ def test_an_unknown_family_is_refused():
     with pytest.raises(BuildError) as caught:
         load("tflite")
     assert caught.value.diagnostics[0].code == "E311"
-    assert "ortmobile" in caught.value.diagnostics[0].hint
+    assert "ort" in caught.value.diagnostics[0].hint
 
 
 def test_every_code_is_explained_and_used():

@@ -20,11 +20,11 @@ from edgedeploy.errors import BuildError
 ANDROID = {
     "board.os": "android",
     "board.arch": "arm64",
-    "runtime.oldest.version": "1.17",
-    "runtime.oldest.opset": 20,
-    "runtime.oldest.ir": 9,
+    "runtime.versions": ">=1.17",
+    "runtime.opset": 20,
+    "runtime.ir_version": 9,
 }
-backend = load("ortmobile")
+backend = load("ort")
 
 
 def built(model, folder, options=(), fields=ANDROID):
@@ -155,7 +155,7 @@ def test_a_newer_opset_than_the_oldest_runtime_is_refused_by_node(save, tmp_path
         [value("y", ("N", 4))],
         opset=20,
     )
-    fields = {**ANDROID, "runtime.oldest.opset": 19}
+    fields = {**ANDROID, "runtime.opset": 19}
     found = refusal(built, model, tmp_path / "out", {}, fields)
     assert (found.code, found.subject) == ("E304", "act")
     assert "opset 20" in found.message
@@ -386,7 +386,7 @@ def test_nothing_is_written_outside_the_folder(real_model, tmp_path):
     (tmp_path / "out").mkdir()
     script = (
         "from pathlib import Path; from edgedeploy.backends import load\n"
-        "backend = load('ortmobile')\n"
+        "backend = load('ort')\n"
         f"out = Path({str(tmp_path / 'out')!r})\n"
         f"backend.compile(Path({str(real_model('cls'))!r}), out, {{}}, {{}})\n"
         "backend.runner(out).close()"

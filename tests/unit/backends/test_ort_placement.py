@@ -14,7 +14,7 @@ from edgedeploy.backends import load
 from edgedeploy.backends.ortmobile.graph import read_graph
 from edgedeploy.backends.ortmobile.mobile import count_partitions
 
-backend = load("ortmobile")
+backend = load("ort")
 
 
 @pytest.fixture(scope="module")

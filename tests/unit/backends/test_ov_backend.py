@@ -18,7 +18,7 @@ from edgedeploy.backends import load
 from edgedeploy.backends.ortmobile.reference import reference_runner
 from edgedeploy.errors import BuildError
 
-backend = load("ov")
+backend = load("openvino")
 
 
 def built(model, folder, options=(), fields=()):
@@ -59,7 +59,7 @@ found = {}
 for name, path in json.loads(sys.argv[1]).items():
     folder = Path(name)
     folder.mkdir()
-    load("ov").compile(Path(path), folder, {}, {})
+    load("openvino").compile(Path(path), folder, {}, {})
     for item in sorted(folder.iterdir()):
         found[str(item)] = hashlib.sha256(item.read_bytes()).hexdigest()
 print(json.dumps(found))
@@ -159,7 +159,7 @@ def test_fixed_dims_make_a_static_model_and_suit_the_npu(real_model, tmp_path):
 def test_the_npu_refuses_dynamic_shapes(real_model, tmp_path):
     found = refusals(built, real_model("rec"), tmp_path / "out", {"device": "NPU"})[0]
     assert (found.code, found.subject) == ("E322", "x")
-    placement = backend.preflight(real_model("rec"), {"board.device": "NPU"})
+    placement = backend.preflight(real_model("rec"), {"board.processor": "npu"})
     assert [item.code for item in placement.diagnostics] == ["E322"]
 
 

@@ -74,8 +74,8 @@ def test_values_that_the_runtime_refuses_are_typed(save, tmp_path):
     )
     folder = tmp_path / "out"
     folder.mkdir()
-    load("ortmobile").compile(model, folder, {}, {})
-    with load("ortmobile").runner(folder) as runner, pytest.raises(BuildError) as caught:
+    load("ort").compile(model, folder, {}, {})
+    with load("ort").runner(folder) as runner, pytest.raises(BuildError) as caught:
         runner.run({"table": np.zeros((4, 2), np.float32), "i": np.array([9])})
     assert caught.value.diagnostics[0].code == "E330"
     assert "pick" in caught.value.diagnostics[0].message
