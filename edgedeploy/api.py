@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgedeploy.building import BuildOptions, BuildResult, BuildRun
+from edgedeploy.config.bundled import bundled_folder
 from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
 from edgedeploy.footprint import footprint
@@ -59,7 +60,10 @@ def build(
             outcomes = tuple(run.placed(outcome) for outcome in outcomes)
             for outcome in outcomes:
                 run.publish(outcome)
-            if locked is None and not request.sets and not request.targets:
+            complete = all(outcome.state != "failed" for outcome in outcomes)
+            bundled = folder.resolve().is_relative_to((bundled_folder() / "profiles").resolve())
+            narrowed = bundled or request.sets or request.targets
+            if locked is None and complete and not narrowed:
                 write_lock(folder, plan.profile.name, lock)
             result = BuildResult(
                 plan=plan,

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from edgedeploy import choosing
+from edgedeploy.choosing import Outcome, Trial
 from edgedeploy.errors import (
     Diagnostic,
     EdgedeployError,
@@ -21,12 +23,6 @@ from edgedeploy.events import EventLog, StageFinished, StageProgress, StageStart
 from edgedeploy.executor import Builder
 from edgedeploy.lockfile import Lock
 from edgedeploy.manifest import digest
-from edgedeploy.memory import Memory
-from edgedeploy.plan import Item, Plan
-from edgedeploy.profile.expand import expand
-from edgedeploy.publish import is_published, publish
-from edgedeploy import choosing
-from edgedeploy.choosing import Outcome, Trial
 from edgedeploy.measuring import (
     FLOAT,
     Measured,
@@ -34,6 +30,10 @@ from edgedeploy.measuring import (
     known_records,
     measure_session,
 )
+from edgedeploy.memory import Memory
+from edgedeploy.plan import Item, Plan
+from edgedeploy.profile.expand import expand
+from edgedeploy.publish import is_published, publish
 from edgedeploy.store import Store
 from edgedeploy.target.host import is_this_machine
 from edgedeploy.toolchain import tool_version
