@@ -34,6 +34,7 @@ from edgedeploy.memory import Memory
 from edgedeploy.plan import Item, Plan
 from edgedeploy.profile.expand import expand
 from edgedeploy.publish import is_published, publish
+from edgedeploy.signature import Signature, TensorSpec
 from edgedeploy.store import Store
 from edgedeploy.target.host import is_this_machine
 from edgedeploy.toolchain import tool_version
@@ -218,6 +219,7 @@ class BuildRun:
             ),
             samples=folder,
             samples_digest=samples.digest,
+            state=self._state(item),
             bench=item.use.bench,
             device=host_facts(),
         )
@@ -232,6 +234,13 @@ class BuildRun:
             self._events.emit(StageProgress(node=name, done=done, total=total, what="s"))
 
         return measure_session(self._store, session, progress)
+
+    def _state(self, item: Item) -> tuple[TensorSpec, ...]:
+        """Return the model's state inputs."""
+        names = {pair.input for pair in item.shared.model.state}
+        summary = self.builder.build(item.shared.normal).summary
+        signature = Signature.from_json(summary["signature"])
+        return tuple(spec for spec in signature.inputs if spec.name in names)
 
     def _measured(self, item: Item, trial: Trial) -> Measured:
         nodes = item.nodes(trial.name)
