@@ -11,7 +11,7 @@ from edgedeploy.building import BuildOptions, BuildResult, BuildRun
 from edgedeploy.config.bundled import bundled_folder
 from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
-from edgedeploy.footprint import footprint
+from edgedeploy.footprint import confirmed, footprint, used_records
 from edgedeploy.freshness import take
 from edgedeploy.lockfile import check_lock, read_lock, write_lock
 from edgedeploy.memory import Memory
@@ -76,13 +76,21 @@ def build(
                 notes=tuple(notes),
             )
             write_reports(result)
-            if fresh is not None and result.exit_code in (ExitCode.DONE, ExitCode.REFUSED):
+            whole = all(state.state != "failed" for state in run.builder.states.values())
+            if fresh is not None and whole and result.exit_code <= ExitCode.REFUSED:
                 kept = {
                     "status": int(result.exit_code),
                     "folder": str(result.folder),
                     "notes": [item.to_json() for item in result.notes],
                 }
-                take(fresh, footprint(request, result, run.builder), kept)
+                take(
+                    fresh,
+                    footprint(request, result, run, store),
+                    [store.action_path(item.key) for item in used_records(result, run.builder)],
+                    lambda: confirmed(request, result, run, store, memory),
+                    kept,
+                    store.scratch,
+                )
             return result
         finally:
             run.close()
