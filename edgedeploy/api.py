@@ -5,24 +5,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgedeploy.building import BuildOptions, BuildResult, BuildRun
+from edgedeploy.config.bundled import bundled_folder
+from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
+from edgedeploy.footprint import footprint
+from edgedeploy.freshness import take
 from edgedeploy.lockfile import check_lock, read_lock, write_lock
 from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
+from edgedeploy.places import default_store_path
 from edgedeploy.report.files import write_reports
-from edgedeploy.store import Store, default_store_path
+from edgedeploy.store import Store
 
 __all__ = ["BuildOptions", "BuildResult", "Request", "build", "open_profile"]
 
 
-def build(request: Request, options: BuildOptions, events: EventLog | None = None) -> BuildResult:
+def build(
+    request: Request,
+    options: BuildOptions,
+    events: EventLog | None = None,
+    *,
+    fresh: Path | None = None,
+) -> BuildResult:
     """Build everything that a profile asks for.
 
     Args:
         request: Which profile.
         options: How.
         events: Where progress is told.
+        fresh: Where to leave a snapshot, by which the next build may see that nothing changed.
 
     Raises:
         ProfileError: The profile, or ``--locked``, refuses.
@@ -46,7 +60,10 @@ def build(request: Request, options: BuildOptions, events: EventLog | None = Non
             outcomes = tuple(run.placed(outcome) for outcome in outcomes)
             for outcome in outcomes:
                 run.publish(outcome)
-            if locked is None and not request.sets and not request.targets:
+            complete = all(outcome.state != "failed" for outcome in outcomes)
+            bundled = folder.resolve().is_relative_to((bundled_folder() / "profiles").resolve())
+            narrowed = bundled or request.sets or request.targets
+            if locked is None and complete and not narrowed:
                 write_lock(folder, plan.profile.name, lock)
             result = BuildResult(
                 plan=plan,
@@ -59,6 +76,13 @@ def build(request: Request, options: BuildOptions, events: EventLog | None = Non
                 notes=tuple(notes),
             )
             write_reports(result)
+            if fresh is not None and result.exit_code in (ExitCode.DONE, ExitCode.REFUSED):
+                kept = {
+                    "status": int(result.exit_code),
+                    "folder": str(result.folder),
+                    "notes": [item.to_json() for item in result.notes],
+                }
+                take(fresh, footprint(request, result, run.builder), kept)
             return result
         finally:
             run.close()

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from edgedeploy import choosing
+from edgedeploy.choosing import Outcome, Trial
 from edgedeploy.errors import (
     Diagnostic,
     EdgedeployError,
@@ -21,19 +23,17 @@ from edgedeploy.events import EventLog, StageFinished, StageProgress, StageStart
 from edgedeploy.executor import Builder
 from edgedeploy.lockfile import Lock
 from edgedeploy.manifest import digest
-from edgedeploy.memory import Memory
-from edgedeploy.plan import Item, Plan
-from edgedeploy.profile.expand import expand
-from edgedeploy.publish import is_published, publish
-from edgedeploy.steps import auto
-from edgedeploy.steps.auto import Outcome, Trial
-from edgedeploy.steps.measuring import (
+from edgedeploy.measuring import (
     FLOAT,
     Measured,
     Session,
     known_records,
     measure_session,
 )
+from edgedeploy.memory import Memory
+from edgedeploy.plan import Item, Plan
+from edgedeploy.profile.expand import expand
+from edgedeploy.publish import is_published, publish
 from edgedeploy.store import Store
 from edgedeploy.target.host import is_this_machine
 from edgedeploy.toolchain import tool_version
@@ -162,19 +162,19 @@ class BuildRun:
         """Choose by the gates that need no measurement; build the float artifact beside it."""
         only = self._lock.chosen.get(item.name) if self._lock else None
         try:
-            outcome = auto.screen(self.builder, item, only=only)
+            outcome = choosing.screen(self.builder, item, only=only)
             if outcome.chosen is None:
                 return outcome
             baseline = (
                 outcome.chosen
                 if outcome.chosen.kind == FLOAT
-                else auto.float_trial(self.builder, item)
+                else choosing.float_trial(self.builder, item)
             )
             return replace(outcome, baseline=baseline)
         except EdgedeployError as error:
             if self._options.fail_fast:
                 self.builder.stop()
-            return auto.failed(item, error)
+            return choosing.failed(item, error)
 
     def _settle(self, outcome: Outcome) -> Outcome:
         """Measure the chosen artifact where this machine may, and judge all gates.
@@ -185,15 +185,15 @@ class BuildRun:
         here = is_this_machine(item.target)
         while outcome.chosen is not None and outcome.chosen.state == "accepted":
             records = self._records(outcome) if here else {}
-            reference = auto.reference_evaluation(self.builder, item)
-            chosen = auto.judged(item, outcome.chosen, reference, records, board_is_host=here)
+            reference = choosing.reference_evaluation(self.builder, item)
+            chosen = choosing.judged(item, outcome.chosen, reference, records, board_is_host=here)
             trials = (*outcome.trials[:-1], chosen)
             outcome = replace(outcome, chosen=chosen, trials=trials, records=records)
             names = [nodes.candidate.name for nodes in item.candidates]
             position = names.index(chosen.name)
             if chosen.state == "accepted" or self._lock or position + 1 == len(names):
                 break
-            more = auto.screen(self.builder, item, after=position)
+            more = choosing.screen(self.builder, item, after=position)
             if more.chosen is None:
                 break
             outcome = replace(outcome, chosen=more.chosen, trials=(*trials, *more.trials))
@@ -306,7 +306,7 @@ class BuildRun:
         found = {}
         for item in self._plan.items:
             if self.builder.hit(item.shared.reference) is not None:
-                found[item.shared.name] = auto.reference_evaluation(self.builder, item)
+                found[item.shared.name] = choosing.reference_evaluation(self.builder, item)
         return found
 
 

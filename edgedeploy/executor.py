@@ -19,6 +19,7 @@ from edgedeploy.difference import differences
 from edgedeploy.disk import disk_errors
 from edgedeploy.errors import BuildError, EdgedeployError, IntegrityError, ModelError, ToolError
 from edgedeploy.events import EventLog, Note, StageFinished, StageProgress, StageStarted
+from edgedeploy.filememory import ABSENT, listing_digest
 from edgedeploy.manifest import digest
 from edgedeploy.node import FileRef as FileRef
 from edgedeploy.node import FilesRef as FilesRef
@@ -30,7 +31,6 @@ from edgedeploy.store import ActionRecord, Store, action_key
 from edgedeploy.store_care import sweep_work
 from edgedeploy.toolchain import code_digest, tool_version
 from edgedeploy.worker.launch import Job, Stopped, run_job
-from edgedeploy.worker.observe import listing_digest
 
 ATTEMPTS = 4
 TELL_WAITING_S = 2.0
@@ -218,6 +218,11 @@ class Builder:
         except EdgedeployError as error:
             return error
 
+    def known_record(self, node: Node) -> ActionRecord | None:
+        """Return the record that this builder found or made for ``node``, without looking."""
+        with self._mutex:
+            return self._records.get(node)
+
     def explain(self, node: Node) -> str:
         """Return ``hit``, or why ``node`` must run, or ``unknown until <node>``; runs nothing."""
         if self.hit(node) is not None:
@@ -265,7 +270,7 @@ class Builder:
             with self._mutex:
                 self._records[node] = record
                 self._generation += 1
-            self._finished(node, "ran" if ran else "hit", time.monotonic() - started, why)
+            self._finished(node, "ran" if ran else "hit", record.seconds if ran else 0.0, why)
             return record
         self._finished(node, "failed", time.monotonic() - started, why)
         raise failure
@@ -357,7 +362,7 @@ class Builder:
                 try:
                     now = self._store.file_digests([path])[path]
                 except (FileNotFoundError, NotADirectoryError):
-                    now = ""
+                    now = ABSENT
                 except OSError:
                     return f"{path.name} cannot be read"
                 if now != item["sha256"]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedeploy.events import EventLog, StoreHealed
-from edgedeploy.manifest import PART, canonical
+from edgedeploy.manifest import PART, canonical, digest
 
 # A file changed within this time of being looked at may change again with the same time stamp:
 # coarse kernel time stamps tick every 4-10 ms.
@@ -25,6 +25,10 @@ RACY_COARSE_NS = 2_000_000_000
 # A small file is hashed as fast as it is looked up, and a bounded memory stays fast to read.
 SMALLEST_BYTES = 1 << 16
 MAX_ENTRIES = 20_000
+
+# What a build itself, or merely importing, adds to the user's folders.
+_OUR_MARKS = frozenset({"__pycache__", "build", "edgedeploy.lock"})
+ABSENT = ""
 
 Mark = list[int]
 
@@ -38,6 +42,15 @@ def settled(mark: Mark, looked_ns: int) -> bool:
     """Whether a file looked at then cannot have changed since without a new time stamp."""
     coarse = any(stamp % 1_000_000_000 == 0 for stamp in mark[3:])
     return mark[4] + (RACY_COARSE_NS if coarse else RACY_NS) < looked_ns
+
+
+def listing_digest(folder: Path) -> str:
+    """Return a digest of the names in a folder, ``ABSENT`` when it cannot be listed."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names, not paths
+    except OSError:
+        return ABSENT
+    return digest("listing", sorted(name for name in names if name not in _OUR_MARKS))
 
 
 class FileMemory:
@@ -127,7 +140,7 @@ def _digest(path: Path, known: Any) -> tuple[str, list[Any] | None]:
     looked_ns = time.time_ns()
     # Without O_NONBLOCK a pipe that nobody writes to would be waited for for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
+    try:
         state = os.fstat(descriptor)
         if stat.S_ISDIR(state.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -136,7 +149,10 @@ def _digest(path: Path, known: Any) -> tuple[str, list[Any] | None]:
         mark = stat_mark(state)
         if known and known[0] == mark and settled(mark, known[1]):
             return str(known[2]), None
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        with open(descriptor, "rb", closefd=False) as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    finally:
+        os.close(descriptor)
     if state.st_size < SMALLEST_BYTES or not settled(mark, looked_ns):
         return sha256, None
     return sha256, [mark, looked_ns, sha256]

@@ -8,7 +8,8 @@ from typing import Any
 
 from edgedeploy.errors import ModelError
 from edgedeploy.executor import Builder, FileRef, Node
-from edgedeploy.store import Store, default_store_path
+from edgedeploy.places import default_store_path
+from edgedeploy.store import Store
 
 
 def model_facts(path: Path, store: Path | None = None) -> dict[str, Any]:

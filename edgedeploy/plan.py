@@ -30,6 +30,12 @@ from edgedeploy.target.types import Target
 MAX_VARIANTS = 16
 # Opset of the normal form unless a target's oldest runtime is older still.
 OPSET = 17
+# Field of a target's scheme -> field of quant.scheme.Scheme.
+_SCHEME_NAMES = {
+    "activation_dtype": "activation_dtype",
+    "symmetric_activations": "symmetric",
+    "per_channel": "per_channel",
+}
 # Whether a model has any of these is known only after intake; `quantize` refuses one without.
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Without data of the user's, parity is judged on this many random samples.
@@ -273,7 +279,7 @@ def _shared(
     if role == "calibrate" and calibrate is not None:
         evaluate = calibrate
     elif role == "evaluate":
-        evaluate = _samples(profile, model, name, model.data[role], normal)
+        evaluate = _samples(profile, model, name, model.data[role], normal, calibrate)
     else:
         evaluate = Node(
             id=f"{name}.samples.synthetic",
@@ -309,13 +315,23 @@ def _shared(
     )
 
 
-def _samples(profile: Profile, model: ModelSpec, name: str, role: DataRole, normal: Node) -> Node:
+def _samples(
+    profile: Profile,
+    model: ModelSpec,
+    name: str,
+    role: DataRole,
+    normal: Node,
+    calibrate: Node | None = None,
+) -> Node:
+    """Return the node that reads a data role; it refuses samples that ``calibrate`` has too."""
     selection = select(role, profile.folder)
     words = model_to_data(model)
     inputs: dict[str, FileRef | FilesRef | OutputRef] = {
         "model": normal.output("model"),
         "files": FilesRef(folder=selection.root, names=selection.names),
     }
+    if calibrate is not None:
+        inputs["calibrate"] = calibrate.output("samples")
     if selection.labels:
         paths = selection.labels.files(selection.names)
         names = tuple(Path(os.path.relpath(path, profile.folder)).as_posix() for path in paths)
@@ -336,7 +352,11 @@ def _samples(profile: Profile, model: ModelSpec, name: str, role: DataRole, norm
 def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
     found = []
     left_out: dict[str, str] = {}
-    defaults = dict(RUNTIME_DEFAULTS.get(target.runtime, {}))
+    scheme = target.get("runtime.scheme") or {}
+    defaults = {
+        **RUNTIME_DEFAULTS.get(target.runtime, {}),
+        **{_SCHEME_NAMES[name]: value for name, value in scheme.items()},
+    }
     for candidate in candidates(defaults, use.quantize, LAYERS):
         if candidate.kind == "w8a8" and shared.table is None:
             left_out[candidate.name] = "there is no `calibrate` data"
@@ -386,21 +406,21 @@ def _candidate(
     else:
         typed = optimised
     runtime = target.runtime
-    backend = backends.load(runtime)
+    family = backends.FAMILIES[runtime]
     options = {
         name: option["default"]
         for name, option in (target.get("runtime.options") or {}).items()
         if option.get("default") is not None
     }
     options.update(use.options)
-    code = (f"backends/{backends.FAMILIES[runtime]}", "backends/base", "backends/inputs")
+    code = (f"backends/{family.package}", "backends/base", "backends/inputs")
     compiled = Node(
         id=f"{base}.compile",
         kind="compile",
         params={"runtime": runtime, "options": options, "precision": candidate.kind},
         inputs={"model": typed},
-        fields={name: target.get(name) for name in backend.reads},
-        tools=backend.tools,
+        fields={name: target.get(name) for name in family.reads},
+        tools=family.tools,
         code=code,
     )
     evaluated = Node(
@@ -408,7 +428,8 @@ def _candidate(
         kind="evaluate",
         params={
             "runtime": runtime,
-            "options": options,
+            # Parity is judged on this machine's CPU, whatever the artifact is for.
+            "options": {name: value for name, value in options.items() if name != "device"},
             "state": shared.reference.params["state"],
             "metric": shared.reference.params["metric"],
         },
@@ -419,7 +440,7 @@ def _candidate(
             "score": shared.reference.output("score"),
             "facts": shared.intake.output("facts"),
         },
-        tools=backend.tools,
+        tools=family.tools,
         code=code,
     )
     return CandidateNodes(candidate=candidate, typed=typed, compiled=compiled, evaluated=evaluated)

@@ -52,6 +52,8 @@ class Work:
         fields: The target fields it declared in ``reads``, by dotted path; others are not there.
         project: The user's project folder, for stages that run user code.
         progress: Call with ``(done, total, what)``.
+        observe: Call before functions of the user's project are loaded: everything that they load
+            or open from then on is recorded, and checked at the next build.
     """
 
     params: Mapping[str, Any]
@@ -60,6 +62,7 @@ class Work:
     fields: Mapping[str, Any]
     project: Path
     progress: Callable[[int, int, str], None]
+    observe: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +91,6 @@ class StageKind:
         tools: Distributions whose versions enter the key.
         code: Parts of edgedeploy whose source enters the key.
         reads: Target fields (dotted paths) it may see.
-        observes_user_code: Whether it runs functions of the user's project; then everything that
-            they load or open is recorded and checked at the next build.
         limits: Resource limits of a run.
     """
 
@@ -99,7 +100,6 @@ class StageKind:
     tools: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
-    observes_user_code: bool = False
     limits: Limits = Limits()
 
 

@@ -119,28 +119,6 @@ def action_key(components: Mapping[str, Any]) -> str:
     return digest("action", components)
 
 
-def default_store_path() -> Path:
-    """Return where the store lies: ``EDGEDEPLOY_STORE``, else below the user's cache folder.
-
-    Raises:
-        StoreError: The user has no home folder (E602).
-    """
-    given = os.environ.get("EDGEDEPLOY_STORE")
-    if given:
-        return Path(given).absolute()
-    cache = os.environ.get("XDG_CACHE_HOME")
-    if cache and Path(cache).is_absolute():
-        return Path(cache) / "edgedeploy" / "store"
-    try:
-        return Path.home() / ".cache" / "edgedeploy" / "store"
-    except RuntimeError as error:
-        raise StoreError(
-            "there is no home folder to keep the store in",
-            code="E602",
-            hint="set EDGEDEPLOY_STORE to a folder of your own",
-        ) from error
-
-
 class _Scratch:
     """A folder below ``tmp/`` that is ours while we, or a worker of ours, hold its lock."""
 
@@ -330,7 +308,7 @@ class Store:
 
     def remove_tree(self, tree_digest: str) -> None:
         """Take a tree out of sight at once, then delete it."""
-        grave = self._scratch().folder / os.urandom(8).hex()
+        grave = self.scratch / os.urandom(8).hex()
         with contextlib.suppress(FileNotFoundError):
             self.tree_path(tree_digest).rename(grave)
         delete_folder(grave)
@@ -353,7 +331,7 @@ class Store:
         if not all(settled(mark, looked_ns) for mark in marks):
             return
         path = self._seen_path(tree.digest)
-        part = self._scratch().folder / os.urandom(8).hex()
+        part = self.scratch / os.urandom(8).hex()
         path.parent.mkdir(mode=0o700, exist_ok=True)
         # No fsync: this memory may be lost, then the tree is hashed again.
         part.write_bytes(canonical({"at_ns": looked_ns, "marks": marks}))
@@ -401,7 +379,7 @@ class Store:
         path = self._action_path(record.key)
         with disk_errors("cannot write to the store"):
             make_folder(path.parent)
-            write_atomic(path, canonical(record.to_json()), scratch=self._scratch().folder)
+            write_atomic(path, canonical(record.to_json()), scratch=self.scratch)
         crashpoint("store.record-written")
 
     def drop_action(self, key: str) -> None:
@@ -474,6 +452,11 @@ class Store:
             return self._own
 
     @property
+    def scratch(self) -> Path:
+        """Folder of this process for unfinished files; swept by the next builder if it dies."""
+        return self._scratch().folder
+
+    @property
     def scratch_lock(self) -> int:
         """Descriptor that guards this process's work folders.
 
@@ -485,7 +468,7 @@ class Store:
     def work_folder(self) -> Iterator[Path]:
         """Give a private folder on the store's file system; removed at the end, or by a sweep."""
         with disk_errors("cannot write to the store"):
-            folder = self._scratch().folder / os.urandom(8).hex()
+            folder = self.scratch / os.urandom(8).hex()
             folder.mkdir(mode=0o700)
         try:
             yield folder

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
+import re
 import sys
-from collections.abc import Sequence
-from importlib import metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgedeploy.errors import ToolError
@@ -23,6 +24,11 @@ def tool_version(distribution: str) -> str:
     """
     if distribution == "python":
         return ".".join(str(part) for part in sys.version_info[:2])
+    known = _dist_infos(tuple(sys.path)).get(_normal(distribution))
+    if known is not None:
+        return known
+    from importlib import metadata  # slow to load; needed for odd ways of installing only
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError as error:
@@ -32,6 +38,30 @@ def tool_version(distribution: str) -> str:
             subject=distribution,
             hint=f"pip install {distribution}",
         ) from error
+
+
+@functools.cache
+def _dist_infos(folders: tuple[str, ...]) -> Mapping[str, str]:
+    """Return version by normalised name, as ``<name>-<version>.dist-info`` folders tell them.
+
+    Source: PyPA specification "Recording installed projects".
+    """
+    found: dict[str, str] = {}
+    for folder in folders:
+        try:
+            names = os.listdir(folder or ".")  # noqa: PTH208 - names, not paths
+        except OSError:
+            continue
+        for name in names:
+            stem, dot, _ = name.rpartition(".dist-info")
+            distribution, dash, version = stem.rpartition("-")
+            if dot and dash:
+                found.setdefault(_normal(distribution), version)
+    return found
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 @functools.cache

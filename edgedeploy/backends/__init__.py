@@ -6,6 +6,7 @@ Nothing heavy is imported here: :func:`load` imports a family when it is used.
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgedeploy.errors import BuildError
@@ -13,11 +14,37 @@ from edgedeploy.errors import BuildError
 if TYPE_CHECKING:
     from edgedeploy.backends.base import Backend
 
-FAMILIES: dict[str, str] = {
-    "ort": "ortmobile",
-    "openvino": "ov",
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What a plan must know of a backend without importing it.
+
+    Attributes:
+        package: Where it lives below ``backends/``; has a ``BACKEND`` in ``backend.py``.
+        tools: Distributions whose versions decide what is written.
+        reads: Dotted target fields that it may look at.
+    """
+
+    package: str
+    tools: tuple[str, ...]
+    reads: tuple[str, ...]
+
+
+FAMILIES: dict[str, Family] = {
+    "ort": Family(
+        package="ortmobile",
+        tools=("onnxruntime", "onnx", "flatbuffers"),
+        reads=(
+            "board.os",
+            "board.arch",
+            "runtime.versions",
+            "runtime.opset",
+            "runtime.ir_version",
+        ),
+    ),
+    "openvino": Family(package="ov", tools=("openvino", "onnx"), reads=("board.processor",)),
 }
-"""Runtime id of a target -> package of its backend, which has a ``BACKEND`` in ``backend.py``."""
+"""Backend by the runtime id of a target."""
 
 
 def load(runtime: str) -> Backend:
@@ -33,5 +60,7 @@ def load(runtime: str) -> Backend:
             subject=runtime,
             hint=f"use one of: {', '.join(sorted(FAMILIES))}",
         )
-    backend: Backend = importlib.import_module(f"{__name__}.{FAMILIES[runtime]}.backend").BACKEND
+    backend: Backend = importlib.import_module(
+        f"{__name__}.{FAMILIES[runtime].package}.backend"
+    ).BACKEND
     return backend

@@ -83,7 +83,7 @@ def _met(gates: tuple[GateVerdict, ...], name: str, evidence: str) -> bool:
     found = [gate for gate in gates if gate.gate == name or gate.gate.startswith(f"{name}_")]
     return bool(found) and all(
         gate.state == "passed"
-        and EVIDENCE_ORDER.index(gate.evidence) <= EVIDENCE_ORDER.index(evidence)  # type: ignore[arg-type]
+        and EVIDENCE_ORDER.index(gate.evidence) <= EVIDENCE_ORDER.index(evidence)
         for gate in found
     )
 

@@ -10,13 +10,11 @@ from typing import Any
 
 import click
 
-from edgedeploy import api
 from edgedeploy.cli.output import Output, verb
-from edgedeploy.cli.progress import watch
 from edgedeploy.cli.request import profile_options, request_of
-from edgedeploy.errors import ExitCode
-from edgedeploy.events import EventLog, JsonLines
-from edgedeploy.report.files import DOCUMENT, TEXT
+from edgedeploy.errors import Diagnostic, ExitCode
+from edgedeploy.freshness import snapshot_path, still_fresh
+from edgedeploy.places import DOCUMENT, TEXT, default_store_path
 
 
 @click.command()
@@ -42,6 +40,17 @@ def command(output: Output, **options: Any) -> int:
 
     Exit status: 0 all accepted, 1 a gate refused, 2 profile or model refused, 3 a stage failed.
     """
+    store: Path = options["store"] or default_store_path()
+    fresh = snapshot_path(store, {"build": _said(options)})
+    if not output.verbose and not options["events"]:
+        kept = still_fresh(fresh)
+        if kept is not None:
+            output.diagnostics(Diagnostic.from_json(item) for item in kept["notes"])
+            return show_build(output, Path(kept["folder"]), ExitCode(kept["status"]))
+    from edgedeploy import api
+    from edgedeploy.cli.progress import watch
+    from edgedeploy.events import EventLog, JsonLines
+
     request = request_of(options)
     listener = watch(output)
     log = EventLog(listener)
@@ -52,13 +61,14 @@ def command(output: Output, **options: Any) -> int:
             request,
             api.BuildOptions(
                 output=options["folder"],
-                store=options["store"],
+                store=store,
                 jobs=options["jobs"],
                 locked=options["locked"],
                 fail_fast=options["fail_fast"],
                 measure="known" if options["no_bench"] else "missing",
             ),
             log,
+            fresh=fresh,
         )
     finally:
         listener.close()
@@ -67,6 +77,17 @@ def command(output: Output, **options: Any) -> int:
     findings = [item for out in failed for trial in out.trials for item in trial.diagnostics]
     output.diagnostics(dict.fromkeys(findings))  # targets that share a stage share its failure
     return show_build(output, result.folder, result.exit_code)
+
+
+def _said(options: dict[str, Any]) -> dict[str, Any]:
+    """Return everything that the command line says as JSON data, with absolute paths."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [plain(item) for item in value]
+        return str(value.absolute()) if isinstance(value, Path) else value
+
+    return {name: plain(value) for name, value in options.items()}
 
 
 def show_build(output: Output, folder: Path, code: ExitCode) -> int:

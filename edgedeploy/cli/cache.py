@@ -10,7 +10,8 @@ import click
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.config.units import UnitError, size_bytes
 from edgedeploy.errors import ExitCode, UsageError
-from edgedeploy.store import Store, default_store_path
+from edgedeploy.places import default_store_path
+from edgedeploy.store import Store
 from edgedeploy.store_care import collect, list_actions, verify
 
 

@@ -8,9 +8,10 @@ import click
 
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.errors import ExitCode
+from edgedeploy.places import DOCUMENT
 from edgedeploy.report.compare import compare, comparison_text
 from edgedeploy.report.document import read_document
-from edgedeploy.report.files import DOCUMENT, build_folder
+from edgedeploy.report.files import build_folder
 
 
 @click.command()
@@ -25,5 +26,5 @@ def command(output: Output, old: Path, new: Path) -> int:
     found = compare(
         read_document(build_folder(old) / DOCUMENT), read_document(build_folder(new) / DOCUMENT)
     )
-    code = ExitCode.REFUSED if found.regressions else ExitCode.DONE
+    code = ExitCode.REFUSED if found.worse else ExitCode.DONE
     return output.result(comparison_text(found).rstrip("\n"), {"comparison": found.to_json()}, code)

@@ -15,7 +15,8 @@ import click
 from edgedeploy import __version__
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.errors import EdgedeployError, ExitCode
-from edgedeploy.store import Store, default_store_path
+from edgedeploy.places import default_store_path
+from edgedeploy.store import Store
 
 GIB = 1 << 30
 LOW_DISK_BYTES = 2 * GIB
@@ -46,16 +47,19 @@ def command(output: Output, store: Path | None) -> int:
     """Check this machine and the installed tools; exit 5 if something needed is missing."""
     findings = [*_machine(), *_tools(), *_store(store or default_store_path())]
     bad = [item for item in findings if item.needed and not item.good]
-    lines = [
-        f"{'ok' if item.good else 'MISSING' if item.needed else '-':<8} {item.what:<18} {item.found}"
-        for item in findings
-    ]
+    lines = [f"{_mark(item):<8} {item.what:<18} {item.found}" for item in findings]
     data = [
         {"what": item.what, "found": item.found, "good": item.good, "needed": item.needed}
         for item in findings
     ]
     code = ExitCode.TOOL if bad else ExitCode.DONE
     return output.result("\n".join(lines), {"findings": data}, code)
+
+
+def _mark(item: Finding) -> str:
+    if item.good:
+        return "ok"
+    return "MISSING" if item.needed else "-"
 
 
 def _machine() -> list[Finding]:

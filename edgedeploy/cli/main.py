@@ -1,4 +1,4 @@
-"""The entry point: finds the verb, and turns whatever happens into text, JSON and an exit status."""
+"""The entry point: finds the verb; turns whatever happens into text, JSON and an exit status."""
 
 from __future__ import annotations
 

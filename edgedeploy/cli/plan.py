@@ -12,9 +12,10 @@ from edgedeploy.cli.request import profile_options, request_of
 from edgedeploy.executor import Builder, Node
 from edgedeploy.memory import Memory
 from edgedeploy.opening import open_profile
+from edgedeploy.places import default_store_path
 from edgedeploy.plan import Plan
 from edgedeploy.profile.expand import expand
-from edgedeploy.store import Store, default_store_path
+from edgedeploy.store import Store
 
 
 @click.command()

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from edgedeploy.cli.output import Output, verb
+from edgedeploy.places import DOCUMENT, TEXT
 from edgedeploy.report.document import read_document
-from edgedeploy.report.files import DOCUMENT, TEXT, build_folder
+from edgedeploy.report.files import build_folder
 
 
 @click.command()

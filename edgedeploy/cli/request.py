@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedeploy.opening import Request
+if TYPE_CHECKING:
+    from edgedeploy.opening import Request
 
 
 def profile_options(function: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
@@ -34,6 +35,8 @@ def profile_options(function: Callable[..., Any], *, required: bool = True) -> C
 
 def request_of(options: dict[str, Any]) -> Request:
     """Take the options that :func:`profile_options` added out of a verb's options."""
+    from edgedeploy.opening import Request
+
     return Request(
         profile=options.pop("profile"),
         sets=options.pop("sets"),

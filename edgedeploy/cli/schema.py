@@ -13,7 +13,7 @@ from edgedeploy.cli.output import Output, verb
 @verb
 def command(output: Output) -> int:
     """Print the JSON Schema of profiles (point your editor's YAML plug-in at it)."""
-    from edgedeploy.profile.schema import json_schema
+    from edgedeploy.profile.reference import json_schema
 
     schema = json_schema()
     return output.result(json.dumps(schema, indent=2, ensure_ascii=False), {"profile": schema})

@@ -36,14 +36,6 @@ _KINDS: Mapping[type, str] = {
     list: "a list",
 }
 
-_KINDS: Mapping[type, str] = {
-    bool: "true or false",
-    int: "a number",
-    float: "a decimal number",
-    str: "text",
-    list: "a list",
-}
-
 UnknownKey = Callable[[str, DataPath], "tuple[str, str, str] | None"]
 """Given a key and the path of the map: (code, message, hint) if it has its own diagnostic."""
 

@@ -180,10 +180,6 @@ def _select_function(role: DataRole, source: str, folder: Path) -> Selection:
     )
 
 
-def _is_function(role: DataRole, source: str) -> bool:
-    return role.reader == "function" or (role.reader == "auto" and ".py:" in source)
-
-
 def select(role: DataRole, folder: Path) -> Selection:
     """Return the files that the role is read from.
 
@@ -202,7 +198,7 @@ def select(role: DataRole, folder: Path) -> Selection:
             subject=role.name,
             hint="Give `source:` in the profile or in the git-ignored data.yaml beside it.",
         )
-    if _is_function(role, role.source):
+    if role.runs_user_code:
         return _select_function(role, role.source, folder)
     source = folder / role.source
     if source.is_file():

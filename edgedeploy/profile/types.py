@@ -138,6 +138,13 @@ class DataRole:
     samples: int | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether the samples come from a function of the user's project."""
+        return self.reader == "function" or (
+            self.reader == "auto" and ".py:" in (self.source or "")
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricSpec:
@@ -152,6 +159,11 @@ class MetricSpec:
     name: str
     output: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether it is a function of the user's project."""
+        return ".py:" in self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,14 +15,13 @@ import onnx_ir as ir
 
 from edgedeploy.data.pack import PackReader, Sample
 from edgedeploy.errors import DataError, ModelError
-from edgedeploy.quant.fold import fold_affine
+from edgedeploy.quant.fold import load_folded
 from edgedeploy.quant.layers import (
     ELEMENTWISE_OPS,
     SAME_RANGE_OPS,
     VALUE_PRESERVING_OPS,
     Layer,
     carriers,
-    check_model,
     find_layers,
     float_values,
     fused_output,
@@ -56,8 +55,7 @@ def calibrate(
         ModelError: A tensor is not finite (E261); see also ``layers.check_model``.
         BuildError: The runtime does not load the instrumented model (E270).
     """
-    loaded = ir.load(model)
-    check_model(loaded)
+    loaded, _ = load_folded(model)
     pack = PackReader(samples)
     if not len(pack):
         raise DataError(
@@ -65,9 +63,8 @@ def calibrate(
             code="E260",
             hint="Name at least one sample under `data: calibrate` in the profile.",
         )
-    fold_affine(loaded)
-    statistic = MinMax()
-    found = _run(_Instrumented(loaded, model.parent, statistic), pack, state, progress)
+    instrumented = _Instrumented(loaded, model.parent, MinMax())
+    found = _run(instrumented, pack, state, progress) if instrumented.watched else {}
     result = CalibrationTable(samples=len(pack), tensors=found)
     result.write(table)
     return result
@@ -136,7 +133,11 @@ def _run(
 ) -> dict[str, TensorRange]:
     kept = [made for _, made in state]
     carrier: StateCarrier | None = None
+    sequence: str | None = None
     for done, sample in enumerate(pack, start=1):
+        if done > 1 and (sample.sequence is None or sample.sequence != sequence):
+            instrumented.statistic.end_group()
+        sequence = sample.sequence
         inputs = sample_inputs(sample, instrumented.inputs, [given for given, _ in state])
         if carrier is None:
             carrier = StateCarrier(state, zero_state(instrumented.session, state, inputs))
@@ -153,6 +154,7 @@ def _run(
         _take_in(instrumented, sample, outputs)
         if progress is not None:
             progress(done, len(pack))
+    instrumented.statistic.end_group()
     ranges = instrumented.statistic.ranges()
     return {name: ranges[source] for name, source in instrumented.watched.items()}
 

@@ -46,7 +46,8 @@ def candidates(
     Args:
         target_defaults: As in :func:`scheme_for`.
         spec: The profile's ``quantize:`` for the target; any mode but ``auto`` gives one candidate.
-        ops: Op types in the model's main graph.
+        ops: What :func:`edgedeploy.quant.layers.layer_ops` returns for the model; without a common
+            op there is no integer candidate.
     """
     if spec.mode == "none":
         return (FLOAT,)

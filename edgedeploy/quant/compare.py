@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgedeploy.data.pack import PackReader
-from edgedeploy.quant.fold import fold_affine
+from edgedeploy.quant.fold import load_folded
 from edgedeploy.quant.layers import find_layers
 from edgedeploy.quant.session import open_session, sample_inputs, zero_state
 from edgedeploy.runner import StateCarrier
@@ -86,8 +86,7 @@ def compare(
         state: As in ``calibrate``.
         limit: At most this many samples, from the start of the pack.
     """
-    reference = ir.load(model)
-    fold_affine(reference)
+    reference, _ = load_folded(model)
     other = ir.load(quantized)
     layers = [layer for layer in find_layers(reference.graph) if layer.activation is not None]
     present = {str(value.name) for node in other.graph for value in node.outputs}

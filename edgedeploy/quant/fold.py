@@ -1,4 +1,4 @@
-"""Folding of constant scale-and-shift nodes into the convolution or Gemm before them.
+"""Loading for quantization: constant scale-and-shift nodes are folded into the layer before them.
 
 ``Conv -> BatchNormalization``, ``Conv -> Mul(c) -> Add(d)`` and the like become one Conv. A
 quantizer must do this first: a Q/DQ pair between the nodes would both cost accuracy and stop the
@@ -10,19 +10,37 @@ Source of the formulas: ONNX operator specification, BatchNormalization-15 (infe
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
 
-from edgedeploy.quant.layers import constant_shape, int_attribute, is_weight
+from edgedeploy.quant.layers import check_model, constant_shape, int_attribute, is_weight
 from edgedeploy.quant.names import Names, add_initializer
 
 FOLD_OPS = ("Conv", "ConvTranspose", "Gemm")
 
 
+def load_folded(path: Path) -> tuple[ir.Model, int]:
+    """Return a checked model with its affine nodes folded, and how many were folded.
+
+    Raises:
+        ModelError: See :func:`edgedeploy.quant.layers.check_model`.
+    """
+    model = ir.load(path)
+    check_model(model)
+    # Ranks tell which MatMul is a Gemm; weights are left out of the inference and stay mapped.
+    ShapeInferencePass()(model)
+    folded = fold_affine(model)
+    return model, folded
+
+
 def fold_affine(model: ir.Model) -> int:
     """Fold every chain of constant per-channel scales and shifts into the layer that feeds it.
 
-    A weight or bias that something else uses too is left alone. Also folds Gemm's alpha and beta.
+    A weight or bias that something else uses too is left alone. Also folds Gemm's alpha and beta,
+    and makes one Gemm of a two-dimensional MatMul and the Add of its bias.
 
     Args:
         model: Changed in place.
@@ -33,12 +51,48 @@ def fold_affine(model: ir.Model) -> int:
     folded = 0
     names = Names(model.graph)
     for node in list(model.graph):
+        if _is_biased_matmul(model.graph, node):
+            node = _as_gemm(model.graph, node)
+            folded += 1
         if node.op_type in FOLD_OPS and not node.domain and _own(node.inputs[1]):
             if node.op_type == "Gemm":
                 _fold_gemm_factors(model.graph, node, names)
             while _fold_next(model.graph, node, names):
                 folded += 1
     return folded
+
+
+def _is_biased_matmul(graph: ir.Graph, node: ir.Node) -> bool:
+    """Whether a MatMul has a constant weight, rank-2 operands and a bias added by its consumer."""
+    if node.op_type != "MatMul" or node.domain or not is_weight(node.inputs[1]):
+        return False
+    activation, result = node.inputs[0], node.outputs[0]
+    if activation is None or activation.shape is None or activation.shape.rank() != 2:
+        return False
+    consumers = result.consumers()
+    if len(consumers) != 1 or result.is_graph_output() or consumers[0].graph is not graph:
+        return False
+    consumer, shape = consumers[0], constant_shape(_weight_of(node))
+    if consumer.op_type != "Add" or consumer.domain or len(shape) != 2:
+        return False
+    other = consumer.inputs[1 if consumer.inputs[0] is result else 0]
+    bias = _constant(other)
+    return bias is not None and bias.shape in ((shape[1],), (1, shape[1]))
+
+
+def _as_gemm(graph: ir.Graph, node: ir.Node) -> ir.Node:
+    """Replace a MatMul and the Add behind it by a Gemm of the MatMul's name; return the Gemm."""
+    result = node.outputs[0]
+    add = result.consumers()[0]
+    bias = add.inputs[1 if add.inputs[0] is result else 0]
+    last = add.outputs[0]
+    fresh = ir.Value(name=last.name, shape=last.shape, type=last.type)
+    gemm = ir.node("Gemm", [*node.inputs, bias], outputs=[fresh], name=node.name)
+    graph.insert_before(node, gemm)
+    last.replace_all_uses_with(fresh, replace_graph_outputs=True)
+    last.name = None
+    graph.remove([add, node], safe=True)
+    return gemm
 
 
 def _own(value: ir.Value | None) -> bool:

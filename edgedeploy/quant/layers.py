@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import onnx_ir as ir
 
@@ -19,6 +20,9 @@ MINIMUM_OPSET = 17
 
 LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather")
 """Ops with a constant weight that can be stored as int8."""
+
+RECURRENT_OPS = ("GRU", "LSTM", "RNN")
+"""Ops with weights that have no static int8 form in ONNX."""
 
 ELEMENTWISE_OPS = ("Add", "Concat", "AveragePool", "GlobalAveragePool")
 """Ops that runtimes compute on integers when all their operands and the result are quantized."""
@@ -135,6 +139,11 @@ def fused_output(value: ir.Value) -> ir.Value:
     if foldable and not node.domain and node.graph is value.graph:
         return node.outputs[0]
     return value
+
+
+def layer_ops(model: Path) -> frozenset[str]:
+    """Return the op types of the model's layers: those that a scheme could make integer."""
+    return frozenset(layer.node.op_type for layer in find_layers(ir.load(model).graph))
 
 
 def find_layers(graph: ir.Graph) -> list[Layer]:

@@ -15,8 +15,8 @@ import numpy as np
 import onnx_ir as ir
 
 from edgedeploy.errors import ModelError
-from edgedeploy.quant.fold import drop_unused, fold_affine
-from edgedeploy.quant.layers import Layer, check_model, constant_of, constant_shape
+from edgedeploy.quant.fold import drop_unused, load_folded
+from edgedeploy.quant.layers import Layer, constant_of, constant_shape
 from edgedeploy.quant.names import Names, add_initializer
 from edgedeploy.quant.numerics import (
     ActivationParameters,
@@ -26,11 +26,11 @@ from edgedeploy.quant.numerics import (
     weight_scales,
 )
 from edgedeploy.quant.scheme import Scheme
-from edgedeploy.quant.select import KeptFloat, Selection, select
+from edgedeploy.quant.selection import KeptFloat, Selection, select
 from edgedeploy.quant.table import CalibrationTable
 
-EXTERNAL_BYTES = 1 << 30
-"""Above this the weights go to ``model.data``: one protobuf message holds less than 2 GiB."""
+EXTERNAL_BYTES = 256 << 20
+"""Above this the weights go to ``model.data``, written one at a time, so that memory stays low."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +73,11 @@ def quantize(model: Path, table: CalibrationTable, scheme: Scheme, folder: Path)
 
     Raises:
         ModelError: Nothing can be quantized (E262), or see ``layers.check_model``.
-        ProfileError: See ``select.select``.
-        DataError: See ``select.select``.
+        ProfileError: See ``selection.select``.
+        DataError: See ``selection.select``.
     """
-    loaded = ir.load(model)
-    check_model(loaded)
+    loaded, folded = load_folded(model)
     graph = loaded.graph
-    folded = fold_affine(loaded)
     selection = select(graph, scheme, table)
     if not selection.layers:
         raise _nothing(selection)
@@ -137,7 +135,7 @@ class _Writer:
         axis = layer.channel_axis if self._scheme.per_channel else None
         weight = constant_of(layer.weight)
         array = weight.numpy()
-        bias = self._bias(layer, array, axis)
+        bias = self._bias(layer, array)
         floor: np.ndarray | float = 0.0
         activation_scale = 0.0
         if bias is not None and layer.activation is not None:
@@ -150,18 +148,20 @@ class _Writer:
         name = self._names.free(f"{layer.weight.name}_DequantizeLinear")
         read = self._dequantized(name, stored, scale, zero, axis, layer.node)
         _swap(layer.node, layer.weight, read)
-        if bias is not None and layer.bias is not None:
-            self._store_bias(layer, layer.bias, bias, activation_scale * scales.astype(np.float64))
+        if bias is not None:
+            self._store_bias(layer, bias, activation_scale * scales.astype(np.float64))
 
-    def _bias(self, layer: Layer, weight: np.ndarray, axis: int | None) -> np.ndarray | None:
-        """Return the bias as ``[channels]`` if it can be int32, else None."""
-        if not self._scheme.quantize_bias or layer.bias is None or not layer.bias_is_constant:
+    def _bias(self, layer: Layer, weight: np.ndarray) -> np.ndarray | None:
+        """Return the bias as ``[channels]`` if it is to be int32, else None."""
+        channel_axis = layer.channel_axis
+        if not self._scheme.quantize_bias or channel_axis is None or not layer.bias_is_constant:
             return None
+        channels = weight.shape[channel_axis]
+        if layer.bias is None:
+            wanted = self._scheme.bias_always and layer.node.op_type == "Conv"
+            return np.zeros(channels, np.float32) if wanted else None
         array = constant_of(layer.bias).numpy()
-        channels = layer.channel_axis
-        if channels is None or array.dtype != np.float32:
-            return None
-        if array.size != weight.shape[channels]:
+        if array.dtype != np.float32 or array.size != channels:
             return None
         return array.reshape(-1)
 
@@ -184,12 +184,12 @@ class _Writer:
             self._weights[key] = stored, self._constant(scales, f"{weight.name}_scale")
         return self._weights[key]
 
-    def _store_bias(
-        self, layer: Layer, bias: ir.Value, array: np.ndarray, scales: np.ndarray
-    ) -> None:
+    def _store_bias(self, layer: Layer, array: np.ndarray, scales: np.ndarray) -> None:
         units = scales.astype(np.float32)
         name = self._names.free(f"{layer.node.name}_bias_quantized")
         integers = quantize_bias(array, units)
+        if self._scheme.bias_always and not integers.any():
+            integers[0] = 1
         stored = add_initializer(self._graph, name, ir.Tensor(integers, name=name))
         axis = 0 if units.ndim else None
         read = self._dequantized(
@@ -200,6 +200,8 @@ class _Writer:
             axis,
             layer.node,
         )
+        if len(layer.node.inputs) == 2:
+            layer.node.resize_inputs(3)
         layer.node.replace_input_with(2, read)
 
     def _store_table(self, layer: Layer) -> None:

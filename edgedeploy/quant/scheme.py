@@ -19,8 +19,8 @@ class Scheme:
 
     Attributes:
         activation_dtype: ``uint8`` or ``int8``.
-        ranges: ``minmax`` represents everything that was seen; ``average`` takes the mean over the
-            samples of their least and greatest values, and clips what only rare samples reach.
+        ranges: ``minmax`` represents everything that was seen; ``average`` takes the mean over
+            samples (or sequences) of their extremes, and clips what only rare ones reach.
         symmetric: Whether the zero point of activations is the middle of the range.
         per_channel: One weight scale per output channel where the op allows it, else one in all.
         weight_bits: 8, or 7 where 16-bit accumulators would saturate (x86 without VNNI).
@@ -31,6 +31,8 @@ class Scheme:
             quantized anyway (``Add``, ``Concat`` ...).
         quantized_outputs: Layer ops whose result is quantized as well, because the runtime has
             no integer kernel for them with a float result.
+        bias_always: Whether a convolution without a bias gets one, of a single unit of its int32
+            accumulator in the first channel (far below the rounding of 8 bits).
         keep_float: Names or glob patterns of nodes that stay in float.
         keep_float_ops: Op types that stay in float.
         keep_float_roles: ``first``: layers that read a graph input; ``last``: layers whose
@@ -46,6 +48,7 @@ class Scheme:
     ops: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
     elementwise: tuple[str, ...] = ("Add", "AveragePool", "Concat", "GlobalAveragePool")
     quantized_outputs: tuple[str, ...] = ("Conv",)
+    bias_always: bool = False
     keep_float: tuple[str, ...] = ()
     keep_float_ops: tuple[str, ...] = ()
     keep_float_roles: tuple[Role, ...] = ()
@@ -71,9 +74,12 @@ RUNTIME_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "ort": {},
     # Fuses float epilogues into integer convolutions, so only operands are quantized. Source:
     # OpenVINO documentation, "Low Precision Transformations"; int8 deconvolution exists.
+    # bias_always: on dynamic shapes OpenVINO 2026.4.1 computes wrong values where several nodes
+    # read the float result of an integer convolution that has no bias, or a bias of zeros.
     "openvino": {
         "ops": ("Conv", "ConvTranspose", "Gemm", "MatMul"),
         "quantized_outputs": (),
+        "bias_always": True,
     },
     # Symmetric int8 only, no int32 bias. Source: NVIDIA TensorRT Developer Guide, "Working with
     # Quantized Types" (explicit quantization).

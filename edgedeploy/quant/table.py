@@ -20,8 +20,8 @@ class TensorRange:
 
     Attributes:
         low, high: Least and greatest value over all samples.
-        mean_low, mean_high: The samples' least and greatest values, each averaged over the
-            samples.
+        mean_low, mean_high: The least and greatest values of the single samples (of whole
+            sequences, where samples form sequences), each averaged.
         count: Samples in which the tensor had elements; with 0 the others say nothing.
     """
 

@@ -8,13 +8,9 @@ from typing import Any
 from edgedeploy.building import BuildResult
 from edgedeploy.errors import UsageError
 from edgedeploy.manifest import digest, write_atomic
+from edgedeploy.places import DOCUMENT, PAGE, STAMP, TEXT
 from edgedeploy.store import disk_errors
 from edgedeploy.toolchain import PACKAGE, code_digest
-
-DOCUMENT = "build.json"
-TEXT = "report.txt"
-PAGE = "report.html"
-STAMP = ".report"
 
 
 def write_reports(result: BuildResult) -> None:

@@ -91,7 +91,7 @@ def delta_lines(evaluated: EvaluationReport | None) -> tuple[str, ...]:
     parts = figures.interval_parts(evaluated.delta, unit, factor, "+")
     flipped = None
     if evaluated.flipped_count is not None:
-        flipped = f"{evaluated.flipped_count} of {evaluated.n} differ"
+        flipped = f"{evaluated.flipped_count} of {evaluated.n} flipped"
     return _lines(*parts, flipped)
 
 
@@ -115,10 +115,15 @@ def latency_lines(bench: BenchSummary | None) -> tuple[str, ...]:
         value,
         ", ".join(_lines(bounds, f"n={bench.n}")),
         f"x{figures.interval(compared.ratio)}" if compared and compared.ratio else None,
-        compared.verdict if compared else None,
+        _said_of(compared.verdict, doubtful) if compared else None,
         f"{bench.evidence}, {bench.mode}",
         ", ".join(_lines(figures.threads(bench), "unreliable" if doubtful else None)),
     )
+
+
+def _said_of(verdict: str, doubtful: bool) -> str | None:
+    """Return the words on a comparison; an unreliable one claims no difference."""
+    return None if doubtful and verdict in ("faster", "slower") else verdict
 
 
 def verdict_lines(target: TargetReport) -> tuple[str, ...]:

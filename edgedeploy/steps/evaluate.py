@@ -15,6 +15,9 @@ def run(work: Work) -> Made:
     from edgedeploy.parity.evaluation import Evaluation
     from edgedeploy.profile.expand import metric_from_data
 
+    metric = metric_from_data(work.params["metric"])
+    if metric is not None and metric.runs_user_code:
+        work.observe()
     state = [(given, made) for given, made in work.params["state"]]
     score = json.loads((work.inputs["score"] / "evaluation.json").read_text(encoding="utf-8"))
     backend = backends.load(work.params["runtime"])
@@ -23,7 +26,7 @@ def run(work: Work) -> Made:
             runner,
             work.inputs["samples"],
             work.inputs["reference"],
-            metric_from_data(work.params["metric"]),
+            metric,
             state=state,
             zeros=state_zeros(runner.signature, state),
             metadata=model_metadata(work.inputs["facts"]),
@@ -33,8 +36,8 @@ def run(work: Work) -> Made:
         )
     text = json.dumps(evaluation.to_json(), sort_keys=True, ensure_ascii=False)
     (work.outputs["evaluation"] / "evaluation.json").write_text(text + "\n", encoding="utf-8")
-    metric = evaluation.metric
-    return Made(summary={"samples": evaluation.samples, "metric": metric and metric.value})
+    found = evaluation.metric
+    return Made(summary={"samples": evaluation.samples, "metric": found and found.value})
 
 
 STAGE = StageKind(
@@ -43,5 +46,4 @@ STAGE = StageKind(
     outputs=("evaluation",),
     tools=("numpy",),
     code=("data/pack", "parity", "runner", "steps/reference"),
-    observes_user_code=True,
 )

@@ -22,13 +22,16 @@ def run(work: Work) -> Made:
     from edgedeploy.parity.evaluate import record_reference
     from edgedeploy.profile.expand import metric_from_data
 
+    metric = metric_from_data(work.params["metric"])
+    if metric is not None and metric.runs_user_code:
+        work.observe()
     state = [(given, made) for given, made in work.params["state"]]
     with reference_runner(work.inputs["model"] / "model.onnx") as runner:
         evaluation = record_reference(
             runner,
             work.inputs["samples"],
             work.outputs["outputs"],
-            metric_from_data(work.params["metric"]),
+            metric,
             state=state,
             zeros=state_zeros(model_signature(work.inputs["model"]), state),
             metadata=model_metadata(work.inputs["facts"]),
@@ -37,8 +40,8 @@ def run(work: Work) -> Made:
         )
     text = json.dumps(evaluation.to_json(), sort_keys=True, ensure_ascii=False)
     (work.outputs["score"] / "evaluation.json").write_text(text + "\n", encoding="utf-8")
-    metric = evaluation.metric
-    return Made(summary={"samples": evaluation.samples, "metric": metric and metric.value})
+    found = evaluation.metric
+    return Made(summary={"samples": evaluation.samples, "metric": found and found.value})
 
 
 def state_zeros(signature: Signature, state: list[tuple[str, str]]) -> dict[str, np.ndarray]:
@@ -68,5 +71,4 @@ STAGE = StageKind(
     outputs=("outputs", "score"),
     tools=("onnxruntime", "numpy"),
     code=("backends/ortmobile", "data/pack", "parity", "runner", "steps/samples"),
-    observes_user_code=True,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from edgedeploy.errors import DataError
 from edgedeploy.signature import Signature
 from edgedeploy.stage import Made, StageKind, Work
 
@@ -16,10 +17,13 @@ def run(work: Work) -> Made:
 
     signature = model_signature(work.inputs["model"])
     state = set(work.params["state"])
+    role = role_from_data(work.params["role"], work.params["data"])
+    if role.runs_user_code:
+        work.observe()
     inputs = [spec for spec in signature.inputs if spec.name not in state]
     words = work.params["inputs"]
     report = write_pack(
-        role_from_data(work.params["role"], work.params["data"]),
+        role,
         inputs,
         {
             spec.name: input_from_data(spec.name, words[spec.name])
@@ -30,11 +34,31 @@ def run(work: Work) -> Made:
         work.outputs["samples"],
         lambda done, total: work.progress(done, total or 0, "samples"),
     )
+    if "calibrate" in work.inputs:
+        _refuse_overlap(work.inputs["calibrate"], work.outputs["samples"])
     data = report.to_json()
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, indent=1)
     (work.outputs["report"] / "samples.json").write_text(text + "\n", encoding="utf-8")
     del data["files"]
     return Made(summary=data)
+
+
+def _refuse_overlap(calibrate: Path, evaluate: Path) -> None:
+    """Refuse evaluation samples that the ranges were taken from: their score would flatter.
+
+    Raises:
+        DataError: Some content stands in both (E294).
+    """
+    from edgedeploy.data.pack import PackReader, overlap
+
+    shared = overlap(PackReader(calibrate), PackReader(evaluate))
+    if shared:
+        raise DataError(
+            f"{len(shared)} `evaluate` samples are `calibrate` samples too, first {shared[0]}",
+            code="E294",
+            subject=shared[0],
+            hint="split the data so that no sample stands in both roles",
+        )
 
 
 def model_signature(folder: Path) -> Signature:
@@ -49,5 +73,4 @@ STAGE = StageKind(
     outputs=("samples", "report"),
     tools=("numpy", "pillow"),
     code=("data", "signature", "profile/types"),
-    observes_user_code=True,
 )

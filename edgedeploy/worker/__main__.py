@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgedeploy.crashpoint import crashpoint
 from edgedeploy.errors import BuildError, EdgedeployError, StoreError
@@ -18,8 +18,10 @@ from edgedeploy.manifest import canonical, file_sha256
 from edgedeploy.stage import Made, Work, stage_kind
 from edgedeploy.worker import NO_MEMORY
 from edgedeploy.worker.limits import apply_limits
-from edgedeploy.worker.observe import Observer
 from edgedeploy.worker.supervise import supervise
+
+if TYPE_CHECKING:
+    from edgedeploy.worker.observe import Observer
 
 
 def main(job_file: str) -> None:
@@ -57,11 +59,16 @@ def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         sys.path.append(job["path"])
     stage = stage_kind(job["kind"])
     project = Path(job["project"])
-    observer = None
-    if stage.observes_user_code:
-        sys.path.insert(0, str(project))
-        inputs = [Path(path) for path in job["inputs"].values()]
-        observer = Observer([folder, *inputs])
+    observers: list[Observer] = []
+
+    def observe() -> None:
+        if not observers:
+            from edgedeploy.worker.observe import Observer  # slow to load, and seldom wanted
+
+            sys.path.insert(0, str(project))
+            inputs = [Path(path) for path in job["inputs"].values()]
+            observers.append(Observer([folder, *inputs]))
+
     # One write for each line, so that a line is whole whenever this process dies.
     events = os.fdopen(job["events"], "wb", buffering=0)
 
@@ -76,19 +83,20 @@ def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             fields=job["fields"],
             project=project,
             progress=progress,
+            observe=observe,
         )
     )
     return {
         "summary": dict(made.summary),
         "segments": {name: list(cuts) for name, cuts in made.segments.items()},
-        "observed": _observed(made.observed, observer),
+        "observed": _observed(made.observed, observers),
     }
 
 
-def _observed(told: Sequence[Path], observer: Observer | None) -> list[dict[str, str]]:
+def _observed(told: Sequence[Path], observers: Sequence[Observer]) -> list[dict[str, str]]:
     """Return what the stage says that it read, and what it was seen to read."""
     found = [{"file": str(path.resolve()), "sha256": file_sha256(path)} for path in told]
-    if observer:
+    for observer in observers:
         known = {item["file"] for item in found}
         found += [item for item in observer.observed() if item.get("file") not in known]
     return found
@@ -101,7 +109,7 @@ def _unexpected(job: dict[str, Any], error: Exception) -> bytes:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _failure(
             StoreError(
-                f"stage {job['kind']} could not write: {error.strerror}",
+                f"stage {job['node']} could not write: {error.strerror}",
                 code="E601",
                 subject=str(error.filename or ""),
                 hint="free space (`edgedeploy cache gc`) or set EDGEDEPLOY_STORE",
@@ -122,8 +130,10 @@ def _failure(error: EdgedeployError) -> bytes:
 def _no_memory(job: dict[str, Any], said: str) -> BuildError:
     limit_mib = int(job["limits"]["memory_bytes"]) >> 20
     return BuildError(
-        f"stage {job['kind']} needs more memory than its limit of {limit_mib} MiB: {said[:200]}",
+        f"stage {job['node']} needs more memory than its limit of {limit_mib} MiB"
+        + (f": {said[:200]}" if said else ""),
         code="E382",
+        subject=job["node"],
         hint="check the model for huge constant shapes; a bigger model gets a bigger limit",
     )
 

@@ -141,6 +141,7 @@ def _job_data(job: Job, events: int) -> dict[str, Any]:
 
     root = stage_root(job.kind)
     return {
+        "node": job.node,
         "kind": job.kind,
         "path": str(root) if root else None,
         "params": dict(job.params),

@@ -14,24 +14,13 @@ from importlib import machinery, metadata
 from pathlib import Path
 from typing import Any
 
-from edgedeploy.manifest import digest, file_sha256
-from edgedeploy.toolchain import PACKAGE
+from edgedeploy.filememory import ABSENT, listing_digest
+from edgedeploy.manifest import file_sha256
+from edgedeploy.toolchain import PACKAGE, tool_version
 
 _UNINTERESTING = ("/proc/", "/sys/", "/dev/", "/etc/", "/run/")
-# What a build itself, or merely importing, adds to the user's folders.
-_OUR_MARKS = frozenset({"__pycache__", "build", "edgedeploy.lock"})
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap_external>"
-ABSENT = ""
 CHANGING = "changed while it was used"
-
-
-def listing_digest(folder: Path) -> str:
-    """Return a digest of the names in a folder, ``ABSENT`` when it cannot be listed."""
-    try:
-        names = os.listdir(folder)  # noqa: PTH208 - names, not paths
-    except OSError:
-        return ABSENT
-    return digest("listing", sorted(name for name in names if name not in _OUR_MARKS))
 
 
 class Observer:
@@ -184,4 +173,4 @@ def _versions(modules: set[str]) -> list[dict[str, str]]:
         for name in providers
         if name != "edgedeploy"
     }
-    return [{"distribution": name, "version": metadata.version(name)} for name in sorted(names)]
+    return [{"distribution": name, "version": tool_version(name)} for name in sorted(names)]

@@ -54,7 +54,7 @@ def supervise(builder: int, report: int, stage: Callable[[], None]) -> NoReturn:
         os.close(woken)
         _run(stage)
     status = _await(child, builder, wake)
-    _end_descendants()
+    _end_descendants(child if status is None else None)
     if status is not None:
         # A line of its own, even when the stage was cut off in the middle of one.
         with contextlib.suppress(OSError):
@@ -103,8 +103,8 @@ def _await(child: int, builder: int, wake: int) -> int | None:
                 return None
 
 
-def _end_descendants() -> None:
-    """Kill and reap everything that descends from this process (its group, without Linux)."""
+def _end_descendants(child: int | None) -> None:
+    """Kill and reap what descends from this process; without /proc only ``child``, if any."""
     deadline = time.monotonic() + END_WITHIN_S
     while time.monotonic() < deadline:
         try:
@@ -113,7 +113,7 @@ def _end_descendants() -> None:
         except ChildProcessError:
             return
         # Killing a parent makes its children ours: the next round finds them.
-        for pid in _children():
+        for pid in _children() or ([child] if child else []):
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.001)

@@ -10,6 +10,7 @@ from edgedeploy.errors import ERROR_KINDS
 from edgedeploy.errors.codes import catalogue
 
 CODE = re.compile(r"\b[EWN]\d{3}\b")
+RANGE = re.compile(r"E\d{3}\s*(?:-|\.\.|to)\s*E\d{3}")  # what an area may use, in a docstring
 CATALOGUE = PACKAGE / "errors" / "codes"
 # While parts of the first version are not there yet, their codes are raised without explanation.
 COMPLETE = (PACKAGE / "cli" / "build.py").exists()
@@ -42,7 +43,7 @@ def test_every_code_is_explained() -> None:
         f"{path}:{line}: {code}"
         for path in package_files()
         for line, text in strings(path)
-        for code in CODE.findall(text)
+        for code in CODE.findall(RANGE.sub("", text))
         if code not in catalogue()
     }
     assert not missing, "\n".join(sorted(missing))

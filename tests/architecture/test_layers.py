@@ -9,11 +9,25 @@ from source import PACKAGE, STANDALONE, imports, module_of, name_of, package_fil
 
 # Top to bottom. A unit (a package or module right below edgedeploy/) may import those of lower
 # rows, and of its own row only where the row says "in order": then, those further down in it.
-# `steps.auto` stands apart from the other steps: it is no stage but asks for stages.
 IN_ORDER, NEVER = "in order", "never one another"
 ROWS = (
     (IN_ORDER, ("__main__", "cli", "api")),
-    (IN_ORDER, ("report", "building", "steps.auto", "opening", "plan", "executor")),
+    (
+        IN_ORDER,
+        (
+            "footprint",
+            "report",
+            "building",
+            "choosing",
+            "measuring",
+            "intake",
+            "opening",
+            "plan",
+            "executor",
+            "node",
+            "difference",
+        ),
+    ),
     (NEVER, ("steps",)),
     (NEVER, ("passes", "quant", "backends", "parity", "devices", "bench", "release")),
     (
@@ -34,6 +48,7 @@ ROWS = (
             "publish",
             "records",
             "memory",
+            "freshness",
             "store_care",
             "store",
             "filememory",
@@ -43,6 +58,7 @@ ROWS = (
             "events",
             "manifest",
             "crashpoint",
+            "places",
             "errors",
         ),
     ),

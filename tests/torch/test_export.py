@@ -8,6 +8,9 @@ import onnxruntime as ort
 import pytest
 import torch
 
+# The exporters warn about themselves at length.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 
 def test_the_environment_is_the_cpu_build() -> None:
     """A CUDA build would be another product, with gigabytes of libraries."""

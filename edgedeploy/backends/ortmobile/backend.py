@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgedeploy.backends import FAMILIES
 from edgedeploy.backends.base import (
+    Backend,
     CompiledFile,
     CompileReport,
     LayerTime,
@@ -17,6 +19,7 @@ from edgedeploy.backends.base import (
 )
 from edgedeploy.backends.inputs import Inputs
 from edgedeploy.backends.ortmobile import convert, layers, reduced
+from edgedeploy.backends.ortmobile.contrib import check_fused
 from edgedeploy.backends.ortmobile.graph import GraphFacts, read_graph
 from edgedeploy.backends.ortmobile.kernels import KernelRegistry, place_on_cpu
 from edgedeploy.backends.ortmobile.mobile import place_on_mobile
@@ -42,14 +45,8 @@ class OrtMobile:
 
     name = "ortmobile"
     version = 1
-    tools: tuple[str, ...] = ("onnxruntime", "onnx", "flatbuffers")
-    reads: tuple[str, ...] = (
-        "board.os",
-        "board.arch",
-        "runtime.oldest.version",
-        "runtime.oldest.opset",
-        "runtime.oldest.ir",
-    )
+    tools = FAMILIES["ort"].tools
+    reads = FAMILIES["ort"].reads
     options: Mapping[str, str] = {
         "optimization_style": "fixed (default): fusions are baked in, best for CPU and XNNPACK; "
         "runtime: saved beside the plain graph, best for NNAPI and Core ML",
@@ -90,18 +87,18 @@ class OrtMobile:
         style = chosen["optimization_style"]
         with tempfile.TemporaryDirectory(dir=folder, prefix=".work-") as private:
             work = Path(private)
-            written, replayed = work / "written.ort", work / "replayed.ort"
-            convert.save_optimised(
-                model, written, arm=arm, minimal="save" if style == "runtime" else None
-            )
-            made = convert.canonicalise(written, folder / ENTRY)
-            skeletons = [work / "skeleton.ort"]
-            convert.canonicalise(written, skeletons[0], with_tensors=False)
+            written, skeletons = work / "written.ort", [work / "skeleton.ort"]
+            minimal = "save" if style == "runtime" else None
+            convert.save_optimised(model, written, arm=arm, minimal=minimal)
+            made = convert.canonicalise(written, folder / ENTRY, skeletons[0])
+            oldest = reduced.oldest_version(fields) or str(load_runtime().__version__)
+            if not load_runtime().__version__.startswith(oldest):
+                check_fused(made.kernels, (node.op for node in facts.nodes), oldest)
             if style == "runtime":
                 # The device ends up with either graph, so the config must cover both.
-                convert.save_optimised(model, replayed, arm=arm, minimal="apply")
+                convert.save_optimised(model, written, arm=arm, minimal="apply")
                 skeletons.append(work / "skeleton_replayed.ort")
-                convert.canonicalise(replayed, skeletons[1], with_tensors=False)
+                convert.canonicalise(written, work / "replayed.ort", skeletons[1])
             config = reduced.required_operators(skeletons)
         domains = sorted({name.split(":")[0] for name in made.kernels})
         _write(folder / reduced.CONFIG, config)
@@ -119,7 +116,7 @@ class OrtMobile:
                 CompiledFile(path=reduced.COMMAND, role="build-command"),
                 CompiledFile(path=PLACEMENT, role="placement"),
             ),
-            notes=placement.providers[0].notes,
+            notes=(*placement.providers[0].notes, *_replay_notes(made)),
             metadata={
                 "format": "ort",
                 "opset": facts.opsets.get("ai.onnx"),
@@ -127,6 +124,7 @@ class OrtMobile:
                 "target_platform": "arm" if arm else "amd64",
                 "kernels": dict(made.kernels),
                 "int8_kernels": _count_int8(made.kernels),
+                "saved_optimizations": made.saved,
             },
         )
 
@@ -165,6 +163,15 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
+def _replay_notes(made: convert.CanonicalModel) -> tuple[str, ...]:
+    if not made.left_out:
+        return ()
+    return (
+        f"{made.left_out} saved optimisations are left out because not every runtime of the range "
+        "can replay them; their nodes run unfused",
+    )
+
+
 def _count_int8(kernels: Mapping[str, int]) -> int:
     return sum(
         count for name, count in kernels.items() if name.split(":")[1].startswith(_INT8_PREFIXES)
@@ -191,11 +198,11 @@ def _preflight(facts: GraphFacts, fields: Mapping[str, Any]) -> Placement:
 
 def _version_findings(facts: GraphFacts, fields: Mapping[str, Any]) -> list[Diagnostic]:
     """Return what the target's oldest runtime is too old for."""
-    oldest = fields.get("runtime.oldest.version", "the oldest supported version")
+    oldest = reduced.oldest_version(fields) or "the oldest supported version"
     found = []
     for what, given, limit in (
-        ("opset", facts.opsets.get("ai.onnx", 0), fields.get("runtime.oldest.opset")),
-        ("IR version", facts.ir_version, fields.get("runtime.oldest.ir")),
+        ("opset", facts.opsets.get("ai.onnx", 0), fields.get("runtime.opset")),
+        ("IR version", facts.ir_version, fields.get("runtime.ir_version")),
     ):
         if limit is not None and given > int(limit):
             newest = _newest_operator(facts, int(limit)) if what == "opset" else None
@@ -204,7 +211,7 @@ def _version_findings(facts: GraphFacts, fields: Mapping[str, Any]) -> list[Diag
                     code="E304",
                     message=f"the model has {what} {given}; onnxruntime {oldest} knows {limit}",
                     subject=newest,
-                    hint=f"build the normal form with {what} {limit}, or raise runtime.oldest",
+                    hint=f"name a runtime that knows {what} {given} in the target, or export anew",
                 )
             )
     return found
@@ -220,4 +227,4 @@ def _newest_operator(facts: GraphFacts, limit: int) -> str | None:
     return None
 
 
-BACKEND = OrtMobile()
+BACKEND: Backend = OrtMobile()

@@ -10,13 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgedeploy.backends.ortmobile.runner import load_runtime, session_options
-from edgedeploy.backends.ortmobile.tables import MAX_FILE_BYTES, Table, read_tree, write_tree
+from edgedeploy.backends.ortmobile.tables import MAX_FILE_BYTES, Layout, Table, read_tree
 from edgedeploy.errors import BuildError, Diagnostic
 
 # Slots of the schema's tables that are looked at here.
 _SESSION_MODEL, _MODEL_GRAPH, _GRAPH_NODES = 1, 7, 2
 _NODE_DOMAIN, _NODE_OP, _NODE_ATTRIBUTES = 2, 5, 10
 _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 7, 12
+_GRAPH_OPTIMISATIONS, _ENTRY_RECORDS, _RECORD_ACTION, _RECORD_PRODUCED = 8, 1, 0, 3
+
+# A saved optimisation names an action that the runtime on the device looks up, and a file with one
+# that it does not know fails to load there (1.17 refuses what 1.32 saves of a quantized Softmax).
+# These are known to 1.17 and 1.32; any other is left out and its nodes run as they are written.
+_REPLAYABLE_ACTIONS = frozenset(
+    b"drop dropDQ dropSplitQDQ 1DQ 2DQ *DQ Conv Gemm ConvAct ConvAddRelu".split()
+)
 
 # onnxruntime's messages: what is known of each, and which code it has here.
 _MESSAGES: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -50,15 +58,19 @@ class CanonicalModel:
     Attributes:
         kernels: ``domain:Op`` -> number of nodes, bodies included, sorted by name.
         tensors: Offset and length in bytes of every tensor, ascending.
+        saved: Number of saved optimisations that were kept.
+        left_out: Number of saved optimisations that not every runtime could replay.
     """
 
     kernels: Mapping[str, int]
     tensors: tuple[tuple[int, int], ...]
+    saved: int
+    left_out: int
 
 
-def runtime_refusal(error: Exception) -> BuildError:
+def runtime_refusal(error: Exception, model: Path) -> BuildError:
     """Return the typed error for what onnxruntime raised while it loaded or converted a model."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).replace(str(model), model.name)
     code, subject = "E301", None
     for candidate, pattern in _MESSAGES:
         match = pattern.search(text)
@@ -129,10 +141,10 @@ def save_optimised(model: Path, out: Path, *, arm: bool, minimal: str | None = N
     try:
         runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise runtime_refusal(error) from error
+        raise runtime_refusal(error, model) from error
 
 
-def canonicalise(written: Path, out: Path, *, with_tensors: bool = True) -> CanonicalModel:
+def canonicalise(written: Path, out: Path, skeleton: Path) -> CanonicalModel:
     """Rewrite an ``.ort`` file so that its bytes depend on the model alone.
 
     onnxruntime keeps several lists in hash maps that are seeded by addresses and writes them in
@@ -142,7 +154,7 @@ def canonicalise(written: Path, out: Path, *, with_tensors: bool = True) -> Cano
     Args:
         written: What :func:`save_optimised` wrote.
         out: The file to write.
-        with_tensors: False leaves the tensors empty, for tools that look at the graph only.
+        skeleton: Where to write the same with empty tensors, for tools that look at the graph.
 
     Raises:
         BuildError: Unknown fields (E316), more than 2 GiB (E314), or operators of a layout that
@@ -153,10 +165,15 @@ def canonicalise(written: Path, out: Path, *, with_tensors: bool = True) -> Cano
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         memoryview(data) as view,
         open(out, "wb") as target,
+        open(skeleton, "wb") as bare,
     ):
         root = read_tree(view)
-        kernels = Counter(_operators(root.values[_SESSION_MODEL].values[_MODEL_GRAPH]))
-        tensors = write_tree(root, view, target, with_tensors=with_tensors)
+        main = root.values[_SESSION_MODEL].values[_MODEL_GRAPH]
+        kernels = Counter(name for graph in _graphs(main) for name in _operators(graph))
+        pruned = [_prune_optimisations(graph) for graph in _graphs(main)]
+        layout = Layout(root)
+        tensors = layout.write(view, target)
+        layout.write(view, bare, with_tensors=False)
     bound = [name for name in kernels if name.startswith("com.microsoft.nchwc:")]
     if bound:
         raise BuildError(
@@ -165,16 +182,49 @@ def canonicalise(written: Path, out: Path, *, with_tensors: bool = True) -> Cano
             subject=bound[0],
             hint="export the model before layout optimisation",
         )
-    return CanonicalModel(kernels=dict(sorted(kernels.items())), tensors=tensors)
+    return CanonicalModel(
+        kernels=dict(sorted(kernels.items())),
+        tensors=tensors,
+        saved=sum(saved for saved, _ in pruned),
+        left_out=sum(left_out for _, left_out in pruned),
+    )
+
+
+def _graphs(graph: Table) -> Iterator[Table]:
+    """Yield a graph and all bodies in it."""
+    yield graph
+    for node in graph.values[_GRAPH_NODES] or ():
+        for attribute in node.values[_NODE_ATTRIBUTES] or ():
+            body = attribute.values[_ATTRIBUTE_GRAPH]
+            for inner in [
+                *([] if body is None else [body]),
+                *(attribute.values[_ATTRIBUTE_GRAPHS] or ()),
+            ]:
+                yield from _graphs(inner)
 
 
 def _operators(graph: Table) -> Iterator[str]:
-    """Yield ``domain:Op`` of every node, bodies included."""
+    """Yield ``domain:Op`` of every node."""
     for node in graph.values[_GRAPH_NODES] or ():
         domain = (node.values[_NODE_DOMAIN] or b"").decode() or "ai.onnx"
         yield f"{domain}:{node.values[_NODE_OP].decode()}"
-        for attribute in node.values[_NODE_ATTRIBUTES] or ():
-            bodies = attribute.values[_ATTRIBUTE_GRAPHS] or []
-            body = attribute.values[_ATTRIBUTE_GRAPH]
-            for inner in [body, *bodies] if body is not None else bodies:
-                yield from _operators(inner)
+
+
+def _prune_optimisations(graph: Table) -> tuple[int, int]:
+    """Leave out what not every runtime can replay; return how many stay and go."""
+    optimisations = graph.values[_GRAPH_OPTIMISATIONS]
+    saved = left_out = 0
+    for entry in (optimisations.values[0] or ()) if optimisations is not None else ():
+        records = entry.values[_ENTRY_RECORDS] or []
+        kept = [record for record in records if _replayable(record)]
+        entry.values[_ENTRY_RECORDS] = kept
+        saved += len(kept)
+        left_out += len(records) - len(kept)
+    return saved, left_out
+
+
+def _replayable(record: Table) -> bool:
+    action = record.values[_RECORD_ACTION]
+    # Fusions of MatMul are saved without the operator that they make, and no runtime loads that.
+    makes_node = bool(record.values[_RECORD_PRODUCED]) or action.startswith(b"drop")
+    return action in _REPLAYABLE_ACTIONS and makes_node

@@ -52,18 +52,23 @@ def required_operators(skeletons: Sequence[Path]) -> str:
     return "\n".join(["# Operators and types that this model needs.", *kept, ""])
 
 
+def oldest_version(fields: Mapping[str, Any]) -> str:
+    """Return the oldest version of ``runtime.versions`` (``>=1.17``), empty without one."""
+    return str(fields.get("runtime.versions") or "").partition(",")[0].lstrip(">=~ ")
+
+
 def build_command(
     fields: Mapping[str, Any], domains: Sequence[str], *, installed_version: str
 ) -> str:
     """Return a shell script text that builds a runtime with just these operators.
 
     Args:
-        fields: ``board.os``, ``board.arch`` and ``runtime.oldest.version`` where the target
+        fields: ``board.os``, ``board.arch`` and ``runtime.versions`` where the target
             states them.
         domains: Operator domains of the model.
         installed_version: Version that is built where the target states no oldest one.
     """
-    oldest = str(fields.get("runtime.oldest.version") or installed_version)
+    oldest = oldest_version(fields) or installed_version
     version = oldest if oldest.count(".") >= 2 else f"{oldest}.0"
     options = [
         "--config MinSizeRel",

@@ -85,8 +85,9 @@ class OrtRunner:
                 str(model), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
+            told = " ".join(str(error).split()).replace(str(model), model.name)
             raise BuildError(
-                f"onnxruntime {runtime.__version__} does not load it: {error}",
+                f"onnxruntime {runtime.__version__} does not load it: {told}",
                 code="E317",
                 subject=model.name,
                 hint="build it for the range of runtime versions that it is to run in",
@@ -118,7 +119,7 @@ class OrtRunner:
             values = self._session.run(names, feed)
         except Exception as error:
             raise BuildError(
-                f"onnxruntime failed while running: {error}",
+                f"onnxruntime failed while running: {' '.join(str(error).split())}",
                 code="E330",
                 hint="check that the values fit the model (indices in range, sizes that agree)",
             ) from error

@@ -110,63 +110,64 @@ def _read_value(buffer: memoryview, position: int, spec: Field) -> Any:
     return found if key is None else sorted(found, key=lambda table: table.values[key] or b"")
 
 
-def write_tree(
-    root: Table, source: memoryview, out: IO[bytes], *, with_tensors: bool = True
-) -> tuple[tuple[int, int], ...]:
-    """Write ``root`` in the fixed layout.
+class Layout:
+    """A tree laid out: everything but the tensors' bytes, which :meth:`write` adds.
 
     Args:
         root: A tree from :func:`read_tree`.
-        source: The buffer that the tree's blobs are slices of.
-        out: A binary file, written from its start.
-        with_tensors: False writes empty tensors: enough for tools that look at the graph only.
-
-    Returns:
-        Offset and length in bytes of every tensor written, ascending.
-
-    Raises:
-        BuildError: The file would exceed the 2 GiB that the format's offsets reach (E314).
     """
-    skeleton = _Skeleton(root)
-    placed = skeleton.place_tensors(with_tensors=with_tensors)
-    end = placed[-1][0] + placed[-1][1].nbytes if placed else len(skeleton.data)
-    if end > MAX_FILE_BYTES:
-        raise BuildError(
-            f"the .ort file would have {end} bytes; the format ends at {MAX_FILE_BYTES}",
-            code="E314",
-            hint="quantize the weights, or choose a runtime that reads external data",
-        )
-    out.write(skeleton.data)
-    at = len(skeleton.data)
-    for position, blob in placed:
-        out.write(bytes(position - 4 - at) + _U32.pack(blob.nbytes))
-        at = position + blob.nbytes
-        for start in range(blob.start, blob.start + blob.nbytes, CHUNK_BYTES):
-            out.write(source[start : min(start + CHUNK_BYTES, blob.start + blob.nbytes)])
-    out.write(bytes(-at % 8))
-    return tuple((position, blob.nbytes) for position, blob in placed)
-
-
-class _Skeleton:
-    """Everything but the tensors' bytes, with the references to those still open."""
 
     def __init__(self, root: Table) -> None:
-        self.data = bytearray(8)
+        self._data = bytearray(8)
         self._vtables: dict[bytes, int] = {}
         self._strings: dict[bytes, list[int]] = {}
         self._blobs: list[tuple[int, Blob]] = []
         self._table(root, 0)
-        self.data[4:8] = FILE_IDENTIFIER
+        self._data[4:8] = FILE_IDENTIFIER
         for text in sorted(self._strings):
             position = self._pad(4)
-            self.data += _U32.pack(len(text)) + text + b"\0"
+            self._data += _U32.pack(len(text)) + text + b"\0"
             for reference in self._strings[text]:
                 self._refer(reference, position)
 
-    def place_tensors(self, *, with_tensors: bool) -> list[tuple[int, Blob]]:
+    def write(
+        self, source: memoryview, out: IO[bytes], *, with_tensors: bool = True
+    ) -> tuple[tuple[int, int], ...]:
+        """Write the model.
+
+        Args:
+            source: The buffer that the tree's blobs are slices of.
+            out: A binary file, written from its start.
+            with_tensors: False writes empty tensors: enough for tools that look at the graph only.
+
+        Returns:
+            Offset and length in bytes of every tensor written, ascending.
+
+        Raises:
+            BuildError: The file would exceed the 2 GiB that the format's offsets reach (E314).
+        """
+        placed = self._place_tensors(with_tensors=with_tensors)
+        end = placed[-1][0] + placed[-1][1].nbytes if placed else len(self._data)
+        if end > MAX_FILE_BYTES:
+            raise BuildError(
+                f"the .ort file would have {end} bytes; the format ends at {MAX_FILE_BYTES}",
+                code="E314",
+                hint="quantize the weights, or choose a runtime that reads external data",
+            )
+        out.write(self._data)
+        at = len(self._data)
+        for position, blob in placed:
+            out.write(bytes(position - 4 - at) + _U32.pack(blob.nbytes))
+            at = position + blob.nbytes
+            for start in range(blob.start, blob.start + blob.nbytes, CHUNK_BYTES):
+                out.write(source[start : min(start + CHUNK_BYTES, blob.start + blob.nbytes)])
+        out.write(bytes(-at % 8))
+        return tuple((position, blob.nbytes) for position, blob in placed)
+
+    def _place_tensors(self, *, with_tensors: bool) -> list[tuple[int, Blob]]:
         """Return where each tensor's bytes go, and close the references to them."""
         placed: list[tuple[int, Blob]] = []
-        at = len(self.data)
+        at = len(self._data)
         for reference, blob in self._blobs:
             kept = blob if with_tensors else Blob(blob.start, 0)
             small = kept.nbytes < SMALL_TENSOR_BYTES
@@ -179,11 +180,11 @@ class _Skeleton:
 
     def _pad(self, align: int, ahead: int = 0) -> int:
         """Pad so that ``ahead`` bytes further the position is aligned; return the position."""
-        self.data += bytes(-(len(self.data) + ahead) % align)
-        return len(self.data)
+        self._data += bytes(-(len(self._data) + ahead) % align)
+        return len(self._data)
 
     def _refer(self, reference: int, position: int) -> None:
-        _U32.pack_into(self.data, reference, (position - reference) & 0xFFFFFFFF)
+        _U32.pack_into(self._data, reference, (position - reference) & 0xFFFFFFFF)
 
     def _table(self, table: Table, reference: int) -> None:
         """Append a table with all that it refers to, and point ``reference`` at it."""
@@ -201,9 +202,9 @@ class _Skeleton:
         # The fields start four bytes into the table, behind the reference to the vtable.
         position = self._pad(8, 4) if 8 in sizes.values() else self._pad(4)
         self._refer(reference, position)
-        self.data += _I32.pack(position - vtable)
+        self._data += _I32.pack(position - vtable)
         for slot in order:
-            self.data += table.values[slot] if _is_scalar(fields[slot]) else bytes(4)
+            self._data += table.values[slot] if _is_scalar(fields[slot]) else bytes(4)
         for slot in present:
             if not _is_scalar(fields[slot]):
                 self._value(table.values[slot], fields[slot], position + offsets[slot])
@@ -212,7 +213,7 @@ class _Skeleton:
         vtable = struct.pack(f"<{2 + len(offsets)}H", 4 + 2 * len(offsets), size, *offsets)
         if vtable not in self._vtables:
             self._vtables[vtable] = self._pad(2)
-            self.data += vtable
+            self._data += vtable
         return self._vtables[vtable]
 
     def _value(self, value: Any, spec: Field | None, reference: int) -> None:
@@ -223,13 +224,13 @@ class _Skeleton:
         elif isinstance(value, list):
             position = self._pad(4)
             self._refer(reference, position)
-            self.data += _U32.pack(len(value)) + bytes(4 * len(value))
+            self._data += _U32.pack(len(value)) + bytes(4 * len(value))
             for index, item in enumerate(value):
                 self._value(item, None, position + 4 + 4 * index)
         elif spec is not None and spec.kind == "raw":
             position = self._pad(max(spec.align, 4), 4)
             self._refer(reference, position)
-            self.data += _U32.pack(len(value) // spec.size) + value
+            self._data += _U32.pack(len(value) // spec.size) + value
         else:
             self._strings.setdefault(value, []).append(reference)
 

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgedeploy.backends import FAMILIES
 from edgedeploy.backends.base import (
+    Backend,
     CompiledFile,
     CompileReport,
     LayerTime,
@@ -19,7 +21,7 @@ from edgedeploy.backends.base import (
 )
 from edgedeploy.backends.inputs import Inputs
 from edgedeploy.backends.ov import convert
-from edgedeploy.backends.ov.runner import SIGNATURE, OvRunner
+from edgedeploy.backends.ov.runner import SIGNATURE, OvRunner, fusion_limits
 from edgedeploy.backends.ov.runtime import load_runtime
 from edgedeploy.errors import BuildError, Diagnostic
 
@@ -41,8 +43,8 @@ class OpenVino:
 
     name = "ov"
     version = 1
-    tools: tuple[str, ...] = ("openvino", "onnx")
-    reads: tuple[str, ...] = ("board.device",)
+    tools = FAMILIES["openvino"].tools
+    reads = FAMILIES["openvino"].reads
     options: Mapping[str, str] = {
         "device": "CPU (default), GPU or NPU: where the artifact is to run",
         "half_weights": "store float32 constants as float16 (default false): for fp16 artifacts",
@@ -60,7 +62,7 @@ class OpenVino:
             converted = convert.read_onnx(model)
         except BuildError as error:
             return Placement(providers=(), diagnostics=error.diagnostics)
-        return _place(converted, _device(fields.get("board.device")))
+        return _place(converted, _device(fields.get("board.processor")))
 
     def compile(
         self, model: Path, folder: Path, options: Mapping[str, Any], fields: Mapping[str, Any]
@@ -75,7 +77,7 @@ class OpenVino:
                 (E323), a blob for a device that is not here (E324), or string tensors (E325).
         """
         chosen = checked_options(
-            {"device": _device(fields.get("board.device")), **options}, _OPTIONS
+            {"device": _device(fields.get("board.processor")), **options}, _OPTIONS
         )
         device = chosen["device"]
         converted = convert.read_onnx(model)
@@ -165,7 +167,7 @@ class OpenVino:
 
 
 def _device(value: Any) -> str:
-    return str(value) if value else DEVICES[0]
+    return str(value).upper() if value else DEVICES[0]
 
 
 def _write_json(path: Path, data: Any) -> None:
@@ -185,7 +187,7 @@ def _write_blob(folder: Path, device: str, precision: str) -> None:
     compiled = core.compile_model(
         str(folder / convert.MODEL), device, {"INFERENCE_PRECISION_HINT": precision}
     )
-    (folder / BLOB).write_bytes(compiled.export_model())
+    (folder / BLOB).write_bytes(compiled.export_model().getvalue())
 
 
 def _half_precision_notes(converted: Any) -> list[str]:
@@ -249,7 +251,7 @@ def _not_judged(device: str, source: str, why: str) -> ProviderPlacement:
 def _query(core: Any, converted: Any, named: Any, device: str, version: str) -> ProviderPlacement:
     source = f"query_model of OpenVINO {version}"
     try:
-        taken = core.query_model(converted, device)
+        taken = core.query_model(converted, device, fusion_limits(converted, device))
     except RuntimeError as error:
         return _not_judged(device, source, " ".join(str(error).split()))
     nodes = tuple(
@@ -274,4 +276,4 @@ def _query(core: Any, converted: Any, named: Any, device: str, version: str) -> 
     )
 
 
-BACKEND = OpenVino()
+BACKEND: Backend = OpenVino()

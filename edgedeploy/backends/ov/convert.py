@@ -97,6 +97,22 @@ def _refused_nodes(text: str, nodes: _OnnxNames) -> Iterator[Diagnostic]:
             )
 
 
+def _load_graph(model: Path) -> Any:
+    """Return the ONNX graph without external data.
+
+    Raises:
+        BuildError: The file is no ONNX model (E312).
+    """
+    import onnx
+
+    try:
+        return onnx.load(str(model), load_external_data=False).graph
+    except Exception as error:
+        raise BuildError(
+            f"the model cannot be read: {error}", code="E312", subject=model.name
+        ) from error
+
+
 class _OnnxNames:
     """Names in the ONNX file, to say which node a message of the frontend means."""
 
@@ -104,9 +120,7 @@ class _OnnxNames:
         self._makers: dict[str, str] = {}
         self._first: dict[str, str] = {}
         self.all: set[str] = set()
-        import onnx
-
-        self._walk(onnx.load(str(model), load_external_data=False).graph)
+        self._walk(_load_graph(model))
 
     def _walk(self, graph: Any) -> None:
         self.all.update(item.name for item in (*graph.input, *graph.initializer))
@@ -191,7 +205,7 @@ def onnx_signature(model: Path, converted: Any) -> Signature:
     """
     import onnx
 
-    graph = onnx.load(str(model), load_external_data=False).graph
+    graph = _load_graph(model)
     initializers = {item.name for item in graph.initializer}
     inputs = [item.name for item in graph.input if item.name not in initializers]
     outputs = [item.name for item in graph.output]
@@ -254,13 +268,12 @@ def write_ir(converted: Any, model: Path, folder: Path, *, half_weights: bool) -
     runtime.save_model(converted, str(path), compress_to_fp16=half_weights)
     kept = _OnnxNames(model).all
     text = path.read_text(encoding="utf-8")
-    taken = kept | {match[3] for match in _LAYER.finditer(text) if match[3] in kept}
 
     def stable(match: re.Match[str]) -> str:
         if match[3] in kept:
             return match[0]
         name = f"{match[5]}_{match[2]}"
-        while name in taken:
+        while name in kept:
             name += "_"
         return match[1] + name + match[4]
 

@@ -131,8 +131,15 @@ CODES: dict[str, Explanation] = {
         "The float model's output is finite and the artifact's is not. Usual causes are an fp16 "
         "overflow or a broken scale; keep the node in float (`keep_float`).",
     ),
+    "E294": Explanation(
+        "evaluation samples are calibration samples",
+        "The ranges of a quantized model were taken from samples that it is then scored on, so "
+        "the score would flatter it. Samples are compared by content, not by name. Split the data "
+        "so that none stands in both roles.",
+    ),
     "E293": Explanation(
         "artifact lacks an output",
-        "The float model has an output that the artifact does not give under that name.",
+        "The float model has an output that the artifact does not give under that name. Nothing "
+        "can be said of it then; name the outputs that you need under `outputs:` in the profile.",
     ),
 }

@@ -14,7 +14,7 @@ PACKAGE = Path(edgedeploy.__file__).parent
 def test_codes_used_and_explained_are_the_same():
     used = {
         code
-        for folder in ("data", "parity")
+        for folder in ("data", "parity", "steps")
         for file in (PACKAGE / folder).rglob("*.py")
         for code in re.findall(r'"(E2\d\d)"', file.read_text())
     }

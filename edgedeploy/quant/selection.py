@@ -10,12 +10,14 @@ import onnx_ir as ir
 from edgedeploy.errors import DataError, ProfileError
 from edgedeploy.quant.layers import (
     LAYER_OPS,
+    RECURRENT_OPS,
     SAME_RANGE_OPS,
     Layer,
     carriers,
     find_layers,
     float_values,
     fused_output,
+    is_weight,
 )
 from edgedeploy.quant.numerics import ActivationParameters, activation_parameters
 from edgedeploy.quant.scheme import Role, Scheme
@@ -141,10 +143,10 @@ def _choose(
     chosen: list[Layer] = []
     kept: list[KeptFloat] = []
     for node in graph.all_nodes():
-        if node.op_type not in LAYER_OPS or node.domain:
+        if node.op_type not in LAYER_OPS + RECURRENT_OPS or node.domain:
             continue
         layer = by_node.get(node)
-        if layer is None and not _has_weight_shape(node):
+        if layer is None and not _has_weight(node):
             continue
         reason = _reason_to_keep(node, layer, roles.get(node, ()), scheme, table, graph)
         if reason is None and layer is not None:
@@ -154,9 +156,9 @@ def _choose(
     return chosen, kept
 
 
-def _has_weight_shape(node: ir.Node) -> bool:
-    """Whether a node that is no layer is worth a line in the report."""
-    return node.op_type not in ("Gather", "MatMul")
+def _has_weight(node: ir.Node) -> bool:
+    """Whether a node that is no layer is worth a line: MatMul and Gather are so with a weight."""
+    return node.op_type not in ("Gather", "MatMul") or any(is_weight(v) for v in node.inputs)
 
 
 def _reason_to_keep(
@@ -169,6 +171,8 @@ def _reason_to_keep(
 ) -> str | None:
     if node.graph is not graph:
         return "it is in a subgraph"
+    if node.op_type in RECURRENT_OPS:
+        return "recurrent layers stay in float"
     if layer is None:
         return "its weight is no float32 initialiser"
     if node.op_type not in scheme.ops or node.op_type in scheme.keep_float_ops:

@@ -1,0 +1,105 @@
+"""Scales, zero points and integer weights against the formulas of the ONNX specification."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx.helper
+import onnx.reference
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto
+
+from edgedeploy.quant import numerics
+
+FLOATS = st.floats(-1e30, 1e30)
+
+
+def spec(values: np.ndarray, scale: np.ndarray, zero: np.ndarray, axis: int) -> np.ndarray:
+    """QuantizeLinear and DequantizeLinear of the ONNX reference evaluator."""
+    make = onnx.helper.make_node
+    nodes = [
+        make("QuantizeLinear", ["x", "s", "z"], ["q"], axis=axis),
+        make("DequantizeLinear", ["q", "s", "z"], ["y"], axis=axis),
+    ]
+    info = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xsy"]
+    kind = TensorProto.UINT8 if zero.dtype == np.uint8 else TensorProto.INT8
+    info.append(onnx.helper.make_tensor_value_info("z", kind, None))
+    graph = onnx.helper.make_graph(nodes, "g", [info[0], info[1], info[3]], [info[2]])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)])
+    evaluator = onnx.reference.ReferenceEvaluator(model)
+    return evaluator.run(None, {"x": values, "s": scale, "z": zero})[0]
+
+
+@given(FLOATS, FLOATS, st.sampled_from(["uint8", "int8"]), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_quant_every_value_of_the_range_comes_back_within_half_a_step(
+    first, second, dtype, symmetric
+):
+    low, high = sorted((first, second))
+    found = numerics.activation_parameters(low, high, dtype, symmetric)
+    scale, zero = np.float32(found.scale), np.dtype(dtype).type(found.zero_point)
+    assert np.isfinite(scale) and scale > 0
+    values = np.linspace(min(low, 0.0), max(high, 0.0), 33, dtype=np.float64).astype(np.float32)
+    back = spec(values, scale, zero, 1)
+    if max(-low, high, high - low) / 255 >= numerics.LEAST_SCALE * 2:
+        # The zero point is rounded, so that the ends of the range may lie one more half step out.
+        assert np.max(np.abs(back.astype(np.float64) - values)) <= 1.002 * float(scale)
+    assert spec(np.zeros(1, np.float32), scale, zero, 1)[0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale", "zero"),
+    [(0.0, 255.0, 1.0, 0), (-1.0, 1.54, 0.01, 100), (3.0, 5.1, 0.02, 0), (-5.1, -3.0, 0.02, 255)],
+)
+def test_quant_asymmetric_parameters_have_known_values(low, high, scale, zero):
+    found = numerics.activation_parameters(low, high, "uint8", False)
+    assert found.zero_point == zero
+    assert found.scale == pytest.approx(scale, rel=1e-2)
+
+
+def test_quant_a_range_of_nothing_gives_a_usable_scale():
+    for low, high in ((0.0, 0.0), (0.0, 1e-40), (-1e-30, 1e-30)):
+        assert numerics.activation_parameters(low, high, "uint8", False).scale == 1.0
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, None])
+@pytest.mark.parametrize("block_bytes", [64, 16 << 20])
+def test_quant_weights_follow_the_specification_in_blocks_too(axis, block_bytes, monkeypatch):
+    monkeypatch.setattr(numerics, "BLOCK_BYTES", block_bytes)
+    generator = np.random.default_rng(1)
+    weight = generator.normal(size=(5, 4, 3)).astype(np.float32)
+    scales = numerics.weight_scales(weight, axis, 8)
+    others = tuple(index for index in range(3) if index != axis) if axis is not None else None
+    np.testing.assert_allclose(scales, np.abs(weight).max(axis=others) / 127, rtol=1e-6)
+    stored = numerics.quantize_weight(weight, scales, axis).astype(np.float32)
+    shape = [1, 1, 1]
+    if axis is not None:
+        shape[axis] = -1
+    zero = np.zeros(scales.shape, np.int8)
+    expected = spec(weight, scales, zero, 0 if axis is None else axis)
+    np.testing.assert_array_equal(stored * scales.reshape(shape), expected)
+
+
+def test_quant_seven_bit_weights_stay_within_63():
+    weight = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
+    stored = numerics.quantize_weight(weight, numerics.weight_scales(weight, 0, 7), 0)
+    assert np.abs(stored).max() == 63
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=8),
+    st.floats(1e-9, 10.0),
+)
+@settings(max_examples=100, deadline=None)
+def test_quant_every_bias_fits_int32_and_comes_back(biases, activation_scale):
+    """Also where the channel's weights are all zero, which gives the scale no other hold."""
+    bias = np.array(biases, np.float32)
+    weight = np.zeros((bias.size, 4), np.float32)
+    floor = numerics.bias_floor(bias, activation_scale)
+    scales = numerics.weight_scales(weight, 0, 8, floor).astype(np.float64) * activation_scale
+    stored = numerics.quantize_bias(bias, scales.astype(np.float32)).astype(np.float64)
+    # A bias below the least scale is as good as none.
+    small = np.abs(bias) / 2**30 / activation_scale < numerics.LEAST_SCALE * 2
+    back = stored * scales
+    np.testing.assert_allclose(back[~small], bias[~small], rtol=1e-6)

@@ -1,0 +1,94 @@
+"""Schemes and the candidates of `auto`."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgedeploy.errors import ProfileError
+from edgedeploy.errors.codes import catalogue
+from edgedeploy.profile.types import QuantizeSpec
+from edgedeploy.quant.candidates import candidates
+from edgedeploy.quant.scheme import RUNTIME_DEFAULTS, Scheme, scheme_for
+
+
+def test_quant_the_profile_overrides_the_target_and_adds_exclusions():
+    target = {**RUNTIME_DEFAULTS["tensorrt"], "keep_float_ops": ["Gemm"], "ops": ["Conv", "Gemm"]}
+    spec = QuantizeSpec(
+        symmetric_activations=False,
+        activation_dtype="uint8",
+        per_channel=False,
+        ranges="minmax",
+        keep_float=("head*",),
+        keep_float_ops=("MatMul",),
+    )
+    found = scheme_for(spec, target)
+    assert found == Scheme(
+        activation_dtype="uint8",
+        symmetric=False,
+        per_channel=False,
+        ranges="minmax",
+        quantize_bias=False,
+        ops=("Conv", "Gemm"),
+        quantized_outputs=(),
+        keep_float=("head*",),
+        keep_float_ops=("Gemm", "MatMul"),
+    )
+    assert hash(found) == hash(scheme_for(spec, target))
+
+
+@pytest.mark.parametrize("runtime", RUNTIME_DEFAULTS)
+def test_quant_an_empty_spec_takes_the_targets_defaults(runtime):
+    assert scheme_for(QuantizeSpec(), RUNTIME_DEFAULTS[runtime]) == Scheme(
+        **RUNTIME_DEFAULTS[runtime]
+    )
+
+
+def test_quant_an_unknown_field_of_a_target_is_refused():
+    with pytest.raises(ProfileError) as caught:
+        scheme_for(QuantizeSpec(), {"per_chanel": True})
+    assert caught.value.diagnostics[0].code == "E265"
+    assert "per_channel" in str(caught.value.diagnostics[0].hint)
+
+
+def test_quant_keep_float_takes_names_and_patterns():
+    scheme = Scheme(keep_float=("conv_1", "head/*"))
+    assert scheme.keeps("conv_1")
+    assert scheme.keeps("head/cls")
+    assert not scheme.keeps("conv_10")
+    assert not scheme.keeps("Conv_1")
+
+
+@pytest.mark.parametrize(
+    ("mode", "kinds"), [("none", ["float"]), ("fp16", ["fp16"]), ("w8a8", ["w8a8"])]
+)
+def test_quant_a_fixed_mode_gives_one_candidate(mode, kinds):
+    found = candidates({}, QuantizeSpec(mode=mode), {"Conv"})
+    assert [item.kind for item in found] == kinds
+
+
+def test_quant_auto_goes_from_all_integer_to_float():
+    found = candidates({}, QuantizeSpec(keep_float=("a",)), {"Conv", "Gemm"})
+    assert [item.name for item in found] == [
+        "w8a8",
+        "w8a8-minmax",
+        "w8a8-edges-float",
+        "fp16",
+        "float",
+    ]
+    assert all(item.reason for item in found)
+    assert all("a" in item.scheme.keep_float for item in found if item.scheme)
+    assert found[2].scheme.keep_float_roles == ("depthwise", "first", "last")
+    fixed = candidates({}, QuantizeSpec(ranges="minmax"), {"Conv"})
+    assert [item.name for item in fixed] == ["w8a8", "w8a8-edges-float", "fp16", "float"]
+    assert all(item.scheme.ranges == "minmax" for item in fixed if item.scheme)
+
+
+def test_quant_auto_tries_no_integers_where_no_layer_could_be():
+    for spec, ops in ((QuantizeSpec(), set()), (QuantizeSpec(keep_float_ops=("Conv",)), {"Conv"})):
+        assert [item.kind for item in candidates({}, spec, ops)] == ["fp16", "float"]
+
+
+def test_quant_every_code_is_explained():
+    explained = catalogue()
+    for number in (*range(260, 269), 270):
+        assert len(explained[f"E{number}"].text) > 80
