@@ -61,9 +61,8 @@ def build(
             for outcome in outcomes:
                 run.publish(outcome)
             complete = all(outcome.state != "failed" for outcome in outcomes)
-            bundled = folder.resolve().is_relative_to((bundled_folder() / "profiles").resolve())
-            narrowed = bundled or request.sets or request.targets
-            if locked is None and complete and not narrowed:
+            keeps_lock = complete and _keeps_lock(request)
+            if locked is None and keeps_lock:
                 write_lock(folder, plan.profile.name, lock)
             result = BuildResult(
                 plan=plan,
@@ -73,6 +72,7 @@ def build(
                 signatures=run.signatures(),
                 states=run.builder.states,
                 lock=lock,
+                keeps_lock=keeps_lock,
                 notes=tuple(notes),
             )
             write_reports(result)
@@ -96,3 +96,14 @@ def build(
             run.close()
             memory.components.update(run.known())
             memory.save()
+
+
+def _keeps_lock(request: Request) -> bool:
+    """Whether a build of the request stands in a lock file.
+
+    A changed or narrowed profile is another one, and bundled profiles are not the user's.
+    """
+    if request.sets or request.targets:
+        return False
+    bundled = (bundled_folder() / "profiles").resolve()
+    return not request.profile.resolve().is_relative_to(bundled)

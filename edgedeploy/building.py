@@ -74,6 +74,7 @@ class BuildResult:
         signatures: Inputs and outputs of the normal form, by model name (with its variant).
         states: How each stage ended, by node id.
         lock: What this build used and made.
+        keeps_lock: Whether it stands in the lock file.
         notes: What the user should know.
     """
 
@@ -84,6 +85,7 @@ class BuildResult:
     signatures: Mapping[str, Any]
     states: Mapping[str, StageFinished]
     lock: Lock
+    keeps_lock: bool
     notes: tuple[Diagnostic, ...] = ()
 
     @property

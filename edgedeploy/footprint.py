@@ -57,9 +57,8 @@ def confirmed(
     try:
         if not still_expands(request, memory) or not run.stands(result.outcomes):
             return False
-        if not request.sets and not request.targets:
-            if read_lock(profile.folder, profile.name) != result.lock:
-                return False
+        if result.keeps_lock and read_lock(profile.folder, profile.name) != result.lock:
+            return False
         again = {node.id: node for node in make_plan(profile, result.plan.targets).nodes()}
         with Builder(store, profile.folder.absolute()) as builder:
             for node in result.plan.nodes():
