@@ -14,7 +14,6 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 from edgedeploy import backends
@@ -231,6 +230,8 @@ def locate(source: ModelSource, folder: Path) -> Path:
                 hint="the path is relative to the profile's folder",
             )
         return path
+    from importlib import metadata  # dear to import, and most models are plain files
+
     name = source.distribution
     try:
         found = metadata.distribution(name)

@@ -84,6 +84,6 @@ STAGE = StageKind(
     kind="normalise",
     run=run,
     outputs=("model", "report"),
-    tools=("onnx", "onnx-ir", "onnxscript", "numpy"),
-    code=("passes", "profile/dims", "profile/expand", "signature"),
+    tools=("onnx", "onnx-ir", "onnxruntime", "numpy"),
+    code=("model", "passes", "profile/dims", "profile/expand", "signature"),
 )
