@@ -221,13 +221,18 @@ def _certainty(
 
 
 def _cosines(evaluation: Evaluation | None) -> dict[str, float]:
-    """Return the cosine with the float model's by float output, the worse of whole and mean."""
+    """Return the cosine with the float model's by float output, the worse of whole and mean.
+
+    An output that is zero throughout in the float model has no direction to compare with.
+    """
     return {
         output.name: min(
             value for value in (output.cosine, output.cosine_mean) if value is not None
         )
         for output in (evaluation.outputs if evaluation else ())
-        if output.dtype.startswith("float") and output.cosine is not None
+        if output.dtype.startswith("float")
+        and output.cosine is not None
+        and (output.reference_low, output.reference_high) != (0.0, 0.0)
     }
 
 

@@ -121,7 +121,8 @@ def _evaluation(evaluated: EvaluationReport | None) -> str:
 def _stat(value: float | None) -> str:
     if value is None:
         return figures.NONE
-    return figures.cosine(value)
+    # A cosine of 0.999991 must not read as 1.
+    return f"{value:.6f}" if 0.99 <= value < 1 else figures.number(value)
 
 
 def _bench(bench: BenchSummary | None) -> str:

@@ -31,11 +31,6 @@ def number(value: float, digits: int | None = None) -> str:
     return f"{value:.{decimals(value) if digits is None else digits}f}"
 
 
-def cosine(value: float) -> str:
-    """Return a cosine with so many digits that 0.999991 does not read as 1."""
-    return f"{value:.6f}" if 0.99 <= value < 1 else number(value)
-
-
 def decimals(value: float) -> int:
     """Return how many decimals show three significant digits of ``value``."""
     return max(0, 2 - int(f"{value:.2e}".split("e")[1]))

@@ -45,7 +45,7 @@ def model_table(model: ModelReport) -> Table:
 
 def _metric_title(model: ModelReport) -> str:
     reports = [model.float.metric, *(t.evaluation and t.evaluation.metric for t in model.targets)]
-    return next((figures.metric_name(item.name) for item in reports if item), "Cosine")
+    return next((figures.metric_name(item.name) for item in reports if item), "Metric")
 
 
 def _float_row(reference: FloatReport) -> Row:
@@ -64,9 +64,7 @@ def _target_row(target: TargetReport, reference: FloatReport) -> Row:
     evaluated = target.evaluation
     cells = (
         _lines(target.target, target.chosen),
-        metric_lines(evaluated.metric)
-        if evaluated and evaluated.metric
-        else parity_lines(evaluated),
+        metric_lines(evaluated.metric if evaluated else None),
         delta_lines(evaluated),
         size_lines(target, reference),
         latency_lines(target.bench),
@@ -83,15 +81,6 @@ def metric_lines(report: MetricReport | None) -> tuple[str, ...]:
         return ("not finite", f"n={report.n}")
     shown = Interval(value=report.value, low=report.low, high=report.high)
     return _lines(*figures.interval_parts(shown, *figures.scale(report)), f"n={report.n}")
-
-
-def parity_lines(evaluated: EvaluationReport | None) -> tuple[str, ...]:
-    """Return the lowest cosine of an output with the float model's, for want of a metric."""
-    parity = evaluated.parity if evaluated else ()
-    found = [value for item in parity if (value := item.stats.get("cosine")) is not None]
-    if evaluated is None or not found:
-        return (figures.NONE,)
-    return figures.cosine(min(found)), f"n={evaluated.n}"
 
 
 def delta_lines(evaluated: EvaluationReport | None) -> tuple[str, ...]:
