@@ -146,7 +146,7 @@ class Plan:
 
         for item in self.items:
             yield from walk(item.shared.reference)
-            for candidate in item.candidates:
+            for candidate in (*item.candidates, item.baseline):
                 yield from walk(candidate.evaluated)
 
 
