@@ -6,11 +6,13 @@ import concurrent.futures
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from edgedeploy import choosing
+from edgedeploy.choosing import Outcome, Trial
 from edgedeploy.errors import (
     Diagnostic,
     EdgedeployError,
@@ -21,12 +23,6 @@ from edgedeploy.events import EventLog, StageFinished, StageProgress, StageStart
 from edgedeploy.executor import Builder
 from edgedeploy.lockfile import Lock
 from edgedeploy.manifest import digest
-from edgedeploy.memory import Memory
-from edgedeploy.plan import Item, Plan
-from edgedeploy.profile.expand import expand
-from edgedeploy.publish import is_published, publish
-from edgedeploy import choosing
-from edgedeploy.choosing import Outcome, Trial
 from edgedeploy.measuring import (
     FLOAT,
     Measured,
@@ -34,6 +30,11 @@ from edgedeploy.measuring import (
     known_records,
     measure_session,
 )
+from edgedeploy.memory import Memory
+from edgedeploy.plan import Item, Plan
+from edgedeploy.profile.expand import expand
+from edgedeploy.publish import is_published, publish, sweep
+from edgedeploy.signature import Signature, TensorSpec
 from edgedeploy.store import Store
 from edgedeploy.target.host import is_this_machine
 from edgedeploy.toolchain import tool_version
@@ -73,6 +74,7 @@ class BuildResult:
         signatures: Inputs and outputs of the normal form, by model name (with its variant).
         states: How each stage ended, by node id.
         lock: What this build used and made.
+        keeps_lock: Whether it stands in the lock file.
         notes: What the user should know.
     """
 
@@ -83,6 +85,7 @@ class BuildResult:
     signatures: Mapping[str, Any]
     states: Mapping[str, StageFinished]
     lock: Lock
+    keeps_lock: bool
     notes: tuple[Diagnostic, ...] = ()
 
     @property
@@ -132,6 +135,8 @@ class BuildRun:
             events=events,
             known=memory.components,
         )
+        # Measurements that were looked for, and what was found or made.
+        self.sessions: list[tuple[Session, Mapping[str, Mapping[str, Any]] | None]] = []
 
     def close(self) -> None:
         """End every worker that still runs."""
@@ -218,11 +223,13 @@ class BuildRun:
             ),
             samples=folder,
             samples_digest=samples.digest,
+            state=self._state(item),
             bench=item.use.bench,
             device=host_facts(),
         )
         known = known_records(self._store, session)
         if how == "known" or (how == "missing" and known is not None):
+            self.sessions.append((session, known))
             return known or {}
         name = f"{item.name}.bench"
         self._events.emit(StageStarted(node=name, why="no measurement of these artifacts here"))
@@ -231,7 +238,16 @@ class BuildRun:
             done, total = int(line.get("done_s", 0)), int(line.get("total_s", 0))
             self._events.emit(StageProgress(node=name, done=done, total=total, what="s"))
 
-        return measure_session(self._store, session, progress)
+        records = measure_session(self._store, session, progress)
+        self.sessions.append((session, records))
+        return records
+
+    def _state(self, item: Item) -> tuple[TensorSpec, ...]:
+        """Return the model's state inputs."""
+        names = {pair.input for pair in item.shared.model.state}
+        summary = self.builder.build(item.shared.normal).summary
+        signature = Signature.from_json(summary["signature"])
+        return tuple(spec for spec in signature.inputs if spec.name in names)
 
     def _measured(self, item: Item, trial: Trial) -> Measured:
         nodes = item.nodes(trial.name)
@@ -248,12 +264,28 @@ class BuildRun:
             return False
         item = outcome.item
         nodes = item.nodes(outcome.chosen.name)
-        place = self._options.output / self._plan.profile.name / item.shared.name / item.use.target
+        place = self._place(item)
+        sweep(place.parent)
         tree, folder = self.builder.folder(nodes.compiled.output("artifact"))
         if is_published(tree, place, self._store.file_digests):
             return False
         publish(tree, folder, place)
         return True
+
+    def _place(self, item: Item) -> Path:
+        return self._options.output / self._plan.profile.name / item.shared.name / item.use.target
+
+    def stands(self, outcomes: Iterable[Outcome]) -> bool:
+        """Whether the chosen artifacts lie where they were published and no record is newer."""
+        for outcome in outcomes:
+            tree = outcome.chosen.artifact if outcome.chosen else None
+            place = self._place(outcome.item)
+            if tree is not None and not is_published(tree, place, self._store.file_digests):
+                return False
+        return all(
+            _folders(known_records(self._store, session)) == _folders(records)
+            for session, records in self.sessions
+        )
 
     def placed(self, outcome: Outcome) -> Outcome:
         """Return the outcome with what each provider would take of the chosen model."""
@@ -308,6 +340,11 @@ class BuildRun:
             if self.builder.hit(item.shared.reference) is not None:
                 found[item.shared.name] = choosing.reference_evaluation(self.builder, item)
         return found
+
+
+def _folders(records: Mapping[str, Mapping[str, Any]] | None) -> dict[str, str]:
+    """Return where the records lie, by artifact name."""
+    return {name: str(record["folder"]) for name, record in (records or {}).items()}
 
 
 def _in_threads(work: Callable[[Item], Outcome], items: tuple[Item, ...]) -> list[Outcome]:

@@ -30,6 +30,12 @@ from edgedeploy.target.types import Target
 MAX_VARIANTS = 16
 # Opset of the normal form unless a target's oldest runtime is older still.
 OPSET = 17
+# Field of a target's scheme -> field of quant.scheme.Scheme.
+_SCHEME_NAMES = {
+    "activation_dtype": "activation_dtype",
+    "symmetric_activations": "symmetric",
+    "per_channel": "per_channel",
+}
 # Whether a model has any of these is known only after intake; `quantize` refuses one without.
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Without data of the user's, parity is judged on this many random samples.
@@ -346,7 +352,11 @@ def _samples(
 def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
     found = []
     left_out: dict[str, str] = {}
-    defaults = dict(RUNTIME_DEFAULTS.get(target.runtime, {}))
+    scheme = target.get("runtime.scheme") or {}
+    defaults = {
+        **RUNTIME_DEFAULTS.get(target.runtime, {}),
+        **{_SCHEME_NAMES[name]: value for name, value in scheme.items()},
+    }
     for candidate in candidates(defaults, use.quantize, LAYERS):
         if candidate.kind == "w8a8" and shared.table is None:
             left_out[candidate.name] = "there is no `calibrate` data"

@@ -8,7 +8,9 @@ from pathlib import Path
 # All of this before anything heavy is imported: it is read at import.
 PRIVATE = Path(tempfile.mkdtemp(prefix="edgedeploy-tests-"))
 OWN_HOME = os.environ.get("HOME", "")
-for name in [name for name in os.environ if name.startswith("EDGEDEPLOY_")]:
+for name in [
+    name for name in os.environ if name.startswith("EDGEDEPLOY_") and "GOLDEN" not in name
+]:
     del os.environ[name]
 os.environ.update(
     {

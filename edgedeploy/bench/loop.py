@@ -248,6 +248,9 @@ class OpenVinoSession(Session):
     """One artifact loaded by OpenVINO."""
 
     def __init__(self, artifact: Dict[str, Any], path: str, profile_prefix: str = "") -> None:
+        # Importing it would send an event and write an identifier below the home folder; it falls
+        # back to a silent stub where its reporter is not installed.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
 
         properties = {

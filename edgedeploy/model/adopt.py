@@ -39,7 +39,7 @@ def adopt(path: Path, folder: Path, *, allow_nonfinite: bool = False) -> ModelFa
         The facts of the user's file (its digest, its external files).
 
     Raises:
-        ModelError: The model is refused (E200-E219), or changed while it was copied (E217).
+        ModelError: The model is refused (E200-E217), or changed while it was copied (E217).
     """
     source = folder / _SOURCE_NAME
     with open_model(path) as (fd, status):

@@ -313,7 +313,7 @@ def scan(path: Path, *, limits: Limits | None = None, allow_nonfinite: bool = Fa
         allow_nonfinite: Whether weights may hold NaN and infinity.
 
     Raises:
-        ModelError: The model is refused; codes E200-E219 say why.
+        ModelError: The model is refused; codes E200-E217 say why.
     """
     with open_model(path) as (fd, status):
         return examine(

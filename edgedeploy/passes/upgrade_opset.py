@@ -85,7 +85,7 @@ def _check_downgrade(node: ir.Node, source: int, target: int) -> None:
 def _existing(node: ir.Node, version: int) -> onnx.defs.OpSchema:
     """Return the schema of a node's operator in an opset; refuses one that it does not have."""
     schema = _schema_at(node.op_type, version)
-    if schema is None or schema.deprecated:
+    if schema is None:
         raise ModelError(
             f"opset {version} has no operator {node.op_type!r}",
             code="E216",

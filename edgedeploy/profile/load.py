@@ -75,9 +75,9 @@ def _check_form(document: Document) -> None:
     elif number < FORM_VERSION:
         found = document.diagnostic(
             "E131",
-            f"the profile has the older form {number}; this version reads {FORM_VERSION}",
+            f"there is no profile form {number}; the first and only one is {FORM_VERSION}",
             at,
-            hint=f"run `edgedeploy check --migrate {document.label}`",
+            hint=f"write `edgedeploy: {FORM_VERSION}`",
         )
     elif number > FORM_VERSION:
         found = document.diagnostic(

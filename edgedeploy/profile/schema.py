@@ -259,8 +259,10 @@ class QuantizeSchema(Strict):
     activation_dtype: Literal["uint8", "int8"] | None = Field(
         default=None, description="Type of activations; by default what suits the target."
     )
-    ranges: Literal["minmax"] = Field(
-        default="minmax", description="How activation ranges are found."
+    ranges: Literal["minmax", "average"] | None = Field(
+        default=None,
+        description="How activation ranges are found: over all samples, or the average of each "
+        "sample's; by default `average`, and `auto` tries both.",
     )
     keep_float: list[Text] = Field(
         default=[], description="Names or glob patterns of nodes that stay in float."

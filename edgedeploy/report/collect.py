@@ -11,6 +11,8 @@ from typing import Any
 from edgedeploy import __version__
 from edgedeploy.bench.host import host_facts
 from edgedeploy.building import BuildResult
+from edgedeploy.choosing import Outcome, State, Trial
+from edgedeploy.measuring import FLOAT
 from edgedeploy.parity.evaluation import Evaluation, MetricResult
 from edgedeploy.report.document import (
     BenchSummary,
@@ -31,8 +33,6 @@ from edgedeploy.report.document import (
     TargetReport,
 )
 from edgedeploy.report.summary import bench_summary
-from edgedeploy.choosing import Outcome, State, Trial
-from edgedeploy.measuring import FLOAT
 
 SHOWN_FLIPPED = 20
 SHOWN_LEFT = 20

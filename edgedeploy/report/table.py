@@ -84,15 +84,34 @@ def metric_lines(report: MetricReport | None) -> tuple[str, ...]:
 
 
 def delta_lines(evaluated: EvaluationReport | None) -> tuple[str, ...]:
-    """Return the change of the metric against the float model on the same samples."""
-    if evaluated is None or evaluated.metric is None or evaluated.delta is None:
+    """Return the change of the metric against the float model; without one, of the outputs."""
+    if evaluated is None:
+        return (figures.NONE,)
+    if evaluated.metric is None:
+        return parity_lines(evaluated)
+    if evaluated.delta is None:
         return (figures.NONE,)
     unit, factor = ("pt", 100.0) if evaluated.metric.fraction else ("", 1.0)
     parts = figures.interval_parts(evaluated.delta, unit, factor, "+")
     flipped = None
     if evaluated.flipped_count is not None:
-        flipped = f"{evaluated.flipped_count} of {evaluated.n} differ"
+        flipped = f"{evaluated.flipped_count} of {evaluated.n} flipped"
     return _lines(*parts, flipped)
+
+
+def parity_lines(evaluated: EvaluationReport) -> tuple[str, ...]:
+    """Return how far the outputs are from the float model's: the worst sample of any output."""
+    cosines = [item.stats.get("cosine_min") for item in evaluated.parity]
+    largest = [item.stats.get("max_abs") for item in evaluated.parity]
+    worst = min((value for value in cosines if value is not None), default=None)
+    most = max((value for value in largest if value is not None), default=None)
+    if worst is None and most is None:
+        return (figures.NONE,)
+    return _lines(
+        None if worst is None else f"cosine {worst:.6f}",
+        None if most is None else f"off by {most:.1e}",
+        f"n={evaluated.n}",
+    )
 
 
 def size_lines(target: TargetReport, reference: FloatReport) -> tuple[str, ...]:
@@ -115,10 +134,15 @@ def latency_lines(bench: BenchSummary | None) -> tuple[str, ...]:
         value,
         ", ".join(_lines(bounds, f"n={bench.n}")),
         f"x{figures.interval(compared.ratio)}" if compared and compared.ratio else None,
-        compared.verdict if compared else None,
+        _said_of(compared.verdict, doubtful) if compared else None,
         f"{bench.evidence}, {bench.mode}",
         ", ".join(_lines(figures.threads(bench), "unreliable" if doubtful else None)),
     )
+
+
+def _said_of(verdict: str, doubtful: bool) -> str | None:
+    """Return the words on a comparison; an unreliable one claims no difference."""
+    return None if doubtful and verdict in ("faster", "slower") else verdict
 
 
 def verdict_lines(target: TargetReport) -> tuple[str, ...]:

@@ -55,7 +55,8 @@ def _foot(document: BuildDocument) -> str:
     lines = [f"Verdict: {counted(verdicts) or 'no targets'}"]
     if document.stages:
         lines.append(f"Stages: {', '.join(stages)}")
-    lines.append("[a, b]: 95 % confidence interval; latency per inference, xR: ratio to float")
+    lines.append("[a, b]: 95 % confidence interval; latency: per inference, xR: ratio to the")
+    lines.append("float artifact of the same target, both measured in turns")
     return "\n".join(lines) + "\n"
 
 

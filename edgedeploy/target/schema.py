@@ -112,6 +112,7 @@ class BoardSchema(Strict):
     processor: Processor | None = None
     host: bool | None = None
     cpu: str | None = None
+    cpu_vendor: str | None = None
     cores: CountFact | None = None
     clock: FrequencyFact | None = None
     features: FeaturesFact | None = None

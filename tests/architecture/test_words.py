@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from source import PACKAGE, ROOT, STANDALONE, checked_files, name_of, package_files, tree
+from source import PACKAGE, ROOT, STANDALONE, name_of, package_files, tree
 
 VAGUE = {"utils", "util", "common", "helper", "helpers", "manager", "misc", "base_utils"}
 # A module of ours with the name of a library shadows it in scripts and confuses find_spec.

@@ -211,7 +211,7 @@ def _version_findings(facts: GraphFacts, fields: Mapping[str, Any]) -> list[Diag
                     code="E304",
                     message=f"the model has {what} {given}; onnxruntime {oldest} knows {limit}",
                     subject=newest,
-                    hint=f"build the normal form with {what} {limit}, or raise the target's oldest runtime",
+                    hint=f"name a runtime that knows {what} {given} in the target, or export anew",
                 )
             )
     return found

@@ -1,4 +1,4 @@
-"""Codes of refused models, E200-E249."""
+"""Codes of refused models."""
 
 from __future__ import annotations
 
@@ -110,12 +110,13 @@ CODES: dict[str, Explanation] = {
         "dims do not fit the model",
         "The profile gives an input another number of axes than the model, another size than a "
         "fixed one, two sizes for one named dim, or names an input that does not exist. "
-        "`edgedeploy inspect MODEL` prints the inputs with their dims.",
+        "'edgedeploy inspect' shows the model's inputs and dims; change the profile to fit them.",
     ),
     "E221": Explanation(
         "a constant does not fit the input",
         "The 'value' that the profile gives for an input has another type or shape than the input, "
-        "or there is no such input. `edgedeploy inspect MODEL` prints what it takes.",
+        "or there is no such input. 'edgedeploy inspect' shows the inputs; give a number or nested "
+        "lists of that type and shape.",
     ),
     "E222": Explanation(
         "no such output",

@@ -124,9 +124,9 @@ CODES: dict[str, Explanation] = {
         "version can read or migrate it. Add `edgedeploy: 1` as the first line.",
     ),
     "E131": Explanation(
-        "A profile of an older form",
-        "The profile was written for an earlier form, which this version does not read as it is. "
-        "`edgedeploy check --migrate` rewrites it.",
+        "A profile form that never was",
+        "The number behind `edgedeploy:` is that of the profile's form, which started at 1. "
+        "Write `edgedeploy: 1`.",
     ),
     "E132": Explanation(
         "A profile of a newer form",

@@ -46,4 +46,4 @@ def test_code_digest_is_of_names_and_content(tmp_path: Path) -> None:
         for parts in (("stage",), ("stage", "worker"))
         for file in (one, two)
     }
-    assert len(digests) == 3
+    assert len(digests) == 4

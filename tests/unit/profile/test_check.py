@@ -64,6 +64,7 @@ def test_ranges_are_told_where_only_fixed_shapes_go():
 def test_which_gates_this_machine_may_judge(machine, judged, monkeypatch):
     monkeypatch.setattr(host.platform, "system", lambda: "Linux")
     monkeypatch.setattr(host.platform, "machine", lambda: machine)
+    monkeypatch.setattr(host, "_cpu_vendor", lambda cpuinfo: "GenuineIntel")
     targets = ["linux-x86-64/ort", "intel-cpu/ort", "linux-arm64/ort", "rpi5/ort", "armv7/ort"]
     found = check(SMALL + f"gates: {{latency: {{p50: 20 ms}}}}\ntargets: [{', '.join(targets)}]\n")
     assert {subject for _, subject, _ in found} == set(targets) - judged
