@@ -15,8 +15,8 @@ import onnx_ir as ir
 
 from edgedeploy.errors import ModelError
 
-MINIMUM_OPSET = 17
-"""The normal form's; per-channel DequantizeLinear exists since opset 13."""
+MINIMUM_OPSET = 13
+"""The oldest that the normal form keeps; per-channel DequantizeLinear exists since."""
 
 LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather")
 """Ops with a constant weight that can be stored as int8."""
@@ -98,7 +98,7 @@ def check_model(model: ir.Model) -> None:
     """Refuse what cannot be quantized at all.
 
     Raises:
-        ModelError: The opset is below 17 (E264) or the model is quantized already (E268).
+        ModelError: The opset is below 13 (E264) or the model is quantized already (E268).
     """
     opset = model.graph.opset_imports.get("", 0)
     if opset < MINIMUM_OPSET:
