@@ -14,6 +14,7 @@ from typing import Any, Literal
 from edgedeploy import choosing
 from edgedeploy.choosing import Outcome, Trial
 from edgedeploy.errors import (
+    BuildError,
     Diagnostic,
     EdgedeployError,
     ExitCode,
@@ -126,6 +127,7 @@ class BuildRun:
         self._options = options
         self._events = events
         self._lock = lock
+        self._gave_up = False
         jobs = options.jobs or os.cpu_count() or 1
         self._pool = concurrent.futures.ThreadPoolExecutor(jobs)
         self.builder = Builder(
@@ -164,22 +166,38 @@ class BuildRun:
     # -- choosing --------------------------------------------------------------------------
 
     def _screen(self, item: Item) -> Outcome:
+        """Choose for one item; a failure is its outcome, and stops the others if so asked."""
+        try:
+            outcome = self._screened(item)
+        except EdgedeployError as error:
+            outcome = choosing.failed(item, error)
+        except Stopped:
+            if not self._gave_up:
+                raise
+            error = BuildError(
+                "not built: something else failed first, and --fail-fast was given",
+                code="E389",
+                subject=item.name,
+                hint="build without --fail-fast to see everything that fails",
+            )
+            return choosing.failed(item, error)
+        if outcome.chosen is None and self._options.fail_fast:
+            self._gave_up = True
+            self.builder.stop()
+        return outcome
+
+    def _screened(self, item: Item) -> Outcome:
         """Choose by the gates that need no measurement; build the float artifact beside it."""
         only = self._lock.chosen.get(item.name) if self._lock else None
-        try:
-            outcome = choosing.screen(self.builder, item, only=only)
-            if outcome.chosen is None:
-                return outcome
-            baseline = (
-                outcome.chosen
-                if outcome.chosen.kind == FLOAT
-                else choosing.float_trial(self.builder, item)
-            )
-            return replace(outcome, baseline=baseline)
-        except EdgedeployError as error:
-            if self._options.fail_fast:
-                self.builder.stop()
-            return choosing.failed(item, error)
+        outcome = choosing.screen(self.builder, item, only=only)
+        if outcome.chosen is None:
+            return outcome
+        baseline = (
+            outcome.chosen
+            if outcome.chosen.kind == FLOAT
+            else choosing.float_trial(self.builder, item)
+        )
+        return replace(outcome, baseline=baseline)
 
     def _settle(self, outcome: Outcome) -> Outcome:
         """Measure the chosen artifact where this machine may, and judge all gates.

@@ -20,6 +20,9 @@ from edgedeploy.parity.gates import GateVerdict, judge
 from edgedeploy.plan import CandidateNodes, Item
 from edgedeploy.store import ActionRecord
 
+# Name of the trial that stands for a failure before any candidate.
+NO_CANDIDATE = "-"
+
 State = Literal["accepted", "refused", "failed", "left out"]
 
 
@@ -198,8 +201,8 @@ def _read(folder: Path) -> Evaluation:
 def failed(item: Item, error: EdgedeployError) -> Outcome:
     """Return the outcome of an item whose shared stages failed."""
     trial = Trial(
-        name="-",
-        kind="-",
+        name=NO_CANDIDATE,
+        kind=NO_CANDIDATE,
         state="failed",
         reason=error.diagnostics[0].message,
         diagnostics=error.diagnostics,

@@ -11,7 +11,7 @@ from typing import Any
 from edgedeploy import __version__
 from edgedeploy.bench.host import host_facts
 from edgedeploy.building import BuildResult
-from edgedeploy.choosing import Outcome, State, Trial
+from edgedeploy.choosing import NO_CANDIDATE, Outcome, State, Trial
 from edgedeploy.measuring import FLOAT
 from edgedeploy.parity.evaluation import Evaluation, MetricResult
 from edgedeploy.report.document import (
@@ -108,7 +108,7 @@ def _float(reference: Evaluation | None, outcomes: list[Outcome]) -> FloatReport
 def _target(outcome: Outcome) -> TargetReport:
     chosen = outcome.chosen
     state = outcome.state
-    trials = tuple(_candidate(trial) for trial in outcome.trials)
+    trials = tuple(_candidate(trial) for trial in outcome.trials if trial.name != NO_CANDIDATE)
     if chosen is None or chosen.artifact is None or chosen.compiled is None:
         return TargetReport(
             target=outcome.item.use.target,
