@@ -39,6 +39,7 @@ from edgedeploy.signature import Signature, TensorSpec
 from edgedeploy.store import Store
 from edgedeploy.target.host import is_this_machine
 from edgedeploy.toolchain import tool_version
+from edgedeploy.worker.launch import Stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,13 +175,13 @@ class BuildRun:
         except Stopped:
             if not self._gave_up:
                 raise
-            error = BuildError(
+            skipped = BuildError(
                 "not built: something else failed first, and --fail-fast was given",
                 code="E389",
                 subject=item.name,
                 hint="build without --fail-fast to see everything that fails",
             )
-            return choosing.failed(item, error)
+            return choosing.failed(item, skipped)
         if outcome.chosen is None and self._options.fail_fast:
             self._gave_up = True
             self.builder.stop()
