@@ -94,12 +94,13 @@ class Layer:
     depthwise: bool
 
 
-def check_model(model: ir.Model) -> None:
-    """Refuse what cannot be quantized at all.
+def load_checked(path: Path) -> ir.Model:
+    """Return a model, unless it cannot be quantized at all; weights in other files stay there.
 
     Raises:
         ModelError: The opset is below 13 (E264) or the model is quantized already (E268).
     """
+    model = ir.load(path)
     opset = model.graph.opset_imports.get("", 0)
     if opset < MINIMUM_OPSET:
         raise ModelError(
@@ -115,6 +116,7 @@ def check_model(model: ir.Model) -> None:
                 subject=node.name,
                 hint="Give the float model, or set `quantize: none` to ship it as it is.",
             )
+    return model
 
 
 def is_weight(value: ir.Value | None) -> bool:

@@ -9,7 +9,7 @@ def run(work: Work) -> Made:
     """Optimise ``inputs.model``, a model in normal form."""
     from edgedeploy.passes.optimise import optimise
 
-    report = optimise(work.inputs["model"] / "model.onnx", work.outputs["model"], "basic")
+    report = optimise(work.inputs["model"] / "model.onnx", work.outputs["model"])
     return Made(summary=report.to_json())
 
 
