@@ -28,7 +28,7 @@ from edgedeploy.quant.scheme import RUNTIME_DEFAULTS
 from edgedeploy.target.types import Target
 
 MAX_VARIANTS = 16
-# Opset of the normal form unless a target's oldest runtime is older still.
+# Newest opset of the normal form where no target's runtime states the newest that it reads.
 OPSET = 17
 # Field of a target's scheme -> field of quant.scheme.Scheme.
 _SCHEME_NAMES = {
@@ -159,7 +159,6 @@ def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:
     for model in profile.models.values():
         source = locate(model.source, profile.folder)
         opset = min(int(target.get("runtime.opset") or OPSET) for target in targets.values())
-        opset = min(opset, OPSET)
         for variant in variants(model):
             shared = _shared(profile, model, source, variant, opset)
             items += [_item(use, targets[use.target], shared) for use in profile.targets]
