@@ -54,7 +54,7 @@ test-torch: env-torch
 	$(if $(BUDGET),$(BUDGET) $(BUDGET_S)) .venv-torch/bin/python -m pytest tests/torch $(ARGS)
 
 soak: env
-	$(BIN)/python -m pytest tests/soak -q $(ARGS)
+	$(BIN)/python -m pytest tests/soak -q -s $(ARGS)
 
 lint: env
 	$(BIN)/ruff check

@@ -31,7 +31,7 @@ def footprint(request: Request, result: BuildResult, run: BuildRun, store: Store
         # As targets are looked for: a folder may be a link.
         found.update((place.path, *place.path.glob("*"), *place.path.glob("*/*.yaml")))
     found.update(below(toolchain.PACKAGE, (".py",)))
-    found.update(Path(entry) for entry in sys.path if entry)
+    found.update(Path(entry or ".") for entry in sys.path)
     found.update(_inputs(result))
     for record in used_records(result, run.builder):
         for item in record.observed:

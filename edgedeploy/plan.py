@@ -14,21 +14,28 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 from edgedeploy import backends
 from edgedeploy.data.sources import select
 from edgedeploy.errors import ModelError, ProfileError
 from edgedeploy.executor import FileRef, FilesRef, Node, OutputRef
+from edgedeploy.profile.dims import sizes_of
 from edgedeploy.profile.expand import model_to_data
-from edgedeploy.profile.types import DataRole, ModelSource, ModelSpec, Profile, TargetUse
+from edgedeploy.profile.types import (
+    DataRole,
+    DimSpec,
+    ModelSource,
+    ModelSpec,
+    Profile,
+    TargetUse,
+)
 from edgedeploy.quant.candidates import FLOAT, Candidate, candidates
 from edgedeploy.quant.scheme import RUNTIME_DEFAULTS
 from edgedeploy.target.types import Target
 
 MAX_VARIANTS = 16
-# Opset of the normal form unless a target's oldest runtime is older still.
+# Newest opset of the normal form where a target's runtime states none.
 OPSET = 17
 # Field of a target's scheme -> field of quant.scheme.Scheme.
 _SCHEME_NAMES = {
@@ -139,7 +146,7 @@ class Plan:
 
         for item in self.items:
             yield from walk(item.shared.reference)
-            for candidate in item.candidates:
+            for candidate in (*item.candidates, item.baseline):
                 yield from walk(candidate.evaluated)
 
 
@@ -156,14 +163,31 @@ def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:
         DataError: A data source is missing or ambiguous.
     """
     items = []
-    for model in profile.models.values():
+    for model in map(name_axes, profile.models.values()):
         source = locate(model.source, profile.folder)
         opset = min(int(target.get("runtime.opset") or OPSET) for target in targets.values())
-        opset = min(opset, OPSET)
         for variant in variants(model):
             shared = _shared(profile, model, source, variant, opset)
             items += [_item(use, targets[use.target], shared) for use in profile.targets]
     return Plan(profile=profile, targets=targets, items=tuple(items))
+
+
+def name_axes(model: ModelSpec) -> ModelSpec:
+    """Return the model with every range and list of buckets in a shape as a named dim.
+
+    The name of such an axis is its place, such as ``x[3]``.
+    """
+    dims = dict(model.dims)
+    inputs = {}
+    for name, given in model.inputs.items():
+        shape: list[int | str | DimSpec] = []
+        for place, axis in enumerate(given.shape or ()):
+            if isinstance(axis, DimSpec):
+                dims[f"{name}[{place}]"] = axis
+                axis = f"{name}[{place}]"
+            shape.append(axis)
+        inputs[name] = given if given.shape is None else replace(given, shape=tuple(shape))
+    return replace(model, inputs=inputs, dims=dims)
 
 
 def variants(model: ModelSpec) -> list[dict[str, int]]:
@@ -206,6 +230,8 @@ def locate(source: ModelSource, folder: Path) -> Path:
                 hint="the path is relative to the profile's folder",
             )
         return path
+    from importlib import metadata  # dear to import, and most models are plain files
+
     name = source.distribution
     try:
         found = metadata.distribution(name)
@@ -268,7 +294,7 @@ def _shared(
     )
     calibrate = table = None
     if "calibrate" in model.data:
-        calibrate = _samples(profile, model, name, model.data["calibrate"], normal)
+        calibrate = _samples(profile, model, name, model.data["calibrate"], intake, normal)
         table = Node(
             id=f"{name}.calibrate",
             kind="calibrate",
@@ -279,7 +305,7 @@ def _shared(
     if role == "calibrate" and calibrate is not None:
         evaluate = calibrate
     elif role == "evaluate":
-        evaluate = _samples(profile, model, name, model.data[role], normal, calibrate)
+        evaluate = _samples(profile, model, name, model.data[role], intake, normal, calibrate)
     else:
         evaluate = Node(
             id=f"{name}.samples.synthetic",
@@ -287,7 +313,7 @@ def _shared(
             params={
                 "samples": SYNTHETIC_SAMPLES,
                 "state": state,
-                "sizes": {key: dim.low for key, dim in model.dims.items() if dim.low},
+                "sizes": {key: sizes_of(dim) for key, dim in model.dims.items() if dim.low},
             },
             inputs={"model": normal.output("model")},
         )
@@ -320,6 +346,7 @@ def _samples(
     model: ModelSpec,
     name: str,
     role: DataRole,
+    intake: Node,
     normal: Node,
     calibrate: Node | None = None,
 ) -> Node:
@@ -328,6 +355,7 @@ def _samples(
     words = model_to_data(model)
     inputs: dict[str, FileRef | FilesRef | OutputRef] = {
         "model": normal.output("model"),
+        "facts": intake.output("facts"),
         "files": FilesRef(folder=selection.root, names=selection.names),
     }
     if calibrate is not None:
@@ -343,6 +371,7 @@ def _samples(
             "role": role.name,
             "data": words["data"][role.name],
             "inputs": words["inputs"],
+            "dims": words["dims"],
             "state": [pair.input for pair in model.state],
         },
         inputs=inputs,
@@ -417,7 +446,13 @@ def _candidate(
     compiled = Node(
         id=f"{base}.compile",
         kind="compile",
-        params={"runtime": runtime, "options": options, "precision": candidate.kind},
+        params={
+            "runtime": runtime,
+            "options": options,
+            "ranges": {
+                name: [dim.low, dim.high] for name, dim in shared.model.dims.items() if dim.low
+            },
+        },
         inputs={"model": typed},
         fields={name: target.get(name) for name in family.reads},
         tools=family.tools,

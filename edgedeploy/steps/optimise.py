@@ -17,6 +17,6 @@ STAGE = StageKind(
     kind="optimise",
     run=run,
     outputs=("model",),
-    tools=("onnx", "onnx-ir", "onnxscript", "numpy"),
-    code=("passes",),
+    tools=("onnx", "onnx-ir", "onnxruntime", "numpy"),
+    code=("model", "passes"),
 )

@@ -13,6 +13,7 @@ from edgedeploy.stage import Made, StageKind, Work
 def run(work: Work) -> Made:
     """Write the samples of ``params.role`` so that they fit the model's bound signature."""
     from edgedeploy.data.write import write_pack
+    from edgedeploy.profile.dims import parse_dim
     from edgedeploy.profile.expand import input_from_data, role_from_data
 
     signature = model_signature(work.inputs["model"])
@@ -33,6 +34,8 @@ def run(work: Work) -> Made:
         work.project,
         work.outputs["samples"],
         lambda done, total: work.progress(done, total or 0, "samples"),
+        axes=_axes(work),
+        dims={name: parse_dim(text) for name, text in work.params["dims"].items()},
     )
     if "calibrate" in work.inputs:
         _refuse_overlap(work.inputs["calibrate"], work.outputs["samples"])
@@ -41,6 +44,17 @@ def run(work: Work) -> Made:
     (work.outputs["report"] / "samples.json").write_text(text + "\n", encoding="utf-8")
     del data["files"]
     return Made(summary=data)
+
+
+def _axes(work: Work) -> dict[str, tuple[str | None, ...]]:
+    """Return the dim name of every axis by input: the profile's, else the user's model's."""
+    facts = json.loads((work.inputs["facts"] / "facts.json").read_text(encoding="utf-8"))
+    found = {}
+    for spec in Signature.from_json(facts["signature"]).inputs:
+        words = work.params["inputs"].get(spec.name)
+        axes = (words and words["shape"]) or spec.dims or ()
+        found[spec.name] = tuple(axis if isinstance(axis, str) else None for axis in axes)
+    return found
 
 
 def _refuse_overlap(calibrate: Path, evaluate: Path) -> None:
