@@ -28,9 +28,7 @@ def load_ort(model: Path) -> Network:
     # The two keys work together only.
     options.add_session_config_entry("session.use_memory_mapped_ort_model", "1")
     options.add_session_config_entry("session.use_ort_model_bytes_for_initializers", "1")
-    session = onnxruntime.InferenceSession(
-        str(model), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     return lambda image: session.run(None, {"image": image})[0]
 
 

@@ -53,8 +53,11 @@ def filters(tensors: np.ndarray) -> np.ndarray:
 def pooled(tensors: np.ndarray, kernels: np.ndarray) -> np.ndarray:
     """Return convolution, ReLU and 2 x 2 average pooling, flat: ``[n, FILTERS * 36]``."""
     maps = np.maximum(windows(tensors) @ kernels.T, 0)
-    return maps.reshape(-1, 6, 2, 6, 2, FILTERS).mean(axis=(2, 4)).transpose(0, 3, 1, 2).reshape(
-        len(tensors), -1
+    return (
+        maps.reshape(-1, 6, 2, 6, 2, FILTERS)
+        .mean(axis=(2, 4))
+        .transpose(0, 3, 1, 2)
+        .reshape(len(tensors), -1)
     )
 
 
@@ -71,19 +74,31 @@ def write_model(kernels: np.ndarray, head: MLPClassifier) -> None:
         helper.make_node("Conv", ["image", "kernels"], ["maps"], name="conv"),
         helper.make_node("Relu", ["maps"], ["positive"], name="conv_relu"),
         helper.make_node(
-            "AveragePool", ["positive"], ["pooled"], name="pool", kernel_shape=[2, 2], strides=[2, 2]
+            "AveragePool",
+            ["positive"],
+            ["pooled"],
+            name="pool",
+            kernel_shape=[2, 2],
+            strides=[2, 2],
         ),
         helper.make_node("Flatten", ["pooled"], ["flat"], name="flatten"),
-        helper.make_node("Gemm", ["flat", "hidden_weight", "hidden_bias"], ["hidden"], name="hidden"),
+        helper.make_node(
+            "Gemm", ["flat", "hidden_weight", "hidden_bias"], ["hidden"], name="hidden"
+        ),
         helper.make_node("Relu", ["hidden"], ["active"], name="hidden_relu"),
-        helper.make_node("Gemm", ["active", "class_weight", "class_bias"], ["scores"], name="classes"),
+        helper.make_node(
+            "Gemm", ["active", "class_weight", "class_bias"], ["scores"], name="classes"
+        ),
     ]
     graph = helper.make_graph(
         nodes,
         "digits",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 16, 16])],
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 10])],
-        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
+        [
+            numpy_helper.from_array(value.astype(np.float32), name)
+            for name, value in weights.items()
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)

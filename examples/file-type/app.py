@@ -1,4 +1,4 @@
-"""How an application uses the artifact: `python app.py model.ort FILE...` names each file's type."""
+"""How an application uses the artifact: `python app.py model.ort FILE...` names file types."""
 
 import os
 import sys

@@ -22,10 +22,11 @@ import numpy as np
 from features import config, features
 from PIL import Image
 
-WORDS = (
+TEXT = (
     "alpha batch cache delta engine frame graph host index job kernel label model node offset "
     "packet queue record sample tensor update value window yield zone"
-).split()
+)
+WORDS = TEXT.split()
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 
@@ -88,7 +89,9 @@ def table(source: random.Random, separator: str) -> str:
 
 def page(source: random.Random) -> str:
     """Return an HTML page."""
-    parts = "".join(f"<h2>{source.choice(WORDS)}</h2>\n<p>{sentence(source)}</p>\n" for _ in range(9))
+    parts = "".join(
+        f"<h2>{source.choice(WORDS)}</h2>\n<p>{sentence(source)}</p>\n" for _ in range(9)
+    )
     return (
         f"<!DOCTYPE html>\n<html>\n<head><title>{sentence(source)}</title></head>\n"
         f"<body>\n{parts}</body>\n</html>\n"
@@ -108,7 +111,8 @@ def tree(source: random.Random) -> str:
 def settings_file(source: random.Random) -> str:
     """Return an INI file."""
     return "\n".join(
-        f"[{word}]\n" + "".join(f"{key} = {source.randint(0, 99)}\n" for key in source.sample(WORDS, 5))
+        f"[{word}]\n"
+        + "".join(f"{key} = {source.randint(0, 99)}\n" for key in source.sample(WORDS, 5))
         for word in source.sample(WORDS, 6)
     )
 
@@ -117,7 +121,8 @@ def notes(source: random.Random) -> str:
     """Return a Markdown document."""
     return "\n".join(
         f"## {source.choice(WORDS).title()}\n\n{sentence(source)} **{source.choice(WORDS)}**\n\n"
-        f"- [{source.choice(WORDS)}](https://example.org/{source.choice(WORDS)})\n- `{source.choice(WORDS)}`\n"
+        f"- [{source.choice(WORDS)}](https://example.org/{source.choice(WORDS)})\n"
+        f"- `{source.choice(WORDS)}`\n"
         for _ in range(8)
     )
 
@@ -125,7 +130,8 @@ def notes(source: random.Random) -> str:
 def script(source: random.Random) -> str:
     """Return a shell script."""
     steps = "".join(
-        f'if [ -f "${word.upper()}" ]; then\n    echo "{sentence(source)}"\n    rm -f "${word.upper()}"\nfi\n'
+        f'if [ -f "${word.upper()}" ]; then\n    echo "{sentence(source)}"\n'
+        f'    rm -f "${word.upper()}"\nfi\n'
         for word in source.sample(WORDS, 6)
     )
     return f"#!/bin/sh\nset -eu\n{steps}exit 0\n"
@@ -145,7 +151,8 @@ def program(source: random.Random) -> str:
 def style(source: random.Random) -> str:
     """Return a style sheet."""
     return "\n".join(
-        f".{word} {{\n  margin: {source.randint(0, 40)}px;\n  color: #{source.randrange(1 << 24):06x};\n}}\n"
+        f".{word} {{\n  margin: {source.randint(0, 40)}px;\n"
+        f"  color: #{source.randrange(1 << 24):06x};\n}}\n"
         for word in source.sample(WORDS, 12)
     )
 
