@@ -31,7 +31,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def project(built: Project) -> Iterator[Project]:
-    """Give the built project, and undo what a test changed; nothing is to be run then."""
+    """Give the built project, and undo what a test changed; hardly anything is to be run then.
+
+    What user code opens is no part of the key, so only the newest run of `samples` is known.
+    """
     kept = {path: path.read_bytes() for path in built.root.rglob("*") if path.is_file()}
     yield built
     for path in sorted(built.root.rglob("*"), reverse=True):
@@ -40,8 +43,7 @@ def project(built: Project) -> Iterator[Project]:
     for path, content in kept.items():
         if path.name != "edgedeploy.lock":
             path.write_bytes(content)
-    assert built.plan() == {}
-    assert built.build_long().ran == set()
+    assert built.build_long().ran <= {"samples.evaluate"}
 
 
 def change(path: Path, old: str, new: str) -> None:
