@@ -30,11 +30,11 @@ from edgedeploy.quant.layers import layer_ops
 from edgedeploy.quant.qdq import quantize
 from edgedeploy.quant.scheme import RUNTIME_DEFAULTS, Scheme
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+LINES = Path(__file__).parents[3] / "profiles/quickstart_lines.py"
 
 
 def lines_module():
-    spec = importlib.util.spec_from_file_location("lines", EXAMPLES / "quickstart/lines.py")
+    spec = importlib.util.spec_from_file_location("lines", LINES)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
