@@ -81,12 +81,20 @@ def locked(package: str) -> str:
     return found[1]
 
 
+def suitable(name: str) -> str | None:
+    """Return the interpreter's path if it runs, can make environments and has a build there."""
+    path = shutil.which(name)  # a version manager's stand-in may be found and yet not run
+    asked = [path, "-c", "import ensurepip, sys; print(sys.version_info[:2] in [(3, 11), (3, 12)])"]
+    if path is None or subprocess.run(asked, capture_output=True, text=True).stdout != "True\n":
+        return None
+    return path
+
+
 @pytest.fixture(scope="session")
 def oldest() -> Path:
     """The interpreter of the environment with the oldest runtime, made where there is none."""
-    python = sys.executable if sys.version_info < (3, 13) else None
-    for name in ("python3.12", "python3.11"):
-        python = python or shutil.which(name)
+    names = (sys.executable, "python3.12", "python3.11")
+    python = next(filter(None, map(suitable, names)), None)
     if python is None:
         pytest.skip(
             "needs Python 3.11 or 3.12: "
