@@ -77,8 +77,9 @@ lock:
 	$(LOCK) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(LOCK) requirements/torch.in -o requirements/torch.txt
 	$(LOCK) --no-deps requirements/models.in -o requirements/models.txt
+	$(LOCK) --no-deps requirements/ort-oldest.in -o requirements/ort-oldest.txt
 	$(LOCK) --no-deps requirements/torch-models.in -o requirements/torch-models.txt
 
 clean:
-	rm -rf .venv .venv-torch .venv.lock .venv-torch.lock dist build edgedeploy.egg-info
+	rm -rf .venv .venv-torch .venv-ort-oldest .venv*.lock dist build edgedeploy.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -56,6 +56,14 @@ class Trial:
         """The files that were made."""
         return self.compiled.outputs["artifact"] if self.compiled else None
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the files that the runtime loads; notes beside them are not shipped."""
+        if self.compiled is None:
+            return 0
+        tree = self.compiled.outputs["artifact"]
+        return sum(tree.file(path).size for path in self.compiled.summary["loaded"])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -151,7 +159,7 @@ def judged(
         wanted,
         evaluation=trial.evaluation,
         float_evaluation=reference,
-        size_bytes=trial.artifact.size_bytes,
+        size_bytes=trial.size_bytes,
         bench=records.get(trial.name),
         float_bench=records.get("float"),
         board_is_host=board_is_host,

@@ -98,7 +98,7 @@ def _float(reference: Evaluation | None, outcomes: list[Outcome]) -> FloatReport
     size = bench = None
     for outcome in outcomes:
         if outcome.baseline is not None and outcome.baseline.artifact is not None:
-            size = outcome.baseline.artifact.size_bytes
+            size = outcome.baseline.size_bytes
             bench = _bench(outcome, FLOAT)
             break
     metric = reference.metric if reference else None
@@ -128,7 +128,7 @@ def _target(outcome: Outcome) -> TargetReport:
             FileReport(path=file.path, size_bytes=file.size, sha256=file.sha256)
             for file in chosen.artifact.files
         ),
-        size_bytes=chosen.artifact.size_bytes,
+        size_bytes=chosen.size_bytes,
         evaluation=_evaluation(chosen.evaluation) if chosen.evaluation else None,
         bench=_bench(outcome, name),
         layers=tuple(LayerReport(**layer) for layer in (record or {}).get("layers") or ()),

@@ -23,8 +23,14 @@ def run(work: Work) -> Made:
     for name, data in (("compile", report.to_json()), ("placement", placement.to_json())):
         text = json.dumps(data, sort_keys=True, ensure_ascii=False, indent=1)
         (work.outputs["report"] / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    loaded = [file.path for file in report.files if file.role in ("model", "weights")]
     return Made(
-        summary={"entry": report.entry, "notes": list(report.notes), **report.metadata},
+        summary={
+            "entry": report.entry,
+            "loaded": loaded,
+            "notes": list(report.notes),
+            **report.metadata,
+        },
         segments={f"artifact/{file.path}": file.tensors for file in report.files if file.tensors},
     )
 
