@@ -25,6 +25,7 @@ from edgedeploy.profile.expand import model_to_data
 from edgedeploy.profile.types import (
     DataRole,
     DimSpec,
+    MetricSpec,
     ModelSource,
     ModelSpec,
     Profile,
@@ -273,7 +274,12 @@ def _shared(
     intake = Node(
         id=f"{model.name}.intake",
         kind="intake",
-        params={"allow_nonfinite": model.allow_nonfinite, "sha256": model.source.sha256},
+        params={
+            "allow_nonfinite": model.allow_nonfinite,
+            "sha256": model.source.sha256,
+            # External weights lie there, and only intake finds out that there are any.
+            "folder": str(source.parent.absolute()),
+        },
         inputs={"model": FileRef(path=source)},
     )
     normal = Node(
@@ -320,7 +326,11 @@ def _shared(
     reference = Node(
         id=f"{name}.reference",
         kind="reference",
-        params={"state": state, "metric": words["metric"]},
+        params={
+            "state": state,
+            "metric": words["metric"],
+            "project": _project(profile, model.metric),
+        },
         inputs={
             "model": normal.output("model"),
             "samples": evaluate.output("samples"),
@@ -339,6 +349,15 @@ def _shared(
         calibrate=calibrate,
         table=table,
     )
+
+
+def _project(profile: Profile, user: DataRole | MetricSpec | None) -> str | None:
+    """Return the project's folder where code from it runs: what that reads is seen only then.
+
+    A project that lies elsewhere may hold the same function beside other modules and files.
+    """
+    runs = user is not None and user.runs_user_code
+    return str(profile.folder.absolute()) if runs else None
 
 
 def _samples(
@@ -370,6 +389,7 @@ def _samples(
         params={
             "role": role.name,
             "data": words["data"][role.name],
+            "project": _project(profile, role),
             "inputs": words["inputs"],
             "dims": words["dims"],
             "state": [pair.input for pair in model.state],
@@ -467,6 +487,7 @@ def _candidate(
             "options": {name: value for name, value in options.items() if name != "device"},
             "state": shared.reference.params["state"],
             "metric": shared.reference.params["metric"],
+            "project": shared.reference.params["project"],
         },
         inputs={
             "artifact": compiled.output("artifact"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,5 +134,4 @@ def test_a_file_that_is_no_model(tmp_path: Path, store: Path) -> None:
         (tmp_path / name).write_bytes(content)
         profile = write_profile(tmp_path, "none", {"main": {"source": name}}, quantize="none")
         run = edgedeploy("build", profile, "-o", tmp_path / "build", "--store", store, "--no-bench")
-        assert run.code == 2 and name in run.err and "hint:" in run.err
-    shutil.rmtree(tmp_path / "build")
+        assert run.code == 2 and "error[E201]" in run.err and "hint:" in run.err
