@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from edgedeploy import choosing
+from edgedeploy.choosing import Outcome, Trial
 from edgedeploy.errors import (
     Diagnostic,
     EdgedeployError,
@@ -21,12 +23,6 @@ from edgedeploy.events import EventLog, StageFinished, StageProgress, StageStart
 from edgedeploy.executor import Builder
 from edgedeploy.lockfile import Lock
 from edgedeploy.manifest import digest
-from edgedeploy.memory import Memory
-from edgedeploy.plan import Item, Plan
-from edgedeploy.profile.expand import expand
-from edgedeploy.publish import is_published, publish, sweep
-from edgedeploy import choosing
-from edgedeploy.choosing import Outcome, Trial
 from edgedeploy.measuring import (
     FLOAT,
     Measured,
@@ -34,6 +30,10 @@ from edgedeploy.measuring import (
     known_records,
     measure_session,
 )
+from edgedeploy.memory import Memory
+from edgedeploy.plan import Item, Plan
+from edgedeploy.profile.expand import expand
+from edgedeploy.publish import is_published, publish, sweep
 from edgedeploy.store import Store
 from edgedeploy.target.host import is_this_machine
 from edgedeploy.toolchain import tool_version
@@ -155,7 +155,7 @@ class BuildRun:
         Raises:
             Stopped: The run was interrupted.
         """
-        outcomes = _in_threads(self._screen, self._plan.items)
+        outcomes = _in_threads(self._screen, self._plan.items, self.builder.stop)
         return tuple(self._settle(outcome) for outcome in outcomes)
 
     # -- choosing --------------------------------------------------------------------------
@@ -336,8 +336,14 @@ def _folders(records: Mapping[str, Mapping[str, Any]] | None) -> dict[str, str]:
     return {name: str(record["folder"]) for name, record in (records or {}).items()}
 
 
-def _in_threads(work: Callable[[Item], Outcome], items: tuple[Item, ...]) -> list[Outcome]:
-    """Call ``work`` on all items at once; the workers' pool bounds what really runs."""
+def _in_threads(
+    work: Callable[[Item], Outcome], items: tuple[Item, ...], stop: Callable[[], None]
+) -> list[Outcome]:
+    """Call ``work`` on all items at once; the workers' pool bounds what really runs.
+
+    An interruption calls ``stop`` and waits for the work to end: a thread that is cut off at the
+    end of the process would leave its lock file. A second one does not wait.
+    """
     results: dict[int, Outcome | BaseException] = {}
 
     def one(position: int, item: Item) -> None:
@@ -349,8 +355,14 @@ def _in_threads(work: Callable[[Item], Outcome], items: tuple[Item, ...]) -> lis
     threads = [threading.Thread(target=one, args=pair, daemon=True) for pair in enumerate(items)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except BaseException:
+        stop()
+        for thread in threads:
+            thread.join()
+        raise
     found = []
     for position in range(len(items)):
         result = results[position]

@@ -57,9 +57,9 @@ def confirmed(
     try:
         if not still_expands(request, memory) or not run.stands(result.outcomes):
             return False
-        if not request.sets and not request.targets:
-            if read_lock(profile.folder, profile.name) != result.lock:
-                return False
+        told = not request.sets and not request.targets
+        if told and read_lock(profile.folder, profile.name) != result.lock:
+            return False
         again = {node.id: node for node in make_plan(profile, result.plan.targets).nodes()}
         with Builder(store, profile.folder.absolute()) as builder:
             for node in result.plan.nodes():
@@ -73,8 +73,12 @@ def confirmed(
 
 def _inputs(result: BuildResult) -> Iterator[Path]:
     """Yield the user's files that are inputs, and the folders in which new ones could appear."""
-    profile = result.plan.profile
+    folder = result.plan.profile.folder
     for node in result.plan.nodes():
+        if node.kind == "samples":
+            # Subfolders that hold no sample yet, too; a data function is no folder.
+            place = folder / node.params["data"]["source"]
+            yield from (Path(base) for base, _, _ in os.walk(place))
         for ref in node.inputs.values():
             if isinstance(ref, FileRef):
                 yield ref.path
@@ -84,8 +88,3 @@ def _inputs(result: BuildResult) -> Iterator[Path]:
                     yield path
                     parents = path.parents
                     yield from (place for place in parents if place.is_relative_to(ref.folder))
-    for model in profile.models.values():
-        for role in model.data.values():
-            if role.source is not None and not role.runs_user_code:
-                # Those that hold no sample yet, too.
-                yield from (Path(base) for base, _, _ in os.walk(profile.folder / role.source))
