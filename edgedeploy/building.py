@@ -161,7 +161,7 @@ class BuildRun:
         Raises:
             Stopped: The run was interrupted.
         """
-        outcomes = _in_threads(self._screen, self._plan.items)
+        outcomes = _in_threads(self._screen, self._plan.items, self.builder.stop)
         return tuple(self._settle(outcome) for outcome in outcomes)
 
     # -- choosing --------------------------------------------------------------------------
@@ -366,8 +366,14 @@ def _folders(records: Mapping[str, Mapping[str, Any]] | None) -> dict[str, str]:
     return {name: str(record["folder"]) for name, record in (records or {}).items()}
 
 
-def _in_threads(work: Callable[[Item], Outcome], items: tuple[Item, ...]) -> list[Outcome]:
-    """Call ``work`` on all items at once; the workers' pool bounds what really runs."""
+def _in_threads(
+    work: Callable[[Item], Outcome], items: tuple[Item, ...], stop: Callable[[], None]
+) -> list[Outcome]:
+    """Call ``work`` on all items at once; the workers' pool bounds what really runs.
+
+    An interruption calls ``stop`` and waits for the work to end: a thread that is cut off at the
+    end of the process would leave its lock file. A second one does not wait.
+    """
     results: dict[int, Outcome | BaseException] = {}
 
     def one(position: int, item: Item) -> None:
@@ -379,8 +385,14 @@ def _in_threads(work: Callable[[Item], Outcome], items: tuple[Item, ...]) -> lis
     threads = [threading.Thread(target=one, args=pair, daemon=True) for pair in enumerate(items)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except BaseException:
+        stop()
+        for thread in threads:
+            thread.join()
+        raise
     found = []
     for position in range(len(items)):
         result = results[position]

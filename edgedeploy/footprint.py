@@ -72,8 +72,12 @@ def confirmed(
 
 def _inputs(result: BuildResult) -> Iterator[Path]:
     """Yield the user's files that are inputs, and the folders in which new ones could appear."""
-    profile = result.plan.profile
+    folder = result.plan.profile.folder
     for node in result.plan.nodes():
+        if node.kind == "samples":
+            # Subfolders that hold no sample yet, too; a data function is no folder.
+            place = folder / node.params["data"]["source"]
+            yield from (Path(base) for base, _, _ in os.walk(place))
         for ref in node.inputs.values():
             if isinstance(ref, FileRef):
                 yield ref.path
@@ -83,8 +87,3 @@ def _inputs(result: BuildResult) -> Iterator[Path]:
                     yield path
                     parents = path.parents
                     yield from (place for place in parents if place.is_relative_to(ref.folder))
-    for model in profile.models.values():
-        for role in model.data.values():
-            if role.source is not None and not role.runs_user_code:
-                # Those that hold no sample yet, too.
-                yield from (Path(base) for base, _, _ in os.walk(profile.folder / role.source))

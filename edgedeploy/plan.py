@@ -370,7 +370,12 @@ def _samples(
     calibrate: Node | None = None,
 ) -> Node:
     """Return the node that reads a data role; it refuses samples that ``calibrate`` has too."""
-    selection = select(role, profile.folder)
+    source = role.source
+    if source is None:
+        from edgedeploy.profile.private import locate as locate_data  # loads the YAML reader
+
+        source = locate_data(profile, model.name, role)
+    selection = select(replace(role, source=source), profile.folder)
     words = model_to_data(model)
     inputs: dict[str, FileRef | FilesRef | OutputRef] = {
         "model": normal.output("model"),
@@ -388,7 +393,7 @@ def _samples(
         kind="samples",
         params={
             "role": role.name,
-            "data": words["data"][role.name],
+            "data": {**words["data"][role.name], "source": source},
             "project": _project(profile, role),
             "inputs": words["inputs"],
             "dims": words["dims"],

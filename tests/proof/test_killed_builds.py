@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.soak.kill import campaign
+from tests.soak.kill import campaign, processes_of
 from tests.soak.realbuild import PUBLISHING, RUNNING, RealBuild
 
 pytestmark = pytest.mark.slow
@@ -59,7 +59,9 @@ def test_interruption(real: RealBuild, after: str, signals: list[int], status: i
     assert ended == status, said
     assert seconds < 3 * INTERRUPTED_WITHIN_S  # three times: the machine may be busy
     assert "Traceback" not in said and "interrupted" in said
-    assert real.left() == []
+    # Who insists is let go at once; then the next build finds a lock file that nobody holds.
+    assert len(signals) > 1 or real.left() == []
+    assert processes_of(real.project.store) == []
     real.check(after)
 
 

@@ -25,7 +25,8 @@ def built(project: Project, umask: str, *prefix: str) -> None:
     done = project.run(command)
     assert done.status == 0, done.err
     assert listing(project) == before
-    assert set(os.listdir(project.base)) <= {"home", "tmp", "out", "store", project.root.name}
+    names = {path.name for path in project.base.iterdir()}
+    assert names == {"home", "tmp", "out", "store", project.root.name}
 
 
 def listing(project: Project) -> set[str]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import shutil
-import signal
 import subprocess
 import time
 from collections import Counter
@@ -74,6 +72,8 @@ class RealBuild:
         for item in store_care.list_actions(store):
             if item.record.kind in LOST:
                 store.drop_action(item.record.key)
+                for tree in item.record.outputs.values():
+                    store.remove_tree(tree.digest)
 
     def start_anew(self, index: int = 0) -> None:
         """Leave nothing but the project."""
@@ -111,7 +111,9 @@ class RealBuild:
         for folder in (project.root, project.output):
             for pattern in (".part.*", ".new-*"):
                 found += map(str, folder.rglob(pattern))
-        return found + [str(path) for place in (project.home, project.tmp) for path in place.iterdir()]
+        for place in (project.home, project.tmp):
+            found += map(str, place.iterdir())
+        return found
 
     def interrupt(self, after: str | float, *signals: int) -> tuple[int, float, str]:
         """Send signals to a build: when a stage of that kind starts, or after some seconds.
@@ -187,5 +189,3 @@ def moments(seed: int, count: int, span_s: float) -> list[float]:
     """Return seeded random moments of a build."""
     source = random.Random(seed)
     return [source.uniform(0.0, span_s) for _ in range(count)]
-
-
