@@ -267,7 +267,7 @@ def _shared(
     )
     calibrate = table = None
     if "calibrate" in model.data:
-        calibrate = _samples(profile, model, name, model.data["calibrate"], normal)
+        calibrate = _samples(profile, model, variant, model.data["calibrate"], normal, intake)
         table = Node(
             id=f"{name}.calibrate",
             kind="calibrate",
@@ -278,7 +278,7 @@ def _shared(
     if role == "calibrate" and calibrate is not None:
         evaluate = calibrate
     elif role == "evaluate":
-        evaluate = _samples(profile, model, name, model.data[role], normal, calibrate)
+        evaluate = _samples(profile, model, variant, model.data[role], normal, intake, calibrate)
     else:
         evaluate = Node(
             id=f"{name}.samples.synthetic",
@@ -317,9 +317,10 @@ def _shared(
 def _samples(
     profile: Profile,
     model: ModelSpec,
-    name: str,
+    variant: Mapping[str, int],
     role: DataRole,
     normal: Node,
+    intake: Node,
     calibrate: Node | None = None,
 ) -> Node:
     """Return the node that reads a data role; it refuses samples that ``calibrate`` has too."""
@@ -335,17 +336,19 @@ def _samples(
         paths = selection.labels.files(selection.names)
         names = tuple(Path(os.path.relpath(path, profile.folder)).as_posix() for path in paths)
         inputs["labels"] = FilesRef(folder=profile.folder, names=names)
-    return Node(
-        id=f"{name}.samples.{role.name}",
-        kind="samples",
-        params={
-            "role": role.name,
-            "data": words["data"][role.name],
-            "inputs": words["inputs"],
-            "state": [pair.input for pair in model.state],
-        },
-        inputs=inputs,
-    )
+    params = {
+        "role": role.name,
+        "data": words["data"][role.name],
+        "inputs": words["inputs"],
+        "state": [pair.input for pair in model.state],
+    }
+    if variant:
+        # Each bucket takes the samples of its own shape.
+        others = [other for other in variants(model) if other != variant]
+        params["buckets"] = {"dims": words["dims"], "others": others}
+        inputs["facts"] = intake.output("facts")
+    name = f"{model.name}{_suffix(variant)}.samples.{role.name}"
+    return Node(id=name, kind="samples", params=params, inputs=inputs)
 
 
 def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:

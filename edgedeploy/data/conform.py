@@ -56,6 +56,14 @@ class Conformer:
             array = np.full(shape, value)
         return self._tensor("the profile's value", spec, array)
 
+    def takes(self, tensors: Mapping[str, Any]) -> bool:
+        """Return whether the shapes of a sample are such as the model takes."""
+        return all(
+            name in tensors and self._fits(spec, np.shape(tensors[name])) is not None
+            for name, spec in self._inputs.items()
+            if name not in self._constants
+        )
+
     def conform(self, sample: str, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return the sample as the model takes it, in the order of the inputs.
 
@@ -101,25 +109,31 @@ class Conformer:
         return array
 
     def _shaped(self, where: str, spec: TensorSpec, array: np.ndarray) -> np.ndarray:
-        dims = spec.dims
-        if dims is None:
-            return array
-        if array.ndim == len(dims) - 1 and (dims[0] == 1 or not isinstance(dims[0], int)):
-            self.notes[f"'{spec.name}': batch axis added"] += 1
-            array = array[None]
-        fits = array.ndim == len(dims) and all(
-            size == dim or not isinstance(dim, int)
-            for size, dim in zip(array.shape, dims, strict=True)
-        )
-        if not fits or 0 in array.shape:
-            wanted = ", ".join("?" if dim is None else str(dim) for dim in dims)
+        shape = self._fits(spec, array.shape)
+        if shape is None:
+            wanted = ", ".join("?" if dim is None else str(dim) for dim in spec.dims or ())
             raise DataError(
                 f"{where}: '{spec.name}' has shape {list(array.shape)}, the model takes [{wanted}]",
                 code="E257",
                 subject=spec.name,
                 hint="Reshape the data, or bind other dims in the profile.",
             )
-        return array
+        if len(shape) > array.ndim:
+            self.notes[f"'{spec.name}': batch axis added"] += 1
+        return array.reshape(shape)
+
+    @staticmethod
+    def _fits(spec: TensorSpec, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return the shape with its batch axis, or None where the input does not take it."""
+        dims = spec.dims
+        if dims is None:
+            return shape
+        if len(shape) == len(dims) - 1 and (dims[0] == 1 or not isinstance(dims[0], int)):
+            shape = (1, *shape)
+        fits = len(shape) == len(dims) and all(
+            size == dim or not isinstance(dim, int) for size, dim in zip(shape, dims, strict=True)
+        )
+        return shape if fits and 0 not in shape else None
 
     def _cast(self, where: str, spec: TensorSpec, array: np.ndarray) -> np.ndarray:
         if spec.dtype == "string" and array.dtype.kind in "OU":

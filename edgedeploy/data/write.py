@@ -67,6 +67,7 @@ def write_pack(
     folder: Path,
     out: Path,
     progress: Progress | None = None,
+    others: Sequence[Sequence[TensorSpec]] = (),
 ) -> PackReport:
     """Read the role's samples and write them as a pack into the existing empty folder ``out``.
 
@@ -77,6 +78,8 @@ def write_pack(
         folder: The profile's folder.
         out: Where the pack goes.
         progress: Told after each sample.
+        others: The inputs of the model's other shape variants; a sample that fits one of them and
+            not this one is left out and counted.
 
     Raises:
         DataError: The data is missing, broken or does not fit the model; there is no sample
@@ -88,7 +91,9 @@ def write_pack(
         role=role, selection=selection, inputs=conformer.wanted, specs=specs, folder=folder
     )
     total = len(selection.names) if selection.reader in ("numpy", "images") else None
+    elsewhere = [Conformer(items, specs) for items in others]
     seen: set[str] = set()
+    left_out = 0
     sequences: set[str] = set()
     current: str | None = None
     with_truth = 0
@@ -110,6 +115,11 @@ def write_pack(
                     hint="Yield a sequence from its first to its last sample before the next.",
                 )
             current = sample.sequence
+            if not conformer.takes(sample.tensors) and any(
+                other.takes(sample.tensors) for other in elsewhere
+            ):
+                left_out += 1
+                continue
             writer.add(
                 sample.id,
                 conformer.conform(sample.id, sample.tensors),
@@ -122,21 +132,29 @@ def write_pack(
                 sequences.add(sample.sequence)
             if progress:
                 progress(len(seen), None if selection.rows else total)
-    _check_count(role, len(seen))
+    written = len(seen) - left_out
+    _check_count(role, written, left_out)
     return PackReport(
         role=role.name,
         reader=selection.reader,
-        samples=len(seen),
+        samples=written,
         sequences=len(sequences),
         with_truth=with_truth,
         found=selection.found,
-        ignored=selection.ignored,
+        ignored={**selection.ignored, **({"of another bucket": left_out} if left_out else {})},
         notes=dict(sorted(conformer.notes.items())),
         files=tuple(describe(role, folder)),
     )
 
 
-def _check_count(role: DataRole, count: int) -> None:
+def _check_count(role: DataRole, count: int, left_out: int) -> None:
+    if count == 0 and left_out:
+        raise DataError(
+            f"data role '{role.name}' yields samples of other buckets only",
+            code="E251",
+            subject=role.name,
+            hint="Give samples for each bucket, or leave the bucket out of the profile.",
+        )
     if count == 0:
         raise DataError(
             f"data role '{role.name}' yields no sample",
