@@ -51,7 +51,7 @@ test-fast: env
 	$(PYTEST) -m "not slow" $(ARGS)
 
 test-torch: env-torch
-	$(if $(BUDGET),$(BUDGET) $(BUDGET_S)) .venv-torch/bin/python -m pytest tests/torch $(ARGS)
+	$(if $(BUDGET),$(BUDGET) $(BUDGET_S)) .venv-torch/bin/python -m pytest tests/with_torch $(ARGS)
 
 soak: env
 	$(BIN)/python -m pytest tests/soak -q -s $(ARGS)

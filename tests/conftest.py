@@ -58,7 +58,7 @@ ALLOWED_SKIPS = (
 )
 
 # Folders with a command of their own; collected only when named on the command line.
-APART = ("torch", "soak")
+APART = ("with_torch", "soak")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
