@@ -133,7 +133,9 @@ class Ran:
     @property
     def ran(self) -> set[str]:
         """The stages that ran, without the model's name."""
-        return {node.removeprefix("main.") for node, state in self.states.items() if state == "ran"}
+        return {
+            node.removeprefix("main.") for node, state in self.states.items() if state == "ran"
+        }
 
 
 class Project:

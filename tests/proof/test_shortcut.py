@@ -225,11 +225,7 @@ def test_a_change_while_a_build_runs_is_seen(project: Project) -> None:
     """A file that changes after it was read and before the build ends is no basis for a snapshot."""
     edit("factors.txt", "1.5", "1.25")(project)
     running = subprocess.Popen(
-        project.arguments("build"),
-        cwd=project.root,
-        env=project.env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        project.arguments("build"), cwd=project.root, env=project.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     assert running.stderr is not None
     for line in running.stderr:

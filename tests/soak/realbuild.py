@@ -111,9 +111,7 @@ class RealBuild:
         for folder in (project.root, project.output):
             for pattern in (".part.*", ".new-*"):
                 found += map(str, folder.rglob(pattern))
-        return found + [
-            str(path) for place in (project.home, project.tmp) for path in place.iterdir()
-        ]
+        return found + [str(path) for place in (project.home, project.tmp) for path in place.iterdir()]
 
     def interrupt(self, after: str | float, *signals: int) -> tuple[int, float, str]:
         """Send signals to a build: when a stage of that kind starts, or after some seconds.
@@ -189,3 +187,5 @@ def moments(seed: int, count: int, span_s: float) -> list[float]:
     """Return seeded random moments of a build."""
     source = random.Random(seed)
     return [source.uniform(0.0, span_s) for _ in range(count)]
+
+

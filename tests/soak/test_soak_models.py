@@ -5,16 +5,13 @@ Prints the table that docs and reviews quote; run with ``-s``.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "flow")]
-
 from nasty import NASTY, sparse_weights
-from running import check_published, cosines, edgedeploy, targets_of
-from zoo import MODELS, TARGETS, write_profile
+
+from tests.flow.running import check_published, cosines, edgedeploy, targets_of
+from tests.flow.zoo import MODELS, TARGETS, write_profile
 
 MODES = ("none", "fp16", "w8a8", "auto")
 # Lowest cosine of any output with the float model's; what a user would call the same model.
