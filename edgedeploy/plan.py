@@ -278,7 +278,7 @@ def _shared(
             "allow_nonfinite": model.allow_nonfinite,
             "sha256": model.source.sha256,
             # External weights lie there, and only intake finds out that there are any.
-            "folder": str(source.parent.absolute()),
+            "folder": str(source.parent.resolve()),
         },
         inputs={"model": FileRef(path=source)},
     )
@@ -357,7 +357,7 @@ def _project(profile: Profile, user: DataRole | MetricSpec | None) -> str | None
     A project that lies elsewhere may hold the same function beside other modules and files.
     """
     runs = user is not None and user.runs_user_code
-    return str(profile.folder.absolute()) if runs else None
+    return str(profile.folder.resolve()) if runs else None
 
 
 def _samples(
