@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 import shutil
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -123,6 +124,9 @@ class RealBuild:
         """
         events = self.project.base / "events.jsonl"
         events.unlink(missing_ok=True)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # A shell starts what runs in the background so, and children would inherit it.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         with subprocess.Popen(
             [*self.command, "--events", str(events)],
             cwd=self.project.root,
