@@ -301,7 +301,9 @@ class GatesSchema(Strict):
         default=True, description="The artifact must be no slower than the float one."
     )
     cosine: Annotated[float, Field(ge=-1.0, le=1.0)] | None = Field(
-        default=None, description="Least cosine similarity of outputs with the float model."
+        default=None,
+        description="Least cosine similarity of outputs with the float model. Without this gate "
+        "and without `metric`, parity asks for 0.95.",
     )
 
 
