@@ -51,10 +51,10 @@ test-fast: env
 	$(PYTEST) -m "not slow" $(ARGS)
 
 test-torch: env-torch
-	$(if $(BUDGET),$(BUDGET) $(BUDGET_S)) .venv-torch/bin/python -m pytest tests/torch $(ARGS)
+	$(if $(BUDGET),$(BUDGET) $(BUDGET_S)) .venv-torch/bin/python -m pytest tests/with_torch $(ARGS)
 
 soak: env
-	$(BIN)/python -m pytest tests/soak -q $(ARGS)
+	$(BIN)/python -m pytest tests/soak -q -s $(ARGS)
 
 lint: env
 	$(BIN)/ruff check
@@ -77,8 +77,9 @@ lock:
 	$(LOCK) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(LOCK) requirements/torch.in -o requirements/torch.txt
 	$(LOCK) --no-deps requirements/models.in -o requirements/models.txt
+	$(LOCK) --no-deps requirements/ort-oldest.in -o requirements/ort-oldest.txt
 	$(LOCK) --no-deps requirements/torch-models.in -o requirements/torch-models.txt
 
 clean:
-	rm -rf .venv .venv-torch .venv.lock .venv-torch.lock dist build edgedeploy.egg-info
+	rm -rf .venv .venv-torch .venv-ort-oldest .venv*.lock dist build edgedeploy.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

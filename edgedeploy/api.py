@@ -11,7 +11,7 @@ from edgedeploy.building import BuildOptions, BuildResult, BuildRun
 from edgedeploy.config.bundled import bundled_folder
 from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
-from edgedeploy.footprint import footprint
+from edgedeploy.footprint import confirmed, footprint, used_records
 from edgedeploy.freshness import take
 from edgedeploy.lockfile import check_lock, read_lock, write_lock
 from edgedeploy.memory import Memory
@@ -61,9 +61,8 @@ def build(
             for outcome in outcomes:
                 run.publish(outcome)
             complete = all(outcome.state != "failed" for outcome in outcomes)
-            bundled = folder.resolve().is_relative_to((bundled_folder() / "profiles").resolve())
-            narrowed = bundled or request.sets or request.targets
-            if locked is None and complete and not narrowed:
+            keeps_lock = complete and _keeps_lock(request)
+            if locked is None and keeps_lock:
                 write_lock(folder, plan.profile.name, lock)
             result = BuildResult(
                 plan=plan,
@@ -73,18 +72,38 @@ def build(
                 signatures=run.signatures(),
                 states=run.builder.states,
                 lock=lock,
+                keeps_lock=keeps_lock,
                 notes=tuple(notes),
             )
             write_reports(result)
-            if fresh is not None and result.exit_code in (ExitCode.DONE, ExitCode.REFUSED):
+            whole = all(state.state != "failed" for state in run.builder.states.values())
+            if fresh is not None and whole and result.exit_code <= ExitCode.REFUSED:
                 kept = {
                     "status": int(result.exit_code),
                     "folder": str(result.folder),
                     "notes": [item.to_json() for item in result.notes],
                 }
-                take(fresh, footprint(request, result, run.builder), kept)
+                take(
+                    fresh,
+                    footprint(request, result, run, store),
+                    [store.action_path(item.key) for item in used_records(result, run.builder)],
+                    lambda: confirmed(request, result, run, store, memory),
+                    kept,
+                    store.scratch,
+                )
             return result
         finally:
             run.close()
             memory.components.update(run.known())
             memory.save()
+
+
+def _keeps_lock(request: Request) -> bool:
+    """Whether a build of the request stands in a lock file.
+
+    A changed or narrowed profile is another one, and bundled profiles are not the user's.
+    """
+    if request.sets or request.targets:
+        return False
+    bundled = (bundled_folder() / "profiles").resolve()
+    return not request.profile.resolve().is_relative_to(bundled)

@@ -6,7 +6,7 @@ import concurrent.futures
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from typing import Any, Literal
 from edgedeploy import choosing
 from edgedeploy.choosing import Outcome, Trial
 from edgedeploy.errors import (
+    BuildError,
     Diagnostic,
     EdgedeployError,
     ExitCode,
@@ -33,10 +34,12 @@ from edgedeploy.measuring import (
 from edgedeploy.memory import Memory
 from edgedeploy.plan import Item, Plan
 from edgedeploy.profile.expand import expand
-from edgedeploy.publish import is_published, publish
+from edgedeploy.publish import is_published, publish, sweep
+from edgedeploy.signature import Signature, TensorSpec
 from edgedeploy.store import Store
 from edgedeploy.target.host import is_this_machine
 from edgedeploy.toolchain import tool_version
+from edgedeploy.worker.launch import Stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,7 @@ class BuildResult:
         signatures: Inputs and outputs of the normal form, by model name (with its variant).
         states: How each stage ended, by node id.
         lock: What this build used and made.
+        keeps_lock: Whether it stands in the lock file.
         notes: What the user should know.
     """
 
@@ -83,6 +87,7 @@ class BuildResult:
     signatures: Mapping[str, Any]
     states: Mapping[str, StageFinished]
     lock: Lock
+    keeps_lock: bool
     notes: tuple[Diagnostic, ...] = ()
 
     @property
@@ -123,6 +128,7 @@ class BuildRun:
         self._options = options
         self._events = events
         self._lock = lock
+        self._gave_up = False
         jobs = options.jobs or os.cpu_count() or 1
         self._pool = concurrent.futures.ThreadPoolExecutor(jobs)
         self.builder = Builder(
@@ -132,6 +138,8 @@ class BuildRun:
             events=events,
             known=memory.components,
         )
+        # Measurements that were looked for, and what was found or made.
+        self.sessions: list[tuple[Session, Mapping[str, Mapping[str, Any]] | None]] = []
 
     def close(self) -> None:
         """End every worker that still runs."""
@@ -153,28 +161,44 @@ class BuildRun:
         Raises:
             Stopped: The run was interrupted.
         """
-        outcomes = _in_threads(self._screen, self._plan.items)
+        outcomes = _in_threads(self._screen, self._plan.items, self.builder.stop)
         return tuple(self._settle(outcome) for outcome in outcomes)
 
     # -- choosing --------------------------------------------------------------------------
 
     def _screen(self, item: Item) -> Outcome:
+        """Choose for one item; a failure is its outcome, and stops the others if so asked."""
+        try:
+            outcome = self._screened(item)
+        except EdgedeployError as error:
+            outcome = choosing.failed(item, error)
+        except Stopped:
+            if not self._gave_up:
+                raise
+            skipped = BuildError(
+                "not built: something else failed first, and --fail-fast was given",
+                code="E389",
+                subject=item.name,
+                hint="build without --fail-fast to see everything that fails",
+            )
+            return choosing.failed(item, skipped)
+        if outcome.chosen is None and self._options.fail_fast:
+            self._gave_up = True
+            self.builder.stop()
+        return outcome
+
+    def _screened(self, item: Item) -> Outcome:
         """Choose by the gates that need no measurement; build the float artifact beside it."""
         only = self._lock.chosen.get(item.name) if self._lock else None
-        try:
-            outcome = choosing.screen(self.builder, item, only=only)
-            if outcome.chosen is None:
-                return outcome
-            baseline = (
-                outcome.chosen
-                if outcome.chosen.kind == FLOAT
-                else choosing.float_trial(self.builder, item)
-            )
-            return replace(outcome, baseline=baseline)
-        except EdgedeployError as error:
-            if self._options.fail_fast:
-                self.builder.stop()
-            return choosing.failed(item, error)
+        outcome = choosing.screen(self.builder, item, only=only)
+        if outcome.chosen is None:
+            return outcome
+        baseline = (
+            outcome.chosen
+            if outcome.chosen.kind == FLOAT
+            else choosing.float_trial(self.builder, item)
+        )
+        return replace(outcome, baseline=baseline)
 
     def _settle(self, outcome: Outcome) -> Outcome:
         """Measure the chosen artifact where this machine may, and judge all gates.
@@ -218,11 +242,13 @@ class BuildRun:
             ),
             samples=folder,
             samples_digest=samples.digest,
+            state=self._state(item),
             bench=item.use.bench,
             device=host_facts(),
         )
         known = known_records(self._store, session)
         if how == "known" or (how == "missing" and known is not None):
+            self.sessions.append((session, known))
             return known or {}
         name = f"{item.name}.bench"
         self._events.emit(StageStarted(node=name, why="no measurement of these artifacts here"))
@@ -231,7 +257,16 @@ class BuildRun:
             done, total = int(line.get("done_s", 0)), int(line.get("total_s", 0))
             self._events.emit(StageProgress(node=name, done=done, total=total, what="s"))
 
-        return measure_session(self._store, session, progress)
+        records = measure_session(self._store, session, progress)
+        self.sessions.append((session, records))
+        return records
+
+    def _state(self, item: Item) -> tuple[TensorSpec, ...]:
+        """Return the model's state inputs."""
+        names = {pair.input for pair in item.shared.model.state}
+        summary = self.builder.build(item.shared.normal).summary
+        signature = Signature.from_json(summary["signature"])
+        return tuple(spec for spec in signature.inputs if spec.name in names)
 
     def _measured(self, item: Item, trial: Trial) -> Measured:
         nodes = item.nodes(trial.name)
@@ -248,12 +283,28 @@ class BuildRun:
             return False
         item = outcome.item
         nodes = item.nodes(outcome.chosen.name)
-        place = self._options.output / self._plan.profile.name / item.shared.name / item.use.target
+        place = self._place(item)
+        sweep(place.parent)
         tree, folder = self.builder.folder(nodes.compiled.output("artifact"))
         if is_published(tree, place, self._store.file_digests):
             return False
         publish(tree, folder, place)
         return True
+
+    def _place(self, item: Item) -> Path:
+        return self._options.output / self._plan.profile.name / item.shared.name / item.use.target
+
+    def stands(self, outcomes: Iterable[Outcome]) -> bool:
+        """Whether the chosen artifacts lie where they were published and no record is newer."""
+        for outcome in outcomes:
+            tree = outcome.chosen.artifact if outcome.chosen else None
+            place = self._place(outcome.item)
+            if tree is not None and not is_published(tree, place, self._store.file_digests):
+                return False
+        return all(
+            _folders(known_records(self._store, session)) == _folders(records)
+            for session, records in self.sessions
+        )
 
     def placed(self, outcome: Outcome) -> Outcome:
         """Return the outcome with what each provider would take of the chosen model."""
@@ -310,8 +361,19 @@ class BuildRun:
         return found
 
 
-def _in_threads(work: Callable[[Item], Outcome], items: tuple[Item, ...]) -> list[Outcome]:
-    """Call ``work`` on all items at once; the workers' pool bounds what really runs."""
+def _folders(records: Mapping[str, Mapping[str, Any]] | None) -> dict[str, str]:
+    """Return where the records lie, by artifact name."""
+    return {name: str(record["folder"]) for name, record in (records or {}).items()}
+
+
+def _in_threads(
+    work: Callable[[Item], Outcome], items: tuple[Item, ...], stop: Callable[[], None]
+) -> list[Outcome]:
+    """Call ``work`` on all items at once; the workers' pool bounds what really runs.
+
+    An interruption calls ``stop`` and waits for the work to end: a thread that is cut off at the
+    end of the process would leave its lock file. A second one does not wait.
+    """
     results: dict[int, Outcome | BaseException] = {}
 
     def one(position: int, item: Item) -> None:
@@ -323,8 +385,14 @@ def _in_threads(work: Callable[[Item], Outcome], items: tuple[Item, ...]) -> lis
     threads = [threading.Thread(target=one, args=pair, daemon=True) for pair in enumerate(items)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except BaseException:
+        stop()
+        for thread in threads:
+            thread.join()
+        raise
     found = []
     for position in range(len(items)):
         result = results[position]

@@ -25,7 +25,7 @@ from edgedeploy.node import FileRef as FileRef
 from edgedeploy.node import FilesRef as FilesRef
 from edgedeploy.node import Node as Node
 from edgedeploy.node import OutputRef as OutputRef
-from edgedeploy.node import input_size
+from edgedeploy.node import input_size, keyed_paths
 from edgedeploy.stage import stage_file, stage_kind
 from edgedeploy.store import ActionRecord, Store, action_key
 from edgedeploy.store_care import sweep_work
@@ -503,6 +503,7 @@ class Builder:
             limits=limits.for_inputs(size_bytes),
             project=self._project,
             folder=folder,
+            keyed=tuple(keyed_paths(node, inputs)),
             guards=(self._store.scratch_lock,),
         )
 

@@ -2,41 +2,82 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgedeploy.building import BuildResult
+from edgedeploy import toolchain
+from edgedeploy.building import BuildResult, BuildRun
 from edgedeploy.config.search import target_folders
+from edgedeploy.errors import EdgedeployError
 from edgedeploy.executor import Builder, FileRef, FilesRef
 from edgedeploy.freshness import below
 from edgedeploy.lockfile import NAME as LOCK_NAME
-from edgedeploy.opening import Request
-from edgedeploy.toolchain import PACKAGE
+from edgedeploy.lockfile import read_lock
+from edgedeploy.memory import Memory
+from edgedeploy.opening import Request, still_expands
+from edgedeploy.plan import make_plan
+from edgedeploy.records import record_folder
+from edgedeploy.report.files import reports_stand
+from edgedeploy.store import ActionRecord, Store
 
 
-def footprint(request: Request, result: BuildResult, builder: Builder) -> list[Path]:
+def footprint(request: Request, result: BuildResult, run: BuildRun, store: Store) -> list[Path]:
     """Return the places whose stat values must be unchanged for the build to be all hits."""
     folder = result.plan.profile.folder
     found = {request.profile, folder / "data.yaml", folder / LOCK_NAME, *below(result.folder)}
     for place in target_folders(option=request.target_path, project=folder):
-        found.update(below(place.path, (".yaml",)))
-    found.update(below(PACKAGE, (".py",)))
-    found.update(Path(entry) for entry in sys.path if entry)
+        # As targets are looked for: a folder may be a link.
+        found.update((place.path, *place.path.glob("*"), *place.path.glob("*/*.yaml")))
+    found.update(below(toolchain.PACKAGE, (".py",)))
+    found.update(Path(entry or ".") for entry in sys.path)
     found.update(_inputs(result))
-    for node in result.plan.nodes():
-        record = builder.known_record(node)
-        for item in record.observed if record else ():
+    for record in used_records(result, run.builder):
+        for item in record.observed:
             found.update(Path(item[name]) for name in ("file", "folder") if name in item)
-    for outcome in result.outcomes:
-        # A newer measurement appears as a new folder beside the one that was read.
-        found.update(Path(str(record["folder"])).parent for record in outcome.records.values())
+    for session, _ in run.sessions:
+        # A newer measurement appears as a new folder, with the first one its parent.
+        found.add(record_folder(store, session.key()))
     return sorted(path.absolute() for path in found)
+
+
+def used_records(result: BuildResult, builder: Builder) -> list[ActionRecord]:
+    """Return the records of all stages that the build found or ran."""
+    found = (builder.known_record(node) for node in result.plan.nodes())
+    return [record for record in found if record is not None]
+
+
+def confirmed(
+    request: Request, result: BuildResult, run: BuildRun, store: Store, memory: Memory
+) -> bool:
+    """Look at everything once more, by content: is it what the build used and wrote?"""
+    profile = result.plan.profile
+    toolchain.forget()
+    try:
+        if not still_expands(request, memory) or not run.stands(result.outcomes):
+            return False
+        if result.keeps_lock and read_lock(profile.folder, profile.name) != result.lock:
+            return False
+        again = {node.id: node for node in make_plan(profile, result.plan.targets).nodes()}
+        with Builder(store, profile.folder.absolute()) as builder:
+            for node in result.plan.nodes():
+                used = run.builder.known_record(node)
+                if used is not None and builder.hit(again[node.id]) != used:
+                    return False
+    except (EdgedeployError, KeyError):
+        return False
+    return reports_stand(result)
 
 
 def _inputs(result: BuildResult) -> Iterator[Path]:
     """Yield the user's files that are inputs, and the folders in which new ones could appear."""
+    folder = result.plan.profile.folder
     for node in result.plan.nodes():
+        if node.kind == "samples":
+            # Subfolders that hold no sample yet, too; a data function is no folder.
+            place = folder / node.params["data"]["source"]
+            yield from (Path(base) for base, _, _ in os.walk(place))
         for ref in node.inputs.values():
             if isinstance(ref, FileRef):
                 yield ref.path

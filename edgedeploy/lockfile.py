@@ -10,7 +10,7 @@ from typing import Any
 
 from edgedeploy.crashpoint import crashpoint
 from edgedeploy.errors import IntegrityError, ProfileError
-from edgedeploy.manifest import write_atomic
+from edgedeploy.manifest import sweep_parts, write_atomic
 
 NAME = "edgedeploy.lock"
 FORMAT = 1
@@ -65,6 +65,7 @@ def write_lock(folder: Path, profile: str, lock: Lock) -> bool:
         OSError: The folder cannot be written.
     """
     path = folder / NAME
+    sweep_parts(folder)
     entries = _read(path)
     entry = asdict(lock)
     if entries.get(profile) == entry:

@@ -72,6 +72,24 @@ def write_atomic(path: Path, content: bytes, *, scratch: Path | None = None) -> 
     sync_folder(path.parent)
 
 
+def sweep_parts(folder: Path) -> None:
+    """Remove the unfinished files that processes which are no longer alive left in ``folder``."""
+    for part in folder.glob(f"{PART}*"):
+        if not process_lives(part.name.removeprefix(PART).partition(".")[0]):
+            part.unlink(missing_ok=True)
+
+
+def process_lives(pid: str) -> bool:
+    """Whether a process of that number is alive on this machine; true if it cannot be told."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OverflowError, PermissionError):
+        return True
+    return True
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in ``folder`` durable (fsync of the directory)."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -11,6 +11,7 @@ from typing import Any
 from edgedeploy.artifact import Tree
 from edgedeploy.profile.types import BenchSpec
 from edgedeploy.records import add_record, conditions_key, latest_record
+from edgedeploy.signature import TensorSpec
 from edgedeploy.store import Store
 
 FLOAT = "float"
@@ -44,6 +45,7 @@ class Session:
         artifacts: The float one first.
         samples: Tensor pack that feeds them.
         samples_digest: The pack's digest.
+        state: State inputs, which samples do not hold; they stay zero while measuring.
         bench: Mode and threads.
         device: Facts of this machine.
     """
@@ -54,6 +56,7 @@ class Session:
     artifacts: tuple[Measured, ...]
     samples: Path
     samples_digest: str
+    state: tuple[TensorSpec, ...]
     bench: BenchSpec
     device: Mapping[str, Any]
 
@@ -91,7 +94,7 @@ def measure_session(
         BuildError: The runtime died or refused an artifact (E350-E353).
         StoreError: The records cannot be written.
     """
-    from edgedeploy.bench.job import BenchArtifact, BenchInputs, BenchJob
+    from edgedeploy.bench.job import BenchArtifact, BenchInputs, BenchJob, GeneratedTensor
     from edgedeploy.bench.measure import measure
 
     artifacts = tuple(
@@ -108,7 +111,18 @@ def measure_session(
     )
     job = BenchJob(
         artifacts=artifacts,
-        inputs=BenchInputs(pack=session.samples),
+        inputs=BenchInputs(
+            pack=session.samples,
+            generated=tuple(
+                GeneratedTensor(
+                    name=spec.name,
+                    dtype=spec.dtype,
+                    shape=tuple(size if isinstance(size, int) else 1 for size in spec.dims or ()),
+                    high=0,
+                )
+                for spec in session.state
+            ),
+        ),
         mode="full" if session.bench.mode == "full" else "quick",
         baseline=FLOAT if len(artifacts) > 1 else None,
         device=session.device,

@@ -25,11 +25,13 @@ class Memory:
 
     Attributes:
         path: The file it lies in.
+        scratch: Folder on the same file system for the unfinished file.
         components: Key components of the last build by node id.
         expanded: Expanded profile by request digest, with what it was made from.
     """
 
     path: Path
+    scratch: Path
     components: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     expanded: dict[str, Any] = field(default_factory=dict)
 
@@ -38,7 +40,7 @@ class Memory:
         """Return what is remembered of the profile at that path (nothing, if it is unreadable)."""
         name = hashlib.sha256(str(profile.absolute()).encode()).hexdigest()
         path = store.root / "memory" / f"{name}.json"
-        memory = cls(path=path)
+        memory = cls(path=path, scratch=store.scratch)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             data = json.loads(path.read_bytes())
             if data["format"] == FORMAT:
@@ -54,4 +56,4 @@ class Memory:
             if self.path.is_file() and self.path.read_bytes() == content:
                 return
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
-            write_atomic(self.path, content)
+            write_atomic(self.path, content, scratch=self.scratch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,21 @@ class Node:
     def output(self, name: str) -> OutputRef:
         """Return a reference to one of this node's outputs."""
         return OutputRef(node=self, output=name)
+
+
+def keyed_paths(node: Node, inputs: Mapping[str, Path]) -> Iterator[Path]:
+    """Yield the files and folders that are the inputs of a node.
+
+    Args:
+        node: The node.
+        inputs: Where its inputs lie, by name.
+    """
+    for name, ref in node.inputs.items():
+        if isinstance(ref, FilesRef):
+            # Not the folder: other files in it, such as modules of the user's, are no input.
+            yield from (ref.folder / part for part in ref.names)
+        else:
+            yield inputs[name]
 
 
 def input_size(ref: FileRef | FilesRef | OutputRef, path: Path) -> int:

@@ -81,6 +81,11 @@ def load(request: Request) -> tuple[Profile, dict[str, Target], list[Diagnostic]
     return profile, targets, found
 
 
+def still_expands(request: Request, memory: Memory) -> bool:
+    """Whether the files that the request was expanded from are as they were remembered."""
+    return _remembered(request, memory) is not None
+
+
 def _only(profile: Profile, patterns: Sequence[str]) -> Profile:
     """Return the profile with the targets that match any of the patterns (all without any)."""
     if not patterns:

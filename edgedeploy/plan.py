@@ -14,21 +14,29 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 from edgedeploy import backends
 from edgedeploy.data.sources import select
 from edgedeploy.errors import ModelError, ProfileError
 from edgedeploy.executor import FileRef, FilesRef, Node, OutputRef
+from edgedeploy.profile.dims import sizes_of
 from edgedeploy.profile.expand import model_to_data
-from edgedeploy.profile.types import DataRole, ModelSource, ModelSpec, Profile, TargetUse
+from edgedeploy.profile.types import (
+    DataRole,
+    DimSpec,
+    MetricSpec,
+    ModelSource,
+    ModelSpec,
+    Profile,
+    TargetUse,
+)
 from edgedeploy.quant.candidates import FLOAT, Candidate, candidates
 from edgedeploy.quant.scheme import RUNTIME_DEFAULTS
 from edgedeploy.target.types import Target
 
 MAX_VARIANTS = 16
-# Newest opset of the normal form where no target's runtime states the newest that it reads.
+# Newest opset of the normal form where a target's runtime states none.
 OPSET = 17
 # Field of a target's scheme -> field of quant.scheme.Scheme.
 _SCHEME_NAMES = {
@@ -139,7 +147,7 @@ class Plan:
 
         for item in self.items:
             yield from walk(item.shared.reference)
-            for candidate in item.candidates:
+            for candidate in (*item.candidates, item.baseline):
                 yield from walk(candidate.evaluated)
 
 
@@ -156,13 +164,31 @@ def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:
         DataError: A data source is missing or ambiguous.
     """
     items = []
-    for model in profile.models.values():
+    for model in map(name_axes, profile.models.values()):
         source = locate(model.source, profile.folder)
         opset = min(int(target.get("runtime.opset") or OPSET) for target in targets.values())
         for variant in variants(model):
             shared = _shared(profile, model, source, variant, opset)
             items += [_item(use, targets[use.target], shared) for use in profile.targets]
     return Plan(profile=profile, targets=targets, items=tuple(items))
+
+
+def name_axes(model: ModelSpec) -> ModelSpec:
+    """Return the model with every range and list of buckets in a shape as a named dim.
+
+    The name of such an axis is its place, such as ``x[3]``.
+    """
+    dims = dict(model.dims)
+    inputs = {}
+    for name, given in model.inputs.items():
+        shape: list[int | str | DimSpec] = []
+        for place, axis in enumerate(given.shape or ()):
+            if isinstance(axis, DimSpec):
+                dims[f"{name}[{place}]"] = axis
+                axis = f"{name}[{place}]"
+            shape.append(axis)
+        inputs[name] = given if given.shape is None else replace(given, shape=tuple(shape))
+    return replace(model, inputs=inputs, dims=dims)
 
 
 def variants(model: ModelSpec) -> list[dict[str, int]]:
@@ -205,6 +231,8 @@ def locate(source: ModelSource, folder: Path) -> Path:
                 hint="the path is relative to the profile's folder",
             )
         return path
+    from importlib import metadata  # dear to import, and most models are plain files
+
     name = source.distribution
     try:
         found = metadata.distribution(name)
@@ -246,7 +274,12 @@ def _shared(
     intake = Node(
         id=f"{model.name}.intake",
         kind="intake",
-        params={"allow_nonfinite": model.allow_nonfinite, "sha256": model.source.sha256},
+        params={
+            "allow_nonfinite": model.allow_nonfinite,
+            "sha256": model.source.sha256,
+            # External weights lie there, and only intake finds out that there are any.
+            "folder": str(source.parent.resolve()),
+        },
         inputs={"model": FileRef(path=source)},
     )
     normal = Node(
@@ -267,7 +300,7 @@ def _shared(
     )
     calibrate = table = None
     if "calibrate" in model.data:
-        calibrate = _samples(profile, model, variant, model.data["calibrate"], normal, intake)
+        calibrate = _samples(profile, model, name, model.data["calibrate"], intake, normal)
         table = Node(
             id=f"{name}.calibrate",
             kind="calibrate",
@@ -278,7 +311,7 @@ def _shared(
     if role == "calibrate" and calibrate is not None:
         evaluate = calibrate
     elif role == "evaluate":
-        evaluate = _samples(profile, model, variant, model.data[role], normal, intake, calibrate)
+        evaluate = _samples(profile, model, name, model.data[role], intake, normal, calibrate)
     else:
         evaluate = Node(
             id=f"{name}.samples.synthetic",
@@ -286,14 +319,18 @@ def _shared(
             params={
                 "samples": SYNTHETIC_SAMPLES,
                 "state": state,
-                "sizes": {key: dim.low for key, dim in model.dims.items() if dim.low},
+                "sizes": {key: sizes_of(dim) for key, dim in model.dims.items() if dim.low},
             },
             inputs={"model": normal.output("model")},
         )
     reference = Node(
         id=f"{name}.reference",
         kind="reference",
-        params={"state": state, "metric": words["metric"]},
+        params={
+            "state": state,
+            "metric": words["metric"],
+            "project": _project(profile, model.metric),
+        },
         inputs={
             "model": normal.output("model"),
             "samples": evaluate.output("samples"),
@@ -314,20 +351,35 @@ def _shared(
     )
 
 
+def _project(profile: Profile, user: DataRole | MetricSpec | None) -> str | None:
+    """Return the project's folder where code from it runs: what that reads is seen only then.
+
+    A project that lies elsewhere may hold the same function beside other modules and files.
+    """
+    runs = user is not None and user.runs_user_code
+    return str(profile.folder.resolve()) if runs else None
+
+
 def _samples(
     profile: Profile,
     model: ModelSpec,
-    variant: Mapping[str, int],
+    name: str,
     role: DataRole,
-    normal: Node,
     intake: Node,
+    normal: Node,
     calibrate: Node | None = None,
 ) -> Node:
     """Return the node that reads a data role; it refuses samples that ``calibrate`` has too."""
-    selection = select(role, profile.folder)
+    source = role.source
+    if source is None:
+        from edgedeploy.profile.private import locate as locate_data  # loads the YAML reader
+
+        source = locate_data(profile, model.name, role)
+    selection = select(replace(role, source=source), profile.folder)
     words = model_to_data(model)
     inputs: dict[str, FileRef | FilesRef | OutputRef] = {
         "model": normal.output("model"),
+        "facts": intake.output("facts"),
         "files": FilesRef(folder=selection.root, names=selection.names),
     }
     if calibrate is not None:
@@ -336,19 +388,19 @@ def _samples(
         paths = selection.labels.files(selection.names)
         names = tuple(Path(os.path.relpath(path, profile.folder)).as_posix() for path in paths)
         inputs["labels"] = FilesRef(folder=profile.folder, names=names)
-    params = {
-        "role": role.name,
-        "data": words["data"][role.name],
-        "inputs": words["inputs"],
-        "state": [pair.input for pair in model.state],
-    }
-    if variant:
-        # Each bucket takes the samples of its own shape.
-        others = [other for other in variants(model) if other != variant]
-        params["buckets"] = {"dims": words["dims"], "others": others}
-        inputs["facts"] = intake.output("facts")
-    name = f"{model.name}{_suffix(variant)}.samples.{role.name}"
-    return Node(id=name, kind="samples", params=params, inputs=inputs)
+    return Node(
+        id=f"{name}.samples.{role.name}",
+        kind="samples",
+        params={
+            "role": role.name,
+            "data": {**words["data"][role.name], "source": source},
+            "project": _project(profile, role),
+            "inputs": words["inputs"],
+            "dims": words["dims"],
+            "state": [pair.input for pair in model.state],
+        },
+        inputs=inputs,
+    )
 
 
 def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
@@ -419,7 +471,13 @@ def _candidate(
     compiled = Node(
         id=f"{base}.compile",
         kind="compile",
-        params={"runtime": runtime, "options": options, "precision": candidate.kind},
+        params={
+            "runtime": runtime,
+            "options": options,
+            "ranges": {
+                name: [dim.low, dim.high] for name, dim in shared.model.dims.items() if dim.low
+            },
+        },
         inputs={"model": typed},
         fields={name: target.get(name) for name in family.reads},
         tools=family.tools,
@@ -434,6 +492,7 @@ def _candidate(
             "options": {name: value for name, value in options.items() if name != "device"},
             "state": shared.reference.params["state"],
             "metric": shared.reference.params["metric"],
+            "project": shared.reference.params["project"],
         },
         inputs={
             "artifact": compiled.output("artifact"),

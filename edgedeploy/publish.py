@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import fcntl
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from edgedeploy.artifact import Tree
 from edgedeploy.crashpoint import crashpoint
-from edgedeploy.manifest import sync_folder
+from edgedeploy.manifest import process_lives, sync_folder
 from edgedeploy.store import disk_errors
 
 FICLONE = 0x40049409
@@ -36,7 +35,6 @@ def publish(tree: Tree, source: Path, place: Path) -> None:
     """
     with disk_errors("cannot write the build folder"):
         place.parent.mkdir(parents=True, exist_ok=True)
-        sweep(place.parent)
         fresh = place.with_name(f".new-{os.getpid()}-{os.urandom(4).hex()}")
         try:
             for file in tree.files:
@@ -77,10 +75,8 @@ def is_published(
 def sweep(folder: Path) -> None:
     """Remove what a builder that died left between copy and exchange."""
     for left in folder.glob(".new-*"):
-        with contextlib.suppress(ValueError, ProcessLookupError):
-            os.kill(int(left.name.split("-")[1]), 0)
-            continue
-        shutil.rmtree(left, ignore_errors=True)
+        if not process_lives(left.name.split("-")[1].partition(".")[0]):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def exchange(one: Path, other: Path, platform: str = sys.platform) -> None:

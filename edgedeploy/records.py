@@ -28,7 +28,7 @@ def conditions_key(conditions: Mapping[str, Any]) -> str:
 
 def latest_record(store: Store, key: str) -> dict[str, Any] | None:
     """Return the newest readable record of ``key`` with ``folder`` added, or None."""
-    for place in sorted(_folder(store, key).glob("*/record.json"), reverse=True):
+    for place in sorted(record_folder(store, key).glob("*/record.json"), reverse=True):
         try:
             record: dict[str, Any] = json.loads(place.read_bytes())
         except (OSError, ValueError):
@@ -53,7 +53,7 @@ def add_record(store: Store, key: str, record: Mapping[str, Any], samples: Seque
         StoreError: The disk is full or refuses.
     """
     stamp = str(record["created"]).replace(":", "")
-    place = _folder(store, key) / f"{stamp}-{os.urandom(3).hex()}"
+    place = record_folder(store, key) / f"{stamp}-{os.urandom(3).hex()}"
     with disk_errors("cannot write a measurement"):
         place.mkdir(parents=True, mode=0o700)
         for file in samples:
@@ -63,5 +63,6 @@ def add_record(store: Store, key: str, record: Mapping[str, Any], samples: Seque
     return place
 
 
-def _folder(store: Store, key: str) -> Path:
+def record_folder(store: Store, key: str) -> Path:
+    """Return the folder in which the records of ``key`` lie or would lie."""
     return store.root / "records" / key[:2] / key

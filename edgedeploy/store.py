@@ -353,12 +353,13 @@ class Store:
 
     # -- actions ---------------------------------------------------------------------------
 
-    def _action_path(self, key: str) -> Path:
+    def action_path(self, key: str) -> Path:
+        """Return where the record of an action lies or would lie."""
         return self.root / "actions" / key[:2] / f"{key}.json"
 
     def read_action(self, key: str) -> ActionRecord | None:
         """Return the record of an action, None when there is none; a damaged one is dropped."""
-        path = self._action_path(key)
+        path = self.action_path(key)
         with disk_errors("cannot read a record"):
             try:
                 content = path.read_bytes()
@@ -376,7 +377,7 @@ class Store:
 
     def write_action(self, record: ActionRecord) -> None:
         """Make an action's record visible; its trees must have been added before."""
-        path = self._action_path(record.key)
+        path = self.action_path(record.key)
         with disk_errors("cannot write to the store"):
             make_folder(path.parent)
             write_atomic(path, canonical(record.to_json()), scratch=self.scratch)
@@ -385,12 +386,12 @@ class Store:
     def drop_action(self, key: str) -> None:
         """Forget an action, so that it runs again."""
         with disk_errors("cannot write to the store"):
-            self._action_path(key).unlink(missing_ok=True)
+            self.action_path(key).unlink(missing_ok=True)
 
     def mark_used(self, key: str) -> None:
         """Note that an action is still wanted; cleaning takes the longest unused first."""
         with contextlib.suppress(OSError):
-            os.utime(self._action_path(key))
+            os.utime(self.action_path(key))
 
     # -- locks -----------------------------------------------------------------------------
 

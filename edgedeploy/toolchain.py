@@ -60,6 +60,12 @@ def _dist_infos(folders: tuple[str, ...]) -> Mapping[str, str]:
     return found
 
 
+def forget() -> None:
+    """Look at versions and source code anew from now on."""
+    for remembered in (tool_version, _dist_infos, code_digest):
+        remembered.cache_clear()
+
+
 def _normal(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from edgedeploy.runner import Runner
 
 
+Ranges = Mapping[str, tuple[int, int]]
+"""Dim name -> lowest and highest size."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePlacement:
     """What a provider does with one node.
@@ -181,9 +185,22 @@ class Backend(Protocol):
         """
 
     def compile(
-        self, model: Path, folder: Path, options: Mapping[str, Any], fields: Mapping[str, Any]
+        self,
+        model: Path,
+        folder: Path,
+        options: Mapping[str, Any],
+        fields: Mapping[str, Any],
+        *,
+        ranges: Ranges | None = None,
     ) -> CompileReport:
         """Write the artifact into the existing empty ``folder`` and nowhere else.
+
+        Args:
+            model: ``model.onnx`` in normal form.
+            folder: Where to write.
+            options: The backend's options.
+            fields: Target fields by dotted path, at least those in ``reads`` that are set.
+            ranges: Lowest and highest size by the name of a dim that the model leaves open.
 
         Raises:
             BuildError: The model cannot be built for this target (E300-E329).

@@ -18,15 +18,13 @@ The job (paths are relative to the job file)::
      "sysfs": "/sys", "procfs": "/proc"}
 
 ``options`` of family ``ort``: ``providers``, ``config`` (session entries), ``optimise: false``;
-of ``openvino``: ``device``, ``properties``. ``plan.min_*`` hold for each artifact; the first of
-"all reached" and ``max_s`` ends the run, and the result says which.
+of ``openvino``: ``device``, ``properties``. ``plan.min_*`` hold for each artifact; "all reached"
+or ``max_s`` ends the run; the result says which.
 
 What is timed: one call of the runtime's Python API with inputs that lie in memory, outputs
 included, pre- and post-processing not. Load time, first inference and memory come from a fresh
 process per artifact; "cold" means that the artifact's own files were not in the page cache.
-
-With several artifacts each repetition runs one window of each in a random order and then one of
-each in the reverse order (ABBA), so that slow drift hits all alike.
+Repetitions run a window of each artifact in random order, then reversed: drift hits all alike.
 """
 
 import array
@@ -248,6 +246,8 @@ class OpenVinoSession(Session):
     """One artifact loaded by OpenVINO."""
 
     def __init__(self, artifact: Dict[str, Any], path: str, profile_prefix: str = "") -> None:
+        # Without its reporter openvino takes a silent stub, instead of sending and writing ids.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
 
         properties = {

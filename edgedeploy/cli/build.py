@@ -16,6 +16,9 @@ from edgedeploy.errors import Diagnostic, ExitCode
 from edgedeploy.freshness import snapshot_path, still_fresh
 from edgedeploy.places import DOCUMENT, TEXT, default_store_path
 
+# Options that change nothing of what comes out.
+UNFELT = ("events", "jobs", "fail_fast")
+
 
 @click.command()
 @profile_options
@@ -41,7 +44,8 @@ def command(output: Output, **options: Any) -> int:
     Exit status: 0 all accepted, 1 a gate refused, 2 profile or model refused, 3 a stage failed.
     """
     store: Path = options["store"] or default_store_path()
-    fresh = snapshot_path(store, {"build": _said(options)})
+    said = {name: value for name, value in _said(options).items() if name not in UNFELT}
+    fresh = snapshot_path(store, {"build": said})
     if not output.verbose and not options["events"]:
         kept = still_fresh(fresh)
         if kept is not None:

@@ -20,7 +20,7 @@ from edgedeploy.store import Store
 
 GIB = 1 << 30
 LOW_DISK_BYTES = 2 * GIB
-NEEDED = ("onnx", "onnxruntime", "openvino", "onnx-ir", "onnxscript", "numpy", "pydantic", "pyyaml")
+NEEDED = ("onnx", "onnxruntime", "openvino", "onnx-ir", "numpy", "pydantic", "pyyaml")
 EXTRAS = {
     "coremltools": "Core ML",
     "paramiko": "devices over SSH",

@@ -51,6 +51,21 @@ class Verbs(click.Group):
         command: click.Command = importlib.import_module(f"edgedeploy.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb; a mistyped one gets the nearest that exists."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            from edgedeploy.config.nearest import nearest
+
+            guess = nearest(args[0], VERBS)
+            raise UsageError(
+                f"there is no verb {args[0]!r}",
+                code="E100",
+                hint=f"did you mean `{guess}`?" if guess else "see `edgedeploy --help`",
+            )
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs without importing them."""
         with formatter.section("Commands"):

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgedeploy.errors import DataError
-from edgedeploy.profile.types import InputSpec
+from edgedeploy.profile.dims import format_dim
+from edgedeploy.profile.types import DimSpec, InputSpec
 from edgedeploy.signature import TensorSpec
 
 
@@ -23,13 +24,27 @@ class Conformer:
     Args:
         inputs: The model's inputs without state inputs, dims bound where they are fixed.
         specs: The profile's words on them; ``value`` makes a constant.
+        axes: Per input, the name of each axis's dim (None where it has none).
+        dims: What the profile says of named dims: ranges are checked, buckets choose samples.
 
     Raises:
         DataError: A constant does not fit its input (E256, E257), or names none (E255).
     """
 
-    def __init__(self, inputs: Sequence[TensorSpec], specs: Mapping[str, InputSpec]) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[TensorSpec],
+        specs: Mapping[str, InputSpec],
+        axes: Mapping[str, Sequence[str | None]] | None = None,
+        dims: Mapping[str, DimSpec] | None = None,
+    ) -> None:
         self._inputs = {spec.name: spec for spec in inputs}
+        self._dims = {
+            spec.name: tuple(
+                (dims or {}).get(name or "") for name in (axes or {}).get(spec.name, ())
+            )
+            for spec in inputs
+        }
         self.notes: Counter[str] = Counter()
         self._constants: dict[str, np.ndarray] = {}
         for name, spec in specs.items():
@@ -56,13 +71,21 @@ class Conformer:
             array = np.full(shape, value)
         return self._tensor("the profile's value", spec, array)
 
-    def takes(self, tensors: Mapping[str, Any]) -> bool:
-        """Return whether the shapes of a sample are such as the model takes."""
-        return all(
-            name in tensors and self._fits(spec, np.shape(tensors[name])) is not None
-            for name, spec in self._inputs.items()
-            if name not in self._constants
-        )
+    def is_of_other_bucket(self, tensors: Mapping[str, Any]) -> bool:
+        """Return whether a bucketed axis has the size of a bucket that is not this model's."""
+        for spec in self.wanted:
+            own = spec.dims or ()
+            if spec.name not in tensors or not any(
+                dim and dim.buckets for dim in self._dims[spec.name]
+            ):
+                continue
+            shape = _array("a sample", spec.name, tensors[spec.name]).shape
+            if len(shape) == len(own) - 1:
+                shape = (1, *shape)
+            for size, bound, dim in zip(shape, own, self._dims[spec.name], strict=False):
+                if dim is not None and size != bound and size in dim.buckets:
+                    return True
+        return False
 
     def conform(self, sample: str, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return the sample as the model takes it, in the order of the inputs.
@@ -109,31 +132,43 @@ class Conformer:
         return array
 
     def _shaped(self, where: str, spec: TensorSpec, array: np.ndarray) -> np.ndarray:
-        shape = self._fits(spec, array.shape)
-        if shape is None:
-            wanted = ", ".join("?" if dim is None else str(dim) for dim in spec.dims or ())
+        dims = spec.dims
+        if dims is None:
+            return array
+        if array.ndim == len(dims) - 1 and (dims[0] == 1 or not isinstance(dims[0], int)):
+            self.notes[f"'{spec.name}': batch axis added"] += 1
+            array = array[None]
+        fits = array.ndim == len(dims) and all(
+            size == dim or not isinstance(dim, int)
+            for size, dim in zip(array.shape, dims, strict=True)
+        )
+        if not fits or 0 in array.shape:
+            wanted = ", ".join("?" if dim is None else str(dim) for dim in dims)
+            if any(dim is not None and dim.buckets for dim in self._dims[spec.name]):
+                wanted += "] or that of another bucket [" + ", ".join(
+                    str(format_dim(dim)) for dim in self._dims[spec.name] if dim and dim.buckets
+                )
             raise DataError(
                 f"{where}: '{spec.name}' has shape {list(array.shape)}, the model takes [{wanted}]",
                 code="E257",
                 subject=spec.name,
                 hint="Reshape the data, or bind other dims in the profile.",
             )
-        if len(shape) > array.ndim:
-            self.notes[f"'{spec.name}': batch axis added"] += 1
-        return array.reshape(shape)
+        self._check_ranges(where, spec, array.shape)
+        return array
 
-    @staticmethod
-    def _fits(spec: TensorSpec, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Return the shape with its batch axis, or None where the input does not take it."""
-        dims = spec.dims
-        if dims is None:
-            return shape
-        if len(shape) == len(dims) - 1 and (dims[0] == 1 or not isinstance(dims[0], int)):
-            shape = (1, *shape)
-        fits = len(shape) == len(dims) and all(
-            size == dim or not isinstance(dim, int) for size, dim in zip(shape, dims, strict=True)
-        )
-        return shape if fits and 0 not in shape else None
+    def _check_ranges(self, where: str, spec: TensorSpec, shape: tuple[int, ...]) -> None:
+        for axis, (size, dim) in enumerate(zip(shape, self._dims[spec.name], strict=False)):
+            if dim is None or dim.low is None or dim.high is None:
+                continue
+            if not dim.low <= size <= dim.high or (size - dim.low) % dim.step:
+                raise DataError(
+                    f"{where}: axis {axis} of '{spec.name}' has size {size}, "
+                    f"outside {format_dim(dim)}",
+                    code="E257",
+                    subject=spec.name,
+                    hint="Give samples of these sizes, or widen the range in the profile.",
+                )
 
     def _cast(self, where: str, spec: TensorSpec, array: np.ndarray) -> np.ndarray:
         if spec.dtype == "string" and array.dtype.kind in "OU":

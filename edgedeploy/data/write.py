@@ -12,7 +12,7 @@ from edgedeploy.data.pack import PackWriter
 from edgedeploy.data.readers import Request, read
 from edgedeploy.data.sources import DataFile, describe, select
 from edgedeploy.errors import DataError
-from edgedeploy.profile.types import DataRole, InputSpec
+from edgedeploy.profile.types import DataRole, DimSpec, InputSpec
 from edgedeploy.signature import TensorSpec
 
 Progress = Callable[[int, int | None], None]
@@ -67,7 +67,9 @@ def write_pack(
     folder: Path,
     out: Path,
     progress: Progress | None = None,
-    others: Sequence[Sequence[TensorSpec]] = (),
+    *,
+    axes: Mapping[str, Sequence[str | None]] | None = None,
+    dims: Mapping[str, DimSpec] | None = None,
 ) -> PackReport:
     """Read the role's samples and write them as a pack into the existing empty folder ``out``.
 
@@ -78,25 +80,24 @@ def write_pack(
         folder: The profile's folder.
         out: Where the pack goes.
         progress: Told after each sample.
-        others: The inputs of the model's other shape variants; a sample that fits one of them and
-            not this one is left out and counted.
+        axes: Per input, the name of each axis's dim (None where it has none).
+        dims: The profile's ranges and buckets by dim name. A sample of the size of another bucket
+            is left to that bucket.
 
     Raises:
         DataError: The data is missing, broken or does not fit the model; there is no sample
             (E251), or only one to calibrate with (E252).
     """
     selection = select(role, folder)
-    conformer = Conformer(inputs, specs)
+    conformer = Conformer(inputs, specs, axes, dims)
     request = Request(
         role=role, selection=selection, inputs=conformer.wanted, specs=specs, folder=folder
     )
     total = len(selection.names) if selection.reader in ("numpy", "images") else None
-    elsewhere = [Conformer(items, specs) for items in others]
     seen: set[str] = set()
-    left_out = 0
     sequences: set[str] = set()
     current: str | None = None
-    with_truth = 0
+    with_truth = elsewhere = 0
     with PackWriter(out) as writer:
         for sample in read(request):
             if sample.id in seen:
@@ -107,6 +108,9 @@ def write_pack(
                     hint="Yield a different id for each sample.",
                 )
             seen.add(sample.id)
+            if conformer.is_of_other_bucket(sample.tensors):
+                elsewhere += 1
+                continue
             if sample.sequence != current and sample.sequence in sequences:
                 raise DataError(
                     f"the samples of sequence {sample.sequence} do not stand in a row",
@@ -115,11 +119,6 @@ def write_pack(
                     hint="Yield a sequence from its first to its last sample before the next.",
                 )
             current = sample.sequence
-            if not conformer.takes(sample.tensors) and any(
-                other.takes(sample.tensors) for other in elsewhere
-            ):
-                left_out += 1
-                continue
             writer.add(
                 sample.id,
                 conformer.conform(sample.id, sample.tensors),
@@ -132,28 +131,30 @@ def write_pack(
                 sequences.add(sample.sequence)
             if progress:
                 progress(len(seen), None if selection.rows else total)
-    written = len(seen) - left_out
-    _check_count(role, written, left_out)
+    _check_count(role, len(seen) - elsewhere, elsewhere)
     return PackReport(
         role=role.name,
         reader=selection.reader,
-        samples=written,
+        samples=len(seen) - elsewhere,
         sequences=len(sequences),
         with_truth=with_truth,
         found=selection.found,
-        ignored={**selection.ignored, **({"of another bucket": left_out} if left_out else {})},
+        ignored={
+            **selection.ignored,
+            **({"of another bucket": elsewhere} if elsewhere else {}),
+        },
         notes=dict(sorted(conformer.notes.items())),
         files=tuple(describe(role, folder)),
     )
 
 
-def _check_count(role: DataRole, count: int, left_out: int) -> None:
-    if count == 0 and left_out:
+def _check_count(role: DataRole, count: int, elsewhere: int) -> None:
+    if count == 0 and elsewhere:
         raise DataError(
-            f"data role '{role.name}' yields samples of other buckets only",
+            f"none of the {elsewhere} samples of data role '{role.name}' has this bucket's size",
             code="E251",
             subject=role.name,
-            hint="Give samples for each bucket, or leave the bucket out of the profile.",
+            hint="Give samples of every bucket's size, or drop the bucket.",
         )
     if count == 0:
         raise DataError(

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgedeploy.errors import ModelError
 from edgedeploy.model.schema import ELEMENT_TYPES
 from edgedeploy.model.wire import signed
 from edgedeploy.signature import Dim, Signature, TensorSpec
 
 
 def graph_signature(graph: dict[str, Any]) -> Signature:
-    """Return inputs (without those that an initialiser backs) and outputs of a graph."""
+    """Return inputs (without those that an initialiser backs) and outputs of a graph.
+
+    Raises:
+        ModelError: An input has no known element type (E208); inference by the ONNX library
+            crashes on such a file.
+    """
     backed = set(graph["initializer"])
-    return Signature(
-        inputs=tuple(
-            _spec(value) for value in graph["input"] if value.get("name", "") not in backed
-        ),
-        outputs=tuple(_spec(value) for value in graph["output"]),
-    )
+    inputs = tuple(_spec(value) for value in graph["input"] if value.get("name", "") not in backed)
+    for spec in inputs:
+        if "unknown" in spec.dtype:
+            raise ModelError(
+                "an input has no known element type",
+                code="E208",
+                subject=spec.name,
+                hint="export the model again; every input must state its type",
+            )
+    return Signature(inputs=inputs, outputs=tuple(_spec(value) for value in graph["output"]))
 
 
 def _spec(value: dict[str, Any]) -> TensorSpec:

@@ -16,6 +16,11 @@ from edgedeploy.profile.types import Delta, GateSpec
 from edgedeploy.runner import Evidence
 
 State = Literal["passed", "refused", "not_judged"]
+LEAST_COSINE = 0.95
+"""What parity asks of an artifact for which the profile sets no gate on accuracy.
+
+The outputs of 8-bit models that keep their metric lie above 0.96; those of broken ones near 0.
+"""
 NOT_SLOWER_SLACK = 1.02
 """A ratio within 2 % of the float model's time is no difference (the noise of A/A runs)."""
 
@@ -79,7 +84,7 @@ def judge(
     Raises:
         DataError: A gate that makes no sense for the metric (E285).
     """
-    found = [_parity(evaluation)]
+    found = [_parity(evaluation, judged=gates.metric is not None or gates.cosine is not None)]
     if gates.metric is not None:
         found.append(_metric(gates.metric, evaluation, float_evaluation))
     if gates.cosine is not None:
@@ -105,17 +110,30 @@ def _state(passed: bool) -> State:
     return "passed" if passed else "refused"
 
 
-def _parity(evaluation: Evaluation | None) -> GateVerdict:
+def _parity(evaluation: Evaluation | None, *, judged: bool) -> GateVerdict:
     limit = "the float model's shapes, finite values"
+    if not judged:
+        limit += f", cosine >= {LEAST_COSINE:g}"
     if evaluation is None or not (evaluation.outputs or evaluation.findings):
         return _not_judged("parity", limit, "no outputs were compared with the float model's")
     errors = [item for item in evaluation.findings if item.severity == "error"]
-    reason = errors[0].message if errors else f"{evaluation.samples} samples compared"
+    cosines = _cosines(evaluation)
+    name = min(cosines, key=lambda item: cosines[item]) if cosines else None
+    value = f"{len(errors)} findings" if name is None else f"cosine {cosines[name]:.6f}"
+    far = not judged and name is not None and cosines[name] < LEAST_COSINE
+    reason = f"{evaluation.samples} samples compared"
+    if errors:
+        reason, value = errors[0].message, f"{len(errors)} findings"
+    elif far:
+        reason = (
+            f"output '{name}' is far from the float model's; set `gates: {{metric: ...}}` or "
+            "`{cosine: ...}` to say what is acceptable"
+        )
     return GateVerdict(
         gate="parity",
-        state=_state(not errors),
+        state=_state(not errors and not far),
         limit=limit,
-        value=f"{len(errors)} findings",
+        value=value,
         evidence=evaluation.evidence,
         reason=reason,
     )
@@ -202,15 +220,25 @@ def _certainty(
     return False, text
 
 
-def _cosine(least: float, evaluation: Evaluation | None) -> GateVerdict:
-    limit = f">= {least:g}"
-    found = {
+def _cosines(evaluation: Evaluation | None) -> dict[str, float]:
+    """Return the cosine with the float model's by float output, the worse of whole and mean.
+
+    An output that is zero throughout in the float model has no direction to compare with.
+    """
+    return {
         output.name: min(
             value for value in (output.cosine, output.cosine_mean) if value is not None
         )
         for output in (evaluation.outputs if evaluation else ())
-        if output.dtype.startswith("float") and output.cosine is not None
+        if output.dtype.startswith("float")
+        and output.cosine is not None
+        and (output.reference_low, output.reference_high) != (0.0, 0.0)
     }
+
+
+def _cosine(least: float, evaluation: Evaluation | None) -> GateVerdict:
+    limit = f">= {least:g}"
+    found = _cosines(evaluation)
     if evaluation is None or not found:
         return _not_judged("cosine", limit, "no float output was compared with the float model's")
     name = min(found, key=lambda item: found[item])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgedeploy.passes.base import Pass, is_op
+from edgedeploy.errors import ModelError
+from edgedeploy.passes.base import Pass, is_op, label
 from edgedeploy.passes.rewire import graph_of, static_shape
 
 _PLAIN = {
@@ -60,6 +61,13 @@ def _tensor(node: ir.Node) -> ir.TensorProtocol:
         return attribute.as_tensor()
     if key in _PLAIN:
         return ir.tensor(np.array(attribute.value, dtype=_PLAIN[key]))
+    if key not in ("value_string", "value_strings"):
+        raise ModelError(
+            f"a Constant has the attribute {key!r}, which is no value that it can have",
+            code="E216",
+            subject=label(node),
+            hint="export the model again; sparse constants must be dense",
+        )
     texts = attribute.value if key == "value_strings" else [attribute.value]
     array = np.array([text.encode() if isinstance(text, str) else text for text in texts], object)
     return ir.StringTensor(array if key == "value_strings" else array.reshape(()))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from edgedeploy.model import ModelFacts, scan
-from edgedeploy.passes.base import Pass, run
-from edgedeploy.passes.fold_batch_norm import FoldBatchNorm
+from edgedeploy.passes.base import run
+from edgedeploy.passes.fold_affine import FoldAffine
+from edgedeploy.passes.fold_gemm_factors import FoldGemmFactors
+from edgedeploy.passes.fuse_gemm import FuseGemm
 from edgedeploy.passes.infer_shapes import InferShapes
 from edgedeploy.passes.model_file import MODEL_NAME, load, save
 from edgedeploy.passes.remove_unused import RemoveUnused
 from edgedeploy.passes.unique_names import UniqueNames
 from edgedeploy.passes.verify import check_saved
-
-Level = Literal["none", "basic"]
-"""none: a copy; basic: scales and shifts folded into weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,22 +44,27 @@ class OptimiseReport:
         }
 
 
-def optimise(source: Path, folder: Path, level: Level) -> OptimiseReport:
+def optimise(source: Path, folder: Path) -> OptimiseReport:
     """Write an optimised copy of a model in normal form into ``folder``.
 
     Args:
         source: What :func:`normalise` wrote.
         folder: An existing folder; gets ``model.onnx`` and, for big models, ``model.onnx.data``.
-        level: How far to go.
 
     Raises:
         ModelError: A pass failed (E224) or the result does not load (E225).
     """
     model = load(source)
     before = len(list(model.graph.all_nodes()))
-    passes: tuple[Pass, ...] = ()
-    if level == "basic":
-        passes = (UniqueNames(), FoldBatchNorm(), RemoveUnused(), UniqueNames(), InferShapes())
+    passes = (
+        UniqueNames(),
+        InferShapes(),
+        FuseGemm(),
+        FoldGemmFactors(),
+        FoldAffine(),
+        RemoveUnused(),
+        UniqueNames(),
+    )
     applied = run(passes, model)
     external = save(model, folder)
     facts = scan(folder / MODEL_NAME, allow_nonfinite=True)

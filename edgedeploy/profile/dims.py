@@ -67,6 +67,12 @@ def format_dim(dim: DimSpec) -> int | str | list[int]:
     return f"{dim.low}..{dim.high}" + (f"/{dim.step}" if dim.step != 1 else "")
 
 
+def sizes_of(dim: DimSpec) -> list[int]:
+    """Return what a range should be tried with: its ends and the step next to its middle."""
+    low, high = dim.low or 1, dim.high or 1
+    return [low, low + (high - low) // 2 // dim.step * dim.step, high]
+
+
 def _size(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise DimError(f"`{str(value)[:40]}` is no size")

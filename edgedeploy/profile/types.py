@@ -184,7 +184,7 @@ class GateSpec:
     Attributes:
         metric: Allowed change against the float model, signed (``-1 pt``: may fall by one point;
             ``+1 pt`` on an error rate: may rise by one point).
-        size_bytes: Largest size of all artifact files together.
+        size_bytes: Largest size of the files that the runtime loads, together.
         latency_ms: Ceilings by statistic (``p50``, ``p90``, ``p99``), milliseconds per inference.
         memory_bytes: Largest peak resident memory of the bench process above its baseline.
         not_slower_than_float: Whether the artifact must be no slower than the float one.

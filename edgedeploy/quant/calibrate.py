@@ -15,7 +15,6 @@ import onnx_ir as ir
 
 from edgedeploy.data.pack import PackReader, Sample
 from edgedeploy.errors import DataError, ModelError
-from edgedeploy.quant.fold import load_folded
 from edgedeploy.quant.layers import (
     ELEMENTWISE_OPS,
     SAME_RANGE_OPS,
@@ -25,6 +24,7 @@ from edgedeploy.quant.layers import (
     find_layers,
     float_values,
     fused_output,
+    load_checked,
 )
 from edgedeploy.quant.names import Names
 from edgedeploy.quant.session import open_session, sample_inputs, zero_state
@@ -44,7 +44,7 @@ def calibrate(
     """Return, and write to ``table``, the ranges of all tensors that a scheme may quantize.
 
     Args:
-        model: ONNX model in the normal form.
+        model: ONNX model in the normal form, its scales and shifts folded into weights.
         samples: Tensor pack folder; each sample holds all inputs except the state.
         table: JSON file to write.
         state: ``(input, output)`` names of state that is carried along each sequence of the pack.
@@ -52,10 +52,10 @@ def calibrate(
 
     Raises:
         DataError: No sample (E260), or one that the model does not take (E267).
-        ModelError: A tensor is not finite (E261); see also ``layers.check_model``.
+        ModelError: A tensor is not finite (E261); see also ``layers.load_checked``.
         BuildError: The runtime does not load the instrumented model (E270).
     """
-    loaded, _ = load_folded(model)
+    loaded = load_checked(model)
     pack = PackReader(samples)
     if not len(pack):
         raise DataError(

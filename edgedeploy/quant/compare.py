@@ -13,8 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgedeploy.data.pack import PackReader
-from edgedeploy.quant.fold import load_folded
-from edgedeploy.quant.layers import find_layers
+from edgedeploy.quant.layers import find_layers, load_checked
 from edgedeploy.quant.session import open_session, sample_inputs, zero_state
 from edgedeploy.runner import StateCarrier
 
@@ -80,13 +79,13 @@ def compare(
     says. Memory holds the layers' results of one sample.
 
     Args:
-        model: Float model in the normal form.
+        model: The float model that was calibrated.
         quantized: What ``qdq.quantize`` made of it.
         samples: Tensor pack folder.
         state: As in ``calibrate``.
         limit: At most this many samples, from the start of the pack.
     """
-    reference, _ = load_folded(model)
+    reference = load_checked(model)
     other = ir.load(quantized)
     layers = [layer for layer in find_layers(reference.graph) if layer.activation is not None]
     present = {str(value.name) for node in other.graph for value in node.outputs}

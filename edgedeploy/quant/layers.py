@@ -15,8 +15,8 @@ import onnx_ir as ir
 
 from edgedeploy.errors import ModelError
 
-MINIMUM_OPSET = 17
-"""The normal form's; per-channel DequantizeLinear exists since opset 13."""
+MINIMUM_OPSET = 13
+"""The oldest that the normal form keeps; per-channel DequantizeLinear exists since."""
 
 LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather")
 """Ops with a constant weight that can be stored as int8."""
@@ -94,12 +94,13 @@ class Layer:
     depthwise: bool
 
 
-def check_model(model: ir.Model) -> None:
-    """Refuse what cannot be quantized at all.
+def load_checked(path: Path) -> ir.Model:
+    """Return a model, unless it cannot be quantized at all; weights in other files stay there.
 
     Raises:
-        ModelError: The opset is below 17 (E264) or the model is quantized already (E268).
+        ModelError: The opset is below 13 (E264) or the model is quantized already (E268).
     """
+    model = ir.load(path)
     opset = model.graph.opset_imports.get("", 0)
     if opset < MINIMUM_OPSET:
         raise ModelError(
@@ -115,6 +116,7 @@ def check_model(model: ir.Model) -> None:
                 subject=node.name,
                 hint="Give the float model, or set `quantize: none` to ship it as it is.",
             )
+    return model
 
 
 def is_weight(value: ir.Value | None) -> bool:

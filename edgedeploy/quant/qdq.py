@@ -15,8 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgedeploy.errors import ModelError
-from edgedeploy.quant.fold import drop_unused, load_folded
-from edgedeploy.quant.layers import Layer, constant_of, constant_shape
+from edgedeploy.quant.layers import Layer, constant_of, constant_shape, load_checked
 from edgedeploy.quant.names import Names, add_initializer
 from edgedeploy.quant.numerics import (
     ActivationParameters,
@@ -41,14 +40,12 @@ class QuantizeReport:
         quantized: Names of the nodes that compute on integers or read int8 weights, in order.
         kept: Nodes with weights that stay in float, with the reason.
         ops: How many nodes of each op type are in ``quantized``.
-        folded: Affine nodes folded into the layer before them.
         activations: Values with a Q/DQ pair.
     """
 
     quantized: tuple[str, ...]
     kept: tuple[KeptFloat, ...]
     ops: dict[str, int]
-    folded: int
     activations: int
 
     def to_json(self) -> dict[str, Any]:
@@ -57,7 +54,6 @@ class QuantizeReport:
             "quantized": list(self.quantized),
             "kept": [{"node": k.node, "op": k.op, "reason": k.reason} for k in self.kept],
             "ops": dict(sorted(self.ops.items())),
-            "folded": self.folded,
             "activations": self.activations,
         }
 
@@ -72,11 +68,11 @@ def quantize(model: Path, table: CalibrationTable, scheme: Scheme, folder: Path)
         folder: Existing folder; big models also get ``model.data`` there.
 
     Raises:
-        ModelError: Nothing can be quantized (E262), or see ``layers.check_model``.
+        ModelError: Nothing can be quantized (E262), or see ``layers.load_checked``.
         ProfileError: See ``selection.select``.
         DataError: See ``selection.select``.
     """
-    loaded, folded = load_folded(model)
+    loaded = load_checked(model)
     graph = loaded.graph
     selection = select(graph, scheme, table)
     if not selection.layers:
@@ -87,7 +83,8 @@ def quantize(model: Path, table: CalibrationTable, scheme: Scheme, folder: Path)
     for value, parameters in selection.values.items():
         writer.insert_pair(value, parameters)
     for value in list(graph.initializers.values()):
-        drop_unused(graph, value)
+        if not value.uses() and not value.is_graph_output():
+            del graph.initializers[str(value.name)]
     total = sum(
         value.const_value.nbytes for value in graph.initializers.values() if value.const_value
     )
@@ -98,7 +95,6 @@ def quantize(model: Path, table: CalibrationTable, scheme: Scheme, folder: Path)
         quantized=tuple(str(node.name) for node in nodes),
         kept=tuple(selection.kept),
         ops=dict(Counter(node.op_type for node in nodes)),
-        folded=folded,
         activations=len(selection.values),
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 from edgedeploy import __version__
 from edgedeploy.bench.host import host_facts
 from edgedeploy.building import BuildResult
-from edgedeploy.choosing import Outcome, State, Trial
+from edgedeploy.choosing import NO_CANDIDATE, Outcome, State, Trial
 from edgedeploy.measuring import FLOAT
 from edgedeploy.parity.evaluation import Evaluation, MetricResult
 from edgedeploy.report.document import (
@@ -98,7 +98,7 @@ def _float(reference: Evaluation | None, outcomes: list[Outcome]) -> FloatReport
     size = bench = None
     for outcome in outcomes:
         if outcome.baseline is not None and outcome.baseline.artifact is not None:
-            size = outcome.baseline.artifact.size_bytes
+            size = outcome.baseline.size_bytes
             bench = _bench(outcome, FLOAT)
             break
     metric = reference.metric if reference else None
@@ -108,7 +108,7 @@ def _float(reference: Evaluation | None, outcomes: list[Outcome]) -> FloatReport
 def _target(outcome: Outcome) -> TargetReport:
     chosen = outcome.chosen
     state = outcome.state
-    trials = tuple(_candidate(trial) for trial in outcome.trials)
+    trials = tuple(_candidate(trial) for trial in outcome.trials if trial.name != NO_CANDIDATE)
     if chosen is None or chosen.artifact is None or chosen.compiled is None:
         return TargetReport(
             target=outcome.item.use.target,
@@ -128,7 +128,7 @@ def _target(outcome: Outcome) -> TargetReport:
             FileReport(path=file.path, size_bytes=file.size, sha256=file.sha256)
             for file in chosen.artifact.files
         ),
-        size_bytes=chosen.artifact.size_bytes,
+        size_bytes=chosen.size_bytes,
         evaluation=_evaluation(chosen.evaluation) if chosen.evaluation else None,
         bench=_bench(outcome, name),
         layers=tuple(LayerReport(**layer) for layer in (record or {}).get("layers") or ()),

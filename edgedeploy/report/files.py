@@ -7,7 +7,7 @@ from typing import Any
 
 from edgedeploy.building import BuildResult
 from edgedeploy.errors import UsageError
-from edgedeploy.manifest import digest, write_atomic
+from edgedeploy.manifest import digest, file_sha256, sweep_parts, write_atomic
 from edgedeploy.places import DOCUMENT, PAGE, STAMP, TEXT
 from edgedeploy.store import disk_errors
 from edgedeploy.toolchain import PACKAGE, code_digest
@@ -20,11 +20,10 @@ def write_reports(result: BuildResult) -> None:
         StoreError: The disk refuses.
     """
     folder = result.folder
-    stamp = _stamp(result).encode()
     with disk_errors("cannot write the reports"):
         folder.mkdir(parents=True, exist_ok=True)
-        there = all((folder / name).is_file() for name in (DOCUMENT, TEXT, PAGE, STAMP))
-        if there and (folder / STAMP).read_bytes() == stamp:
+        sweep_parts(folder)
+        if reports_stand(result):
             return
     from edgedeploy.report.collect import collect
     from edgedeploy.report.page import html_report
@@ -35,11 +34,23 @@ def write_reports(result: BuildResult) -> None:
         write_atomic(folder / PAGE, html_report(document).encode())
         write_atomic(folder / TEXT, terminal_report(document).encode())
         write_atomic(folder / DOCUMENT, document.text().encode())
-        write_atomic(folder / STAMP, stamp)
+        write_atomic(folder / STAMP, _stamp(result).encode())
+
+
+def reports_stand(result: BuildResult) -> bool:
+    """Whether the report files of this result lie in its folder, whole."""
+    try:
+        return (result.folder / STAMP).read_bytes() == _stamp(result).encode()
+    except OSError:
+        return False
 
 
 def _stamp(result: BuildResult) -> str:
-    """Return a digest of everything that the reports tell, the times of stages left out."""
+    """Return a digest of what the reports tell, the times of stages left out, and of the files.
+
+    Raises:
+        OSError: A report file is missing.
+    """
     items: list[Any] = []
     for outcome in result.outcomes:
         trials = [[trial.name, trial.state, trial.reason] for trial in outcome.trials]
@@ -49,7 +60,9 @@ def _stamp(result: BuildResult) -> str:
         records = {name: record["created"] for name, record in outcome.records.items()}
         items.append([outcome.item.name, trials, artifact, gates, records])
     code = code_digest(("report",), PACKAGE / "__init__.py")
-    return digest("reports", {"items": items, "lock": result.lock.expanded, "code": code})
+    files = {name: file_sha256(result.folder / name) for name in (DOCUMENT, TEXT, PAGE)}
+    told = {"items": items, "lock": result.lock.expanded, "code": code, "files": files}
+    return digest("reports", told)
 
 
 def build_folder(path: Path) -> Path:

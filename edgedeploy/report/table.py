@@ -84,8 +84,12 @@ def metric_lines(report: MetricReport | None) -> tuple[str, ...]:
 
 
 def delta_lines(evaluated: EvaluationReport | None) -> tuple[str, ...]:
-    """Return the change of the metric against the float model on the same samples."""
-    if evaluated is None or evaluated.metric is None or evaluated.delta is None:
+    """Return the change of the metric against the float model; without one, of the outputs."""
+    if evaluated is None:
+        return (figures.NONE,)
+    if evaluated.metric is None:
+        return parity_lines(evaluated)
+    if evaluated.delta is None:
         return (figures.NONE,)
     unit, factor = ("pt", 100.0) if evaluated.metric.fraction else ("", 1.0)
     parts = figures.interval_parts(evaluated.delta, unit, factor, "+")
@@ -93,6 +97,21 @@ def delta_lines(evaluated: EvaluationReport | None) -> tuple[str, ...]:
     if evaluated.flipped_count is not None:
         flipped = f"{evaluated.flipped_count} of {evaluated.n} flipped"
     return _lines(*parts, flipped)
+
+
+def parity_lines(evaluated: EvaluationReport) -> tuple[str, ...]:
+    """Return how far the outputs are from the float model's: the worst sample of any output."""
+    cosines = [item.stats.get("cosine_min") for item in evaluated.parity]
+    largest = [item.stats.get("max_abs") for item in evaluated.parity]
+    worst = min((value for value in cosines if value is not None), default=None)
+    most = max((value for value in largest if value is not None), default=None)
+    if worst is None and most is None:
+        return (figures.NONE,)
+    return _lines(
+        None if worst is None else f"cosine {worst:.6f}",
+        None if most is None else f"off by {most:.1e}",
+        f"n={evaluated.n}",
+    )
 
 
 def size_lines(target: TargetReport, reference: FloatReport) -> tuple[str, ...]:

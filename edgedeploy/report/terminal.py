@@ -19,7 +19,7 @@ _STYLES: dict[Standing, str] = {
 }
 
 
-def terminal_report(document: BuildDocument, *, width: int = 100, colour: bool = False) -> str:
+def terminal_report(document: BuildDocument, *, width: int = 110, colour: bool = False) -> str:
     """Return the report as text that ends in a line feed.
 
     Args:

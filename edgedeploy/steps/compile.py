@@ -13,12 +13,24 @@ def run(work: Work) -> Made:
     backend = backends.load(work.params["runtime"])
     model = work.inputs["model"] / "model.onnx"
     placement = backend.preflight(model, work.fields)
-    report = backend.compile(model, work.outputs["artifact"], work.params["options"], work.fields)
+    report = backend.compile(
+        model,
+        work.outputs["artifact"],
+        work.params["options"],
+        work.fields,
+        ranges={name: (low, high) for name, (low, high) in work.params["ranges"].items()},
+    )
     for name, data in (("compile", report.to_json()), ("placement", placement.to_json())):
         text = json.dumps(data, sort_keys=True, ensure_ascii=False, indent=1)
         (work.outputs["report"] / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    loaded = [file.path for file in report.files if file.role in ("model", "weights")]
     return Made(
-        summary={"entry": report.entry, "notes": list(report.notes), **report.metadata},
+        summary={
+            "entry": report.entry,
+            "loaded": loaded,
+            "notes": list(report.notes),
+            **report.metadata,
+        },
         segments={f"artifact/{file.path}": file.tensors for file in report.files if file.tensors},
     )
 

@@ -27,6 +27,6 @@ STAGE = StageKind(
     kind="half",
     run=run,
     outputs=("model", "report"),
-    tools=("onnx", "onnx-ir", "numpy"),
-    code=("passes",),
+    tools=("onnx", "onnx-ir", "onnxruntime", "numpy"),
+    code=("model", "passes"),
 )

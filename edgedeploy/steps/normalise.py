@@ -12,6 +12,9 @@ from edgedeploy.profile.types import DimSpec
 from edgedeploy.signature import Dim, Signature
 from edgedeploy.stage import Made, StageKind, Work
 
+# What quantization and the passes are written for; older models are brought to it.
+OLDEST_OPSET = 17
+
 
 def run(work: Work) -> Made:
     """Normalise ``inputs.model`` with what the profile says of inputs, dims and outputs."""
@@ -28,7 +31,7 @@ def run(work: Work) -> Made:
             if words["value"] is not None
         },
         outputs=(*params["outputs"], *state) if params["outputs"] else (),
-        opset=params["opset"] if facts["opsets"].get("", 0) > params["opset"] else None,
+        opset=_opset(facts["opsets"].get("", OLDEST_OPSET), params["opset"]),
     )
     report = normalise(work.inputs["model"] / "model.onnx", work.outputs["model"], options)
     signature = json.dumps(report.facts.signature.to_json(), sort_keys=True, ensure_ascii=False)
@@ -37,6 +40,11 @@ def run(work: Work) -> Made:
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, indent=1)
     (work.outputs["report"] / "normalise.json").write_text(text + "\n", encoding="utf-8")
     return Made(summary={"signature": data["facts"]["signature"], "nodes": report.facts.nodes})
+
+
+def _opset(own: int, newest: int) -> int:
+    """Return the opset of the normal form: the model's own where all stages and targets take it."""
+    return min(max(own, OLDEST_OPSET), newest)
 
 
 def bindings(signature: Signature, params: Mapping[str, Any]) -> dict[str, tuple[Dim, ...]]:
@@ -76,6 +84,6 @@ STAGE = StageKind(
     kind="normalise",
     run=run,
     outputs=("model", "report"),
-    tools=("onnx", "onnx-ir", "onnxscript", "numpy"),
-    code=("passes", "profile/dims", "profile/expand", "signature"),
+    tools=("onnx", "onnx-ir", "onnxruntime", "numpy"),
+    code=("model", "passes", "profile/dims", "profile/expand", "signature"),
 )

@@ -9,7 +9,7 @@ def run(work: Work) -> Made:
     """Optimise ``inputs.model``, a model in normal form."""
     from edgedeploy.passes.optimise import optimise
 
-    report = optimise(work.inputs["model"] / "model.onnx", work.outputs["model"], "basic")
+    report = optimise(work.inputs["model"] / "model.onnx", work.outputs["model"])
     return Made(summary=report.to_json())
 
 
@@ -17,6 +17,6 @@ STAGE = StageKind(
     kind="optimise",
     run=run,
     outputs=("model",),
-    tools=("onnx", "onnx-ir", "onnxscript", "numpy"),
-    code=("passes",),
+    tools=("onnx", "onnx-ir", "onnxruntime", "numpy"),
+    code=("model", "passes"),
 )

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from edgedeploy.errors import DataError
-from edgedeploy.signature import Dim, Signature, TensorSpec
+from edgedeploy.signature import Signature
 from edgedeploy.stage import Made, StageKind, Work
-from edgedeploy.steps.normalise import bindings
 
 
 def run(work: Work) -> Made:
     """Write the samples of ``params.role`` so that they fit the model's bound signature."""
     from edgedeploy.data.write import write_pack
+    from edgedeploy.profile.dims import parse_dim
     from edgedeploy.profile.expand import input_from_data, role_from_data
 
     signature = model_signature(work.inputs["model"])
@@ -36,7 +34,8 @@ def run(work: Work) -> Made:
         work.project,
         work.outputs["samples"],
         lambda done, total: work.progress(done, total or 0, "samples"),
-        _other_variants(work, inputs),
+        axes=_axes(work),
+        dims={name: parse_dim(text) for name, text in work.params["dims"].items()},
     )
     if "calibrate" in work.inputs:
         _refuse_overlap(work.inputs["calibrate"], work.outputs["samples"])
@@ -47,41 +46,14 @@ def run(work: Work) -> Made:
     return Made(summary=data)
 
 
-def _other_variants(work: Work, inputs: Sequence[TensorSpec]) -> list[list[TensorSpec]]:
-    """Return what the model's inputs are in its other shape variants."""
-    buckets = work.params.get("buckets")
-    if buckets is None:
-        return []
+def _axes(work: Work) -> dict[str, tuple[str | None, ...]]:
+    """Return the dim name of every axis by input: the profile's, else the user's model's."""
     facts = json.loads((work.inputs["facts"] / "facts.json").read_text(encoding="utf-8"))
-    signature = Signature.from_json(facts["signature"])
-    words = {"inputs": work.params["inputs"], "dims": buckets["dims"]}
-    return [
-        _with_sizes(inputs, signature, bindings(signature, {**words, "variant": variant}))
-        for variant in buckets["others"]
-    ]
-
-
-def _with_sizes(
-    inputs: Sequence[TensorSpec], signature: Signature, bound: Mapping[str, tuple[Dim, ...]]
-) -> list[TensorSpec]:
-    """Return the inputs with bound sizes; axes that the model calls alike get one size."""
-    named = {spec.name: spec.dims for spec in signature.inputs}
-    sizes = {
-        name: size
-        for key, dims in bound.items()
-        for name, size in zip(named[key] or (), dims, strict=False)
-        if isinstance(name, str) and isinstance(size, int)
-    }
-    found = []
-    for spec in inputs:
-        dims = list(spec.dims or ())
-        for axis, name in enumerate(named[spec.name] or ()):
-            if name in sizes:
-                dims[axis] = sizes[name]
-        for axis, size in enumerate(bound.get(spec.name, ())):
-            if isinstance(size, int):
-                dims[axis] = size
-        found.append(replace(spec, dims=spec.dims and tuple(dims)))
+    found = {}
+    for spec in Signature.from_json(facts["signature"]).inputs:
+        words = work.params["inputs"].get(spec.name)
+        axes = (words and words["shape"]) or spec.dims or ()
+        found[spec.name] = tuple(axis if isinstance(axis, str) else None for axis in axes)
     return found
 
 
@@ -114,5 +86,5 @@ STAGE = StageKind(
     run=run,
     outputs=("samples", "report"),
     tools=("numpy", "pillow"),
-    code=("data", "signature", "profile/types", "profile/dims", "steps/normalise"),
+    code=("data", "signature", "profile/types"),
 )

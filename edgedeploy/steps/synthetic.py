@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgedeploy.stage import Made, StageKind, Work
@@ -26,12 +26,16 @@ def run(work: Work) -> Made:
 
     signature = model_signature(work.inputs["model"])
     state = {given for given, _ in work.params["state"]}
-    sizes = work.params["sizes"]
+    carried = {dim for spec in signature.inputs if spec.name in state for dim in spec.dims or ()}
+    # State starts with its open axes at 1, so what it shares with other inputs keeps one size.
+    sizes = {
+        name: turn[:1] if name in carried else turn for name, turn in work.params["sizes"].items()
+    }
     generator = np.random.Generator(np.random.PCG64(SEED))
     with PackWriter(work.outputs["samples"]) as writer:
         for number in range(work.params["samples"]):
             tensors = {
-                spec.name: _random(spec, _shape(spec, sizes), generator)
+                spec.name: _random(spec, _shape(spec, sizes, number), generator)
                 for spec in signature.inputs
                 if spec.name not in state
             }
@@ -39,12 +43,15 @@ def run(work: Work) -> Made:
     return Made(summary={"samples": work.params["samples"]})
 
 
-def _shape(spec: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """Return a shape that fits the spec; axes of the same name get the same size."""
-    return tuple(
-        size if isinstance(size, int) else sizes.get(str(size), OPEN_SIZE if axis else 1)
-        for axis, size in enumerate(spec.dims or ())
-    )
+def _shape(spec: TensorSpec, sizes: Mapping[str, Sequence[int]], number: int) -> tuple[int, ...]:
+    """Return a shape that fits the spec; a dim with a range takes its sizes in turn."""
+    found = []
+    for axis, size in enumerate(spec.dims or ()):
+        if not isinstance(size, int):
+            turn = sizes.get(str(size), (OPEN_SIZE if axis else 1,))
+            size = turn[number % len(turn)]
+        found.append(size)
+    return tuple(found)
 
 
 def _random(spec: TensorSpec, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:

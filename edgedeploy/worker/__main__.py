@@ -66,8 +66,7 @@ def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             from edgedeploy.worker.observe import Observer  # slow to load, and seldom wanted
 
             sys.path.insert(0, str(project))
-            inputs = [Path(path) for path in job["inputs"].values()]
-            observers.append(Observer([folder, *inputs]))
+            observers.append(Observer([folder, *map(Path, job["keyed"])]))
 
     # One write for each line, so that a line is whole whenever this process dies.
     events = os.fdopen(job["events"], "wb", buffering=0)

@@ -55,6 +55,7 @@ class Job:
         limits: As :meth:`edgedeploy.stage.Limits.for_inputs` returns them.
         project: The user's project folder.
         folder: Private work folder: job, result, log, HOME and TMPDIR lie here.
+        keyed: Files and folders whose content is in the stage's key already.
         interpreter: Python to run; another one can have other runtime versions.
         guards: Descriptors that stay open until the worker and all that it started have ended.
     """
@@ -68,6 +69,7 @@ class Job:
     limits: Mapping[str, float]
     project: Path
     folder: Path
+    keyed: tuple[Path, ...] = ()
     interpreter: Path = Path(sys.executable)
     guards: tuple[int, ...] = ()
 
@@ -150,6 +152,7 @@ def _job_data(job: Job, events: int) -> dict[str, Any]:
         "fields": dict(job.fields),
         "limits": dict(job.limits),
         "project": place(job.project),
+        "keyed": [place(path) for path in job.keyed],
         "parent": os.getpid(),
         "events": events,
         "guards": list(job.guards),

@@ -15,6 +15,7 @@ from edgedeploy.backends.base import (
     CompileReport,
     LayerTime,
     Placement,
+    Ranges,
     checked_options,
 )
 from edgedeploy.backends.inputs import Inputs
@@ -63,7 +64,13 @@ class OrtMobile:
         return _preflight(read_graph(model), fields)
 
     def compile(
-        self, model: Path, folder: Path, options: Mapping[str, Any], fields: Mapping[str, Any]
+        self,
+        model: Path,
+        folder: Path,
+        options: Mapping[str, Any],
+        fields: Mapping[str, Any],
+        *,
+        ranges: Ranges | None = None,
     ) -> CompileReport:
         """Write ``model.ort``, the operators config, the build command and the placement.
 
@@ -116,7 +123,11 @@ class OrtMobile:
                 CompiledFile(path=reduced.COMMAND, role="build-command"),
                 CompiledFile(path=PLACEMENT, role="placement"),
             ),
-            notes=(*placement.providers[0].notes, *_replay_notes(made)),
+            notes=(
+                *placement.providers[0].notes,
+                *_replay_notes(made),
+                *_range_notes(ranges or {}),
+            ),
             metadata={
                 "format": "ort",
                 "opset": facts.opsets.get("ai.onnx"),
@@ -157,6 +168,14 @@ class OrtMobile:
         return layers.layer_times(
             folder, inputs, threads=threads, repeats=repeats, optimization_style=style
         )
+
+
+def _range_notes(ranges: Ranges) -> list[str]:
+    return [
+        f"the dim {name!r} is left open: the format cannot hold {low}..{high}, the runtime takes "
+        "any size"
+        for name, (low, high) in ranges.items()
+    ]
 
 
 def _write(path: Path, text: str) -> None:

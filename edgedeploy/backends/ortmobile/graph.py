@@ -1,4 +1,7 @@
-"""What a placement needs to know of a graph: types, shapes, constants and who feeds whom."""
+"""What a placement needs to know of a graph: types, shapes, constants and who feeds whom.
+
+onnx is imported where it is used: the backend also runs artifacts where no onnx is installed.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import onnx
 
 from edgedeploy.errors import BuildError
 from edgedeploy.signature import Dim
@@ -27,6 +28,8 @@ class GraphNode:
 
     def attribute(self, name: str, default: Any) -> Any:
         """Return an attribute's value, ``default`` where it is absent."""
+        import onnx
+
         for attribute in self.proto.attribute:
             if attribute.name == name:
                 value = onnx.helper.get_attribute_value(attribute)
@@ -73,6 +76,8 @@ def read_graph(model: Path) -> GraphFacts:
     Raises:
         BuildError: The file is no ONNX model (E312).
     """
+    import onnx
+
     try:
         proto = onnx.load(str(model), load_external_data=False)
         for tensor in proto.graph.initializer:
@@ -98,6 +103,8 @@ def read_graph(model: Path) -> GraphFacts:
 
 
 def _bodies(node: Any) -> Iterator[Any]:
+    import onnx
+
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.GRAPH:
             yield attribute.g

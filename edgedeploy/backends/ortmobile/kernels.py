@@ -1,11 +1,12 @@
-"""Which nodes the CPU provider has kernels for, from the runtime's own registry."""
+"""Which nodes the CPU provider has kernels for, from the runtime's own registry.
+
+onnx is imported where it is used: the backend also runs artifacts where no onnx is installed.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import Any
-
-import onnx
 
 from edgedeploy.backends.base import NodePlacement, ProviderPlacement
 from edgedeploy.backends.ortmobile.graph import GraphFacts, GraphNode
@@ -118,6 +119,8 @@ def _bound_types(node: GraphNode, schema: Any, facts: GraphFacts) -> dict[str, s
 
 
 def _type_name(number: int) -> str:
+    import onnx
+
     return str(onnx.TensorProto.DataType.Name(number)).lower()
 
 
@@ -130,6 +133,8 @@ def _takes(kernel: Any, bound: dict[str, str]) -> bool:
 
 def _is_function(node: GraphNode, facts: GraphFacts) -> bool:
     """Return whether the standard defines the operator by others, which the runtime then runs."""
+    import onnx
+
     domain, op_type = node.op.split(":")
     opset = facts.opsets.get(domain, 1)
     name = "" if domain == "ai.onnx" else domain

@@ -151,7 +151,8 @@ def _spec(item: Any) -> TensorSpec:
             f"{item.name!r} is a {item.type}, not a tensor",
             code="E318",
             subject=item.name,
-            hint="export the model without the conversion to maps or sequences (ZipMap)",
+            hint="name the tensors that you need under `outputs:` in the profile, or export the "
+            "model without the conversion to maps or sequences (ZipMap)",
         )
     # The runtime writes an unnamed dynamic axis as None, '' or a negative size.
     dims = tuple(

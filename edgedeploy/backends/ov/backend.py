@@ -17,6 +17,7 @@ from edgedeploy.backends.base import (
     NodePlacement,
     Placement,
     ProviderPlacement,
+    Ranges,
     checked_options,
 )
 from edgedeploy.backends.inputs import Inputs
@@ -65,9 +66,17 @@ class OpenVino:
         return _place(converted, _device(fields.get("board.processor")))
 
     def compile(
-        self, model: Path, folder: Path, options: Mapping[str, Any], fields: Mapping[str, Any]
+        self,
+        model: Path,
+        folder: Path,
+        options: Mapping[str, Any],
+        fields: Mapping[str, Any],
+        *,
+        ranges: Ranges | None = None,
     ) -> CompileReport:
         """Write the IR, its signature and the placement, and on request the blob.
+
+        Dims with a range are bounded in the IR; the option ``dims`` overrides it by input.
 
         The same inputs give the same bytes, whatever the process or folder (the blob apart).
 
@@ -81,7 +90,8 @@ class OpenVino:
         )
         device = chosen["device"]
         converted = convert.read_onnx(model)
-        convert.bind_dims(converted, chosen["dims"])
+        dims = {**convert.ranged_inputs(model, ranges or {}), **chosen["dims"]}
+        convert.bind_dims(converted, dims)
         signature = convert.onnx_signature(model, converted)
         placement = _place(converted, device)
         refused = [item for item in placement.diagnostics if item.severity == "error"]

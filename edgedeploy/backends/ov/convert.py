@@ -143,6 +143,18 @@ class _OnnxNames:
         return self._first.get(op_type)
 
 
+def ranged_inputs(model: Path, ranges: Mapping[str, tuple[int, int]]) -> dict[str, Dims]:
+    """Return what :func:`bind_dims` takes for the inputs that have a dim with a range."""
+    import onnx
+
+    found: dict[str, Dims] = {}
+    for item in onnx.load(str(model), load_external_data=False).graph.input if ranges else ():
+        names = [dim.dim_param for dim in item.type.tensor_type.shape.dim]
+        if any(name in ranges for name in names):
+            found[item.name] = [list(ranges[name]) if name in ranges else None for name in names]
+    return found
+
+
 def bind_dims(converted: Any, dims: Mapping[str, Dims]) -> None:
     """Give inputs the sizes and ranges asked for.
 

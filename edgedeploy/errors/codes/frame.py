@@ -48,4 +48,9 @@ CODES: dict[str, Explanation] = {
         "result can be said to come from it. Wait until the program that writes it has finished, "
         "or build from a copy.",
     ),
+    "E389": Explanation(
+        "Not built because of --fail-fast",
+        "Another target failed first, and `--fail-fast` says to start nothing new after that. "
+        "Build without it to see everything that fails in one run.",
+    ),
 }

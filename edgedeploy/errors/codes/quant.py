@@ -33,7 +33,7 @@ CODES: dict[str, Explanation] = {
     ),
     "E264": Explanation(
         "The model is not in the normal form",
-        "Quantization works on opset 17 or newer, where weights may have one scale per channel. "
+        "Quantization works on opset 13 or newer, where weights may have one scale per channel. "
         "The build upgrades every model before; this error means that a file was handed over "
         "directly. Quantize the normal form instead.",
     ),

@@ -212,7 +212,7 @@ def test_no_descriptor_process_or_folder_leaks(bench: Bench) -> None:
         before = len(names("/dev/fd"))
         outcomes = builder.build_all([join(f"n{fault}", fault=fault) for fault in (None, "kill")])
         assert isinstance(outcomes[1], BuildError)
-        assert len(names("/dev/fd")) == before
+        assert len(names("/dev/fd")) <= before
         assert [len(list(path.iterdir())) for path in (bench.store.root / "tmp").iterdir()] == [0]
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

@@ -134,6 +134,14 @@ def test_map_outputs_are_described(tmp_path: Path) -> None:
     assert outputs[1].dims is None
 
 
+def test_input_without_a_type_is_refused(tmp_path: Path) -> None:
+    path = nasty.NASTY["tied_weights"](tmp_path)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = 0
+    path.write_bytes(model.SerializeToString())
+    assert code_of(path) == "E208"
+
+
 def test_supported_range_is_that_of_the_installed_library() -> None:
     assert onnx.defs.onnx_opset_version() == NEWEST_OPSET
     assert onnx.IR_VERSION == NEWEST_IR

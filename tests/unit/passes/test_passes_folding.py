@@ -32,8 +32,12 @@ def optimised(source: Path, folder: Path) -> dict[str, int]:
     for part in ("normal", "fast"):
         (folder / part).mkdir()
     normalise(source, folder / "normal", NormaliseOptions())
-    report = optimise(folder / "normal" / "model.onnx", folder / "fast", "basic")
+    report = optimise(folder / "normal" / "model.onnx", folder / "fast")
     return dict(report.facts.ops)
+
+
+def made(folder: Path) -> onnx.GraphProto:
+    return onnx.load(folder / "fast" / "model.onnx").graph
 
 
 def same(source: Path, folder: Path, feed: dict[str, np.ndarray]) -> bool:
@@ -71,6 +75,82 @@ def test_batch_norm_and_arithmetic_fold(
     assert same(source, tmp_path, IMAGE)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(("Sub", "c", "k"), ("Div", "m", "d")), (("Sub", "k", "c"), ("Add", "d", "m"))],
+)
+def test_differences_and_quotients_fold(
+    first: tuple[str, str, str], second: tuple[str, str, str], tmp_path: Path
+) -> None:
+    nodes = [
+        h.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+        h.make_node(first[0], first[1:], ["m"]),
+        h.make_node(second[0], second[1:], ["y"]),
+    ]
+    weights = [weight("w", 6, 4, 3, 3), weight("k", 6, 1, 1), weight("d", 1, 6, 1, 1)]
+    source = nasty.write(tmp_path, nodes, [info("x", ["N", 4, 5, 5])], [info("y")], weights)
+    assert optimised(source, tmp_path) == {"Conv": 1}
+    assert same(source, tmp_path, IMAGE)
+
+
+def test_names_of_layer_and_surviving_tensors_stay(tmp_path: Path) -> None:
+    nodes = [
+        h.make_node("Conv", ["x", "w", "b"], ["c"], name="conv"),
+        h.make_node("BatchNormalization", ["c", "gamma", "beta", "mean", "var"], ["n"], name="bn"),
+        h.make_node("Relu", ["n"], ["y"], name="relu"),
+    ]
+    weights = [weight("w", 6, 4, 3, 3), weight("b", 6), *BN]
+    source = nasty.write(tmp_path, nodes, [info("x", ["N", 4, 5, 5])], [info("y")], weights)
+    optimised(source, tmp_path)
+    graph = made(tmp_path)
+    assert [(node.name, *node.output) for node in graph.node] == [
+        ("conv", "n"),
+        ("relu", "y"),
+    ]
+    assert list(graph.node[0].input) == ["x", "w", "b"]
+    assert {tensor.name for tensor in graph.initializer} == {"w", "b"}
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_gemm_factors_fold(transposed: int, tmp_path: Path) -> None:
+    gemm = h.make_node("Gemm", ["x", "w", "b"], ["g"], alpha=0.5, beta=2.0, transB=transposed)
+    nodes = [gemm, h.make_node("Mul", ["g", "scale"], ["y"])]
+    weights = [weight("w", *((6, 4) if transposed else (4, 6))), weight("b"), weight("scale", 6)]
+    source = nasty.write(tmp_path, nodes, [info("x", ["N", 4])], [info("y")], weights)
+    assert optimised(source, tmp_path) == {"Gemm": 1}
+    assert not {"alpha", "beta"} & {item.name for item in made(tmp_path).node[0].attribute}
+    assert same(source, tmp_path, {"x": IMAGE["x"][:, :, 0, 0]})
+
+
+def test_gemm_with_a_bias_per_row_stays(tmp_path: Path) -> None:
+    """As many rows as channels: the sizes agree, the axes do not."""
+    nodes = [
+        h.make_node("Gemm", ["x", "w", "b"], ["g"], beta=2.0),
+        h.make_node("Mul", ["g", "scale"], ["y"]),
+    ]
+    weights = [weight("w", 4, 6), weight("b", 6, 1), weight("scale", 6)]
+    source = nasty.write(tmp_path, nodes, [info("x", [6, 4])], [info("y")], weights)
+    assert optimised(source, tmp_path) == {"Gemm": 1, "Mul": 1}
+    assert same(source, tmp_path, {"x": RNG.normal(0, 1, (6, 4)).astype(np.float32)})
+
+
+@pytest.mark.parametrize(("dims", "ops"), [(["N", 4], {"Gemm": 1}), (["N", 2, 4], None)])
+def test_matmul_and_bias_are_a_gemm_where_both_are_matrices(
+    dims: list[Any], ops: dict[str, int] | None, tmp_path: Path
+) -> None:
+    nodes = [
+        h.make_node("MatMul", ["x", "w"], ["m"], name="dense"),
+        h.make_node("Add", ["b", "m"], ["a"], name="bias"),
+        h.make_node("Mul", ["a", "scale"], ["y"]),
+    ]
+    weights = [weight("w", 4, 6), weight("b", 6), weight("scale", 6)]
+    source = nasty.write(tmp_path, nodes, [info("x", dims)], [info("y")], weights)
+    assert optimised(source, tmp_path) == (ops or {"MatMul": 1, "Add": 1, "Mul": 1})
+    assert made(tmp_path).node[0].name == "dense"
+    shape = (3, *dims[1:])
+    assert same(source, tmp_path, {"x": RNG.normal(0, 1, shape).astype(np.float32)})
+
+
 @pytest.mark.parametrize("transposed", [0, 1])
 def test_gemm_takes_scale_and_shift(transposed: int, tmp_path: Path) -> None:
     nodes = [
@@ -96,6 +176,44 @@ def test_shared_weight_is_not_scaled_for_others(tmp_path: Path) -> None:
     source = nasty.write(tmp_path, nodes, [info("x", ["N", 4, 5, 5])], outputs, weights)
     assert optimised(source, tmp_path) == {"Conv": 2}
     assert same(source, tmp_path, IMAGE)
+
+
+def test_a_large_shared_weight_is_shifted_but_not_copied(tmp_path: Path) -> None:
+    nodes = [
+        h.make_node("Gemm", ["x", "w"], ["a"], name="scaled"),
+        h.make_node("Mul", ["a", "c"], ["y"]),
+        h.make_node("Gemm", ["x", "w"], ["b"], name="shifted"),
+        h.make_node("Add", ["b", "c"], ["z"]),
+    ]
+    weights = [weight("w", 4, (1 << 16) + 1), weight("c")]
+    outputs = [info("y"), info("z")]
+    source = nasty.write(tmp_path, nodes, [info("x", ["N", 4])], outputs, weights)
+    assert optimised(source, tmp_path) == {"Gemm": 2, "Mul": 1}
+    assert same(source, tmp_path, {"x": IMAGE["x"][:, :, 0, 0]})
+
+
+def test_half_precision_constants_that_would_overflow_do_not_fold(tmp_path: Path) -> None:
+    half = [
+        nh.from_array(np.full(dims, value, np.float16), name)
+        for name, dims, value in (("w", (6, 4, 1, 1), 300), ("k", (), 300), ("d", (), 1 / 300))
+    ]
+    nodes = [
+        h.make_node("Conv", ["x", "w"], ["c"]),
+        h.make_node("Mul", ["c", "k"], ["y"]),
+        h.make_node("Conv", ["x", "w"], ["e"]),
+        h.make_node("Mul", ["e", "d"], ["z"]),
+    ]
+    outputs = [info("y", kind=T.FLOAT16), info("z", kind=T.FLOAT16)]
+    inputs = [info("x", ["N", 4, 5, 5], T.FLOAT16)]
+    source = nasty.write(tmp_path, nodes, inputs, outputs, half)
+    assert optimised(source, tmp_path) == {"Conv": 2, "Mul": 1}
+
+
+def test_quotient_by_zero_does_not_fold(tmp_path: Path) -> None:
+    nodes = [h.make_node("Conv", ["x", "w"], ["c"]), h.make_node("Div", ["c", "zero"], ["y"])]
+    weights = [weight("w", 6, 4, 1, 1), nh.from_array(np.zeros((6, 1, 1), np.float32), "zero")]
+    source = nasty.write(tmp_path, nodes, [info("x", ["N", 4, 5, 5])], [info("y")], weights)
+    assert optimised(source, tmp_path) == {"Conv": 1, "Div": 1}
 
 
 @pytest.mark.parametrize("case", ["output", "used twice", "spatial constant"])

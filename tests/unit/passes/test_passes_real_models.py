@@ -149,7 +149,7 @@ def test_normal_form_holds(made: Made) -> None:
 
 
 def test_optimisation_keeps_outputs_and_standard_operators(made: Made) -> None:
-    report = optimise(made.folder / "normal" / "model.onnx", made.folder / "optimised", "basic")
+    report = optimise(made.folder / "normal" / "model.onnx", made.folder / "optimised")
     path = made.folder / "optimised" / "model.onnx"
     found = verify_equal(made.case.path, path, made.case.feeds(), rtol=1e-4, atol=1e-5)
     assert found.equal, found

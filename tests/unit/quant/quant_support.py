@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.shape_inference
 import onnx.version_converter
 import onnx_ir as ir
 import onnxruntime as ort
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, TopologicalSortPass
 
 from edgedeploy.data.pack import PackWriter
+from edgedeploy.passes.optimise import optimise as passes_optimise
 
 REC = ("rapidocr-onnxruntime", "ch_PP-OCRv4_rec_infer.onnx")
 DET = ("rapidocr-onnxruntime", "ch_PP-OCRv4_det_infer.onnx")
@@ -35,7 +37,7 @@ def installed(package: str, ending: str) -> Path:
 
 
 def normal_form(source: tuple[str, str], folder: Path, *, fold: bool = False) -> Path:
-    """Upgrade to opset 17, lift constants, name all nodes."""
+    """Upgrade to opset 17, lift constants, name all nodes, optimise; ``fold`` computes weights."""
     model = onnx.load(installed(*source))
     model.ir_version = max(model.ir_version, 8)
     constants = {item.name for item in model.graph.initializer}
@@ -57,7 +59,15 @@ def normal_form(source: tuple[str, str], folder: Path, *, fold: bool = False) ->
         seen.add(node.name)
     path = folder / f"{Path(source[1]).stem}.onnx"
     ir.save(graph, path)
-    return path
+    return optimised(path)
+
+
+def optimised(path: Path) -> Path:
+    """What the build gives to the quantizer: scales and shifts folded into weights."""
+    folder = path.parent / f"{path.stem}-optimised"
+    folder.mkdir(exist_ok=True)
+    passes_optimise(path, folder)
+    return folder / "model.onnx"
 
 
 def _replace_by_weights(graph: ir.Graph, node: ir.Node) -> None:
@@ -86,7 +96,7 @@ def build(
     opset: int = 17,
     name: str = "model.onnx",
 ) -> Path:
-    """Write a small model; unnamed nodes get names."""
+    """Write a small model with inferred shapes; unnamed nodes get names."""
     nodes = list(nodes)
     for count, node in enumerate(nodes):
         node.name = node.name or f"{node.op_type.lower()}_{count}"
@@ -94,12 +104,18 @@ def build(
         nodes,
         "graph",
         [helper.make_tensor_value_info(k, TensorProto.FLOAT, v) for k, v in inputs.items()],
-        [helper.make_tensor_value_info(k, TensorProto.FLOAT, None) for k in outputs],
+        [
+            # Inference says nothing of an output that is a weight.
+            helper.make_tensor_value_info(
+                k, TensorProto.FLOAT, np.shape(constants[k]) if k in constants else None
+            )
+            for k in outputs
+        ],
         [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     path = folder / name
-    onnx.save(model, path)
+    onnx.save(onnx.shape_inference.infer_shapes(model), path)
     return path
 
 

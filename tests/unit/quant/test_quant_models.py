@@ -30,11 +30,11 @@ from edgedeploy.quant.layers import layer_ops
 from edgedeploy.quant.qdq import quantize
 from edgedeploy.quant.scheme import RUNTIME_DEFAULTS, Scheme
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+PROFILES = Path(__file__).parents[3] / "profiles"
 
 
 def lines_module():
-    spec = importlib.util.spec_from_file_location("lines", EXAMPLES / "quickstart/lines.py")
+    spec = importlib.util.spec_from_file_location("lines", PROFILES / "quickstart_lines.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from quant_support import build, optimised_ops, pack, run, sqnr_db
 
 from edgedeploy.errors import EdgedeployError
-from edgedeploy.quant import qdq
+from edgedeploy.passes import normalise
+from edgedeploy.quant import layers, qdq
 from edgedeploy.quant.calibrate import calibrate
 from edgedeploy.quant.qdq import QuantizeReport, quantize
 from edgedeploy.quant.scheme import RUNTIME_DEFAULTS, Scheme
@@ -80,7 +81,7 @@ RESIDUAL = [
 ]
 
 
-def residual_net(tmp_path):
+def residual_net(tmp_path, opset=17):
     constants = {
         **{
             "w1": normal(8, 3, 3, 3),
@@ -91,7 +92,7 @@ def residual_net(tmp_path):
         **{"w3": normal(8, 8, 1, 1), "b3": normal(8), "w4": normal(5, 8), "b4": normal(5)},
         **{"lo": np.float32(0), "hi": np.float32(60)},
     }
-    return build(tmp_path, RESIDUAL, constants, {"x": ("n", 3, 16, 16)}, ["y"])
+    return build(tmp_path, RESIDUAL, constants, {"x": ("n", 3, 16, 16)}, ["y"], opset=opset)
 
 
 def test_quant_every_layer_of_a_residual_net_runs_on_integer_kernels(tmp_path):
@@ -106,6 +107,18 @@ def test_quant_every_layer_of_a_residual_net_runs_on_integer_kernels(tmp_path):
     assert found["QLinearAdd"] == 1
     assert found["QLinearGlobalAveragePool"] == 1
     assert not {"Conv", "Gemm", "Add", "Relu", "Clip"} & set(found)
+    x = {"x": normal(2, 3, 16, 16)}
+    assert sqnr_db(run(model, x), run(tmp_path / "out/model.onnx", x)) > 25
+
+
+@pytest.mark.parametrize("opset", [13, 15])
+def test_quant_takes_every_opset_that_the_normal_form_keeps(opset, tmp_path):
+    """Magika's and Silero's models are of opset 15, and stay so."""
+    assert normalise._OLDEST_KEPT_OPSET == layers.MINIMUM_OPSET
+    model = residual_net(tmp_path, opset)
+    made, report = make(tmp_path, model, {"x": (2, 3, 16, 16)})
+    assert made.opset_import[0].version == opset
+    assert report.ops["Conv"] == 3
     x = {"x": normal(2, 3, 16, 16)}
     assert sqnr_db(run(model, x), run(tmp_path / "out/model.onnx", x)) > 25
 

@@ -1,0 +1,178 @@
+"""Real models through the whole build, for both backends, with parity shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import check_published, cosines, edgedeploy, targets_of
+from zoo import MODELS, TARGETS, write_profile
+
+pytestmark = pytest.mark.slow
+
+# 32 MB; tests/soak builds it.
+LARGE = ("densenet121",)
+# Constant weights drive its logits to 5e9, where the order of additions decides the softmax.
+ILL_CONDITIONED = ("squeezenet", "intel-cpu/openvino")
+QUANTIZED = ("silero", "magika", "cls", "pnet")
+HALVED = ("cls", "onet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    code: int
+    folder: Path
+    targets: dict[tuple[str, str], dict[str, Any]]
+
+
+def _built(base: Path, store: Path, mode: str, names: tuple[str, ...], **words: Any) -> Built:
+    models = {name: MODELS[name] for name in names}
+    profile = write_profile(base, f"zoo-{mode}", models, quantize=mode, **words)
+    run = edgedeploy("build", profile, "-o", base / "build", "--store", store, "--no-bench")
+    folder = base / "build" / f"zoo-{mode}"
+    return Built(code=run.code, folder=folder, targets=targets_of(folder))
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Built:
+    names = tuple(name for name in MODELS if name not in LARGE)
+    return _built(tmp_path_factory.mktemp("zoo"), store, "none", names)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in LARGE])
+def test_float_builds_and_answers_as_the_model(plain: Built, name: str, target: str) -> None:
+    said = plain.targets[name, target]
+    if (name, target) == ILL_CONDITIONED:
+        assert said["verdict"] == "refused"
+        gate = next(gate for gate in said["gates"] if gate["gate"] == "parity")
+        assert gate["state"] == "refused" and "softmaxout_1" in gate["reason"]
+        return
+    assert said["verdict"] == "accepted" and said["chosen"] == "float"
+    found = cosines(said)
+    assert found and min(found.values()) > 0.9999
+    assert said["evaluation"]["n"] >= 6
+
+
+def test_every_float_artifact_is_published_and_loads(plain: Built) -> None:
+    assert plain.code == 1  # the one refusal above; what is refused is kept
+    assert len(plain.targets) == 2 * (len(MODELS) - len(LARGE))
+    check_published(plain.folder, sizes=plain.targets)
+
+
+def test_state_is_carried_over(plain: Built) -> None:
+    """The state output moves over a sequence, so equal outputs mean that it was fed back."""
+    for target in TARGETS:
+        said = plain.targets["silero", target]
+        assert cosines(said).keys() == {"output", "stateN"}
+        ranges = {item["output"]: item["stats"] for item in said["evaluation"]["parity"]}
+        assert ranges["stateN"]["reference_high"] > 0.5
+        assert ranges["output"]["reference_high"] - ranges["output"]["reference_low"] > 0.2
+
+
+def test_float_keeps_the_metric(plain: Built) -> None:
+    for target in TARGETS:
+        assert plain.targets["rec", target]["evaluation"]["metric"]["value"] < 0.02
+        assert plain.targets["magika", target]["evaluation"]["metric"]["value"] > 0.8
+        assert plain.targets["cls", target]["evaluation"]["metric"]["value"] == 1.0
+
+
+def test_int8_builds(plain: Built, tmp_path: Path, store: Path) -> None:
+    """The models of the stock quantizer's failures: old opsets, weights in constants, tf2onnx."""
+    built = _built(tmp_path, store, "w8a8", QUANTIZED)
+    assert built.code == 0
+    for (name, target), said in built.targets.items():
+        assert said["chosen"] == "w8a8"
+        assert min(cosines(said).values()) > (0.97 if name == "silero" else 0.98), (name, target)
+        float_size = plain.targets[name, target]["size_bytes"]
+        if name in ("silero", "magika"):
+            assert said["size_bytes"] < 0.75 * float_size
+    for target in TARGETS:
+        assert built.targets["magika", target]["evaluation"]["delta"]["value"] == 0.0
+    check_published(built.folder, sizes=built.targets)
+
+
+def test_fp16_builds(plain: Built, tmp_path: Path, store: Path) -> None:
+    built = _built(tmp_path, store, "fp16", HALVED)
+    assert built.code == 0
+    for (name, target), said in built.targets.items():
+        assert said["chosen"] == "fp16"
+        assert min(cosines(said).values()) > 0.9999
+        assert said["size_bytes"] < 0.9 * plain.targets[name, target]["size_bytes"]
+    check_published(built.folder, sizes=built.targets)
+
+
+def test_auto_takes_the_first_that_passes(plain: Built, tmp_path: Path, store: Path) -> None:
+    """A gate that int8 cannot pass and float16 can."""
+    built = _built(tmp_path, store, "auto", ("cls",), gates={"cosine": 0.9995})
+    assert built.code == 0
+    for said in built.targets.values():
+        assert said["chosen"] == "fp16"
+        *before, last = [(item["name"], item["state"]) for item in said["candidates"]]
+        assert before[0][0] == "w8a8" and {state for _, state in before} == {"refused"}
+        assert last == ("fp16", "chosen")
+
+
+def test_each_bucket_gets_the_samples_of_its_size(tmp_path: Path, store: Path) -> None:
+    data = {
+        role: {
+            "source": "flow_samples.py:widths",
+            "parameters": {"name": "x", "height": 48, "sizes": [96, 192], "seed": seed},
+        }
+        for role, seed in (("calibrate", 1), ("evaluate", 2))
+    }
+    model = {**MODELS["cls"], "inputs": {"x": {"shape": [1, 3, 48, [96, 192]]}}, "data": data}
+    profile = write_profile(tmp_path, "buckets", {"cls": model}, quantize="none")
+    run = edgedeploy("build", profile, "-o", tmp_path / "build", "--store", store, "--no-bench")
+    assert run.code == 0, run.err
+    targets = targets_of(tmp_path / "build/buckets")
+    assert {name for name, _ in targets} == {"cls[x[3]=96]", "cls[x[3]=192]"}
+    for said in targets.values():
+        assert said["verdict"] == "accepted" and said["evaluation"]["n"] == 3
+    check_published(tmp_path / "build/buckets", sizes=targets)
+
+
+def test_a_bucket_without_samples_is_refused(tmp_path: Path, store: Path) -> None:
+    model = {
+        **MODELS["cls"],
+        "inputs": {"x": {"shape": [1, 3, 48, "W"]}},
+        "dims": {"W": [160, 192]},
+    }
+    profile = write_profile(tmp_path, "bare", {"cls": model}, quantize="none")
+    run = edgedeploy("build", profile, "-o", tmp_path / "build", "--store", store, "--no-bench")
+    targets = targets_of(tmp_path / "build/bare")
+    for target in TARGETS:
+        assert targets["cls[W=192]", target]["verdict"] == "accepted"
+        said = targets["cls[W=160]", target]["diagnostics"]
+        assert [item["code"] for item in said] == ["E251"] and said[0]["hint"]
+    assert run.code == 2
+
+
+def test_a_range_reaches_the_artifact(tmp_path: Path, store: Path) -> None:
+    """OpenVINO bounds the dim, and samples outside are refused."""
+    words = {"name": "x", "height": 48, "seed": 3}
+    model = {
+        **MODELS["cls"],
+        "inputs": {"x": {"shape": [1, 3, 48, "96..192/32"]}},
+        "data": {
+            "evaluate": {
+                "source": "flow_samples.py:widths",
+                "parameters": {**words, "sizes": [96, 128, 192]},
+            }
+        },
+    }
+    profile = write_profile(tmp_path, "ranged", {"cls": model}, quantize="none")
+    arguments = ("build", profile, "-o", tmp_path / "build", "--store", store, "--no-bench")
+    run = edgedeploy(*arguments)
+    assert run.code == 0, run.err
+    place = tmp_path / "build/ranged/cls"
+    assert 'shape="1,3,48,96..192"' in (place / "intel-cpu/openvino/model.xml").read_text()
+    for said in targets_of(tmp_path / "build/ranged").values():
+        assert said["evaluation"]["n"] == 9 and min(cosines(said).values()) > 0.9999
+    other = "models.cls.data.evaluate.parameters.sizes"
+    for size in (100, 224):
+        run = edgedeploy(*arguments, "--set", f"{other}=[{size}]", "--json")
+        assert run.code == 2
+        assert "E257" in run.err
