@@ -293,7 +293,7 @@ class GatesSchema(Strict):
         "`+0.3 %` may rise by 0.3 percent of its value.",
     )
     size: Size | None = Field(
-        default=None, description="Largest size of all artifact files, such as `4 MB`."
+        default=None, description="Largest size of the files that the runtime loads, such as `4 MB`."
     )
     latency: LatencySchema | None = Field(default=None, description="Ceilings of the latency.")
     memory: Size | None = Field(default=None, description="Largest peak memory, such as `200 MB`.")
@@ -301,7 +301,9 @@ class GatesSchema(Strict):
         default=True, description="The artifact must be no slower than the float one."
     )
     cosine: Annotated[float, Field(ge=-1.0, le=1.0)] | None = Field(
-        default=None, description="Least cosine similarity of outputs with the float model."
+        default=None,
+        description="Least cosine similarity of outputs with the float model. Without this gate "
+        "and without `metric`, parity asks for 0.95.",
     )
 
 

@@ -10,7 +10,7 @@ from edgedeploy.parity.evaluation import (
     OutputComparison,
     PairedResult,
 )
-from edgedeploy.parity.gates import GateVerdict, judge
+from edgedeploy.parity.gates import LEAST_COSINE, GateVerdict, judge
 from edgedeploy.profile.types import Delta, GateSpec
 
 
@@ -228,3 +228,27 @@ def test_not_slower_is_refused_only_when_shown(said, low, high, expected):
     found = verdict("not_slower", spec, bench=record(comparison=ratio), float_bench=throttled)
     assert found.state == "not_judged"
     assert verdict("not_slower", spec, bench=record()).state == "not_judged"
+
+
+@pytest.mark.parametrize(
+    ("gates", "cosine", "state"),
+    [
+        (GateSpec(), LEAST_COSINE, "passed"),
+        (GateSpec(), 0.1, "refused"),
+        # What the profile says of accuracy itself holds instead.
+        (GateSpec(metric=Delta(amount=-1.0, unit="pt")), 0.1, "passed"),
+        (GateSpec(cosine=0.05), 0.1, "passed"),
+    ],
+)
+def test_parity_has_a_floor_where_no_gate_is_on_accuracy(gates, cosine, state):
+    verdict = judge(
+        gates,
+        evaluation=evaluation(cosine=cosine),
+        float_evaluation=evaluation(),
+        size_bytes=1,
+        bench=None,
+        float_bench=None,
+        board_is_host=True,
+    )[0]
+    assert verdict.gate == "parity" and verdict.state == state
+    assert (f"cosine >= {LEAST_COSINE}" in verdict.limit) == (gates == GateSpec())
