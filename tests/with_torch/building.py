@@ -65,9 +65,9 @@ def build(profile: Path, *sets: str, output: str = "build") -> dict[str, dict]:
         for target in model["targets"]:
             target["folder"] = made / model["name"] / target["target"]
             found[f"{model['name']} -> {target['target']}"] = target
-            stats = target["evaluation"]
-            print(output, model["name"], target["target"], target["chosen"], cosine(target))
-            print("  ", stats["metric"], stats["float_value"], target["size_bytes"])
+            worth = target["evaluation"]["metric"]
+            label = (made.parent.name, model["name"], target["target"], target["chosen"])
+            print(*label, worth, cosine(target), target["size_bytes"])
     return found
 
 

@@ -3,7 +3,6 @@
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -23,11 +22,3 @@ def efficientnet() -> torch.nn.Module:
     model = EfficientNet.from_name("efficientnet-lite0")
     model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return model.eval()
-
-
-@pytest.fixture(scope="session")
-def image() -> np.ndarray:
-    """One picture-like input, [1, 3, 224, 224] float32: smooth, in the range of scaled pixels."""
-    wave = np.sin(np.arange(224) / 20)
-    plane = wave[:, None] * wave[None, :]
-    return np.stack([plane, -plane, plane * plane])[None].astype(np.float32)

@@ -14,6 +14,7 @@ from conftest import packaged
 from wordpiece import WordPiece
 
 from edgedeploy import backends
+from edgedeploy.errors import BuildError
 
 PROFILE = """\
 edgedeploy: 1
@@ -161,6 +162,9 @@ def judge(
                 got, wanted = runner.run(inputs)["sentence"], embed(model, inputs)
                 assert got.shape == wanted.shape
                 assert (got * wanted).sum(-1).min() >= 1 - 8 * (1 - least_cosine)
+            if name.endswith("openvino"):  # an .ort file cannot hold the ends of a range
+                with pytest.raises(BuildError, match=r"1\.\.4, 3\.\.64"):
+                    runner.run({key: np.repeat(array, 2, axis=0) for key, array in wide.items()})
 
 
 @pytest.mark.parametrize(
