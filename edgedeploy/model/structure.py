@@ -51,7 +51,8 @@ def check_wiring(
                     f"the value {name!r} is made twice",
                     code="E212",
                     subject=node.label,
-                    hint="give every output in the graph a name of its own",
+                    hint="give every value a name of its own; torch's exporter makes two of an "
+                    "operator's name that stands in `output_names`",
                 )
             producer[name] = index
     free: dict[str, str] = {}

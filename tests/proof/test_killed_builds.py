@@ -59,8 +59,8 @@ def test_interruption(real: RealBuild, after: str, signals: list[int], status: i
     assert ended == status, said
     assert seconds < 3 * INTERRUPTED_WITHIN_S  # three times: the machine may be busy
     assert "Traceback" not in said and "interrupted" in said
-    # Who insists is let go at once; then the next build finds a lock file that nobody holds.
-    assert len(signals) > 1 or real.left() == []
+    # A thread that is cut off leaves a lock file that nobody holds; the next build takes it.
+    assert [name for name in real.left() if not name.startswith("locks/")] == []
     assert processes_of(real.project.store) == []
     real.check(after)
 

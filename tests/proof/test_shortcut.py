@@ -5,6 +5,7 @@ After every kind of change a build that may take the shortcut is compared with o
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -147,6 +148,9 @@ def agrees(project: Project, *more: str, **env: str) -> None:
     assert not slow.shortcut and slow.ran == set(), slow.states
     assert (quick.status, quick.out) == (slow.status, slow.out)
     assert (left, lock) == (project.published(), project.lock())
+    reports = project.output / "small"
+    assert json.loads((reports / "build.json").read_text())["profile"]
+    assert (reports / "report.txt").read_text().rstrip() == slow.out.rstrip()
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)

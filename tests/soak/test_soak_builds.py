@@ -32,16 +32,17 @@ def test_real_builds_survive_kills(tmp_path: Path) -> None:
 def test_real_builds_end_when_told(tmp_path: Path) -> None:
     real = RealBuild(tmp_path)
     slowest = 0.0
-    stages = ("calibrate", "quantize", "compile", "evaluate")
-    for after in (0.4, 0.8, *stages):
+    warm = [(real.lose, after) for after in (0.4, 0.8, "calibrate", "compile")]
+    cold = [(real.start_anew, after) for after in ("normalise", "quantize", "evaluate")]
+    for prepare, after in (*warm, *cold):
         for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-            real.lose()
+            prepare()
             ended, seconds, said = real.interrupt(after, number)
             assert ended == status and "Traceback" not in said, (after, ended, said)
             assert real.left() == []
             slowest = max(slowest, seconds)
             real.check(after)
-    print(f"\n{date.today()}: interrupted {2 * (2 + len(stages))} times, within {slowest:.1f} s")
+    print(f"\n{date.today()}: interrupted {2 * len(warm + cold)} times, within {slowest:.1f} s")
 
 
 def test_eight_real_builds_share_a_store(tmp_path: Path) -> None:
