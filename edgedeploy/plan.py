@@ -147,8 +147,9 @@ class Plan:
 
         for item in self.items:
             yield from walk(item.shared.reference)
-            for candidate in (*item.candidates, item.baseline):
+            for candidate in item.candidates:
                 yield from walk(candidate.evaluated)
+            yield from walk(item.baseline.compiled)
 
 
 def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:

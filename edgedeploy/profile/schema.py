@@ -293,7 +293,8 @@ class GatesSchema(Strict):
         "`+0.3 %` may rise by 0.3 percent of its value.",
     )
     size: Size | None = Field(
-        default=None, description="Largest size of the files that the runtime loads, such as `4 MB`."
+        default=None,
+        description="Largest size of the files that the runtime loads, such as `4 MB`.",
     )
     latency: LatencySchema | None = Field(default=None, description="Ceilings of the latency.")
     memory: Size | None = Field(default=None, description="Largest peak memory, such as `200 MB`.")

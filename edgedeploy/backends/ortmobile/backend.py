@@ -96,14 +96,17 @@ class OrtMobile:
             work = Path(private)
             written, skeletons = work / "written.ort", [work / "skeleton.ort"]
             minimal = "save" if style == "runtime" else None
-            convert.save_optimised(model, written, arm=arm, minimal=minimal)
+            quantized = any(node.op == "ai.onnx:DequantizeLinear" for node in facts.nodes)
+            convert.save_optimised(model, written, arm=arm, minimal=minimal, quantized=quantized)
             made = convert.canonicalise(written, folder / ENTRY, skeletons[0])
             oldest = reduced.oldest_version(fields) or str(load_runtime().__version__)
             if not load_runtime().__version__.startswith(oldest):
                 check_fused(made.kernels, (node.op for node in facts.nodes), oldest)
             if style == "runtime":
                 # The device ends up with either graph, so the config must cover both.
-                convert.save_optimised(model, written, arm=arm, minimal="apply")
+                convert.save_optimised(
+                    model, written, arm=arm, minimal="apply", quantized=quantized
+                )
                 skeletons.append(work / "skeleton_replayed.ort")
                 convert.canonicalise(written, work / "replayed.ort", skeletons[1])
             config = reduced.required_operators(skeletons)

@@ -112,7 +112,9 @@ def check_size(model: Path) -> None:
         )
 
 
-def save_optimised(model: Path, out: Path, *, arm: bool, minimal: str | None = None) -> None:
+def save_optimised(
+    model: Path, out: Path, *, arm: bool, minimal: str | None = None, quantized: bool = False
+) -> None:
     """Write ``model`` in the ORT format as onnxruntime writes it.
 
     The level is EXTENDED: the next one, layout, makes graphs for the CPU of this machine.
@@ -124,6 +126,7 @@ def save_optimised(model: Path, out: Path, *, arm: bool, minimal: str | None = N
             with unsigned activations.
         minimal: None bakes all optimisations in; ``save`` writes those that a minimal build can
             replay beside the unfused graph; ``apply`` bakes in exactly these.
+        quantized: Whether the model holds quantize and dequantize nodes.
 
     Raises:
         BuildError: The runtime refuses the model (E301-E305).
@@ -139,7 +142,14 @@ def save_optimised(model: Path, out: Path, *, arm: bool, minimal: str | None = N
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(out)
     try:
-        runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        runtime.InferenceSession(
+            str(model),
+            options,
+            providers=["CPUExecutionProvider"],
+            # It takes a MatMul together with its dequantized operands before they can become one
+            # integer kernel, and leaves a float Gemm.
+            disabled_optimizers=["MatMulAddFusion"] if quantized else None,
+        )
     except Exception as error:
         raise runtime_refusal(error, model) from error
 
