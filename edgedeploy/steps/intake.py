@@ -39,6 +39,9 @@ STAGE = StageKind(
     run=run,
     outputs=("model", "facts"),
     code=("model",),
-    # The pre-parser streams: what a hostile file asks for must not matter.
-    limits=Limits(memory_bytes=GIB, memory_per_input_byte=2.0, deadline_s=1800),
+    # The pre-parser streams: what a hostile file asks for must not matter. External weights are no
+    # input that is known before; they are copied as they lie there.
+    limits=Limits(
+        memory_bytes=GIB, memory_per_input_byte=2.0, file_bytes=64 * GIB, deadline_s=1800
+    ),
 )
