@@ -26,7 +26,7 @@ EXTRAS = {
     "paramiko": "devices over SSH",
     "nncf": "NNCF (pip install edgedeploy[nncf])",
     "tensorrt-rtx-cu13": "TensorRT-RTX (pip install edgedeploy[tensorrt-rtx])",
-    "tensorrt": "TensorRT (pip install tensorrt --extra-index-url of its vendor)",
+    "tensorrt": "TensorRT (its libraries come from the vendor's own index)",
 }
 
 

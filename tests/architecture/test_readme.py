@@ -114,6 +114,5 @@ def test_marked_commands_run(tmp_path: Path) -> None:
 def test_the_documents_that_must_exist() -> None:
     """Once the product builds, a newcomer finds these."""
     wanted = {"CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"}
-    if (PACKAGE / "cli" / "build.py").exists():
-        wanted |= {"README.md", "docs/architecture.md", "docs/faults.md"}
+    wanted |= {"README.md", "docs/architecture.md", "docs/faults.md"}
     assert {name for name in wanted if not (ROOT / name).is_file()} == set()
