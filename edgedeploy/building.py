@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgedeploy import choosing
+from edgedeploy.backends import FAMILIES
 from edgedeploy.choosing import Outcome, Trial
 from edgedeploy.errors import (
     BuildError,
@@ -244,6 +245,7 @@ class BuildRun:
             samples_digest=samples.digest,
             state=self._state(item),
             bench=item.use.bench,
+            options=FAMILIES[item.target.runtime].bench_options,
             device=host_facts(),
         )
         known = known_records(self._store, session)

@@ -47,6 +47,7 @@ class Session:
         samples_digest: The pack's digest.
         state: State inputs, which samples do not hold; they stay zero while measuring.
         bench: Mode and threads.
+        options: Of the runtime, so that it computes as when the artifact was verified.
         device: Facts of this machine.
     """
 
@@ -58,6 +59,7 @@ class Session:
     samples_digest: str
     state: tuple[TensorSpec, ...]
     bench: BenchSpec
+    options: Mapping[str, Any]
     device: Mapping[str, Any]
 
     def key(self) -> str:
@@ -71,6 +73,7 @@ class Session:
                 "samples": self.samples_digest,
                 "mode": self.bench.mode,
                 "threads": self.bench.threads,
+                "options": dict(self.options),
                 "device": device,
             }
         )
@@ -104,6 +107,7 @@ def measure_session(
             path=item.folder / item.entry,
             files=tuple(item.folder / file.path for file in item.tree.files),
             threads=session.bench.threads,
+            options=session.options,
             digest=item.tree.digest,
             target=session.target,
         )

@@ -6,8 +6,9 @@ Nothing heavy is imported here: :func:`load` imports a family when it is used.
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from edgedeploy.errors import BuildError
 
@@ -23,11 +24,14 @@ class Family:
         package: Where it lives below ``backends/``; has a ``BACKEND`` in ``backend.py``.
         tools: Distributions whose versions decide what is written.
         reads: Dotted target fields that it may look at.
+        bench_options: Options of ``bench/loop.py`` under which the artifact computes as it did
+            when its outputs were compared.
     """
 
     package: str
     tools: tuple[str, ...]
     reads: tuple[str, ...]
+    bench_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 FAMILIES: dict[str, Family] = {
@@ -42,7 +46,13 @@ FAMILIES: dict[str, Family] = {
             "runtime.ir_version",
         ),
     ),
-    "openvino": Family(package="ov", tools=("openvino", "onnx"), reads=("board.processor",)),
+    "openvino": Family(
+        package="ov",
+        tools=("openvino", "onnx"),
+        reads=("board.processor",),
+        # By itself the runtime may take bfloat16 on CPUs that have it.
+        bench_options={"properties": {"INFERENCE_PRECISION_HINT": "f32"}},
+    ),
 }
 """Backend by the runtime id of a target."""
 

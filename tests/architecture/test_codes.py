@@ -11,7 +11,6 @@ from edgedeploy.errors.codes import catalogue
 CODE = re.compile(r"\b[EWN]\d{3}\b")
 RANGE = re.compile(r"E\d{3}\s*(?:-|\.\.|to)\s*E\d{3}")  # what an area may use, in a docstring
 CATALOGUE = PACKAGE / "errors" / "codes"
-# While parts of the first version are not there yet, their codes are raised without explanation.
 
 
 def strings(path) -> list[tuple[int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -41,6 +42,14 @@ def test_a_family_names_what_decides_its_bytes(family):
     assert backend.name == FAMILIES[family].package
     assert all(version(tool) for tool in backend.tools)
     assert all(path.split(".")[0] in ("board", "runtime") for path in backend.reads)
+
+
+def test_what_is_measured_computes_as_what_was_verified():
+    from edgedeploy.backends.ov.runner import OvRunner
+
+    verified = inspect.signature(OvRunner.__init__).parameters["precision"].default
+    measured = FAMILIES["openvino"].bench_options["properties"]
+    assert measured == {"INFERENCE_PRECISION_HINT": verified}
 
 
 def test_an_unknown_family_is_refused():
