@@ -156,7 +156,9 @@ def test_stop_ends_everything_at_once(bench: Bench, fault: str | None) -> None:
 @pytest.mark.parametrize("after_s", [0.0, 0.02, 0.08, 0.15, 0.25])
 def test_stop_at_any_moment(bench: Bench, after_s: float) -> None:
     top = join("top")
-    last = join("last", join("left", top, sleep_s=0.05), join("right", top, sleep_s=0.05))
+    left, right = join("left", top, sleep_s=0.05), join("right", top, sleep_s=0.05)
+    # Longer than any stop takes to come, so that no machine is fast enough to be done before it.
+    last = join("last", left, right, sleep_s=2.0)
     with bench.builder() as builder:
         timer = threading.Timer(after_s, builder.stop)
         timer.start()
