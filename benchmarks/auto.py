@@ -1,0 +1,213 @@
+"""What `quantize: auto` ships for five real models, without hand tuning.
+
+    python benchmarks/auto.py [NAME...] [--write docs/results.md] [--bench off|quick|full]
+
+Needs the environment of `make test-torch` (.venv-torch): two of the models are exported from torch.
+Each project is copied into a scratch folder and built with a store of its own, so nothing is
+reused. The goals are upper limits of what a user may lose: `met` means that an integer scheme was
+shipped within them. Evaluation data is disjoint from calibration data; a build checks that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT / "benchmarks/models"
+# What keeps the numbers of the float model.
+PLAIN = ("float", "fp16", "as-is")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One real model.
+
+    Attributes:
+        project: Folder with the profile and its data functions.
+        profile: File in it.
+        prepare: Script of the project that writes models or data, with its arguments.
+        loss: How much worse the metric may get, in its own unit (points / 100 for fractions).
+        size: Largest share of the float artifact's size.
+        gates: The same as words of the profile.
+        least_integer: Share of the multiply-adds that has to run in integer kernels.
+    """
+
+    title: str
+    project: Path
+    profile: str
+    loss: float
+    size: float
+    gates: tuple[str, ...]
+    prepare: tuple[str, ...] = ()
+    least_integer: float = 0.8
+
+
+TARGETS = ("linux-x86-64/ort", "linux-x86-64/openvino")
+CASES = {
+    "ocr": Case(
+        title="PP-OCRv4 line recogniser, CER of rendered lines",
+        project=ROOT / "profiles",
+        profile="quickstart.yaml",
+        loss=0.003,
+        size=0.35,
+        gates=("gates.metric=+0.3 pt",),
+    ),
+    "voice-activity": Case(
+        title="Silero VAD, F1 of frames",
+        project=ROOT / "examples/voice-activity",
+        profile="profile.yaml",
+        prepare=("record.py",),
+        loss=0.02,
+        size=0.5,
+        gates=("gates.metric=-2 pt",),
+    ),
+    "file-type": Case(
+        title="Magika, accuracy of file types",
+        project=ROOT / "examples/file-type",
+        profile="profile.yaml",
+        loss=0.01,
+        size=0.35,
+        gates=("gates.metric=-1 pt",),
+    ),
+    "sentences": Case(
+        title="MiniLM-L6, Pearson correlation with human similarity",
+        project=MODELS / "sentences",
+        profile="profile.yaml",
+        prepare=("export.py", "."),
+        loss=0.01,
+        size=0.30,
+        gates=(),
+    ),
+    "photos": Case(
+        title="EfficientNet-lite0, top-1 agreement with the float model",
+        project=MODELS / "photos",
+        profile="profile.yaml",
+        prepare=("export.py", "."),
+        loss=0.05,
+        size=0.35,
+        gates=(),
+    ),
+}
+
+
+def build(case: Case, folder: Path, bench: str) -> tuple[dict[str, Any], float]:
+    """Build a case in ``folder``; return the build document and the seconds it took."""
+    project = folder / "project"
+    shutil.copytree(case.project, project, ignore=shutil.ignore_patterns("build", "*.lock"))
+    if case.prepare:
+        subprocess.run([sys.executable, *case.prepare], cwd=project, check=True)
+    command = [sys.executable, "-m", "edgedeploy", "build", case.profile, "-q"]
+    command += ["-o", str(folder / "out"), "--store", str(folder / "store")]
+    words = [*case.gates, "quantize=auto", f"bench={bench}", f"targets=[{', '.join(TARGETS)}]"]
+    for word in words:
+        command += ["--set", word]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"{case.title}: the build ended with {done.returncode}\n{done.stderr}")
+    (document,) = (folder / "out").glob("*/build.json")
+    return json.loads(document.read_text()), time.perf_counter() - started
+
+
+def row(case: Case, model: dict[str, Any], target: dict[str, Any]) -> tuple[list[str], bool]:
+    """Return the cells of one target, and whether its goals are met."""
+    found = target["evaluation"]
+    metric = found["metric"]
+    sign = 1 if metric["higher_is_better"] else -1
+    loss = sign * (found["float_value"] - metric["value"])
+    share = target["size_bytes"] / target["float_size_bytes"]
+    kernels = target["kernels"]
+    integer = kernels["integer_macs"] / max(1, kernels["macs"]) if kernels else None
+    met = (
+        target["chosen"] not in PLAIN
+        and loss <= case.loss + 1e-9
+        and share <= case.size
+        and integer is not None
+        and integer >= case.least_integer
+    )
+    measured = target["bench"]
+    ratio = measured and measured["comparison"] and measured["comparison"]["ratio"]
+    cells = [
+        target["target"],
+        f"`{target['chosen']}`",
+        f"{found['float_value']:.4f}",
+        f"{metric['value']:.4f}",
+        f"{target['size_bytes'] / 1e6:.2f} MB ({share:.0%})",
+        "-" if integer is None else f"{integer:.0%}",
+        "-" if not ratio else f"{ratio['value']:.2f}",
+        str(len(target["candidates"])),
+        "yes" if met else "**no**",
+    ]
+    return cells, met
+
+
+HEAD = (
+    "target",
+    "shipped",
+    "float",
+    "shipped metric",
+    "size",
+    "integer multiply-adds",
+    "time / float",
+    "tried",
+    "goals met",
+)
+
+
+def main() -> int:
+    """Build what was named, print the table, and write it if asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[*CASES, []], help="default: all")
+    parser.add_argument("--write", type=Path, help="Markdown file, between its two markers")
+    parser.add_argument("--bench", default="quick", choices=["off", "quick", "full"])
+    options = parser.parse_args()
+    lines = []
+    for name in options.names or CASES:
+        case = CASES[name]
+        with tempfile.TemporaryDirectory(prefix=f"auto-{name}-") as folder:
+            document, seconds = build(case, Path(folder), options.bench)
+        lines += [f"### {case.title}", ""]
+        lines += [
+            f"Goals: metric at most {case.loss:g} worse, at most {case.size:.0%} of the size, "
+            f"at least {case.least_integer:.0%} of the multiply-adds in integer kernels. "
+            f"Built from nothing in {seconds:.0f} s.",
+            "",
+            f"| {' | '.join(HEAD)} |",
+            f"|{'---|' * len(HEAD)}",
+        ]
+        tried = []
+        for model in document["models"]:
+            for target in model["targets"]:
+                cells, _ = row(case, model, target)
+                lines.append(f"| {' | '.join(cells)} |")
+                tried += [
+                    f"- `{item['name']}` on {target['target']}: {item['state']}"
+                    + (f", {item['reason']}" if item["reason"] else "")
+                    for item in target["candidates"]
+                ]
+        lines += ["", *tried, ""]
+        print("\n".join(lines[-len(tried) - 8 :]), flush=True)
+    if options.write:
+        text = options.write.read_text(encoding="utf-8")
+        head, rest = text.split("<!-- results -->")
+        _, tail = rest.split("<!-- end of results -->")
+        body = "\n".join(lines)
+        options.write.write_text(
+            f"{head}<!-- results -->\n\n{body}\n<!-- end of results -->{tail}", encoding="utf-8"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
