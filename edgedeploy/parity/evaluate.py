@@ -114,6 +114,7 @@ class _Scorer:
     ) -> Evaluation:
         result, paired = None, None
         if self.metric is not None and self._spec is not None:
+            self.metric.finish()
             result = summarise(self._spec.name, self.metric, self._scores)
             if scores_reference is not None:
                 paired = pair(self.metric, self._scores, scores_reference.scores)

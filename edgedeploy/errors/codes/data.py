@@ -102,8 +102,9 @@ CODES: dict[str, Explanation] = {
     "E286": Explanation(
         "metric lacks its truth",
         "The metric compares outputs with ground truth, but a sample has none, or one of another "
-        "kind (a text where a class number is needed). Give `labels`, yield the truth from the "
-        "data function, or use `agreement` or `cosine`, which compare with the float model.",
+        "kind (a text where a class number is needed), or one sample of a pair is missing. Give "
+        "`labels`, yield the truth from the data function, or use `agreement` or `cosine`, which "
+        "compare with the float model.",
     ),
     "E287": Explanation(
         "output does not suit the metric",

@@ -91,6 +91,13 @@ class Metric(ABC):
         """Return further figures to show beside the value."""
         return {}
 
+    def finish(self) -> None:
+        """Note that there are no more samples.
+
+        Raises:
+            DataError: A sample that was scored lacks another that it counts with (E286).
+        """
+
     def value(self, records: Sequence[Any]) -> float:
         """Return the metric over all records; NaN where it is not defined."""
         if not records:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgedeploy.errors import DataError
 from edgedeploy.parity.metrics import (
     Case,
     Factory,
@@ -59,6 +60,18 @@ class Pearson(SumMetric):
         x = cosine(*pair)
         x = x if np.isfinite(x) else 0.0
         return [1, x, y, x * x, y * y, x * y]
+
+    def finish(self) -> None:
+        """Refuse pairs of which only one sample was there."""
+        if self._waiting:
+            raise DataError(
+                f"{len(self._waiting)} pairs have one sample only, the first is "
+                f"{min(self._waiting)!r}",
+                code="E286",
+                subject=min(self._waiting),
+                hint="Give both samples of a pair; in a model with buckets both must fit the same "
+                "bucket.",
+            )
 
     def from_sums(self, sums: np.ndarray) -> np.ndarray:
         """Return the correlation of summed moments."""

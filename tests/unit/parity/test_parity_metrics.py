@@ -266,6 +266,13 @@ def test_pearson_equals_scipy_for_both_forms_of_pairs():
     assert value(metric("pearson"), single) == pytest.approx(expected)
 
 
+def test_half_a_pair_is_refused_at_the_end():
+    halves = metric("pearson")
+    for name in ("a", "a", "b"):
+        halves.score(case(np.ones((1, 3)), {"pair": name, "score": 1.0}))
+    refused("E286", halves.finish)
+
+
 def test_pearson_without_spread_is_not_defined():
     assert np.isnan(value(metric("pearson"), [case(np.ones((2, 3)), 1.0)] * 4))
     refused("E287", lambda: metric("pearson").score(case(np.ones((1, 3)), 1.0)))
