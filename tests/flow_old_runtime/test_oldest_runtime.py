@@ -210,7 +210,9 @@ def test_a_refusal_of_the_oldest_runtime_names_it(oldest: Path, built: Any, tmp_
     nodes = by_target["linux-x86-64/ort"]
     broken = tmp_path / "broken"
     shutil.copytree(builder.folder(nodes.compiled.output("artifact"))[1], broken)
+    broken.chmod(0o700)
     model = broken / "model.ort"
+    model.chmod(0o600)  # as it lies in the store, nobody may write it
     model.write_bytes(model.read_bytes()[: model.stat().st_size // 2])
     with pytest.raises(BuildError, match=f"onnxruntime {locked('onnxruntime')} ") as caught:
         evaluated_in(oldest, builder, nodes, tmp_path, artifact=broken)

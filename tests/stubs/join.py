@@ -105,8 +105,8 @@ def odd_outputs(out: Path, fault: str | None, work: Work) -> None:
     if fault == "hard-link":
         (out / "link").hardlink_to(next(iter(work.inputs.values())))
     if fault == "no-output":
-        out.rmdir()
-        out.symlink_to("/etc")
+        aside = out.rename(out.with_name("aside"))
+        out.symlink_to(aside)
     if fault == "name":
         (out / os.fsdecode(b"\xff\xfe")).write_text("x")
     if fault == "modes":
