@@ -41,7 +41,7 @@ def main() -> None:
     dims = {0: torch.export.Dim("batch", max=64), 1: torch.export.Dim("tokens", max=512)}
     torch.onnx.export(
         bert.load(weights.parent),
-        (example, torch.ones_like(example), example),
+        (example, torch.ones_like(example), torch.zeros_like(example)),
         folder / "model.onnx",
         dynamo=True,
         dynamic_shapes=(dims, dims, dims),
