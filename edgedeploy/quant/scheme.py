@@ -11,22 +11,45 @@ from edgedeploy.errors import ProfileError
 from edgedeploy.profile.types import QuantizeSpec
 
 Role = Literal["first", "last", "depthwise"]
+Ranges = Literal[
+    "minmax",
+    "average",
+    "percentile-99.9",
+    "percentile-99.99",
+    "percentile-99.999",
+    "entropy",
+    "mse",
+    "choose",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
-    """A static int8 scheme. Weights are symmetric int8; activations are per tensor.
+    """How weights and activations are represented. Weights are symmetric, zero point 0.
 
     Attributes:
-        activation_dtype: ``uint8`` or ``int8``.
+        weights: ``int8``, ``int4`` or ``float``.
+        activations: ``static8`` and ``static16`` take calibrated ranges, ``dynamic`` finds the
+            8-bit range of each activation at run time, ``float`` leaves activations alone
+            (weight-only).
+        block: Elements of a weight's input axis that share one scale; None: the whole axis does.
+            Weight-only schemes alone have blocks.
+        activation_dtype: ``uint8`` or ``int8``; with ``static16`` the same signedness in 16 bits.
         ranges: ``minmax`` represents everything that was seen; ``average`` takes the mean over
-            samples (or sequences) of their extremes, and clips what only rare ones reach.
+            samples (or sequences) of their extremes, and clips what only rare ones reach; the
+            others come from histograms, ``choose`` takes the best of all for each tensor.
         symmetric: Whether the zero point of activations is the middle of the range.
         per_channel: One weight scale per output channel where the op allows it, else one in all.
         weight_bits: 8, or 7 where 16-bit accumulators would saturate (x86 without VNNI).
         quantize_bias: Bias as int32 with scale ``activation scale * weight scale``; False leaves
             it in float.
+        bias_correction: Move biases so that the rounding of weights does not shift the mean of
+            any channel.
         ops: Layer ops (``Conv``, ``Gemm`` ...) that become integer.
+        gather: Tables that ``Gather`` looks rows up in (embeddings) become int8 with one scale
+            per row; what was looked up is float again.
+        recurrent: Weights of ``LSTM`` and ``GRU`` become int8. With ``dynamic`` activations
+            an LSTM computes on them, otherwise they are made float before they are used.
         elementwise: Ops without weights that become integer where operands and result are
             quantized anyway (``Add``, ``Concat`` ...).
         quantized_outputs: Layer ops whose result is quantized as well, because the runtime has
@@ -39,19 +62,30 @@ class Scheme:
             result reaches an output without another layer; ``depthwise``: depthwise convolutions.
     """
 
+    weights: Literal["int8", "int4", "float"] = "int8"
+    activations: Literal["static8", "static16", "dynamic", "float"] = "static8"
+    block: int | None = None
     activation_dtype: Literal["uint8", "int8"] = "uint8"
-    ranges: Literal["minmax", "average"] = "average"
+    ranges: Ranges = "average"
     symmetric: bool = False
     per_channel: bool = True
     weight_bits: Literal[7, 8] = 8
     quantize_bias: bool = True
+    bias_correction: bool = False
     ops: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
+    gather: bool = True
+    recurrent: bool = True
     elementwise: tuple[str, ...] = ("Add", "AveragePool", "Concat", "GlobalAveragePool")
     quantized_outputs: tuple[str, ...] = ("Conv",)
     bias_always: bool = False
     keep_float: tuple[str, ...] = ()
     keep_float_ops: tuple[str, ...] = ()
     keep_float_roles: tuple[Role, ...] = ()
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the scheme needs a calibration table."""
+        return self.activations in ("static8", "static16")
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Scheme:

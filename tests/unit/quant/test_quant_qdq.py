@@ -15,7 +15,7 @@ from quant_support import build, optimised_ops, pack, run, sqnr_db
 
 from edgedeploy.errors import EdgedeployError
 from edgedeploy.passes import normalise
-from edgedeploy.quant import layers, qdq
+from edgedeploy.quant import layers, storage
 from edgedeploy.quant.calibrate import calibrate
 from edgedeploy.quant.qdq import QuantizeReport, quantize
 from edgedeploy.quant.scheme import RUNTIME_DEFAULTS, Scheme
@@ -382,7 +382,7 @@ def test_quant_big_models_get_their_weights_beside_them(tmp_path, monkeypatch):
     make(tmp_path, model, {"x": (2, 3, 16, 16)})
     x = {"x": normal(2, 3, 16, 16)}
     expected = run(tmp_path / "out/model.onnx", x)
-    monkeypatch.setattr(qdq, "EXTERNAL_BYTES", 100)
+    monkeypatch.setattr(storage, "EXTERNAL_BYTES", 100)
     outside = tmp_path / "outside"
     outside.mkdir()
     ir.save(ir.load(model), outside / "in.onnx", external_data="in.data", size_threshold_bytes=0)
