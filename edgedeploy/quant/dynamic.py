@@ -18,15 +18,12 @@ from edgedeploy.quant.layers import (
     find_layers,
     int_attribute,
     load_checked,
-    recurrent_weights,
 )
 from edgedeploy.quant.numerics import quantize_weight, weight_scales
 from edgedeploy.quant.qdq import QuantizeReport, nothing_to_quantize, report_of
 from edgedeploy.quant.scheme import Scheme
 from edgedeploy.quant.selection import KeptFloat, check_patterns, choose
 from edgedeploy.quant.storage import Storage, save
-
-MICROSOFT = "com.microsoft"
 
 
 def quantize_dynamic(model: Path, scheme: Scheme, folder: Path) -> QuantizeReport:
@@ -59,7 +56,7 @@ def quantize_dynamic(model: Path, scheme: Scheme, folder: Path) -> QuantizeRepor
     for layer in possible:
         writer.replace(layer)
     for node in recurrent:
-        writer.replace_recurrent(node)
+        writer.storage.store_recurrent(node)
     writer.storage.remove_unused()
     save(loaded, folder)
     return report
@@ -84,7 +81,6 @@ class _Writer:
 
     def __init__(self, model: ir.Model, scheme: Scheme) -> None:
         self._graph = model.graph
-        self._imports = model.graph.opset_imports
         self._scheme = scheme
         self._activations: dict[ir.Value, tuple[ir.Value, ...]] = {}
         self.storage = Storage(model.graph, scheme)
@@ -164,33 +160,6 @@ class _Writer:
         node = ir.node(op_type, inputs, attributes or {}, outputs=[made], name=fresh)
         self._graph.insert_before(before, node)
         return made
-
-    def replace_recurrent(self, node: ir.Node) -> None:
-        """Let an LSTM compute on int8 weights; other recurrent nodes read them as float."""
-        weights = recurrent_weights(node)
-        if node.op_type != "LSTM" or len(weights) < 2 or int_attribute(node, "layout", 0):
-            self.storage.store_recurrent(node)
-            return
-        tail: list[ir.Value | None] = []
-        for position in (1, 2):
-            array = np.ascontiguousarray(constant_of(weights[position]).numpy().transpose(0, 2, 1))
-            scales = np.stack([weight_scales(part, 1, self._scheme.weight_bits) for part in array])
-            integers = np.stack(
-                [quantize_weight(part, unit, 1) for part, unit in zip(array, scales, strict=True)]
-            )
-            name = str(weights[position].name)
-            node.replace_input_with(position, self.storage.integers(weights[position], integers))
-            zeros = np.zeros(scales.shape, np.int8)
-            tail += [
-                self.storage.constant(scales, f"{name}_scale"),
-                self.storage.constant(zeros, f"{name}_zero_point"),
-            ]
-        node.resize_inputs(12)
-        for position, value in enumerate(tail, start=8):
-            node.replace_input_with(position, value)
-        node.attributes.pop("layout", None)
-        node.op_type, node.domain = "DynamicQuantizeLSTM", MICROSOFT
-        self._imports.setdefault(MICROSOFT, 1)
 
 
 def _float(node: ir.Node, name: str) -> float:

@@ -63,10 +63,10 @@ def weight_scales(
     Args:
         weight: Float array; read in blocks of rows, so that it may be a mapped file.
         axis: Channel axis.
-        bits: 8 uses [-127, 127], 7 uses [-63, 63].
+        bits: 8 uses [-127, 127], 7 uses [-63, 63], 4 uses [-7, 7].
         floor: Least scale, one or per channel.
     """
-    greatest = 127 if bits == 8 else 63
+    greatest = 2 ** (bits - 1) - 1
     if axis is None:
         peak = max(
             (float(np.max(np.abs(block), initial=0.0)) for _, block in _blocks(weight)), default=0.0

@@ -26,7 +26,7 @@ from edgedeploy.quant.numerics import (
 )
 from edgedeploy.quant.scheme import Scheme
 from edgedeploy.quant.selection import KeptFloat, Selection, select
-from edgedeploy.quant.storage import Storage, save
+from edgedeploy.quant.storage import MICROSOFT, Storage, save
 from edgedeploy.quant.table import CalibrationTable
 
 WIDE_PAIR_OPSET = 21
@@ -78,6 +78,8 @@ def quantize(model: Path, table: CalibrationTable, scheme: Scheme, folder: Path)
     selection = select(graph, scheme, table)
     if not selection.layers and not selection.recurrent:
         raise nothing_to_quantize(selection.kept)
+    nodes = [*(layer.node for layer in selection.layers), *selection.recurrent]
+    report = report_of([*nodes, *selection.carriers], selection.kept, len(selection.values))
     writer = _Writer(loaded, scheme, selection)
     for layer in selection.layers:
         writer.store_weight(layer)
@@ -87,8 +89,7 @@ def quantize(model: Path, table: CalibrationTable, scheme: Scheme, folder: Path)
         writer.insert_pair(value, parameters)
     writer.storage.remove_unused()
     save(loaded, folder)
-    nodes = [*(layer.node for layer in selection.layers), *selection.recurrent]
-    return report_of([*nodes, *selection.carriers], selection.kept, len(selection.values))
+    return report
 
 
 def report_of(
@@ -127,7 +128,7 @@ class _Writer:
         self._start = next(iter(model.graph))
         self._domain = ""
         if scheme.activations == "static16" and model.graph.opset_imports[""] < WIDE_PAIR_OPSET:
-            self._domain = "com.microsoft"
+            self._domain = MICROSOFT
             model.graph.opset_imports.setdefault(self._domain, 1)
 
     def store_weight(self, layer: Layer) -> None:

@@ -8,19 +8,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from edgedeploy.errors import ProfileError
-from edgedeploy.profile.types import QuantizeSpec
+from edgedeploy.profile.types import QuantizeSpec, RangeMethod
 
 Role = Literal["first", "last", "depthwise"]
-Ranges = Literal[
-    "minmax",
-    "average",
-    "percentile-99.9",
-    "percentile-99.99",
-    "percentile-99.999",
-    "entropy",
-    "mse",
-    "choose",
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +37,10 @@ class Scheme:
             any channel.
         ops: Layer ops (``Conv``, ``Gemm`` ...) that become integer.
         gather: Tables that ``Gather`` looks rows up in (embeddings) become int8 with one scale
-            per row; what was looked up is float again.
-        recurrent: Weights of ``LSTM`` and ``GRU`` become int8. With ``dynamic`` activations
-            an LSTM computes on them, otherwise they are made float before they are used.
+            per column; what was looked up is float again.
+        recurrent: What becomes of the weights of ``LSTM``, ``GRU`` and ``RNN``: ``weights``
+            stores them as int8 and makes them float before they are used; ``integer`` does so too,
+            save that an LSTM computes on them, with ranges found at run time; ``float`` keeps them.
         elementwise: Ops without weights that become integer where operands and result are
             quantized anyway (``Add``, ``Concat`` ...).
         quantized_outputs: Layer ops whose result is quantized as well, because the runtime has
@@ -66,7 +57,7 @@ class Scheme:
     activations: Literal["static8", "static16", "dynamic", "float"] = "static8"
     block: int | None = None
     activation_dtype: Literal["uint8", "int8"] = "uint8"
-    ranges: Ranges = "average"
+    ranges: RangeMethod = "average"
     symmetric: bool = False
     per_channel: bool = True
     weight_bits: Literal[7, 8] = 8
@@ -74,7 +65,7 @@ class Scheme:
     bias_correction: bool = False
     ops: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
     gather: bool = True
-    recurrent: bool = True
+    recurrent: Literal["integer", "weights", "float"] = "integer"
     elementwise: tuple[str, ...] = ("Add", "AveragePool", "Concat", "GlobalAveragePool")
     quantized_outputs: tuple[str, ...] = ("Conv",)
     bias_always: bool = False
@@ -110,22 +101,43 @@ RUNTIME_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     # OpenVINO documentation, "Low Precision Transformations"; int8 deconvolution exists.
     # bias_always: on dynamic shapes OpenVINO 2026.4.1 computes wrong values where several nodes
     # read the float result of an integer convolution that has no bias, or a bias of zeros.
+    # recurrent: it has no integer LSTM; int8 weights are made float once, when the model is loaded.
     "openvino": {
         "ops": ("Conv", "ConvTranspose", "Gemm", "MatMul"),
         "quantized_outputs": (),
         "bias_always": True,
+        "recurrent": "weights",
     },
     # Symmetric int8 only, no int32 bias. Source: NVIDIA TensorRT Developer Guide, "Working with
-    # Quantized Types" (explicit quantization).
+    # Quantized Types" (explicit quantization), where a Gather takes no int8 either.
     "tensorrt": {
         "activation_dtype": "int8",
         "symmetric": True,
         "quantize_bias": False,
         "ops": ("Conv", "ConvTranspose", "Gemm", "MatMul"),
+        "gather": False,
+        "recurrent": "float",
         "quantized_outputs": (),
     },
 }
 """Scheme fields by runtime id where they differ from :class:`Scheme`'s own defaults."""
+
+MODES: Mapping[str, Mapping[str, Any]] = {
+    "auto": {},
+    "w8a8": {},
+    # No runtime here has integer kernels for 16 bits: only what a layer reads is rounded, and the
+    # bias is added in float.
+    "w8a16": {
+        "activations": "static16",
+        "quantize_bias": False,
+        "elementwise": (),
+        "quantized_outputs": (),
+    },
+    "w8": {"activations": "float"},
+    "w4": {"activations": "float", "weights": "int4", "block": 32},
+    "dynamic": {"activations": "dynamic"},
+}
+"""Scheme fields by the profile's ``quantize: mode``; they go before the target's."""
 
 _NAMES = {field.name for field in fields(Scheme)}
 
@@ -139,6 +151,7 @@ def scheme_for(spec: QuantizeSpec, target_defaults: Mapping[str, Any]) -> Scheme
 
     Raises:
         ProfileError: ``target_defaults`` has a field that no scheme has (E265).
+        KeyError: The mode is none of :data:`MODES`: it needs no scheme.
     """
     unknown = sorted(set(target_defaults) - _NAMES)
     if unknown:
@@ -152,7 +165,7 @@ def scheme_for(spec: QuantizeSpec, target_defaults: Mapping[str, Any]) -> Scheme
         name: tuple(value) if isinstance(value, (list, tuple)) else value
         for name, value in target_defaults.items()
     }
-    scheme = Scheme(**values)
+    scheme = Scheme(**{**values, **MODES[spec.mode]})
     if spec.ranges is not None:
         scheme = replace(scheme, ranges=spec.ranges)
     if spec.symmetric_activations is not None:

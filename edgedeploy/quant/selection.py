@@ -216,7 +216,7 @@ def _takes(scheme: Scheme, op_type: str) -> bool:
     if op_type in scheme.keep_float_ops:
         return False
     if op_type in RECURRENT_OPS:
-        return scheme.recurrent
+        return scheme.recurrent != "float"
     return scheme.gather if op_type == "Gather" else op_type in scheme.ops
 
 

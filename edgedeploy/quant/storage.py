@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
-from edgedeploy.quant.layers import Layer, constant_of, constant_shape, recurrent_weights
+from edgedeploy.quant.layers import (
+    RECURRENT_WEIGHTS,
+    Layer,
+    constant_of,
+    constant_shape,
+    int_attribute,
+    recurrent_weights,
+)
 from edgedeploy.quant.names import Names, add_initializer
 from edgedeploy.quant.numerics import quantize_weight, weight_scales
 from edgedeploy.quant.scheme import Scheme
+
+MICROSOFT = "com.microsoft"
+"""Domain of ONNX Runtime's own operators."""
 
 EXTERNAL_BYTES = 256 << 20
 """Above this the weights go to ``model.data``, written one at a time, so that memory stays low."""
@@ -132,11 +143,38 @@ class Storage:
         self.graph.insert_after(node, dq)
 
     def store_recurrent(self, node: ir.Node) -> None:
-        """Let a recurrent node read its weights from int8, one scale per row of all gates."""
-        for position, weight in recurrent_weights(node).items():
+        """Store the weights of a recurrent node, one scale per row of all gates.
+
+        Where the scheme says ``integer`` an LSTM computes on them: with the dynamic ranges of
+        ``com.microsoft.DynamicQuantizeLSTM``, the one integer form that there is. Anything else
+        reads them as float.
+        """
+        weights = recurrent_weights(node)
+        computes = self._scheme.recurrent == "integer" and len(weights) == len(RECURRENT_WEIGHTS)
+        if computes and node.op_type == "LSTM" and not int_attribute(node, "layout", 0):
+            self._replace_lstm(node, weights)
+            return
+        for position, weight in weights.items():
             axis = 1 if self._scheme.per_channel else None
             scales = weight_scales(constant_of(weight).numpy(), axis, self._scheme.weight_bits)
             node.replace_input_with(position, self.read_weight(weight, axis, scales, node))
+
+    def _replace_lstm(self, node: ir.Node, weights: Mapping[int, ir.Value]) -> None:
+        tail: list[ir.Value] = []
+        for position, weight in weights.items():
+            array = np.ascontiguousarray(constant_of(weight).numpy().transpose(0, 2, 1))
+            scales = np.stack([weight_scales(part, 1, self._scheme.weight_bits) for part in array])
+            parts = zip(array, scales, strict=True)
+            integers = np.stack([quantize_weight(part, unit, 1) for part, unit in parts])
+            stored = self.integers(weight, integers)
+            node.replace_input_with(position, stored)
+            tail += self.parameters(weight, stored, scales)
+        node.resize_inputs(8 + len(tail))
+        for position, value in enumerate(tail, start=8):
+            node.replace_input_with(position, value)
+        node.attributes.pop("layout", None)
+        node.op_type, node.domain = "DynamicQuantizeLSTM", MICROSOFT
+        self.graph.opset_imports.setdefault(MICROSOFT, 1)
 
     def remove_unused(self) -> None:
         """Remove the initialisers that nothing reads any more."""
