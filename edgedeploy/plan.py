@@ -410,7 +410,7 @@ def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
     scheme = target.get("runtime.scheme") or {}
     defaults = {
         **RUNTIME_DEFAULTS.get(target.runtime, {}),
-        **{_SCHEME_NAMES[name]: value for name, value in scheme.items()},
+        **{_SCHEME_NAMES[name]: value for name, value in scheme.items() if name in _SCHEME_NAMES},
     }
     for candidate in candidates(defaults, use.quantize, LAYERS):
         if candidate.kind == "w8a8" and shared.table is None:

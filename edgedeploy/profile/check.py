@@ -13,6 +13,9 @@ from edgedeploy.profile.types import DimSpec, ModelSpec, Profile, TargetUse
 from edgedeploy.target.host import is_this_machine
 from edgedeploy.target.types import Target
 
+CALIBRATED = ("w8a8", "w8a16")
+"""Quantize modes that need calibration data."""
+
 
 def cross_check(profile: Profile, targets: Mapping[str, Target]) -> list[Diagnostic]:
     """Return what does not fit between the profile and its targets; notes hinder nothing.
@@ -71,15 +74,38 @@ def _quantize(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diag
             f"`{use.target}` cannot take `quantize: {mode}`",
             "use one of " + ", ".join(f"`{item}`" for item in ("auto", *legal)),
         )
-    if mode == "w8a8":
+    scheme = target.get("runtime.scheme") or {}
+    for key in scheme.get("fixed", ()):
+        given = getattr(use.quantize, key)
+        if given is not None and given != scheme[key]:
+            yield _at(
+                use,
+                "E161",
+                f"`{use.target}` cannot take `{key}: {_word(given)}`",
+                f"write `{key}: {_word(scheme[key])}`, or leave it out",
+            )
+    if use.quantize.method == "nncf" and (
+        target.get("runtime.format") != "openvino-ir" or mode not in ("auto", "w8a8")
+    ):
+        yield _at(
+            use,
+            "E161",
+            f"`{use.target}` cannot take `method: nncf` with `quantize: {mode}`",
+            "nncf quantizes to `w8a8` for OpenVINO; leave `method` out",
+        )
+    if mode in CALIBRATED:
         for model in profile.models.values():
             if "calibrate" not in model.data:
                 yield _at(
                     use,
                     "E147",
-                    f"`quantize: w8a8` needs data to calibrate the model `{model.name}` on",
+                    f"`quantize: {mode}` needs data to calibrate the model `{model.name}` on",
                     "add `data: {calibrate: ...}`, or use `quantize: fp16`",
                 )
+
+
+def _word(value: bool | str) -> str:
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _options(use: TargetUse, target: Target) -> Iterator[Diagnostic]:

@@ -6,7 +6,7 @@ Each class is one map of the file; the descriptions are what docs/profile.md and
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -32,9 +32,11 @@ from edgedeploy.profile.schema_parts import (
     Text,
     fault,
 )
+from edgedeploy.profile.types import QuantizeMode, RangeMethod
 from edgedeploy.profile.unbuilt import PARTS, QUANTIZE_MODES, not_built
 
-QUANTIZE_NAMES = ("auto", "none", "fp16", "w8a8")
+QUANTIZE_NAMES = get_args(QuantizeMode)
+_HABITS = {"int8": "w8a8", "int4": "w4", "float": "none", "fp32": "none", "half": "fp16"}
 
 
 def _short(key: str, *kinds: type) -> Callable[[Any], Any]:
@@ -62,7 +64,9 @@ def _mode(value: Any) -> Any:
     if value in QUANTIZE_MODES:
         raise fault("E137", *not_built(value, QUANTIZE_MODES[value]))
     if value not in QUANTIZE_NAMES:
-        raise fault("E107", f"`{shorten(value)}` is no mode", advice(value, QUANTIZE_NAMES))
+        named = _HABITS.get(value)
+        hint = f"write `{named}`" if named else advice(value, QUANTIZE_NAMES)
+        raise fault("E107", f"`{shorten(value)}` is no mode", hint)
     return value
 
 
@@ -246,9 +250,15 @@ Metric = Annotated[
 class QuantizeSchema(Strict):
     """How numbers are represented in the artifact."""
 
-    mode: Annotated[Literal["auto", "none", "fp16", "w8a8"], BeforeValidator(_mode)] = Field(
+    mode: Annotated[QuantizeMode, BeforeValidator(_mode)] = Field(
         default="auto",
-        description="`auto` takes the first of w8a8, fp16 and float that passes the gates.",
+        description="`auto` takes the first of several that passes the gates; "
+        "`docs/quantization.md` says what each of the others is, `edgedeploy targets show` which "
+        "of them a target takes.",
+    )
+    method: Literal["own", "nncf"] = Field(
+        default="own",
+        description="Who quantizes to `w8a8`; `nncf`, which must be installed, for OpenVINO only.",
     )
     symmetric_activations: bool | None = Field(
         default=None, description="Zero point at the middle; by default what suits the target."
@@ -259,10 +269,11 @@ class QuantizeSchema(Strict):
     activation_dtype: Literal["uint8", "int8"] | None = Field(
         default=None, description="Type of activations; by default what suits the target."
     )
-    ranges: Literal["minmax", "average"] | None = Field(
+    ranges: RangeMethod | None = Field(
         default=None,
-        description="How activation ranges are found: over all samples, or the average of each "
-        "sample's; by default `average`, and `auto` tries both.",
+        description="How activation ranges are found: over all samples, as the average of each "
+        "sample's, by a histogram, or (`choose`) for each tensor by what loses least; by default "
+        "`average`, and `auto` tries others.",
     )
     keep_float: list[Text] = Field(
         default=[], description="Names or glob patterns of nodes that stay in float."

@@ -13,6 +13,18 @@ from typing import Any, Literal
 
 from edgedeploy.errors import Place
 
+QuantizeMode = Literal["auto", "none", "fp16", "w8a8", "w8a16", "w8", "w4", "dynamic"]
+RangeMethod = Literal[
+    "minmax",
+    "average",
+    "percentile-99.9",
+    "percentile-99.99",
+    "percentile-99.999",
+    "entropy",
+    "mse",
+    "choose",
+]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DimSpec:
@@ -204,20 +216,23 @@ class QuantizeSpec:
     """How numbers are represented in the artifact.
 
     Attributes:
-        mode: ``auto`` tries w8a8, fp16, float in order and takes the first that passes the gates.
-        symmetric_activations, per_channel: Scheme of ``w8a8``; None takes the target's default.
+        mode: ``auto`` tries several and takes the first that passes the gates; the others are
+            the modes that :mod:`edgedeploy.quant.scheme` names, ``fp16`` and ``none``.
+        method: Who quantizes: ``own`` or, for OpenVINO, ``nncf``.
+        symmetric_activations, per_channel: Details of the scheme; None takes the target's default.
         activation_dtype: ``uint8`` | ``int8``; None takes the target's default.
-        ranges: How activation ranges are found: ``minmax`` over all samples, or the ``average``
-            of the samples' own; None takes the target's default.
+        ranges: How activation ranges are found: ``minmax`` over all samples, the ``average``
+            of the samples' own, or by a histogram; None takes the target's default.
         keep_float: Names or glob patterns of nodes that stay in float.
         keep_float_ops: Op types that stay in float.
     """
 
-    mode: Literal["auto", "none", "fp16", "w8a8"] = "auto"
+    mode: QuantizeMode = "auto"
+    method: Literal["own", "nncf"] = "own"
     symmetric_activations: bool | None = None
     activation_dtype: Literal["uint8", "int8"] | None = None
     per_channel: bool | None = None
-    ranges: Literal["minmax", "average"] | None = None
+    ranges: RangeMethod | None = None
     keep_float: tuple[str, ...] = ()
     keep_float_ops: tuple[str, ...] = ()
 

@@ -14,10 +14,6 @@ RUNTIMES: Mapping[str, str] = {
 """Runtime id -> what it would make."""
 
 QUANTIZE_MODES: Mapping[str, str] = {
-    "w8": "8-bit weights with float activations",
-    "w8a16": "8-bit weights with 16-bit activations",
-    "w4": "4-bit weights",
-    "int4": "4-bit weights",
     "w4a8": "4-bit weights with 8-bit activations",
     "w4a16": "4-bit weights with 16-bit activations",
     "fp8": "8-bit floats",

@@ -22,7 +22,10 @@ LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather")
 """Ops with a constant weight that can be stored as int8."""
 
 RECURRENT_OPS = ("GRU", "LSTM", "RNN")
-"""Ops with weights that have no static int8 form in ONNX."""
+"""Ops with weights that can be stored as int8, but have no static int8 form in ONNX."""
+
+RECURRENT_WEIGHTS = (1, 2)
+"""Inputs of a recurrent op that are weights: W and R, ``[directions, gates * hidden, ...]``."""
 
 ELEMENTWISE_OPS = ("Add", "Concat", "AveragePool", "GlobalAveragePool")
 """Ops that runtimes compute on integers when all their operands and the result are quantized."""
@@ -54,18 +57,18 @@ VALUE_PRESERVING_OPS = (
 )
 """Ops whose result has exactly the values of operand 0, so one statistic serves both."""
 
-QUANTIZED_OPS = frozenset(
+_INTEGER_OPS = frozenset(
     {
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "DynamicQuantizeLinear",
-        "QLinearConv",
-        "QLinearMatMul",
         "ConvInteger",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeLinear",
+        "DynamicQuantizeMatMul",
         "MatMulInteger",
-        "MatMulNBits",
+        "MatMulInteger16",
+        "MatMulIntegerToFloat",
     }
 )
+_BLOCK_OPS = frozenset({"GatherBlockQuantized", "MatMulBnb4", "MatMulFpQ4", "MatMulNBits"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,15 +111,60 @@ def load_checked(path: Path) -> ir.Model:
             code="E264",
             hint="Quantize the normal form that the build makes, not the original file.",
         )
-    for node in model.graph.all_nodes():
-        if node.op_type in QUANTIZED_OPS:
-            raise ModelError(
-                f"the model is quantized already: it has a {node.op_type} node",
-                code="E268",
-                subject=node.name,
-                hint="Give the float model, or set `quantize: none` to ship it as it is.",
-            )
+    found = _quantized_node(model)
+    if found is not None:
+        form, node = found
+        raise ModelError(
+            f"the model is quantized already ({form}): it has a {node.op_type} node",
+            code="E268",
+            subject=node.name,
+            hint="Give the float model, or set `quantize: none` to ship it as it is.",
+        )
     return model
+
+
+def already_quantized(model: Path) -> str | None:
+    """Return how a model is quantized, None where it is a float model.
+
+    Reads the graph alone: weights in other files are neither read nor needed. Local functions
+    (``FakeQuantize`` and the like of exporters) are looked into as well.
+
+    Args:
+        model: ONNX file.
+
+    Returns:
+        A phrase for reports, such as ``QDQ form: QuantizeLinear node 'x_QuantizeLinear'``.
+    """
+    found = _quantized_node(ir.load(model))
+    if found is None:
+        return None
+    form, node = found
+    return f"{form}: {node.op_type} node {node.name!r}"
+
+
+def _quantized_node(model: ir.Model) -> tuple[str, ir.Node] | None:
+    """Return the form and a node that shows it; the first of the forms listed below that is met."""
+    forms: dict[str, ir.Node] = {}
+    for graph in (model.graph, *(function.graph for function in model.functions.values())):
+        for node in graph.all_nodes():
+            form = _quantized_form(node)
+            if form is not None:
+                forms.setdefault(form, node)
+    order = ("QOperator form", "dynamic quantization", "QDQ form", "weight-only form")
+    return next(((form, forms[form]) for form in order if form in forms), None)
+
+
+def _quantized_form(node: ir.Node) -> str | None:
+    op = node.op_type
+    if op.startswith("QLinear") or op in ("QGemm", "QAttention", "QEmbedLayerNormalization"):
+        return "QOperator form"
+    if op in _INTEGER_OPS:
+        return "dynamic quantization"
+    if op in _BLOCK_OPS:
+        return "weight-only form"
+    if op == "QuantizeLinear":
+        return "QDQ form"
+    return "weight-only form" if op == "DequantizeLinear" else None
 
 
 def is_weight(value: ir.Value | None) -> bool:
@@ -158,6 +206,8 @@ def _layer(node: ir.Node) -> Layer | None:
         return None
     inputs = node.inputs
     if node.op_type == "Gather":
+        if not is_lookup(node):
+            return None
         position = 0
     elif node.op_type == "MatMul":
         position = 1 if is_weight(inputs[1]) else 0
@@ -183,6 +233,24 @@ def _layer(node: ir.Node) -> Layer | None:
     )
 
 
+def is_lookup(node: ir.Node) -> bool:
+    """Return whether a Gather looks rows up in a constant table ``[words, features]``."""
+    table = node.inputs[0]
+    if not is_weight(table) or int_attribute(node, "axis", 0) not in (0, -2):
+        return False
+    return table is not None and len(constant_shape(table)) == 2
+
+
+def recurrent_weights(node: ir.Node) -> dict[int, ir.Value]:
+    """Return the weights of a recurrent node that are float32 initialisers, by input position."""
+    if node.op_type not in RECURRENT_OPS or node.domain:
+        return {}
+    given = {position: node.inputs[position] for position in RECURRENT_WEIGHTS}
+    return {
+        place: value for place, value in given.items() if value is not None and is_weight(value)
+    }
+
+
 def _channel_axis(node: ir.Node, position: int, weight: ir.Value) -> int | None:
     rank = len(constant_shape(weight))
     if node.op_type == "Conv":
@@ -192,7 +260,7 @@ def _channel_axis(node: ir.Node, position: int, weight: ir.Value) -> int | None:
         return 1 if int_attribute(node, "group", 1) == 1 else None
     if node.op_type == "Gemm":
         return 0 if int_attribute(node, "transB", 0) else 1
-    if node.op_type == "MatMul" and position == 1 and rank == 2:
+    if node.op_type == "Gather" or (node.op_type == "MatMul" and position == 1 and rank == 2):
         return 1
     return None
 

@@ -20,26 +20,30 @@ LEAST_PRODUCT = 1e-36
 GREATEST_BIAS = float(2**30)
 
 
+Dtype = Literal["uint8", "int8", "uint16", "int16"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivationParameters:
     """Scale (float32 value) and zero point of one tensor."""
 
     scale: float
     zero_point: int
-    dtype: Literal["uint8", "int8"]
+    dtype: Dtype
 
 
 def activation_parameters(
-    low: float, high: float, dtype: Literal["uint8", "int8"], symmetric: bool
+    low: float, high: float, dtype: Dtype, symmetric: bool
 ) -> ActivationParameters:
     """Return the parameters for values in ``[low, high]``; zero is always represented exactly."""
-    least, greatest = (0, 255) if dtype == "uint8" else (-128, 127)
+    limits = np.iinfo(dtype)
+    least, greatest = int(limits.min), int(limits.max)
     low, high = min(low, 0.0), max(high, 0.0)
     if symmetric:
-        scale = max(-low, high) / 127.0
-        middle = 128 if dtype == "uint8" else 0
+        middle = (least + greatest + 1) // 2
+        scale = max(-low, high) / (greatest - middle)
         return ActivationParameters(scale=_float32(scale), zero_point=middle, dtype=dtype)
-    scale = _float32((high - low) / 255.0)
+    scale = _float32((high - low) / (greatest - least))
     zero_point = round(least - low / scale)
     return ActivationParameters(
         scale=scale, zero_point=min(max(zero_point, least), greatest), dtype=dtype
@@ -59,10 +63,10 @@ def weight_scales(
     Args:
         weight: Float array; read in blocks of rows, so that it may be a mapped file.
         axis: Channel axis.
-        bits: 8 uses [-127, 127], 7 uses [-63, 63].
+        bits: 8 uses [-127, 127], 7 uses [-63, 63], 4 uses [-7, 7].
         floor: Least scale, one or per channel.
     """
-    greatest = 127 if bits == 8 else 63
+    greatest = 2 ** (bits - 1) - 1
     if axis is None:
         peak = max(
             (float(np.max(np.abs(block), initial=0.0)) for _, block in _blocks(weight)), default=0.0

@@ -8,25 +8,39 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from edgedeploy.errors import ProfileError
-from edgedeploy.profile.types import QuantizeSpec
+from edgedeploy.profile.types import QuantizeSpec, RangeMethod
 
 Role = Literal["first", "last", "depthwise"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
-    """A static int8 scheme. Weights are symmetric int8; activations are per tensor.
+    """How weights and activations are represented. Weights are symmetric, zero point 0.
 
     Attributes:
-        activation_dtype: ``uint8`` or ``int8``.
+        weights: ``int8``, ``int4`` or ``float``.
+        activations: ``static8`` and ``static16`` take calibrated ranges, ``dynamic`` finds the
+            8-bit range of each activation at run time, ``float`` leaves activations alone
+            (weight-only).
+        block: Elements of a weight's input axis that share one scale; None: the whole axis does.
+            Weight-only schemes alone have blocks.
+        activation_dtype: ``uint8`` or ``int8``; with ``static16`` the same signedness in 16 bits.
         ranges: ``minmax`` represents everything that was seen; ``average`` takes the mean over
-            samples (or sequences) of their extremes, and clips what only rare ones reach.
+            samples (or sequences) of their extremes, and clips what only rare ones reach; the
+            others come from histograms, ``choose`` takes the best of all for each tensor.
         symmetric: Whether the zero point of activations is the middle of the range.
         per_channel: One weight scale per output channel where the op allows it, else one in all.
         weight_bits: 8, or 7 where 16-bit accumulators would saturate (x86 without VNNI).
         quantize_bias: Bias as int32 with scale ``activation scale * weight scale``; False leaves
             it in float.
+        bias_correction: Move biases so that the rounding of weights does not shift the mean of
+            any channel.
         ops: Layer ops (``Conv``, ``Gemm`` ...) that become integer.
+        gather: Tables that ``Gather`` looks rows up in (embeddings) become int8 with one scale
+            per column; what was looked up is float again.
+        recurrent: What becomes of the weights of ``LSTM``, ``GRU`` and ``RNN``: ``weights``
+            stores them as int8 and makes them float before they are used; ``integer`` does so too,
+            save that an LSTM computes on them, with ranges found at run time; ``float`` keeps them.
         elementwise: Ops without weights that become integer where operands and result are
             quantized anyway (``Add``, ``Concat`` ...).
         quantized_outputs: Layer ops whose result is quantized as well, because the runtime has
@@ -39,19 +53,30 @@ class Scheme:
             result reaches an output without another layer; ``depthwise``: depthwise convolutions.
     """
 
+    weights: Literal["int8", "int4", "float"] = "int8"
+    activations: Literal["static8", "static16", "dynamic", "float"] = "static8"
+    block: int | None = None
     activation_dtype: Literal["uint8", "int8"] = "uint8"
-    ranges: Literal["minmax", "average"] = "average"
+    ranges: RangeMethod = "average"
     symmetric: bool = False
     per_channel: bool = True
     weight_bits: Literal[7, 8] = 8
     quantize_bias: bool = True
+    bias_correction: bool = False
     ops: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
+    gather: bool = True
+    recurrent: Literal["integer", "weights", "float"] = "integer"
     elementwise: tuple[str, ...] = ("Add", "AveragePool", "Concat", "GlobalAveragePool")
     quantized_outputs: tuple[str, ...] = ("Conv",)
     bias_always: bool = False
     keep_float: tuple[str, ...] = ()
     keep_float_ops: tuple[str, ...] = ()
     keep_float_roles: tuple[Role, ...] = ()
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the scheme needs a calibration table."""
+        return self.activations in ("static8", "static16")
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Scheme:
@@ -76,22 +101,43 @@ RUNTIME_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     # OpenVINO documentation, "Low Precision Transformations"; int8 deconvolution exists.
     # bias_always: on dynamic shapes OpenVINO 2026.4.1 computes wrong values where several nodes
     # read the float result of an integer convolution that has no bias, or a bias of zeros.
+    # recurrent: it has no integer LSTM; int8 weights are made float once, when the model is loaded.
     "openvino": {
         "ops": ("Conv", "ConvTranspose", "Gemm", "MatMul"),
         "quantized_outputs": (),
         "bias_always": True,
+        "recurrent": "weights",
     },
     # Symmetric int8 only, no int32 bias. Source: NVIDIA TensorRT Developer Guide, "Working with
-    # Quantized Types" (explicit quantization).
+    # Quantized Types" (explicit quantization), where a Gather takes no int8 either.
     "tensorrt": {
         "activation_dtype": "int8",
         "symmetric": True,
         "quantize_bias": False,
         "ops": ("Conv", "ConvTranspose", "Gemm", "MatMul"),
+        "gather": False,
+        "recurrent": "float",
         "quantized_outputs": (),
     },
 }
 """Scheme fields by runtime id where they differ from :class:`Scheme`'s own defaults."""
+
+MODES: Mapping[str, Mapping[str, Any]] = {
+    "auto": {},
+    "w8a8": {},
+    # No runtime here has integer kernels for 16 bits: only what a layer reads is rounded, and the
+    # bias is added in float.
+    "w8a16": {
+        "activations": "static16",
+        "quantize_bias": False,
+        "elementwise": (),
+        "quantized_outputs": (),
+    },
+    "w8": {"activations": "float"},
+    "w4": {"activations": "float", "weights": "int4", "block": 32},
+    "dynamic": {"activations": "dynamic"},
+}
+"""Scheme fields by the profile's ``quantize: mode``; they go before the target's."""
 
 _NAMES = {field.name for field in fields(Scheme)}
 
@@ -105,6 +151,7 @@ def scheme_for(spec: QuantizeSpec, target_defaults: Mapping[str, Any]) -> Scheme
 
     Raises:
         ProfileError: ``target_defaults`` has a field that no scheme has (E265).
+        KeyError: The mode is none of :data:`MODES`: it needs no scheme.
     """
     unknown = sorted(set(target_defaults) - _NAMES)
     if unknown:
@@ -118,7 +165,7 @@ def scheme_for(spec: QuantizeSpec, target_defaults: Mapping[str, Any]) -> Scheme
         name: tuple(value) if isinstance(value, (list, tuple)) else value
         for name, value in target_defaults.items()
     }
-    scheme = Scheme(**values)
+    scheme = Scheme(**{**values, **MODES[spec.mode]})
     if spec.ranges is not None:
         scheme = replace(scheme, ranges=spec.ranges)
     if spec.symmetric_activations is not None:

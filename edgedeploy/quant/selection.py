@@ -17,9 +17,11 @@ from edgedeploy.quant.layers import (
     find_layers,
     float_values,
     fused_output,
+    is_lookup,
     is_weight,
+    recurrent_weights,
 )
-from edgedeploy.quant.numerics import ActivationParameters, activation_parameters
+from edgedeploy.quant.numerics import ActivationParameters, Dtype, activation_parameters
 from edgedeploy.quant.scheme import Role, Scheme
 from edgedeploy.quant.table import CalibrationTable
 
@@ -44,9 +46,11 @@ class Selection:
         produced: Those of them whose producer is integer, so that every consumer reads the
             dequantized value.
         kept: Nodes with weights that stay in float.
+        recurrent: Recurrent nodes whose weights become int8.
     """
 
     layers: list[Layer]
+    recurrent: list[ir.Node]
     carriers: list[ir.Node]
     values: dict[ir.Value, ActivationParameters]
     produced: set[ir.Value]
@@ -60,9 +64,9 @@ def select(graph: ir.Graph, scheme: Scheme, table: CalibrationTable) -> Selectio
         ProfileError: A ``keep_float`` pattern matches no node (E266).
         DataError: The table has no range for a layer's value (E263).
     """
-    _check_patterns(graph, scheme)
+    check_patterns(graph, scheme)
     every = find_layers(graph)
-    chosen, kept = _choose(graph, every, scheme, table)
+    chosen, recurrent, kept = choose(graph, every, scheme, table)
     wanted = {layer.activation for layer in chosen if layer.activation is not None}
     produced = {layer.output for layer in chosen if layer.node.op_type in scheme.quantized_outputs}
     known = float_values(graph, every)
@@ -86,6 +90,7 @@ def select(graph: ir.Graph, scheme: Scheme, table: CalibrationTable) -> Selectio
     produced |= {result for _, _, result in integer}
     return Selection(
         layers=chosen,
+        recurrent=recurrent,
         carriers=[node for node, _, _ in integer],
         values=_parameters(known, quantized, integer, scheme, table),
         produced=produced,
@@ -128,19 +133,33 @@ def _parameters(
                 subject=value.name,
                 hint="The table belongs to another model: calibrate again.",
             )
-        low, high = (
-            (seen.low, seen.high) if scheme.ranges == "minmax" else (seen.mean_low, seen.mean_high)
-        )
-        found[value] = activation_parameters(low, high, scheme.activation_dtype, scheme.symmetric)
+        low, high = table.range_of(str(value.name), scheme.ranges, scheme.symmetric)
+        found[value] = activation_parameters(low, high, _dtype(scheme), scheme.symmetric)
     return found
 
 
-def _choose(
-    graph: ir.Graph, every: list[Layer], scheme: Scheme, table: CalibrationTable
-) -> tuple[list[Layer], list[KeptFloat]]:
+def _dtype(scheme: Scheme) -> Dtype:
+    if scheme.activations != "static16":
+        return scheme.activation_dtype
+    return "uint16" if scheme.activation_dtype == "uint8" else "int16"
+
+
+def choose(
+    graph: ir.Graph, every: list[Layer], scheme: Scheme, table: CalibrationTable | None
+) -> tuple[list[Layer], list[ir.Node], list[KeptFloat]]:
+    """Return the layers and the recurrent nodes that a scheme quantizes, and what it leaves.
+
+    Args:
+        graph: The main graph.
+        every: Its layers.
+        scheme: What to quantize.
+        table: Layers whose activation was empty on every sample stay in float; None where no
+            calibration is needed.
+    """
     roles = layer_roles(graph, every)
     by_node = {layer.node: layer for layer in every}
     chosen: list[Layer] = []
+    recurrent: list[ir.Node] = []
     kept: list[KeptFloat] = []
     for node in graph.all_nodes():
         if node.op_type not in LAYER_OPS + RECURRENT_OPS or node.domain:
@@ -149,16 +168,20 @@ def _choose(
         if layer is None and not _has_weight(node):
             continue
         reason = _reason_to_keep(node, layer, roles.get(node, ()), scheme, table, graph)
-        if reason is None and layer is not None:
+        if reason is not None:
+            kept.append(KeptFloat(node=str(node.name), op=node.op_type, reason=reason))
+        elif layer is not None:
             chosen.append(layer)
         else:
-            kept.append(KeptFloat(node=str(node.name), op=node.op_type, reason=str(reason)))
-    return chosen, kept
+            recurrent.append(node)
+    return chosen, recurrent, kept
 
 
 def _has_weight(node: ir.Node) -> bool:
-    """Whether a node that is no layer is worth a line: MatMul and Gather are so with a weight."""
-    return node.op_type not in ("Gather", "MatMul") or any(is_weight(v) for v in node.inputs)
+    """Whether a node that is no layer is worth a line: a Gather that looks up, a MatMul by one."""
+    if node.op_type == "Gather":
+        return is_lookup(node)
+    return node.op_type != "MatMul" or any(is_weight(value) for value in node.inputs)
 
 
 def _reason_to_keep(
@@ -166,29 +189,35 @@ def _reason_to_keep(
     layer: Layer | None,
     roles: Iterable[Role],
     scheme: Scheme,
-    table: CalibrationTable,
+    table: CalibrationTable | None,
     graph: ir.Graph,
 ) -> str | None:
     if node.graph is not graph:
         return "it is in a subgraph"
-    if node.op_type in RECURRENT_OPS:
-        return "recurrent layers stay in float"
-    if layer is None:
+    if layer is None and not recurrent_weights(node):
         return "its weight is no float32 initialiser"
-    if node.op_type not in scheme.ops or node.op_type in scheme.keep_float_ops:
+    if not _takes(scheme, node.op_type):
         return f"the scheme keeps {node.op_type} in float"
     if scheme.keeps(str(node.name)):
         return "the profile keeps it in float"
     held = [role for role in roles if role in scheme.keep_float_roles]
     if held:
         return f"the scheme keeps {held[0]} layers in float"
-    if layer.activation is None:
+    if layer is None or layer.activation is None or table is None:
         return None
     for value in (layer.activation, layer.output):
         seen = table.tensors.get(str(value.name))
         if seen is not None and seen.count == 0:
             return "its activation was empty on every calibration sample"
     return None
+
+
+def _takes(scheme: Scheme, op_type: str) -> bool:
+    if op_type in scheme.keep_float_ops:
+        return False
+    if op_type in RECURRENT_OPS:
+        return scheme.recurrent != "float"
+    return scheme.gather if op_type == "Gather" else op_type in scheme.ops
 
 
 def _kept_by_name(node: ir.Node, scheme: Scheme) -> bool:
@@ -219,7 +248,12 @@ def layer_roles(graph: ir.Graph, every: list[Layer]) -> dict[ir.Node, tuple[Role
     return roles
 
 
-def _check_patterns(graph: ir.Graph, scheme: Scheme) -> None:
+def check_patterns(graph: ir.Graph, scheme: Scheme) -> None:
+    """Refuse a ``keep_float`` pattern that matches no node of the graph.
+
+    Raises:
+        ProfileError: One does (E266).
+    """
     names = [str(node.name) for node in graph.all_nodes()]
     for pattern in scheme.keep_float:
         alone = Scheme(keep_float=(pattern,))

@@ -44,6 +44,11 @@ class CalibrationTable:
     samples: int
     tensors: Mapping[str, TensorRange]
 
+    def range_of(self, tensor: str, method: str, symmetric: bool) -> tuple[float, float]:
+        """Return (low, high) of a tensor by a range method."""
+        seen = self.tensors[tensor]
+        return (seen.low, seen.high) if method == "minmax" else (seen.mean_low, seen.mean_high)
+
     def write(self, path: Path) -> None:
         """Write the table; the bytes depend on its content alone."""
         data = {

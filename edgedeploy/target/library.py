@@ -170,15 +170,15 @@ def _join(target: str, board: Part, runtime: Part, served: Mapping[str, Any]) ->
     """Return board and runtime as one target: facts as plain values, their sources apart."""
     sources: dict[str, str] = {}
     fields: dict[str, Any] = {
-        "board": _plain(board.data, "board", sources),
-        "runtime": _plain(
+        "board": plain(board.data, "board", sources),
+        "runtime": plain(
             {key: value for key, value in runtime.data.items() if key != "serves"},
             "runtime",
             sources,
         ),
     }
     here = {key: value for key, value in served.items() if key in _HERE}
-    fields["runtime"].update(_plain(here, "runtime", sources))
+    fields["runtime"].update(plain(here, "runtime", sources))
     defaults = served.get("defaults", {})
     for name, option in fields["runtime"].get("options", {}).items():
         option["default"] = defaults.get(name, option.get("default"))
@@ -198,11 +198,11 @@ def _join(target: str, board: Part, runtime: Part, served: Mapping[str, Any]) ->
     )
 
 
-_HERE = ("shapes", "quantize", "scheme", "fast")
+_HERE = ("shapes", "quantize", "scheme", "fast", "slow")
 _UNIT_NAMES = {"ram": "ram_bytes", "clock": "clock_hz"}
 
 
-def _plain(data: Mapping[str, Any], path: str, sources: dict[str, str]) -> dict[str, Any]:
+def plain(data: Mapping[str, Any], path: str, sources: dict[str, str]) -> dict[str, Any]:
     """Return the data with each fact as its value; its source goes into ``sources`` by path."""
     found: dict[str, Any] = {}
     for key, value in sorted(data.items()):
@@ -217,7 +217,7 @@ def _value(value: Any, path: str, sources: dict[str, str]) -> Any:
     if not isinstance(value, dict):
         return value
     if "source" not in value:
-        return _plain(value, path, sources)
+        return plain(value, path, sources)
     sources[path] = value["source"]
     rest = {key: item for key, item in value.items() if key != "source"}
-    return rest["value"] if set(rest) == {"value"} else _plain(rest, path, sources)
+    return rest["value"] if set(rest) == {"value"} else plain(rest, path, sources)

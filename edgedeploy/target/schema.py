@@ -16,7 +16,7 @@ Arch = Literal["x86-64", "arm64", "armv7"]
 System = Literal["linux", "android", "ios"]
 Processor = Literal["cpu", "gpu", "npu"]
 ShapeForm = Literal["fixed", "range", "buckets"]
-QuantizeMode = Literal["none", "fp16", "w8a8"]
+QuantizeMode = Literal["none", "fp16", "w8a8", "w8a16", "w8", "w4", "dynamic"]
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _VERSIONS = re.compile(r">=[0-9]+(?:\.[0-9]+)*(?:,<[0-9]+(?:\.[0-9]+)*)?")
@@ -123,23 +123,33 @@ REQUIRED_OF_BOARD = ("title", "os", "arch", "processor")
 
 
 class SchemeSchema(Fact):
-    """An int8 scheme."""
+    """How 8-bit numbers are represented there, and which of it no profile may change."""
 
     activation_dtype: Literal["uint8", "int8"]
     symmetric_activations: bool
     per_channel: bool
+    fixed: list[Literal["activation_dtype", "symmetric_activations", "per_channel"]] = []
 
 
-class FastSchema(Fact):
-    """A number representation that has fast kernels."""
+class ModeSchema(Fact):
+    """What is known of the speed of one number representation.
 
-    mode: Literal["fp16", "w8a8"]
+    ``provider`` names the execution provider of the runtime that it holds for, where that is not
+    the usual one; ``features`` the instruction set extensions that it needs.
+    """
+
+    mode: QuantizeMode
+    provider: str | None = None
     features: list[str] = []
     note: str
 
 
 class ServedSchema(Strict):
-    """One kind of board that the runtime serves, and what holds there."""
+    """One kind of board that the runtime serves, and what holds there.
+
+    ``quantize`` lists the modes that are legal there, ``fast`` those with fast kernels, ``slow``
+    those that make the file smaller but are not known to be faster than float.
+    """
 
     os: System
     arch: Arch
@@ -147,8 +157,26 @@ class ServedSchema(Strict):
     shapes: Annotated[list[ShapeForm], Field(min_length=1)]
     quantize: Annotated[list[QuantizeMode], Field(min_length=1)]
     scheme: SchemeSchema | None = None
-    fast: list[FastSchema] = []
+    fast: list[ModeSchema] = []
+    slow: list[ModeSchema] = []
     defaults: dict[str, Any] = {}
+
+
+class PlannedSchema(Strict):
+    """The schemes of a runtime that nothing can be built for yet."""
+
+    title: str
+    runtime: str
+    quantize: Annotated[list[QuantizeMode], Field(min_length=1)]
+    scheme: SchemeSchema
+    fast: list[ModeSchema] = []
+    slow: list[ModeSchema] = []
+
+
+class PlannedFile(Strict):
+    """``targets/planned.yaml``."""
+
+    planned: dict[Id, PlannedSchema]
 
 
 class OptionSchema(Strict):

@@ -23,7 +23,7 @@ def spec(values: np.ndarray, scale: np.ndarray, zero: np.ndarray, axis: int) -> 
         make("DequantizeLinear", ["q", "s", "z"], ["y"], axis=axis),
     ]
     info = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xsy"]
-    kind = TensorProto.UINT8 if zero.dtype == np.uint8 else TensorProto.INT8
+    kind = onnx.helper.np_dtype_to_tensor_dtype(zero.dtype)
     info.append(onnx.helper.make_tensor_value_info("z", kind, None))
     graph = onnx.helper.make_graph(nodes, "g", [info[0], info[1], info[3]], [info[2]])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)])
@@ -31,8 +31,8 @@ def spec(values: np.ndarray, scale: np.ndarray, zero: np.ndarray, axis: int) -> 
     return evaluator.run(None, {"x": values, "s": scale, "z": zero})[0]
 
 
-@given(FLOATS, FLOATS, st.sampled_from(["uint8", "int8"]), st.booleans())
-@settings(max_examples=200, deadline=None)
+@given(FLOATS, FLOATS, st.sampled_from(["uint8", "int8", "uint16", "int16"]), st.booleans())
+@settings(max_examples=300, deadline=None)
 def test_quant_every_value_of_the_range_comes_back_within_half_a_step(
     first, second, dtype, symmetric
 ):
@@ -42,10 +42,22 @@ def test_quant_every_value_of_the_range_comes_back_within_half_a_step(
     assert np.isfinite(scale) and scale > 0
     values = np.linspace(min(low, 0.0), max(high, 0.0), 33, dtype=np.float64).astype(np.float32)
     back = spec(values, scale, zero, 1)
-    if max(-low, high, high - low) / 255 >= numerics.LEAST_SCALE * 2:
+    levels = np.iinfo(dtype).max - np.iinfo(dtype).min
+    if max(-low, high, high - low) / levels >= numerics.LEAST_SCALE * 2:
         # The zero point is rounded, so that the ends of the range may lie one more half step out.
         assert np.max(np.abs(back.astype(np.float64) - values)) <= 1.002 * float(scale)
     assert spec(np.zeros(1, np.float32), scale, zero, 1)[0] == 0.0
+
+
+@given(FLOATS, FLOATS, st.sampled_from(["uint8", "int8", "uint16", "int16"]))
+@settings(max_examples=100, deadline=None)
+def test_quant_symmetric_parameters_have_the_middle_as_zero_point(first, second, dtype):
+    found = numerics.activation_parameters(min(first, second), max(first, second), dtype, True)
+    assert found.zero_point == {"uint8": 128, "int8": 0, "uint16": 32768, "int16": 0}[dtype]
+    peak = max(abs(first), abs(second))
+    greatest = 127 if dtype.endswith("8") else 32767
+    if peak / greatest >= numerics.LEAST_SCALE * 2:
+        assert found.scale == pytest.approx(peak / greatest, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -81,10 +93,11 @@ def test_quant_weights_follow_the_specification_in_blocks_too(axis, block_bytes,
     np.testing.assert_array_equal(stored * scales.reshape(shape), expected)
 
 
-def test_quant_seven_bit_weights_stay_within_63():
+@pytest.mark.parametrize(("bits", "greatest"), [(8, 127), (7, 63), (4, 7)])
+def test_quant_weights_of_fewer_bits_stay_within_their_range(bits, greatest):
     weight = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
-    stored = numerics.quantize_weight(weight, numerics.weight_scales(weight, 0, 7), 0)
-    assert np.abs(stored).max() == 63
+    stored = numerics.quantize_weight(weight, numerics.weight_scales(weight, 0, bits), 0)
+    assert np.abs(stored).max() == greatest
 
 
 @given(

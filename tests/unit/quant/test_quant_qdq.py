@@ -15,7 +15,7 @@ from quant_support import build, optimised_ops, pack, run, sqnr_db
 
 from edgedeploy.errors import EdgedeployError
 from edgedeploy.passes import normalise
-from edgedeploy.quant import layers, qdq
+from edgedeploy.quant import layers, storage
 from edgedeploy.quant.calibrate import calibrate
 from edgedeploy.quant.qdq import QuantizeReport, quantize
 from edgedeploy.quant.scheme import RUNTIME_DEFAULTS, Scheme
@@ -259,13 +259,40 @@ def test_quant_embeddings_are_looked_up_as_int8(tmp_path):
     nodes = [node("Cast", ["x"], ["i"], to=TensorProto.INT64), node("Gather", ["t", "i"], ["y"])]
     table = normal(50, 8)
     model = build(tmp_path, nodes, {"t": table}, {"x": ("n",)}, ["y"])
-    scheme = Scheme(ops=("Gather",))
     ids = np.array([3, 49, 0], np.float32)
     folder = pack(tmp_path / "p", [{"x": ids}])
-    quantize(model, calibrate(model, folder, tmp_path / "t.json"), scheme, tmp_path / "out")
+    quantize(model, calibrate(model, folder, tmp_path / "t.json"), Scheme(), tmp_path / "out")
     found = run(tmp_path / "out/model.onnx", {"x": ids})
-    np.testing.assert_allclose(found, table[[3, 49, 0]], atol=np.abs(table).max() / 254 * 1.001)
-    assert weights(onnx.load(tmp_path / "out/model.onnx"))["t_quantized"].dtype == np.int8
+    half_steps = np.abs(table).max(axis=0) / 254  # of each column
+    assert (np.abs(found - table[[3, 49, 0]]) <= half_steps * 1.001).all()
+    made = onnx.load(tmp_path / "out/model.onnx")
+    assert weights(made)["t_quantized"].dtype == np.int8
+    assert [item.op_type for item in made.graph.node] == ["Cast", "Gather", "DequantizeLinear"]
+    # The rows are made float, never the table: also after the runtime's own optimisation.
+    assert not any(
+        array.shape == table.shape and array.dtype == np.float32
+        for array in optimised_weights(tmp_path)
+    )
+
+
+def optimised_weights(folder) -> list[np.ndarray]:
+    optimised_ops(folder / "out/model.onnx", folder)
+    return list(weights(onnx.load(folder / "optimised.onnx")).values())
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6), (30, 8)])
+def test_quant_a_gather_that_looks_up_no_rows_stays_float(shape, tmp_path):
+    """Anchors and grids are no embeddings: their numbers are positions."""
+    nodes = [
+        node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+        node("Gather", ["t", "i"], ["g"], axis=1),
+        node("Identity", ["g"], ["y"]),
+    ]
+    model = build(tmp_path, nodes, {"t": normal(*shape)}, {"x": ("n",)}, ["y"])
+    folder = pack(tmp_path / "p", [{"x": np.zeros(2, np.float32)}])
+    with pytest.raises(EdgedeployError) as caught:
+        quantize(model, calibrate(model, folder, tmp_path / "t.json"), Scheme(), tmp_path / "out")
+    assert caught.value.diagnostics[0].code == "E262"
 
 
 def test_quant_values_that_were_empty_or_constant_do_no_harm(tmp_path):
@@ -382,7 +409,7 @@ def test_quant_big_models_get_their_weights_beside_them(tmp_path, monkeypatch):
     make(tmp_path, model, {"x": (2, 3, 16, 16)})
     x = {"x": normal(2, 3, 16, 16)}
     expected = run(tmp_path / "out/model.onnx", x)
-    monkeypatch.setattr(qdq, "EXTERNAL_BYTES", 100)
+    monkeypatch.setattr(storage, "EXTERNAL_BYTES", 100)
     outside = tmp_path / "outside"
     outside.mkdir()
     ir.save(ir.load(model), outside / "in.onnx", external_data="in.data", size_threshold_bytes=0)

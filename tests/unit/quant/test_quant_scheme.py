@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from typing import get_args
+
 import pytest
 
 from edgedeploy.errors import ProfileError
 from edgedeploy.errors.codes import catalogue
-from edgedeploy.profile.types import QuantizeSpec
+from edgedeploy.profile.types import QuantizeMode, QuantizeSpec
 from edgedeploy.quant.candidates import candidates
-from edgedeploy.quant.scheme import RUNTIME_DEFAULTS, Scheme, scheme_for
+from edgedeploy.quant.scheme import MODES, RUNTIME_DEFAULTS, Scheme, scheme_for
+from edgedeploy.target.library import TargetLibrary
+from edgedeploy.target.planned import planned_targets
 
 
 def test_quant_the_profile_overrides_the_target_and_adds_exclusions():
@@ -29,6 +35,8 @@ def test_quant_the_profile_overrides_the_target_and_adds_exclusions():
         ranges="minmax",
         quantize_bias=False,
         ops=("Conv", "Gemm"),
+        gather=False,
+        recurrent="float",
         quantized_outputs=(),
         keep_float=("head*",),
         keep_float_ops=("Gemm", "MatMul"),
@@ -48,6 +56,52 @@ def test_quant_an_unknown_field_of_a_target_is_refused():
         scheme_for(QuantizeSpec(), {"per_chanel": True})
     assert caught.value.diagnostics[0].code == "E265"
     assert "per_channel" in str(caught.value.diagnostics[0].hint)
+
+
+MODE_SCHEMES = {
+    "auto": ("int8", "static8", True),
+    "w8a8": ("int8", "static8", True),
+    "w8a16": ("int8", "static16", True),
+    "w8": ("int8", "float", False),
+    "w4": ("int4", "float", False),
+    "dynamic": ("int8", "dynamic", False),
+}
+
+
+@pytest.mark.parametrize("runtime", RUNTIME_DEFAULTS)
+@pytest.mark.parametrize("mode", MODE_SCHEMES)
+def test_quant_a_mode_says_what_is_integer(mode, runtime):
+    found = scheme_for(QuantizeSpec(mode=mode), RUNTIME_DEFAULTS[runtime])
+    assert (found.weights, found.activations, found.calibrated) == MODE_SCHEMES[mode]
+    assert (found.block is not None) == (mode == "w4")
+    assert Scheme.from_json(json.loads(json.dumps(asdict(found)))) == found
+
+
+def test_quant_every_mode_of_a_profile_has_a_scheme_or_needs_none():
+    assert {*MODES, "none", "fp16"} == set(get_args(QuantizeMode))
+
+
+def test_quant_every_legal_mode_of_a_target_is_rated_with_a_source():
+    library = TargetLibrary()
+    everything = [*map(library.load, library.targets()), *planned_targets().values()]
+    assert len(everything) > 15
+    for target in everything:
+        rated = set()
+        for speed in ("fast", "slow"):
+            for place, row in enumerate(target.get(f"runtime.{speed}") or ()):
+                rated.add(row["mode"])
+                assert len(target.sources[f"runtime.{speed}.{place}"]) > 8
+        assert rated | {"none"} == set(target.get("runtime.quantize")), target.id
+
+
+@pytest.mark.parametrize("name", ["tensorrt-10", "tensorrt-11", "tensorrt-rtx"])
+def test_quant_tensorrt_schemes_are_what_its_table_allows(name):
+    stated = planned_targets()[name].get("runtime.scheme")
+    scheme = scheme_for(QuantizeSpec(), RUNTIME_DEFAULTS["tensorrt"])
+    assert scheme.activation_dtype == stated["activation_dtype"]
+    assert scheme.symmetric == stated["symmetric_activations"]
+    assert scheme.per_channel == stated["per_channel"]
+    assert not scheme.quantize_bias
 
 
 def test_quant_keep_float_takes_names_and_patterns():

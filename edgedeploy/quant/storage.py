@@ -1,0 +1,194 @@
+"""Integer weights in a graph: initialisers, each made once, and the nodes that make them float."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from edgedeploy.quant.layers import (
+    RECURRENT_WEIGHTS,
+    Layer,
+    constant_of,
+    constant_shape,
+    int_attribute,
+    recurrent_weights,
+)
+from edgedeploy.quant.names import Names, add_initializer
+from edgedeploy.quant.numerics import quantize_weight, weight_scales
+from edgedeploy.quant.scheme import Scheme
+
+MICROSOFT = "com.microsoft"
+"""Domain of ONNX Runtime's own operators."""
+
+EXTERNAL_BYTES = 256 << 20
+"""Above this the weights go to ``model.data``, written one at a time, so that memory stays low."""
+
+
+class Storage:
+    """Adds integer initialisers and DequantizeLinear nodes to one graph.
+
+    Args:
+        graph: The main graph; only added to.
+        scheme: Bits and granularity of the weights.
+    """
+
+    def __init__(self, graph: ir.Graph, scheme: Scheme) -> None:
+        self.graph = graph
+        self.names = Names(graph)
+        self._scheme = scheme
+        self._weights: dict[tuple[ir.Value, int | None, bytes], ir.Value] = {}
+        self._constants: dict[tuple[str, bytes], ir.Value] = {}
+
+    def constant(self, array: np.ndarray | np.generic, name: str) -> ir.Value:
+        """Return an initialiser with this content; equal content is stored once."""
+        array = np.asarray(array)
+        key = (f"{array.dtype.name}{array.shape}", array.tobytes())
+        if key not in self._constants:
+            fresh = self.names.free(name)
+            tensor = ir.Tensor(array, name=fresh)
+            self._constants[key] = add_initializer(self.graph, fresh, tensor)
+        return self._constants[key]
+
+    def weight(self, weight: ir.Value, axis: int | None, scales: np.ndarray) -> ir.Value:
+        """Return the int8 initialiser of a weight, made once per weight, axis and scales."""
+        key = (weight, axis, scales.tobytes())
+        if key not in self._weights:
+            source = constant_of(weight)
+            name = self.names.free(f"{weight.name}_quantized")
+
+            def compute() -> ir.TensorProtocol:
+                return ir.Tensor(quantize_weight(source.numpy(), scales, axis), name=name)
+
+            lazy = ir.LazyTensor(
+                compute, ir.DataType.INT8, ir.Shape(constant_shape(weight)), name=name
+            )
+            self._weights[key] = add_initializer(self.graph, name, lazy)
+        return self._weights[key]
+
+    def integers(self, weight: ir.Value, array: np.ndarray) -> ir.Value:
+        """Return a new initialiser with the integers of a weight in another layout."""
+        name = self.names.free(f"{weight.name}_quantized")
+        return add_initializer(self.graph, name, ir.Tensor(array, name=name))
+
+    def parameters(
+        self, weight: ir.Value, stored: ir.Value, scales: np.ndarray
+    ) -> tuple[ir.Value, ir.Value]:
+        """Return the initialisers of an int8 weight's scales and zero points."""
+        scale = self.constant(scales, f"{weight.name}_scale")
+        zero = self.constant(np.zeros(scales.shape, np.int8), f"{stored.name}_zero_point")
+        return scale, zero
+
+    def dequantized(
+        self,
+        stored: ir.Value,
+        scale: ir.Value,
+        zero: ir.Value,
+        axis: int | None,
+        name: str,
+        before: ir.Node,
+    ) -> ir.Value:
+        """Return the result of a new DequantizeLinear that stands before the node ``before``."""
+        read = ir.Value(
+            name=self.names.free(f"{stored.name}_dequantized"),
+            shape=stored.shape,
+            type=ir.TensorType(ir.DataType.FLOAT),
+        )
+        attributes = {} if axis is None else {"axis": axis}
+        node = ir.node(
+            "DequantizeLinear",
+            [stored, scale, zero],
+            attributes,
+            outputs=[read],
+            name=self.names.free(name),
+        )
+        self.graph.insert_before(before, node)
+        return read
+
+    def read_weight(
+        self, weight: ir.Value, axis: int | None, scales: np.ndarray, reader: ir.Node
+    ) -> ir.Value:
+        """Return the float form of a weight that is stored as int8, for one reader."""
+        stored = self.weight(weight, axis, scales)
+        scale, zero = self.parameters(weight, stored, scales)
+        name = f"{weight.name}_DequantizeLinear"
+        return self.dequantized(stored, scale, zero, axis, name, reader)
+
+    def store_table(self, layer: Layer) -> None:
+        """Look up int8 rows, and dequantize what was looked up instead of the whole table.
+
+        One scale per column: with one in all, the few columns with large values, which the
+        embeddings of transformers have, leave the others little resolution.
+        """
+        node, result = layer.node, layer.node.outputs[0]
+        axis = layer.channel_axis if self._scheme.per_channel else None
+        scales = weight_scales(constant_of(layer.weight).numpy(), axis, self._scheme.weight_bits)
+        stored = self.weight(layer.weight, axis, scales)
+        scale, zero = self.parameters(layer.weight, stored, scales)
+        node.replace_input_with(0, stored)
+        name = str(result.name)
+        result.name = self.names.free(f"{name}_quantized")
+        read = ir.Value(name=name, shape=result.shape, type=result.type)
+        result.type = ir.TensorType(ir.DataType.INT8)
+        result.replace_all_uses_with(read, replace_graph_outputs=True)
+        dq = ir.node(
+            "DequantizeLinear",
+            [result, scale, zero],
+            {} if axis is None else {"axis": -1},
+            outputs=[read],
+            name=self.names.free(f"{name}_DequantizeLinear"),
+        )
+        self.graph.insert_after(node, dq)
+
+    def store_recurrent(self, node: ir.Node) -> None:
+        """Store the weights of a recurrent node, one scale per row of all gates.
+
+        Where the scheme says ``integer`` an LSTM computes on them: with the dynamic ranges of
+        ``com.microsoft.DynamicQuantizeLSTM``, the one integer form that there is. Anything else
+        reads them as float.
+        """
+        weights = recurrent_weights(node)
+        computes = self._scheme.recurrent == "integer" and len(weights) == len(RECURRENT_WEIGHTS)
+        if computes and node.op_type == "LSTM" and not int_attribute(node, "layout", 0):
+            self._replace_lstm(node, weights)
+            return
+        for position, weight in weights.items():
+            axis = 1 if self._scheme.per_channel else None
+            scales = weight_scales(constant_of(weight).numpy(), axis, self._scheme.weight_bits)
+            node.replace_input_with(position, self.read_weight(weight, axis, scales, node))
+
+    def _replace_lstm(self, node: ir.Node, weights: Mapping[int, ir.Value]) -> None:
+        tail: list[ir.Value] = []
+        for position, weight in weights.items():
+            array = np.ascontiguousarray(constant_of(weight).numpy().transpose(0, 2, 1))
+            scales = np.stack([weight_scales(part, 1, self._scheme.weight_bits) for part in array])
+            parts = zip(array, scales, strict=True)
+            integers = np.stack([quantize_weight(part, unit, 1) for part, unit in parts])
+            stored = self.integers(weight, integers)
+            node.replace_input_with(position, stored)
+            tail += self.parameters(weight, stored, scales)
+        node.resize_inputs(8 + len(tail))
+        for position, value in enumerate(tail, start=8):
+            node.replace_input_with(position, value)
+        node.attributes.pop("layout", None)
+        node.op_type, node.domain = "DynamicQuantizeLSTM", MICROSOFT
+        self.graph.opset_imports.setdefault(MICROSOFT, 1)
+
+    def remove_unused(self) -> None:
+        """Remove the initialisers that nothing reads any more."""
+        for value in list(self.graph.initializers.values()):
+            if not value.uses() and not value.is_graph_output():
+                del self.graph.initializers[str(value.name)]
+
+
+def save(model: ir.Model, folder: Path) -> None:
+    """Write ``folder/model.onnx``, and ``model.data`` beside it where the weights are many."""
+    total = sum(
+        value.const_value.nbytes
+        for value in model.graph.initializers.values()
+        if value.const_value is not None
+    )
+    external = "model.data" if total > EXTERNAL_BYTES else None
+    ir.save(model, folder / "model.onnx", external_data=external)
