@@ -26,6 +26,11 @@ _REPLAYABLE_ACTIONS = frozenset(
     b"drop dropDQ dropSplitQDQ 1DQ 2DQ *DQ Conv Gemm ConvAct ConvAddRelu".split()
 )
 
+# MatMulAddFusion takes a MatMul together with its dequantized operands before they can become one
+# integer kernel, and leaves a float Gemm. WeightBiasQuantization gives float weights between
+# dequantized operands one int8 scale per tensor: the layers that are kept in float on purpose.
+_HARMFUL_TO_INTEGERS = ["MatMulAddFusion", "WeightBiasQuantization"]
+
 # onnxruntime's messages: what is known of each, and which code it has here.
 _MESSAGES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("E302", re.compile(r"No Op registered for (?P<op>\S+)")),
@@ -146,9 +151,7 @@ def save_optimised(
             str(model),
             options,
             providers=["CPUExecutionProvider"],
-            # It takes a MatMul together with its dequantized operands before they can become one
-            # integer kernel, and leaves a float Gemm.
-            disabled_optimizers=["MatMulAddFusion"] if quantized else None,
+            disabled_optimizers=_HARMFUL_TO_INTEGERS if quantized else None,
         )
     except Exception as error:
         raise runtime_refusal(error, model) from error

@@ -113,7 +113,11 @@ def test_quant_keep_float_takes_names_and_patterns():
 
 
 @pytest.mark.parametrize(
-    ("mode", "kinds"), [("none", ["float"]), ("fp16", ["fp16"]), ("w8a8", ["w8a8"])]
+    ("mode", "kinds"),
+    [
+        ("none", ["float"]),
+        *((mode, [mode]) for mode in ("fp16", "w8a8", "w8a16", "w8", "w4", "dynamic")),
+    ],
 )
 def test_quant_a_fixed_mode_gives_one_candidate(mode, kinds):
     found = candidates({}, QuantizeSpec(mode=mode), {"Conv"})
