@@ -101,12 +101,13 @@ RUNTIME_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     # OpenVINO documentation, "Low Precision Transformations"; int8 deconvolution exists.
     # bias_always: on dynamic shapes OpenVINO 2026.4.1 computes wrong values where several nodes
     # read the float result of an integer convolution that has no bias, or a bias of zeros.
-    # recurrent: it has no integer LSTM; int8 weights are made float once, when the model is loaded.
+    # recurrent: it has no integer LSTM, and its CPU plugin (2026.4.1) refuses one whose weights are
+    # stored as int8 in a model that also has quantized activations.
     "openvino": {
         "ops": ("Conv", "ConvTranspose", "Gemm", "MatMul"),
         "quantized_outputs": (),
         "bias_always": True,
-        "recurrent": "weights",
+        "recurrent": "float",
     },
     # Symmetric int8 only, no int32 bias. Source: NVIDIA TensorRT Developer Guide, "Working with
     # Quantized Types" (explicit quantization), where a Gather takes no int8 either.
@@ -133,8 +134,8 @@ MODES: Mapping[str, Mapping[str, Any]] = {
         "elementwise": (),
         "quantized_outputs": (),
     },
-    "w8": {"activations": "float"},
-    "w4": {"activations": "float", "weights": "int4", "block": 32},
+    "w8": {"activations": "float", "recurrent": "weights"},
+    "w4": {"activations": "float", "weights": "int4", "block": 32, "recurrent": "weights"},
     "dynamic": {"activations": "dynamic"},
 }
 """Scheme fields by the profile's ``quantize: mode``; they go before the target's."""

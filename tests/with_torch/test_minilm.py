@@ -173,7 +173,6 @@ def judge(
         ("none", 0.999999, 91_000_000, 1e-5),
         ("fp16", 0.9999, 46_000_000, 1e-3),
         ("w8a8", 0.985, 27_000_000, 0.02),
-        ("w8a16", 0.997, 27_000_000, 0.01),
     ],
 )
 def test_the_default_export_builds_and_agrees_with_torch(
