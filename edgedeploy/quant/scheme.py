@@ -110,7 +110,7 @@ RUNTIME_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "recurrent": "float",
     },
     # Symmetric int8 only, no int32 bias. Source: NVIDIA TensorRT Developer Guide, "Working with
-    # Quantized Types" (explicit quantization), where a Gather takes no int8 either.
+    # Quantized Types" (explicit quantization). Integer lookups and recurrent weights are untried.
     "tensorrt": {
         "activation_dtype": "int8",
         "symmetric": True,
@@ -173,6 +173,8 @@ def scheme_for(spec: QuantizeSpec, target_defaults: Mapping[str, Any]) -> Scheme
         scheme = replace(scheme, symmetric=spec.symmetric_activations)
     if spec.activation_dtype is not None:
         scheme = replace(scheme, activation_dtype=spec.activation_dtype)
+    if spec.weight_bits is not None:
+        scheme = replace(scheme, weight_bits=spec.weight_bits)
     if spec.per_channel is not None:
         scheme = replace(scheme, per_channel=spec.per_channel)
     return replace(
