@@ -413,7 +413,7 @@ def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
         **{_SCHEME_NAMES[name]: value for name, value in scheme.items() if name in _SCHEME_NAMES},
     }
     for candidate in candidates(defaults, use.quantize, LAYERS):
-        if candidate.kind == "w8a8" and shared.table is None:
+        if candidate.scheme and candidate.scheme.calibrated and shared.table is None:
             left_out[candidate.name] = "there is no `calibrate` data"
             continue
         found.append(_candidate(use, target, shared, candidate))
@@ -441,12 +441,15 @@ def _candidate(
 ) -> CandidateNodes:
     base = f"{shared.name}.{use.target}.{candidate.name}"
     optimised = shared.optimised.output("model")
-    if candidate.kind == "w8a8" and shared.table is not None:
+    if candidate.scheme is not None:
+        inputs = {"model": optimised}
+        if candidate.scheme.calibrated and shared.table is not None:
+            inputs["table"] = shared.table.output("table")
         typed = Node(
             id=f"{base}.quantize",
             kind="quantize",
-            params={"scheme": asdict(candidate.scheme) if candidate.scheme else None},
-            inputs={"model": optimised, "table": shared.table.output("table")},
+            params={"scheme": asdict(candidate.scheme)},
+            inputs=inputs,
         ).output("model")
     elif candidate.kind == "fp16":
         typed = Node(

@@ -269,6 +269,11 @@ class QuantizeSchema(Strict):
     activation_dtype: Literal["uint8", "int8"] | None = Field(
         default=None, description="Type of activations; by default what suits the target."
     )
+    weight_bits: Literal[7, 8] | None = Field(
+        default=None,
+        description="Bits of int8 weights that are used; 7 for ORT on x86 processors without VNNI, "
+        "whose 16-bit sums saturate with 8; by default 8.",
+    )
     ranges: RangeMethod | None = Field(
         default=None,
         description="How activation ranges are found: over all samples, as the average of each "

@@ -20,12 +20,12 @@ class Candidate:
     Attributes:
         name: Stable name, unique among a target's candidates.
         kind: Which steps make it.
-        scheme: How to quantize; None unless ``kind`` is ``w8a8``.
+        scheme: How to quantize; None where ``kind`` is ``fp16`` or ``float``.
         reason: Why it stands where it stands, one sentence for the report.
     """
 
     name: str
-    kind: Literal["w8a8", "fp16", "float"]
+    kind: Literal["w8a8", "w8a16", "w8", "w4", "dynamic", "fp16", "float"]
     scheme: Scheme | None
     reason: str
 
@@ -54,9 +54,9 @@ def candidates(
     if spec.mode == "fp16":
         return (_FP16,)
     scheme = scheme_for(spec, target_defaults)
-    if spec.mode == "w8a8":
+    if spec.mode != "auto":
         reason = "The profile asks for it."
-        return (Candidate(name="w8a8", kind="w8a8", scheme=scheme, reason=reason),)
+        return (Candidate(name=spec.mode, kind=spec.mode, scheme=scheme, reason=reason),)
     usable = set(scheme.ops) - set(scheme.keep_float_ops)
     integer = _integer_candidates(scheme, spec) if usable.intersection(ops) else ()
     return (*integer, _FP16, FLOAT)

@@ -101,15 +101,16 @@ RUNTIME_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     # OpenVINO documentation, "Low Precision Transformations"; int8 deconvolution exists.
     # bias_always: on dynamic shapes OpenVINO 2026.4.1 computes wrong values where several nodes
     # read the float result of an integer convolution that has no bias, or a bias of zeros.
-    # recurrent: it has no integer LSTM; int8 weights are made float once, when the model is loaded.
+    # recurrent: it has no integer LSTM, and its CPU plugin (2026.4.1) refuses one whose weights are
+    # stored as int8 in a model that also has quantized activations.
     "openvino": {
         "ops": ("Conv", "ConvTranspose", "Gemm", "MatMul"),
         "quantized_outputs": (),
         "bias_always": True,
-        "recurrent": "weights",
+        "recurrent": "float",
     },
     # Symmetric int8 only, no int32 bias. Source: NVIDIA TensorRT Developer Guide, "Working with
-    # Quantized Types" (explicit quantization), where a Gather takes no int8 either.
+    # Quantized Types" (explicit quantization). Integer lookups and recurrent weights are untried.
     "tensorrt": {
         "activation_dtype": "int8",
         "symmetric": True,
@@ -133,8 +134,8 @@ MODES: Mapping[str, Mapping[str, Any]] = {
         "elementwise": (),
         "quantized_outputs": (),
     },
-    "w8": {"activations": "float"},
-    "w4": {"activations": "float", "weights": "int4", "block": 32},
+    "w8": {"activations": "float", "recurrent": "weights"},
+    "w4": {"activations": "float", "weights": "int4", "block": 32, "recurrent": "weights"},
     "dynamic": {"activations": "dynamic"},
 }
 """Scheme fields by the profile's ``quantize: mode``; they go before the target's."""
@@ -172,6 +173,8 @@ def scheme_for(spec: QuantizeSpec, target_defaults: Mapping[str, Any]) -> Scheme
         scheme = replace(scheme, symmetric=spec.symmetric_activations)
     if spec.activation_dtype is not None:
         scheme = replace(scheme, activation_dtype=spec.activation_dtype)
+    if spec.weight_bits is not None:
+        scheme = replace(scheme, weight_bits=spec.weight_bits)
     if spec.per_channel is not None:
         scheme = replace(scheme, per_channel=spec.per_channel)
     return replace(

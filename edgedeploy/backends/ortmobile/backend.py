@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ from edgedeploy.backends.ortmobile.runner import ENTRY, OrtRunner, load_runtime,
 from edgedeploy.errors import BuildError, Diagnostic
 
 PLACEMENT = "placement.json"
+# First version with 8-bit MatMulNBits: https://github.com/microsoft/onnxruntime/pull/24384
+_EIGHT_BIT_PRODUCTS = (1, 22)
 
 _INT8_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize", "QAtten")
 
@@ -95,18 +98,23 @@ class OrtMobile:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".work-") as private:
             work = Path(private)
             written, skeletons = work / "written.ort", [work / "skeleton.ort"]
-            minimal = "save" if style == "runtime" else None
             quantized = any(node.op == "ai.onnx:DequantizeLinear" for node in facts.nodes)
-            convert.save_optimised(model, written, arm=arm, minimal=minimal, quantized=quantized)
-            made = convert.canonicalise(written, folder / ENTRY, skeletons[0])
             oldest = reduced.oldest_version(fields) or str(load_runtime().__version__)
+            save = functools.partial(
+                convert.save_optimised,
+                model,
+                written,
+                arm=arm,
+                quantized=quantized,
+                join_weights=_joins_weights(facts, oldest),
+            )
+            save(minimal="save" if style == "runtime" else None)
+            made = convert.canonicalise(written, folder / ENTRY, skeletons[0])
             if not load_runtime().__version__.startswith(oldest):
                 check_fused(made.kernels, (node.op for node in facts.nodes), oldest)
             if style == "runtime":
                 # The device ends up with either graph, so the config must cover both.
-                convert.save_optimised(
-                    model, written, arm=arm, minimal="apply", quantized=quantized
-                )
+                save(minimal="apply")
                 skeletons.append(work / "skeleton_replayed.ort")
                 convert.canonicalise(written, work / "replayed.ort", skeletons[1])
             config = reduced.required_operators(skeletons)
@@ -179,6 +187,13 @@ def _range_notes(ranges: Ranges) -> list[str]:
         "any size"
         for name, (low, high) in ranges.items()
     ]
+
+
+def _joins_weights(facts: GraphFacts, oldest: str) -> bool:
+    """Return whether every runtime in the field has what int8 weights alone would be joined to."""
+    if any(node.op == "ai.onnx:QuantizeLinear" for node in facts.nodes):
+        return True  # then true integer products are made of them
+    return tuple(map(int, oldest.split(".")[:2])) >= _EIGHT_BIT_PRODUCTS
 
 
 def _write(path: Path, text: str) -> None:

@@ -16,7 +16,7 @@ from edgedeploy.errors import BuildError, Diagnostic
 # Slots of the schema's tables that are looked at here.
 _SESSION_MODEL, _MODEL_GRAPH, _GRAPH_NODES = 1, 7, 2
 _NODE_DOMAIN, _NODE_OP, _NODE_ATTRIBUTES = 2, 5, 10
-_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 7, 12
+_ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 0, 4, 7, 12
 _GRAPH_OPTIMISATIONS, _ENTRY_RECORDS, _RECORD_ACTION, _RECORD_PRODUCED = 8, 1, 0, 3
 
 # A saved optimisation names an action that the runtime on the device looks up, and a file with one
@@ -25,6 +25,17 @@ _GRAPH_OPTIMISATIONS, _ENTRY_RECORDS, _RECORD_ACTION, _RECORD_PRODUCED = 8, 1, 0
 _REPLAYABLE_ACTIONS = frozenset(
     b"drop dropDQ dropSplitQDQ 1DQ 2DQ *DQ Conv Gemm ConvAct ConvAddRelu".split()
 )
+
+# MatMulAddFusion takes a MatMul together with its dequantized operands before they can become one
+# integer kernel, and leaves a float Gemm. WeightBiasQuantization gives float weights between
+# dequantized operands one int8 scale per tensor: the layers that are kept in float on purpose.
+_HARMFUL_TO_INTEGERS = ["MatMulAddFusion", "WeightBiasQuantization"]
+# It joins int8 weights with the product that reads them into an 8-bit MatMulNBits, where it finds
+# no 8-bit activations to make a true integer product of.
+_JOINS_WEIGHTS = "QDQSelectorActionTransformer"
+
+# Operator -> attribute that 1.32 writes into every file even where it is 0, which is its default.
+_NEW_ATTRIBUTES = {b"MatMulNBits": b"weight_prepacked"}
 
 # onnxruntime's messages: what is known of each, and which code it has here.
 _MESSAGES: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -113,7 +124,13 @@ def check_size(model: Path) -> None:
 
 
 def save_optimised(
-    model: Path, out: Path, *, arm: bool, minimal: str | None = None, quantized: bool = False
+    model: Path,
+    out: Path,
+    *,
+    arm: bool,
+    minimal: str | None = None,
+    quantized: bool = False,
+    join_weights: bool = True,
 ) -> None:
     """Write ``model`` in the ORT format as onnxruntime writes it.
 
@@ -127,6 +144,8 @@ def save_optimised(
         minimal: None bakes all optimisations in; ``save`` writes those that a minimal build can
             replay beside the unfused graph; ``apply`` bakes in exactly these.
         quantized: Whether the model holds quantize and dequantize nodes.
+        join_weights: Whether int8 weights with float activations may become operands of an 8-bit
+            ``MatMulNBits``, which runtimes before 1.22 do not have.
 
     Raises:
         BuildError: The runtime refuses the model (E301-E305).
@@ -141,14 +160,15 @@ def save_optimised(
     options = session_options(1, keys)
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(out)
+    disabled = [*_HARMFUL_TO_INTEGERS] if quantized else []
+    if not join_weights:
+        disabled.append(_JOINS_WEIGHTS)
     try:
         runtime.InferenceSession(
             str(model),
             options,
             providers=["CPUExecutionProvider"],
-            # It takes a MatMul together with its dequantized operands before they can become one
-            # integer kernel, and leaves a float Gemm.
-            disabled_optimizers=["MatMulAddFusion"] if quantized else None,
+            disabled_optimizers=disabled or None,
         )
     except Exception as error:
         raise runtime_refusal(error, model) from error
@@ -180,6 +200,8 @@ def canonicalise(written: Path, out: Path, skeleton: Path) -> CanonicalModel:
         root = read_tree(view)
         main = root.values[_SESSION_MODEL].values[_MODEL_GRAPH]
         kernels = Counter(name for graph in _graphs(main) for name in _operators(graph))
+        for graph in _graphs(main):
+            _drop_new_attributes(graph)
         pruned = [_prune_optimisations(graph) for graph in _graphs(main)]
         layout = Layout(root)
         tensors = layout.write(view, target)
@@ -218,6 +240,19 @@ def _operators(graph: Table) -> Iterator[str]:
     for node in graph.values[_GRAPH_NODES] or ():
         domain = (node.values[_NODE_DOMAIN] or b"").decode() or "ai.onnx"
         yield f"{domain}:{node.values[_NODE_OP].decode()}"
+
+
+def _drop_new_attributes(graph: Table) -> None:
+    """Leave out attributes that say the default and that older runtimes refuse to read."""
+    for node in graph.values[_GRAPH_NODES] or ():
+        new = _NEW_ATTRIBUTES.get(node.values[_NODE_OP])
+        if new is not None:
+            node.values[_NODE_ATTRIBUTES] = [
+                attribute
+                for attribute in node.values[_NODE_ATTRIBUTES] or ()
+                if attribute.values[_ATTRIBUTE_NAME] != new
+                or any(attribute.values[_ATTRIBUTE_INT] or b"")
+            ]
 
 
 def _prune_optimisations(graph: Table) -> tuple[int, int]:

@@ -239,8 +239,9 @@ CODES: dict[str, Explanation] = {
     ),
     "E161": Explanation(
         "A number representation that the target cannot take",
-        "The runtime has no support for this quantize mode on this board. Use one of the listed, "
-        "under this target alone if others can take it.",
+        "The runtime has no support for this quantize mode or this detail of it on this board. "
+        "Use one of the listed, under this target alone if others can take it. "
+        "`edgedeploy targets show ID` prints what is legal there and what is fast, with sources.",
     ),
     "E162": Explanation(
         "An unknown option",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from edgedeploy.config.bundled import bundled_folder
 from edgedeploy.errors import ProfileError
 from edgedeploy.profile import unbuilt
 from edgedeploy.profile.check import cross_check
@@ -69,6 +70,41 @@ def test_which_gates_this_machine_may_judge(machine, judged, monkeypatch):
     found = check(SMALL + f"gates: {{latency: {{p50: 20 ms}}}}\ntargets: [{', '.join(targets)}]\n")
     assert {subject for _, subject, _ in found} == set(targets) - judged
     assert {(code, severity) for code, _, severity in found} == {("E164", "note")}
+
+
+@pytest.mark.parametrize(
+    ("target", "words", "legal"),
+    [
+        ("intel-cpu/openvino", "dynamic", "`auto`, `none`, `fp16`, `w8a8`, `w8`, `w4`"),
+        ("intel-cpu/openvino", "w8a16", "`auto`, `none`, `fp16`, `w8a8`, `w8`, `w4`"),
+        ("intel-npu/openvino", "w4", "`auto`, `none`, `fp16`, `w8a8`"),
+        ("rpi5/ort", "{mode: w8a8, method: nncf}", "for OpenVINO; leave `method` out"),
+        ("intel-cpu/openvino", "{mode: w8, method: nncf}", "to `w8a8` for OpenVINO"),
+    ],
+)
+def test_an_illegal_scheme_is_refused_with_the_legal_ones(target, words, legal):
+    profile = load(SMALL + f"data: {{calibrate: a}}\nquantize: {words}\ntargets: [{target}]\n")
+    (found,) = cross_check(profile, {target: TargetLibrary().load(target)})
+    assert (found.code, found.subject) == ("E161", target)
+    assert legal in str(found.hint)
+
+
+@pytest.mark.parametrize("mode", ["w8a16", "w8", "w4", "dynamic", "fp16"])
+def test_only_calibrated_schemes_need_data(mode):
+    found = check(SMALL + f"quantize: {mode}\ntargets: [rpi5/ort]\n")
+    assert found == ([("E147", "rpi5/ort", "error")] if mode == "w8a16" else [])
+
+
+def test_what_a_target_fixes_no_profile_changes(tmp_path):
+    runtime = tmp_path / "targets/runtimes/ort.yaml"
+    runtime.parent.mkdir(parents=True)
+    text = (bundled_folder() / "targets/runtimes/ort.yaml").read_text()
+    fixed = "per_channel: true\n      fixed: [per_channel]"
+    runtime.write_text(text.replace("per_channel: true", fixed))
+    text = SMALL + "data: {calibrate: a}\ntargets: [rpi5/ort]\n"
+    assert check(text + "quantize: {mode: w8a8, per_channel: true}\n") == []
+    refused = [("E161", "rpi5/ort", "error")]
+    assert check(text + "quantize: {mode: w8a8, per_channel: false}\n") == refused
 
 
 def test_private_data_is_looked_up_by_model_and_role():

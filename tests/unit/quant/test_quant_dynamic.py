@@ -16,7 +16,7 @@ from edgedeploy.errors import EdgedeployError
 from edgedeploy.quant.calibrate import calibrate
 from edgedeploy.quant.dynamic import quantize_dynamic
 from edgedeploy.quant.qdq import quantize
-from edgedeploy.quant.scheme import RUNTIME_DEFAULTS, Scheme
+from edgedeploy.quant.scheme import Scheme
 
 GENERATOR = np.random.default_rng(11)
 DYNAMIC = Scheme(activations="dynamic")
@@ -148,7 +148,7 @@ def test_quant_recurrent_weights_become_int8(op, direction, recurrent, tmp_path,
     assert not any(array.ndim == 3 for array in floats(loaded))
     wanted = run(model, samples[0])
     assert sqnr_db(wanted, run(out / "model.onnx", samples[0])) > 30
-    if recurrent == RUNTIME_DEFAULTS["openvino"]["recurrent"]:
+    if recurrent == "weights":
         compiled = openvino.Core().compile_model(str(out / "model.onnx"), "CPU")
         assert sqnr_db(wanted, compiled(samples[0])[0]) > 30
 
@@ -211,7 +211,5 @@ def test_quant_sixteen_bit_activations_hardly_round(opset, domain, dtype, tmp_pa
             assert {item.domain for item in pairs} == {domain}
             kinds = {array.dtype for array in map(numpy_helper.to_array, loaded.graph.initializer)}
             assert np.dtype(dtype.replace("8", "16")) in kinds
-            compiled = openvino.Core().compile_model(str(out / "model.onnx"), "CPU")
-            assert sqnr_db(results[name], compiled(samples[0])[0]) > 35
     wanted = run(model, samples[0])
     assert sqnr_db(wanted, results["wide"]) > 60 > sqnr_db(wanted, results["narrow"])

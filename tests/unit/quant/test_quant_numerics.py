@@ -116,3 +116,37 @@ def test_quant_every_bias_fits_int32_and_comes_back(biases, activation_scale):
     small = np.abs(bias) / 2**30 / activation_scale < numerics.LEAST_SCALE * 2
     back = stored * scales
     np.testing.assert_allclose(back[~small], bias[~small], rtol=1e-6)
+
+
+@given(
+    st.sampled_from([4, 8]),
+    st.sampled_from([16, 32, 48]),
+    st.integers(1, 3),
+    st.integers(1, 5),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_quant_blocks_of_weights_follow_the_specification(bits, block, blocks, outputs, seed):
+    """One scale per block of the input axis: the same numbers as of so many more channels."""
+    generator = np.random.default_rng(seed)
+    spread = 10.0 ** generator.uniform(-3, 3, (blocks, 1, outputs))
+    weight = (generator.normal(size=(blocks, block, outputs)) * spread).astype(np.float32)
+    rows = weight.transpose(0, 2, 1).reshape(-1, block)
+    scales = numerics.weight_scales(rows, 0, bits)
+    integers = numerics.quantize_weight(rows, scales, 0)
+    assert np.abs(integers).max() <= 2 ** (bits - 1) - 1
+    stored = integers.reshape(blocks, outputs, block).transpose(0, 2, 1).reshape(-1, outputs)
+    kind = TensorProto.INT4 if bits == 4 else TensorProto.INT8
+    make = onnx.helper.make_node
+    graph = onnx.helper.make_graph(
+        [make("DequantizeLinear", ["q", "s"], ["y"], axis=0, block_size=block)],
+        "g",
+        [onnx.helper.make_tensor_value_info("s", TensorProto.FLOAT, None)],
+        [onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [onnx.helper.make_tensor("q", kind, stored.shape, stored.ravel().tolist())],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)])
+    evaluator = onnx.reference.ReferenceEvaluator(model)
+    back = evaluator.run(None, {"s": scales.reshape(blocks, outputs)})[0]
+    error = np.abs(back.reshape(weight.shape) - weight)
+    assert (error <= 0.501 * scales.reshape(blocks, 1, outputs)).all()

@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from quant_support import build, optimised_ops, pack, run, sqnr_db
 
+from edgedeploy.backends.ortmobile.convert import canonicalise, save_optimised
 from edgedeploy.errors import EdgedeployError
 from edgedeploy.passes import normalise
 from edgedeploy.quant import layers, storage
@@ -244,6 +245,30 @@ def test_quant_the_int32_bias_is_exact_where_weights_vanish(tmp_path):
     found = run(tmp_path / "out/model.onnx", {"x": x})[0, :, 0, 0]
     np.testing.assert_allclose(found[[1, 3]], bias[[1, 3]], rtol=1e-6)
     np.testing.assert_allclose(found, bias, atol=1e-4)  # one unit of the accumulator
+
+
+def test_quant_a_layer_kept_float_between_integer_ones_is_float_in_the_artifact(tmp_path):
+    """The runtime's own optimiser would give its weights one int8 scale in all."""
+    nodes = [
+        node("Conv", ["x", "w1"], ["a"]),
+        node("Conv", ["a", "w2"], ["b"], name="kept"),
+        node("Conv", ["b", "w3"], ["y"]),
+    ]
+    spread = np.float32(10) ** np.arange(-6, 2, dtype=np.float32)  # of the channels' weights
+    constants = {
+        "w1": normal(8, 3, 1, 1),
+        "w2": normal(8, 8, 1, 1) * spread.reshape(8, 1, 1, 1),
+        "w3": normal(2, 8, 1, 1) / spread.reshape(1, 8, 1, 1),
+    }
+    model = build(tmp_path, nodes, constants, {"x": (1, 3, 5, 5)}, ["y"])
+    scheme = Scheme(keep_float=("kept",), ranges="minmax")
+    make(tmp_path, model, {"x": (1, 3, 5, 5)}, scheme)
+    save_optimised(tmp_path / "out/model.onnx", tmp_path / "m.ort", arm=False, quantized=True)
+    found = canonicalise(tmp_path / "m.ort", tmp_path / "c.ort", tmp_path / "s.ort").kernels
+    assert {name: found.get(name, 0) for name in ("ai.onnx:QLinearConv", "ai.onnx:Conv")} == {
+        "ai.onnx:QLinearConv": 2,
+        "ai.onnx:Conv": 1,
+    }
 
 
 def test_quant_tensorrt_gets_symmetric_int8_and_no_integer_bias(tmp_path):

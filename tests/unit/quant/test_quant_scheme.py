@@ -23,6 +23,7 @@ def test_quant_the_profile_overrides_the_target_and_adds_exclusions():
         symmetric_activations=False,
         activation_dtype="uint8",
         per_channel=False,
+        weight_bits=7,
         ranges="minmax",
         keep_float=("head*",),
         keep_float_ops=("MatMul",),
@@ -32,6 +33,7 @@ def test_quant_the_profile_overrides_the_target_and_adds_exclusions():
         activation_dtype="uint8",
         symmetric=False,
         per_channel=False,
+        weight_bits=7,
         ranges="minmax",
         quantize_bias=False,
         ops=("Conv", "Gemm"),
@@ -113,7 +115,11 @@ def test_quant_keep_float_takes_names_and_patterns():
 
 
 @pytest.mark.parametrize(
-    ("mode", "kinds"), [("none", ["float"]), ("fp16", ["fp16"]), ("w8a8", ["w8a8"])]
+    ("mode", "kinds"),
+    [
+        ("none", ["float"]),
+        *((mode, [mode]) for mode in ("fp16", "w8a8", "w8a16", "w8", "w4", "dynamic")),
+    ],
 )
 def test_quant_a_fixed_mode_gives_one_candidate(mode, kinds):
     found = candidates({}, QuantizeSpec(mode=mode), {"Conv"})
