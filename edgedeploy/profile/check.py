@@ -84,15 +84,6 @@ def _quantize(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diag
                 f"`{use.target}` cannot take `{key}: {_word(given)}`",
                 f"write `{key}: {_word(scheme[key])}`, or leave it out",
             )
-    if use.quantize.method == "nncf" and (
-        target.get("runtime.format") != "openvino-ir" or mode not in ("auto", "w8a8")
-    ):
-        yield _at(
-            use,
-            "E161",
-            f"`{use.target}` cannot take `method: nncf` with `quantize: {mode}`",
-            "nncf quantizes to `w8a8` for OpenVINO; leave `method` out",
-        )
     if mode in CALIBRATED:
         for model in profile.models.values():
             if "calibrate" not in model.data:

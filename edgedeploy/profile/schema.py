@@ -33,7 +33,7 @@ from edgedeploy.profile.schema_parts import (
     fault,
 )
 from edgedeploy.profile.types import QuantizeMode, RangeMethod
-from edgedeploy.profile.unbuilt import PARTS, QUANTIZE_MODES, not_built
+from edgedeploy.profile.unbuilt import PARTS, QUANTIZE_METHODS, QUANTIZE_MODES, not_built
 
 QUANTIZE_NAMES = get_args(QuantizeMode)
 _HABITS = {"int8": "w8a8", "int4": "w4", "float": "none", "fp32": "none", "half": "fp16"}
@@ -56,6 +56,12 @@ def _unbuilt_part(key: str) -> Callable[[Any], Any]:
         return value
 
     return refuse
+
+
+def _method(value: Any) -> Any:
+    if isinstance(value, str) and value in QUANTIZE_METHODS:
+        raise fault("E137", *not_built(value, QUANTIZE_METHODS[value]))
+    return value
 
 
 def _mode(value: Any) -> Any:
@@ -256,9 +262,8 @@ class QuantizeSchema(Strict):
         "`docs/quantization.md` says what each of the others is, `edgedeploy targets show` which "
         "of them a target takes.",
     )
-    method: Literal["own", "nncf"] = Field(
-        default="own",
-        description="Who quantizes to `w8a8`; `nncf`, which must be installed, for OpenVINO only.",
+    method: Annotated[Literal["own"], BeforeValidator(_method)] = Field(
+        default="own", description="Who quantizes: `own`, this program."
     )
     symmetric_activations: bool | None = Field(
         default=None, description="Zero point at the middle; by default what suits the target."

@@ -218,7 +218,7 @@ class QuantizeSpec:
     Attributes:
         mode: ``auto`` tries several and takes the first that passes the gates; the others are
             the modes that :mod:`edgedeploy.quant.scheme` names, ``fp16`` and ``none``.
-        method: Who quantizes: ``own`` or, for OpenVINO, ``nncf``.
+        method: Who quantizes; ``own`` alone so far.
         symmetric_activations, per_channel: Details of the scheme; None takes the target's default.
         activation_dtype: ``uint8`` | ``int8``; None takes the target's default.
         weight_bits: 7 leaves head room in the 16-bit sums of x86 processors without VNNI.
@@ -229,7 +229,7 @@ class QuantizeSpec:
     """
 
     mode: QuantizeMode = "auto"
-    method: Literal["own", "nncf"] = "own"
+    method: Literal["own"] = "own"
     symmetric_activations: bool | None = None
     activation_dtype: Literal["uint8", "int8"] | None = None
     per_channel: bool | None = None

@@ -14,11 +14,17 @@ RUNTIMES: Mapping[str, str] = {
 """Runtime id -> what it would make."""
 
 QUANTIZE_MODES: Mapping[str, str] = {
+    "w4": "4-bit weights with float activations",
     "w4a8": "4-bit weights with 8-bit activations",
     "w4a16": "4-bit weights with 16-bit activations",
     "fp8": "8-bit floats",
 }
 """Quantize mode -> what it is."""
+
+QUANTIZE_METHODS: Mapping[str, str] = {
+    "nncf": "quantization by NNCF, for OpenVINO",
+}
+"""Quantize method -> what it is."""
 
 PARTS: Mapping[str, str] = {
     "pipeline": "a user function over several models",

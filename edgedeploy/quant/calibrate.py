@@ -1,12 +1,13 @@
-"""Streaming calibration: one pass over the samples, statistics computed inside the graph.
+"""Streaming calibration: one pass over the samples for all range methods and all targets.
 
-The float model is extended by nodes that reduce every watched tensor to a few scalars; only these
-scalars leave the session, so activations live no longer than in plain inference and peak memory
-does not depend on the number of samples.
+The watched tensors leave the optimised graph as outputs, are reduced to extremes, statistics of
+channels and a histogram, and are dropped before the next sample: peak memory does not depend on
+the number of samples.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -26,10 +27,9 @@ from edgedeploy.quant.layers import (
     fused_output,
     load_checked,
 )
-from edgedeploy.quant.names import Names
+from edgedeploy.quant.observer import Observer
 from edgedeploy.quant.session import open_session, sample_inputs, zero_state
-from edgedeploy.quant.statistic import MinMax, Statistic
-from edgedeploy.quant.table import CalibrationTable, TensorRange
+from edgedeploy.quant.table import CalibrationTable
 from edgedeploy.runner import StateCarrier
 
 
@@ -39,6 +39,7 @@ def calibrate(
     table: Path,
     *,
     state: Sequence[tuple[str, str]] = (),
+    histograms: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> CalibrationTable:
     """Return, and write to ``table``, the ranges of all tensors that a scheme may quantize.
@@ -48,6 +49,8 @@ def calibrate(
         samples: Tensor pack folder; each sample holds all inputs except the state.
         table: JSON file to write.
         state: ``(input, output)`` names of state that is carried along each sequence of the pack.
+        histograms: Whether the methods that need histograms, and the statistics of channels, are
+            gathered as well; without, ``minmax`` and ``average`` alone, in about half the time.
         progress: Called with (samples done, samples in all).
 
     Raises:
@@ -63,11 +66,32 @@ def calibrate(
             code="E260",
             hint="Name at least one sample under `data: calibrate` in the profile.",
         )
-    instrumented = _Instrumented(loaded, model.parent, MinMax())
-    found = _run(instrumented, pack, state, progress) if instrumented.watched else {}
-    result = CalibrationTable(samples=len(pack), tensors=found)
+    watch = _Watch(loaded, model.parent, histograms)
+    if watch.sources:
+        _run(watch, pack, state, progress)
+    observers = watch.observers
+    channels = {name: seen.channels() for name, seen in observers.items()}
+    ranges = {name: seen.range() for name, seen in observers.items()}
+    result = CalibrationTable(
+        samples=len(pack),
+        tensors={name: ranges[source] for name, source in watch.sources.items()},
+        channels={
+            name: found
+            for name, source in watch.sources.items()
+            if name == source and (found := channels[source]) is not None
+        },
+        data=_digest(pack),
+    )
     result.write(table)
     return result
+
+
+def _digest(pack: PackReader) -> str:
+    """Return the digest of the samples in their order."""
+    found = hashlib.sha256()
+    for sample in pack:
+        found.update(bytes.fromhex(sample.sha256))
+    return found.hexdigest()
 
 
 def watched_values(graph: ir.Graph, layers: Sequence[Layer]) -> dict[ir.Value, ir.Value]:
@@ -96,53 +120,69 @@ def watched_values(graph: ir.Graph, layers: Sequence[Layer]) -> dict[ir.Value, i
     return {value: source for value, source in sources.items() if value in wanted}
 
 
-class _Instrumented:
-    """A session of the model with a statistic's nodes added."""
+class _Watch:
+    """A session that gives the watched tensors, and what is observed of each.
 
-    def __init__(self, model: ir.Model, folder: Path, statistic: Statistic) -> None:
+    Attributes:
+        sources: Watched tensor -> the tensor that is measured for it.
+        observers: By measured tensor.
+    """
+
+    def __init__(self, model: ir.Model, folder: Path, histograms: bool) -> None:
         graph = model.graph
-        names = Names(graph)
-        self.statistic = statistic
-        self.watched = {
-            str(value.name): str(source.name)
-            for value, source in watched_values(graph, find_layers(graph)).items()
-        }
+        layers = find_layers(graph)
+        watched = watched_values(graph, layers)
+        axes = _channel_axes(layers) if histograms else {}
+        self.sources = {str(value.name): str(source.name) for value, source in watched.items()}
         self.inputs = [str(value.name) for value in graph.inputs]
-        by_name = {str(value.name): value for value in _values(graph)}
-        self.summaries: dict[str, list[str]] = {}
-        for source in dict.fromkeys(self.watched.values()):
-            made = statistic.watch(graph, by_name[source], names)
-            graph.outputs.extend(made)
-            self.summaries[source] = [str(value.name) for value in made]
+        self.observers: dict[str, Observer] = {}
+        self._outputs: list[str] = []
+        present = set(graph.outputs)
+        for source in dict.fromkeys(watched.values()):
+            name = str(source.name)
+            self.observers[name] = Observer(axes.get(source), histograms)
+            if name in self.inputs:
+                continue
+            self._outputs.append(name)
+            if source not in present:
+                source.type = ir.TensorType(ir.DataType.FLOAT)
+                graph.outputs.append(source)
         self.session = open_session(model, folder)
 
     def run(self, inputs: Mapping[str, np.ndarray], kept: Sequence[str]) -> dict[str, np.ndarray]:
-        wanted = [*kept, *(name for made in self.summaries.values() for name in made)]
-        return dict(zip(wanted, self.session.run(wanted, dict(inputs)), strict=True))
+        """Return the state outputs and the measured tensors of one sample."""
+        wanted = list(dict.fromkeys([*kept, *self._outputs]))
+        found = dict(zip(wanted, self.session.run(wanted, dict(inputs)), strict=True))
+        return {**{name: inputs[name] for name in self.observers if name in inputs}, **found}
 
 
-def _values(graph: ir.Graph) -> list[ir.Value]:
-    return [*graph.inputs, *(value for node in graph for value in node.outputs)]
+def _channel_axes(layers: Sequence[Layer]) -> dict[ir.Value, int]:
+    """Return the axis of input channels of every activation that a layer reads."""
+    return {
+        layer.activation: 1 if layer.node.op_type in ("Conv", "ConvTranspose") else -1
+        for layer in layers
+        if layer.activation is not None
+    }
 
 
 def _run(
-    instrumented: _Instrumented,
+    watch: _Watch,
     pack: PackReader,
     state: Sequence[tuple[str, str]],
     progress: Callable[[int, int], None] | None,
-) -> dict[str, TensorRange]:
+) -> None:
     kept = [made for _, made in state]
     carrier: StateCarrier | None = None
     sequence: str | None = None
     for done, sample in enumerate(pack, start=1):
         if done > 1 and (sample.sequence is None or sample.sequence != sequence):
-            instrumented.statistic.end_group()
+            _end_group(watch)
         sequence = sample.sequence
-        inputs = sample_inputs(sample, instrumented.inputs, [given for given, _ in state])
+        inputs = sample_inputs(sample, watch.inputs, [given for given, _ in state])
         if carrier is None:
-            carrier = StateCarrier(state, zero_state(instrumented.session, state, inputs))
+            carrier = StateCarrier(state, zero_state(watch.session, state, inputs))
         try:
-            outputs = instrumented.run(carrier.feed(inputs, sample.sequence), kept)
+            outputs = watch.run(carrier.feed(inputs, sample.sequence), kept)
         except Exception as error:  # the runtime raises many undocumented types
             raise DataError(
                 f"the model does not run on calibration sample {sample.id!r}: {error}",
@@ -150,20 +190,21 @@ def _run(
                 subject=sample.id,
                 hint="Check the shapes and dtypes of the calibration data against the inputs.",
             ) from error
-        carrier.keep(outputs)
-        _take_in(instrumented, sample, outputs)
+        carrier.keep({name: outputs[name] for name in kept})
+        _take_in(watch, sample, outputs)
         if progress is not None:
             progress(done, len(pack))
-    instrumented.statistic.end_group()
-    ranges = instrumented.statistic.ranges()
-    return {name: ranges[source] for name, source in instrumented.watched.items()}
+    _end_group(watch)
 
 
-def _take_in(
-    instrumented: _Instrumented, sample: Sample, outputs: Mapping[str, np.ndarray]
-) -> None:
-    for tensor, names in instrumented.summaries.items():
-        if not instrumented.statistic.update(tensor, [outputs[name] for name in names]):
+def _end_group(watch: _Watch) -> None:
+    for observer in watch.observers.values():
+        observer.end_group()
+
+
+def _take_in(watch: _Watch, sample: Sample, outputs: Mapping[str, np.ndarray]) -> None:
+    for tensor, observer in watch.observers.items():
+        if not observer.update(outputs[tensor]):
             raise ModelError(
                 f"tensor {tensor!r} has a NaN or infinite element on sample {sample.id!r}",
                 code="E261",

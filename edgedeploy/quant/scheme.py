@@ -33,8 +33,6 @@ class Scheme:
         weight_bits: 8, or 7 where 16-bit accumulators would saturate (x86 without VNNI).
         quantize_bias: Bias as int32 with scale ``activation scale * weight scale``; False leaves
             it in float.
-        bias_correction: Move biases so that the rounding of weights does not shift the mean of
-            any channel.
         ops: Layer ops (``Conv``, ``Gemm`` ...) that become integer.
         gather: Tables that ``Gather`` looks rows up in (embeddings) become int8 with one scale
             per column; what was looked up is float again.
@@ -62,7 +60,6 @@ class Scheme:
     per_channel: bool = True
     weight_bits: Literal[7, 8] = 8
     quantize_bias: bool = True
-    bias_correction: bool = False
     ops: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
     gather: bool = True
     recurrent: Literal["integer", "weights", "float"] = "integer"

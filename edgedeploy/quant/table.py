@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgedeploy.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
+# Significant digits of the statistics of channels: they move weights and biases by far more than
+# the seventh digit, and halve the file.
+CHANNEL_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,8 @@ class TensorRange:
         mean_low, mean_high: The least and greatest values of the single samples (of whole
             sequences, where samples form sequences), each averaged.
         count: Samples in which the tensor had elements; with 0 the others say nothing.
+        ranges: ``(low, high)`` by range method, as :func:`edgedeploy.quant.ranges.derive` names
+            them; empty when no histogram was kept.
     """
 
     low: float
@@ -30,6 +35,20 @@ class TensorRange:
     mean_low: float
     mean_high: float
     count: int
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelStatistics:
+    """What was seen of each channel of a layer's activation.
+
+    Attributes:
+        mean: Mean of its elements, over all samples.
+        peak: Greatest absolute value of its elements.
+    """
+
+    mean: tuple[float, ...]
+    peak: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,25 +58,57 @@ class CalibrationTable:
     Attributes:
         samples: Samples that were run.
         tensors: One entry per watched tensor.
+        channels: Statistics of the channels of layers' activations, by tensor name.
+        model: SHA-256 of the model that was run; empty where it does not matter.
+        data: SHA-256 of the samples.
     """
 
     samples: int
     tensors: Mapping[str, TensorRange]
+    channels: Mapping[str, ChannelStatistics] = field(default_factory=dict)
+    model: str = ""
+    data: str = ""
 
     def range_of(self, tensor: str, method: str, symmetric: bool) -> tuple[float, float]:
-        """Return (low, high) of a tensor by a range method."""
+        """Return (low, high) of a tensor by a range method.
+
+        Args:
+            tensor: One of ``tensors``.
+            method: As in :attr:`edgedeploy.quant.scheme.Scheme.ranges`.
+            symmetric: Whether the zero point will be in the middle.
+
+        Raises:
+            DataError: The table was made without the histograms that the method needs (E263).
+        """
         seen = self.tensors[tensor]
-        return (seen.low, seen.high) if method == "minmax" else (seen.mean_low, seen.mean_high)
+        if method == "minmax":
+            return seen.low, seen.high
+        if method == "average":
+            return seen.mean_low, seen.mean_high
+        for name in ((f"{method}-symmetric",) if symmetric else ()) + (method,):
+            if name in seen.ranges:
+                return seen.ranges[name]
+        if not seen.count:
+            return seen.low, seen.high
+        raise DataError(
+            f"the calibration table has no {method} range of tensor {tensor!r}",
+            code="E263",
+            subject=tensor,
+            hint="Calibrate again, or set `ranges: minmax` or `average`.",
+        )
 
     def write(self, path: Path) -> None:
-        """Write the table; the bytes depend on its content alone."""
-        data = {
+        """Write the table, a line per tensor; the bytes depend on its content alone."""
+        head = {
             "calibration": FORMAT,
+            "data": self.data,
+            "model": self.model,
             "samples": self.samples,
-            "tensors": {name: asdict(self.tensors[name]) for name in sorted(self.tensors)},
         }
-        text = json.dumps(data, ensure_ascii=True, sort_keys=True, indent=1, allow_nan=False)
-        path.write_text(text + "\n", encoding="ascii")
+        lines = [f'"{name}": {_json(value)}' for name, value in head.items()]
+        lines.append(_table("tensors", {k: _entry(v) for k, v in self.tensors.items()}))
+        lines.append(_table("channels", {k: _channels(v) for k, v in self.channels.items()}))
+        path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="ascii")
 
     @classmethod
     def read(cls, path: Path) -> CalibrationTable:
@@ -70,8 +121,13 @@ class CalibrationTable:
             data: dict[str, Any] = json.loads(path.read_text(encoding="ascii"))
             if data["calibration"] != FORMAT:
                 raise ValueError(f"its format is {data['calibration']}, not {FORMAT}")
-            tensors = {name: _entry(item) for name, item in data["tensors"].items()}
-            return cls(samples=int(data["samples"]), tensors=tensors)
+            return cls(
+                samples=int(data["samples"]),
+                tensors={name: _read_entry(item) for name, item in data["tensors"].items()},
+                channels={name: _read_channels(item) for name, item in data["channels"].items()},
+                model=str(data["model"]),
+                data=str(data["data"]),
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"cannot read the calibration table: {error}",
@@ -81,9 +137,55 @@ class CalibrationTable:
             ) from error
 
 
-def _entry(item: Mapping[str, Any]) -> TensorRange:
-    bounds = {name: float(item[name]) for name in ("low", "mean_low", "mean_high", "high")}
-    values = list(bounds.values())
-    if not all(math.isfinite(value) for value in values) or values != sorted(values):
-        raise ValueError(f"a range with {bounds}")
-    return TensorRange(count=int(item["count"]), **bounds)
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=True, sort_keys=True, allow_nan=False)
+
+
+def _table(name: str, entries: Mapping[str, Any]) -> str:
+    lines = ",\n".join(f" {_json(key)}: {_json(entries[key])}" for key in sorted(entries))
+    return f'"{name}": {{\n{lines}\n}}' if lines else f'"{name}": {{}}'
+
+
+def _entry(seen: TensorRange) -> dict[str, Any]:
+    return {
+        "count": seen.count,
+        "range": [seen.low, seen.high],
+        "mean": [seen.mean_low, seen.mean_high],
+        "ranges": {name: list(bounds) for name, bounds in seen.ranges.items()},
+    }
+
+
+def _channels(seen: ChannelStatistics) -> dict[str, Any]:
+    return {
+        name: [float(f"{value:.{CHANNEL_DIGITS}g}") for value in values]
+        for name, values in (("mean", seen.mean), ("peak", seen.peak))
+    }
+
+
+def _read_entry(item: Mapping[str, Any]) -> TensorRange:
+    low, high = _pair(item["range"])
+    mean_low, mean_high = _pair(item["mean"])
+    if not low <= mean_low <= mean_high <= high:
+        raise ValueError(f"a mean range [{mean_low}, {mean_high}] outside of [{low}, {high}]")
+    return TensorRange(
+        low=low,
+        high=high,
+        mean_low=mean_low,
+        mean_high=mean_high,
+        count=int(item["count"]),
+        ranges={name: _pair(bounds) for name, bounds in item["ranges"].items()},
+    )
+
+
+def _read_channels(item: Mapping[str, Any]) -> ChannelStatistics:
+    mean, peak = (tuple(map(float, item[name])) for name in ("mean", "peak"))
+    if len(mean) != len(peak) or not all(map(math.isfinite, (*mean, *peak))):
+        raise ValueError("statistics of channels that are not finite or not of one length")
+    return ChannelStatistics(mean=mean, peak=peak)
+
+
+def _pair(bounds: Any) -> tuple[float, float]:
+    low, high = map(float, bounds)
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ValueError(f"a range [{low}, {high}]")
+    return low, high

@@ -91,7 +91,7 @@ class Metric(ABC):
         """Return further figures to show beside the value."""
         return {}
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027 - most metrics have nothing to do here
         """Note that there are no more samples.
 
         Raises:

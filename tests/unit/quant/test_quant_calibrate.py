@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -17,9 +18,8 @@ from quant_support import RNET, SILERO, build, normal_form, pack, session
 from edgedeploy.data.pack import PackReader, PackWriter
 from edgedeploy.errors import DataError, EdgedeployError, ModelError
 from edgedeploy.quant.calibrate import calibrate
-from edgedeploy.quant.names import Names
-from edgedeploy.quant.statistic import MinMax
-from edgedeploy.quant.table import CalibrationTable, TensorRange
+from edgedeploy.quant.observer import Observer
+from edgedeploy.quant.table import CalibrationTable, ChannelStatistics, TensorRange
 
 GENERATOR = np.random.default_rng(11)
 CONV = helper.make_node("Conv", ["x", "w"], ["c"])
@@ -188,21 +188,25 @@ FLOATS = st.floats(-3e38, 3e38)
 @given(st.lists(st.tuples(FLOATS, FLOATS).map(sorted), min_size=1, max_size=9))
 @settings(max_examples=60, deadline=None)
 def test_quant_averages_lie_inside_the_extremes(pairs):
-    statistic = MinMax()
-    value = ir.Value(name="t")
-    graph = ir.Graph([value], [], nodes=[], name="g")
-    statistic.watch(graph, value, Names(graph))
-    for low, high in pairs:
-        assert statistic.update("t", [np.float64(low), np.float64(high), np.float64(0)])
-        statistic.end_group()
-    seen = statistic.ranges()["t"]
+    observer = Observer(None, histogram=False)
+    pairs = [np.array(pair, np.float32) for pair in pairs]
+    for pair in pairs:
+        assert observer.update(pair)
+        observer.end_group()
+    seen = observer.range()
     assert seen.low <= seen.mean_low <= seen.mean_high <= seen.high
     assert (seen.low, seen.high) == (min(p[0] for p in pairs), max(p[1] for p in pairs))
 
 
 def test_quant_a_written_table_reads_back_equal(tmp_path):
     seen = TensorRange(low=-0.1, high=1e30, mean_low=-1e-30, mean_high=0.3, count=7)
-    table = CalibrationTable(samples=7, tensors={"ünïcode/name:0": seen})
+    seen = replace(seen, ranges={"mse": (-0.1, 0.25), "mse-symmetric": (-0.2, 0.2)})
+    table = CalibrationTable(
+        samples=7,
+        tensors={"ünïcode/name:0": seen},
+        channels={"ünïcode/name:0": ChannelStatistics(mean=(0.5, -1e-9), peak=(1.0, 2.0))},
+        data="ab" * 32,
+    )
     table.write(tmp_path / "t.json")
     assert CalibrationTable.read(tmp_path / "t.json") == table
 
