@@ -10,6 +10,7 @@ from edgedeploy.config.nearest import advice, shorten
 from edgedeploy.errors import Diagnostic, Severity
 from edgedeploy.profile.dims import format_dim
 from edgedeploy.profile.types import DimSpec, ModelSpec, Profile, TargetUse
+from edgedeploy.profile.unbuilt import QUANTIZE_MODES
 from edgedeploy.target.host import is_this_machine
 from edgedeploy.target.types import Target
 
@@ -66,7 +67,7 @@ def _at(
 
 def _quantize(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnostic]:
     mode = use.quantize.mode
-    legal = target.get("runtime.quantize")
+    legal = [item for item in target.get("runtime.quantize") if item not in QUANTIZE_MODES]
     if mode != "auto" and mode not in legal:
         yield _at(
             use,
