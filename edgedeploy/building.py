@@ -6,23 +6,25 @@ import concurrent.futures
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from edgedeploy import choosing
 from edgedeploy.backends import FAMILIES
-from edgedeploy.choosing import Outcome, Trial
+from edgedeploy.choosing import Chooser, Outcome, Trial
 from edgedeploy.errors import (
     BuildError,
     Diagnostic,
     EdgedeployError,
     ExitCode,
+    ProfileError,
     combined_exit_code,
 )
 from edgedeploy.events import EventLog, StageFinished, StageProgress, StageStarted
 from edgedeploy.executor import Builder
+from edgedeploy.lockfile import NAME as LOCK_NAME
 from edgedeploy.lockfile import Lock
 from edgedeploy.manifest import digest
 from edgedeploy.measuring import (
@@ -33,9 +35,12 @@ from edgedeploy.measuring import (
     measure_session,
 )
 from edgedeploy.memory import Memory
-from edgedeploy.plan import Item, Plan
+from edgedeploy.node import Node
+from edgedeploy.plan import CandidateNodes, Item, Plan
 from edgedeploy.profile.expand import expand
 from edgedeploy.publish import is_published, publish, sweep
+from edgedeploy.quant.candidates import Candidate
+from edgedeploy.quant.scheme import Scheme
 from edgedeploy.signature import Signature, TensorSpec
 from edgedeploy.store import Store
 from edgedeploy.target.host import is_this_machine
@@ -55,6 +60,8 @@ class BuildOptions:
         fail_fast: Start nothing new after the first failure.
         measure: ``missing`` measures where ``bench:`` asks for it and no record exists, ``again``
             always; ``known`` uses records only, ``off`` not even those.
+        sensitivity: Look at how every layer takes to 8 bits, also where the choice needs no such
+            look.
     """
 
     output: Path = Path("build")
@@ -63,6 +70,7 @@ class BuildOptions:
     locked: bool = False
     fail_fast: bool = False
     measure: Literal["off", "known", "missing", "again"] = "missing"
+    sensitivity: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +98,10 @@ class BuildResult:
     lock: Lock
     keeps_lock: bool
     notes: tuple[Diagnostic, ...] = ()
+
+    def nodes(self) -> Iterator[Node]:
+        """Yield every node of the plan and of the candidates that were found while searching."""
+        return self.plan.nodes(searched(self.outcomes))
 
     @property
     def exit_code(self) -> ExitCode:
@@ -141,6 +153,7 @@ class BuildRun:
         )
         # Measurements that were looked for, and what was found or made.
         self.sessions: list[tuple[Session, Mapping[str, Mapping[str, Any]] | None]] = []
+        self._choosers: dict[str, Chooser] = {}
 
     def close(self) -> None:
         """End every worker that still runs."""
@@ -163,7 +176,7 @@ class BuildRun:
             Stopped: The run was interrupted.
         """
         outcomes = _in_threads(self._screen, self._plan.items, self.builder.stop)
-        return tuple(self._settle(outcome) for outcome in outcomes)
+        return tuple(self._surveyed(self._settle(outcome)) for outcome in outcomes)
 
     # -- choosing --------------------------------------------------------------------------
 
@@ -190,8 +203,9 @@ class BuildRun:
 
     def _screened(self, item: Item) -> Outcome:
         """Choose by the gates that need no measurement; build the float artifact beside it."""
-        only = self._lock.chosen.get(item.name) if self._lock else None
-        outcome = choosing.screen(self.builder, item, only=only)
+        chooser = Chooser(self.builder, item, _locked(item, self._lock))
+        self._choosers[item.name] = chooser
+        outcome = chooser.screen()
         if outcome.chosen is None:
             return outcome
         baseline = (
@@ -212,17 +226,26 @@ class BuildRun:
             records = self._records(outcome) if here else {}
             reference = choosing.reference_evaluation(self.builder, item)
             chosen = choosing.judged(item, outcome.chosen, reference, records, board_is_host=here)
-            trials = (*outcome.trials[:-1], chosen)
+            trials = tuple(
+                chosen if trial.name == chosen.name else trial for trial in outcome.trials
+            )
             outcome = replace(outcome, chosen=chosen, trials=trials, records=records)
-            names = [nodes.candidate.name for nodes in item.candidates]
-            position = names.index(chosen.name)
-            if chosen.state == "accepted" or self._lock or position + 1 == len(names):
+            if chosen.state == "accepted":
                 break
-            more = choosing.screen(self.builder, item, after=position)
-            if more.chosen is None:
+            chooser = self._choosers[item.name]
+            chooser.measured(chosen)
+            more = chooser.screen()
+            if more.chosen is None or more.chosen.name == chosen.name:
                 break
-            outcome = replace(outcome, chosen=more.chosen, trials=(*trials, *more.trials))
+            outcome = replace(more, baseline=outcome.baseline)
         return outcome
+
+    def _surveyed(self, outcome: Outcome) -> Outcome:
+        """Add the sensitivity of the layers where it is asked for and there is one."""
+        node = outcome.item.survey
+        if not self._options.sensitivity or node is None or outcome.state == "failed":
+            return outcome
+        return replace(outcome, survey=choosing.survey(self.builder, node))
 
     def _records(self, outcome: Outcome) -> Mapping[str, Mapping[str, Any]]:
         """Return measurements of the chosen and the float artifact, made now if there are none."""
@@ -239,7 +262,9 @@ class BuildRun:
             runtime=item.target.runtime,
             version=tool_version(str(item.target.get("runtime.distribution"))),
             artifacts=tuple(
-                self._measured(item, trial) for trial in wanted if trial and trial.compiled
+                self._measured(trial, trial.nodes)
+                for trial in wanted
+                if trial and trial.compiled and trial.nodes
             ),
             samples=folder,
             samples_digest=samples.digest,
@@ -270,8 +295,7 @@ class BuildRun:
         signature = Signature.from_json(summary["signature"])
         return tuple(spec for spec in signature.inputs if spec.name in names)
 
-    def _measured(self, item: Item, trial: Trial) -> Measured:
-        nodes = item.nodes(trial.name)
+    def _measured(self, trial: Trial, nodes: CandidateNodes) -> Measured:
         tree, folder = self.builder.folder(nodes.compiled.output("artifact"))
         entry = str(self.builder.build(nodes.compiled).summary["entry"])
         name = FLOAT if trial.kind == FLOAT else trial.name
@@ -281,11 +305,10 @@ class BuildRun:
 
     def publish(self, outcome: Outcome) -> bool:
         """Copy the chosen artifact to the build folder; return False if it was there already."""
-        if outcome.chosen is None:
+        nodes = outcome.chosen.nodes if outcome.chosen else None
+        if nodes is None:
             return False
-        item = outcome.item
-        nodes = item.nodes(outcome.chosen.name)
-        place = self._place(item)
+        place = self._place(outcome.item)
         sweep(place.parent)
         tree, folder = self.builder.folder(nodes.compiled.output("artifact"))
         if is_published(tree, place, self._store.file_digests):
@@ -310,9 +333,9 @@ class BuildRun:
 
     def placed(self, outcome: Outcome) -> Outcome:
         """Return the outcome with what each provider would take of the chosen model."""
-        if outcome.chosen is None:
+        nodes = outcome.chosen.nodes if outcome.chosen else None
+        if nodes is None:
             return outcome
-        nodes = outcome.item.nodes(outcome.chosen.name)
         _, folder = self.builder.folder(nodes.compiled.output("report"))
         text = (folder / "placement.json").read_text(encoding="utf-8")
         return replace(outcome, placement=json.loads(text))
@@ -338,6 +361,12 @@ class BuildRun:
             models=models,
             data=data,
             chosen={item.item.name: item.chosen.name for item in done if item.chosen},
+            schemes={
+                outcome.item.name: nodes.candidate.scheme.to_json()
+                for outcome in done
+                for nodes in searched([outcome])
+                if outcome.chosen and outcome.chosen.nodes is nodes and nodes.candidate.scheme
+            },
             artifacts={
                 item.item.name: {file.path: file.sha256 for file in item.chosen.artifact.files}
                 for item in done
@@ -361,6 +390,41 @@ class BuildRun:
             if self.builder.hit(item.shared.reference) is not None:
                 found[item.shared.name] = choosing.reference_evaluation(self.builder, item)
         return found
+
+
+def searched(outcomes: Iterable[Outcome]) -> list[CandidateNodes]:
+    """Return the candidates that were tried and stand in no plan."""
+    return [
+        trial.nodes
+        for outcome in outcomes
+        for trial in outcome.trials
+        if trial.nodes is not None and trial.nodes not in outcome.item.candidates
+    ]
+
+
+def _locked(item: Item, lock: Lock | None) -> Candidate | None:
+    """Return the candidate that the lock file names for an item; None without a lock.
+
+    Raises:
+        ProfileError: There is no such candidate (E184).
+    """
+    name = lock.chosen.get(item.name) if lock else None
+    if lock is None or name is None:
+        return None
+    for nodes in item.candidates:
+        if nodes.candidate.name == name:
+            return nodes.candidate
+    scheme = lock.schemes.get(item.name)
+    if scheme is None:
+        raise ProfileError(
+            f"--locked: {LOCK_NAME} names the candidate {name}, which {item.name} does not have",
+            code="E184",
+            subject=item.name,
+            hint="build without --locked and review the change of the lock file",
+        )
+    return Candidate(
+        name=name, kind="w8a8", scheme=Scheme.from_json(scheme), reason="The lock file names it."
+    )
 
 
 def _folders(records: Mapping[str, Mapping[str, Any]] | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Choosing among a target's candidates: the first that no gate refuses.
+"""Choosing among a target's candidates: running the search, and judging what it proposes.
 
 Nothing here is stored: the candidates' stages are, and the choice follows from their results and
 from the newest measurements.
@@ -15,15 +15,19 @@ from typing import Any, Literal
 from edgedeploy.artifact import Tree
 from edgedeploy.errors import BuildError, Diagnostic, EdgedeployError, ExitCode, ModelError
 from edgedeploy.executor import Builder
+from edgedeploy.node import Node
 from edgedeploy.parity.evaluation import Evaluation
 from edgedeploy.parity.gates import GateVerdict, judge
 from edgedeploy.plan import CandidateNodes, Item
+from edgedeploy.quant.candidates import Candidate
+from edgedeploy.quant.search import LeftOut, Settled, Verdict, search
+from edgedeploy.quant.survey import Survey
 from edgedeploy.store import ActionRecord
 
 # Name of the trial that stands for a failure before any candidate.
 NO_CANDIDATE = "-"
 
-State = Literal["accepted", "refused", "failed", "left out"]
+State = Literal["accepted", "outdone", "refused", "failed", "left out"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +37,11 @@ class Trial:
     Attributes:
         name: Candidate name, such as ``w8a8``.
         kind: ``w8a8``, ``fp16`` or ``float``.
-        state: ``failed`` when a stage failed, ``left out`` when it was not even tried.
+        state: ``failed`` when a stage failed, ``left out`` when it was not even tried,
+            ``outdone`` when it passes and a faster one does too.
         reason: Why it is not accepted, in words; empty when it is.
+        about: What the candidate is, in words.
+        nodes: Its nodes; None where there are none.
         compiled: Record of the compile stage.
         evaluation: What the artifact's outputs are worth.
         gates: Verdicts.
@@ -45,6 +52,8 @@ class Trial:
     kind: str
     state: State
     reason: str = ""
+    about: str = ""
+    nodes: CandidateNodes | None = None
     compiled: ActionRecord | None = None
     evaluation: Evaluation | None = None
     gates: tuple[GateVerdict, ...] = ()
@@ -74,6 +83,7 @@ class Outcome:
         trials: Every candidate that was looked at, in order.
         baseline: The float artifact on the same target, for comparison; None when it failed.
         records: Measurements by artifact (``float`` and the candidate's name).
+        survey: How the layers take to 8 bits; None where nothing asked for it.
         placement: What each provider of the target would take of the chosen model.
     """
 
@@ -83,6 +93,7 @@ class Outcome:
     baseline: Trial | None = None
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     placement: Mapping[str, Any] = field(default_factory=dict)
+    survey: Survey | None = None
 
     @property
     def state(self) -> State:
@@ -90,55 +101,124 @@ class Outcome:
         return self.chosen.state if self.chosen else "failed"
 
 
-def screen(builder: Builder, item: Item, *, after: int = -1, only: str | None = None) -> Outcome:
-    """Build candidates in order until one passes every gate that needs no measurement.
+class Chooser:
+    """The search for the best candidate of one item.
 
     Args:
         builder: Brings the stages up to date.
         item: A model on a target.
-        after: Start behind this position of ``item.candidates``.
-        only: Try this candidate alone (``--locked``).
+        locked: Try this candidate alone (``--locked``).
+    """
+
+    def __init__(self, builder: Builder, item: Item, locked: Candidate | None = None) -> None:
+        self._builder = builder
+        self._item = item
+        self._survey: Survey | None = None
+        spec = item.use.quantize
+        options = [nodes.candidate for nodes in item.candidates] if locked is None else [locked]
+        self._search = search(options, self._surveyed, spec.trials)
+        self._verdict: Verdict | None = None  # a generator is started by sending None
+        self._mixes = locked is None and spec.mode == "auto"
+        self._trials = [
+            Trial(name=name, kind=name, state="left out", reason=reason)
+            for name, reason in item.left_out.items()
+        ]
+
+    def screen(self) -> Outcome:
+        """Build candidates until one passes every gate that needs no measurement, or all failed.
+
+        Raises:
+            Stopped: The run was interrupted.
+            EdgedeployError: What all candidates share failed (the model or its data is refused).
+        """
+        reference = reference_evaluation(self._builder, self._item)
+        while True:
+            try:
+                step = self._search.send(self._verdict)  # type: ignore[arg-type]
+            except StopIteration:
+                break
+            if isinstance(step, Settled):
+                break
+            if isinstance(step, LeftOut):
+                found = Trial(name=step.name, kind=step.name, state="left out", reason=step.reason)
+                self._verdict = Verdict(passed=False)
+            else:
+                found = try_candidate(self._builder, self._item, step, reference)
+                self._verdict = _verdict(found)
+            self._trials.append(found)
+        return self._outcome()
+
+    def measured(self, trial: Trial) -> None:
+        """Take in the verdict on the accepted trial after it was measured."""
+        self._trials = [trial if item.name == trial.name else item for item in self._trials]
+        self._verdict = _verdict(trial)
+
+    def _outcome(self) -> Outcome:
+        built = [trial for trial in self._trials if trial.evaluation is not None]
+        accepted = [trial for trial in built if trial.state == "accepted"]
+        chosen = accepted[-1] if accepted else built[-1] if built else None
+        for trial in accepted[:-1]:
+            place = self._trials.index(trial)
+            self._trials[place] = replace(
+                trial, state="outdone", reason="passes too, with more layers in float"
+            )
+        return Outcome(
+            item=self._item, chosen=chosen, trials=tuple(self._trials), survey=self._survey
+        )
+
+    def _surveyed(self) -> Survey | None:
+        if self._item.survey is None or not self._mixes:
+            return None
+        self._survey = survey(self._builder, self._item.survey)
+        return self._survey
+
+
+def _verdict(trial: Trial) -> Verdict:
+    refused = frozenset(gate.gate for gate in trial.gates if gate.state == "refused")
+    return Verdict(passed=trial.state == "accepted", refused=refused)
+
+
+def survey(builder: Builder, node: Node) -> Survey:
+    """Return how the layers of a model take to 8 bits.
 
     Raises:
-        Stopped: The run was interrupted.
-        EdgedeployError: What all candidates share failed (the model or its data is refused).
+        EdgedeployError: The stage failed.
     """
-    reference = _reference(builder, item)
-    trials = [
-        Trial(name=name, kind=name, state="left out", reason=reason)
-        for name, reason in item.left_out.items()
-    ]
-    for position, nodes in enumerate(item.candidates):
-        if position <= after or (only is not None and nodes.candidate.name != only):
-            continue
-        trial = try_candidate(builder, item, nodes, reference)
-        trials.append(trial)
-        if trial.state == "accepted":
-            break
-    built = [trial for trial in trials if trial.evaluation is not None]
-    return Outcome(item=item, chosen=built[-1] if built else None, trials=tuple(trials))
+    _, folder = builder.folder(node.output("survey"))
+    data = json.loads((folder / "sensitivity.json").read_text(encoding="utf-8"))
+    return Survey.from_json(data)
 
 
 def try_candidate(
-    builder: Builder, item: Item, nodes: CandidateNodes, reference: Evaluation
+    builder: Builder, item: Item, candidate: Candidate, reference: Evaluation
 ) -> Trial:
     """Build one candidate and judge the gates that need no measurement."""
-    name, kind = nodes.candidate.name, nodes.candidate.kind
+    nodes = item.nodes(candidate)
+    trial = Trial(
+        name=candidate.name,
+        kind=candidate.kind,
+        state="accepted",
+        about=candidate.reason,
+        nodes=nodes,
+    )
     try:
         builder.build(nodes.evaluated)
         compiled = builder.build(nodes.compiled)
         evaluation = _evaluation(builder, nodes)
     except (BuildError, ModelError) as error:
-        return Trial(
-            name=name,
-            kind=kind,
-            state="failed",
-            reason=error.diagnostics[0].message,
-            diagnostics=error.diagnostics,
-            exit_code=error.exit_code,
-        )
-    trial = Trial(name=name, kind=kind, state="accepted", compiled=compiled, evaluation=evaluation)
+        return _failed(trial, error)
+    trial = replace(trial, compiled=compiled, evaluation=evaluation)
     return judged(item, trial, reference, {}, board_is_host=False)
+
+
+def _failed(trial: Trial, error: EdgedeployError) -> Trial:
+    return replace(
+        trial,
+        state="failed",
+        reason=error.diagnostics[0].message,
+        diagnostics=error.diagnostics,
+        exit_code=error.exit_code,
+    )
 
 
 def judged(
@@ -165,33 +245,27 @@ def judged(
         board_is_host=board_is_host,
     )
     refused = [gate for gate in gates if gate.state == "refused"]
-    reason = "; ".join(f"{gate.gate}: {gate.value} (limit {gate.limit})" for gate in refused)
+    reason = "; ".join(
+        f"{gate.gate}: {gate.value} (limit {gate.limit})"
+        + (f", {gate.reason}" if gate.gate == "not_slower" else "")
+        for gate in refused
+    )
     return replace(trial, state="refused" if refused else "accepted", reason=reason, gates=gates)
 
 
 def float_trial(builder: Builder, item: Item) -> Trial:
     """Compile the float artifact of the item's target: what sizes and times are held against."""
-    candidate = item.baseline.candidate
+    nodes = item.baseline
+    name, kind = nodes.candidate.name, nodes.candidate.kind
+    trial = Trial(name=name, kind=kind, state="accepted", nodes=nodes)
     try:
-        compiled = builder.build(item.baseline.compiled)
+        return replace(trial, compiled=builder.build(nodes.compiled))
     except (BuildError, ModelError) as error:
-        return Trial(
-            name=candidate.name,
-            kind=candidate.kind,
-            state="failed",
-            reason=error.diagnostics[0].message,
-            diagnostics=error.diagnostics,
-            exit_code=error.exit_code,
-        )
-    return Trial(name=candidate.name, kind=candidate.kind, state="accepted", compiled=compiled)
+        return _failed(trial, error)
 
 
 def reference_evaluation(builder: Builder, item: Item) -> Evaluation:
     """Return what the float model itself is worth on the evaluation data."""
-    return _reference(builder, item)
-
-
-def _reference(builder: Builder, item: Item) -> Evaluation:
     _, folder = builder.folder(item.shared.reference.output("score"))
     return _read(folder)
 
@@ -208,12 +282,5 @@ def _read(folder: Path) -> Evaluation:
 
 def failed(item: Item, error: EdgedeployError) -> Outcome:
     """Return the outcome of an item whose shared stages failed."""
-    trial = Trial(
-        name=NO_CANDIDATE,
-        kind=NO_CANDIDATE,
-        state="failed",
-        reason=error.diagnostics[0].message,
-        diagnostics=error.diagnostics,
-        exit_code=error.exit_code,
-    )
+    trial = _failed(Trial(name=NO_CANDIDATE, kind=NO_CANDIDATE, state="failed"), error)
     return Outcome(item=item, chosen=None, trials=(trial,))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgedeploy import toolchain
-from edgedeploy.building import BuildResult, BuildRun
+from edgedeploy.building import BuildResult, BuildRun, searched
 from edgedeploy.config.search import target_folders
 from edgedeploy.errors import EdgedeployError
 from edgedeploy.executor import Builder, FileRef, FilesRef
@@ -44,7 +44,7 @@ def footprint(request: Request, result: BuildResult, run: BuildRun, store: Store
 
 def used_records(result: BuildResult, builder: Builder) -> list[ActionRecord]:
     """Return the records of all stages that the build found or ran."""
-    found = (builder.known_record(node) for node in result.plan.nodes())
+    found = (builder.known_record(node) for node in result.nodes())
     return [record for record in found if record is not None]
 
 
@@ -59,9 +59,15 @@ def confirmed(
             return False
         if result.keeps_lock and read_lock(profile.folder, profile.name) != result.lock:
             return False
-        again = {node.id: node for node in make_plan(profile, result.plan.targets).nodes()}
+        plan = make_plan(profile, result.plan.targets)
+        more = [
+            item.nodes(nodes.candidate)
+            for item, outcome in zip(plan.items, result.outcomes, strict=True)
+            for nodes in searched([outcome])
+        ]
+        again = {node.id: node for node in plan.nodes(more)}
         with Builder(store, profile.folder.absolute()) as builder:
-            for node in result.plan.nodes():
+            for node in result.nodes():
                 used = run.builder.known_record(node)
                 if used is not None and builder.hit(again[node.id]) != used:
                     return False
@@ -73,7 +79,7 @@ def confirmed(
 def _inputs(result: BuildResult) -> Iterator[Path]:
     """Yield the user's files that are inputs, and the folders in which new ones could appear."""
     folder = result.plan.profile.folder
-    for node in result.plan.nodes():
+    for node in result.nodes():
         if node.kind == "samples":
             # Subfolders that hold no sample yet, too; a data function is no folder.
             place = folder / node.params["data"]["source"]

@@ -26,6 +26,7 @@ class Lock:
         models: SHA-256 by model name.
         data: Digest of the samples by ``model.role``.
         chosen: Candidate by item name.
+        schemes: Its scheme, where a search found it, by item name.
         artifacts: File path -> SHA-256 by item name.
     """
 
@@ -34,6 +35,7 @@ class Lock:
     models: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
     chosen: Mapping[str, str] = field(default_factory=dict)
+    schemes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     artifacts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 

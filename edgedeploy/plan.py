@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgedeploy import backends
@@ -31,8 +31,10 @@ from edgedeploy.profile.types import (
     Profile,
     TargetUse,
 )
+from edgedeploy.profile.unbuilt import QUANTIZE_MODES
 from edgedeploy.quant.candidates import FLOAT, Candidate, candidates
 from edgedeploy.quant.scheme import RUNTIME_DEFAULTS
+from edgedeploy.quant.survey import COMPARED_RANGES
 from edgedeploy.target.types import Target
 
 MAX_VARIANTS = 16
@@ -44,8 +46,6 @@ _SCHEME_NAMES = {
     "symmetric_activations": "symmetric",
     "per_channel": "per_channel",
 }
-# Whether a model has any of these is known only after intake; `quantize` refuses one without.
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Without data of the user's, parity is judged on this many random samples.
 SYNTHETIC_SAMPLES = 8
 
@@ -94,9 +94,10 @@ class Item:
     """One artifact that the profile asks for: a model on a target.
 
     Attributes:
-        candidates: What is tried, in order.
+        candidates: What may be tried, best first; ``auto`` also tries mixtures of the first.
         baseline: The float artifact, built for comparison.
         left_out: Candidates that cannot even be tried, with the reason.
+        survey: How the layers take to 8 bits; None where nothing asks for it.
     """
 
     use: TargetUse
@@ -105,18 +106,19 @@ class Item:
     candidates: tuple[CandidateNodes, ...]
     baseline: CandidateNodes
     left_out: Mapping[str, str]
+    survey: Node | None
 
     @property
     def name(self) -> str:
         """The item's name for people, such as ``main -> rpi5/ort``."""
         return f"{self.shared.name} -> {self.use.target}"
 
-    def nodes(self, candidate: str) -> CandidateNodes:
-        """Return the nodes of a candidate (or of the float baseline) by its name."""
+    def nodes(self, candidate: Candidate) -> CandidateNodes:
+        """Return the nodes of a candidate: those of the plan, or new ones for a mixture."""
         for nodes in (*self.candidates, self.baseline):
-            if nodes.candidate.name == candidate:
+            if nodes.candidate == candidate:
                 return nodes
-        raise KeyError(candidate)
+        return _candidate(self.use, self.target, self.shared, candidate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,11 +131,17 @@ class Plan:
 
     def first_choices(self) -> Plan:
         """Return the plan with each item's first candidate only."""
-        items = tuple(replace(item, candidates=item.candidates[:1]) for item in self.items)
+        items = tuple(
+            replace(item, candidates=item.candidates[:1], survey=None) for item in self.items
+        )
         return replace(self, items=items)
 
-    def nodes(self) -> Iterator[Node]:
-        """Yield every node once, each after what it needs."""
+    def nodes(self, more: Iterable[CandidateNodes] = ()) -> Iterator[Node]:
+        """Yield every node once, each after what it needs.
+
+        Args:
+            more: Nodes of candidates that were found while searching.
+        """
         seen: set[Node] = set()
 
         def walk(node: Node) -> Iterator[Node]:
@@ -149,7 +157,11 @@ class Plan:
             yield from walk(item.shared.reference)
             for candidate in item.candidates:
                 yield from walk(candidate.evaluated)
+            if item.survey is not None:
+                yield from walk(item.survey)
             yield from walk(item.baseline.compiled)
+        for candidate in more:
+            yield from walk(candidate.evaluated)
 
 
 def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:
@@ -412,7 +424,9 @@ def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
         **RUNTIME_DEFAULTS.get(target.runtime, {}),
         **{_SCHEME_NAMES[name]: value for name, value in scheme.items() if name in _SCHEME_NAMES},
     }
-    for candidate in candidates(defaults, use.quantize, LAYERS):
+    legal = [mode for mode in target.get("runtime.quantize") if mode not in QUANTIZE_MODES]
+    fast = [item["mode"] for item in target.get("runtime.fast") or () if not item.get("provider")]
+    for candidate in candidates(defaults, use.quantize, legal, fast):
         if candidate.scheme and candidate.scheme.calibrated and shared.table is None:
             left_out[candidate.name] = "there is no `calibrate` data"
             continue
@@ -433,6 +447,32 @@ def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
         candidates=tuple(found),
         baseline=plain[0] if plain else _candidate(use, target, shared, FLOAT),
         left_out=left_out,
+        survey=_survey(use, shared, [nodes.candidate for nodes in found]),
+    )
+
+
+def _survey(use: TargetUse, shared: ModelNodes, found: Iterable[Candidate]) -> Node | None:
+    """Return the node of the layers' sensitivity to ``w8a8``; None where that is no candidate."""
+    scheme = next((item.scheme for item in found if item.kind == "w8a8"), None)
+    if scheme is None or shared.table is None or shared.calibrate is None:
+        return None
+    params = shared.reference.params
+    return Node(
+        id=f"{shared.name}.{use.target}.sensitivity",
+        kind="sensitivity",
+        params={
+            "scheme": scheme.to_json(),
+            "methods": list(COMPARED_RANGES) if use.quantize.ranges is None else [],
+            **{name: params[name] for name in ("state", "metric", "project")},
+        },
+        inputs={
+            "model": shared.optimised.output("model"),
+            "table": shared.table.output("table"),
+            "samples": shared.calibrate.output("samples"),
+            "evaluate": shared.evaluate.output("samples"),
+            "reference": shared.reference.output("outputs"),
+            "facts": shared.intake.output("facts"),
+        },
     )
 
 
@@ -448,7 +488,7 @@ def _candidate(
         typed = Node(
             id=f"{base}.quantize",
             kind="quantize",
-            params={"scheme": asdict(candidate.scheme)},
+            params={"scheme": candidate.scheme.to_json()},
             inputs=inputs,
         ).output("model")
     elif candidate.kind == "fp16":
@@ -470,6 +510,8 @@ def _candidate(
         for name, option in (target.get("runtime.options") or {}).items()
         if option.get("default") is not None
     }
+    if candidate.scheme is not None:
+        options.update(family.integer_options)
     options.update(use.options)
     code = (f"backends/{family.package}", "backends/base", "backends/inputs")
     compiled = Node(

@@ -26,12 +26,15 @@ class Family:
         reads: Dotted target fields that it may look at.
         bench_options: Options of ``bench/loop.py`` under which the artifact computes as it did
             when its outputs were compared.
+        integer_options: Compile options of models with integer weights, unless the profile says
+            otherwise.
     """
 
     package: str
     tools: tuple[str, ...]
     reads: tuple[str, ...]
     bench_options: Mapping[str, Any] = field(default_factory=dict)
+    integer_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 FAMILIES: dict[str, Family] = {
@@ -52,6 +55,9 @@ FAMILIES: dict[str, Family] = {
         reads=("board.processor",),
         # By itself the runtime may take bfloat16 on CPUs that have it.
         bench_options={"properties": {"INFERENCE_PRECISION_HINT": "f32"}},
+        # What stays in float beside int8 weights need not be the larger part of the file; its
+        # rounding is an eighth of theirs, or less.
+        integer_options={"half_weights": True},
     ),
 }
 """Backend by the runtime id of a target."""

@@ -35,6 +35,7 @@ UNFELT = ("events", "jobs", "fail_fast")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers at once.")
 @click.option("--locked", is_flag=True, help="Insist on edgedeploy.lock.")
 @click.option("--fail-fast", is_flag=True, help="Start nothing new after the first failure.")
+@click.option("--sensitivity", is_flag=True, help="Rank the layers by what 8 bits cost them.")
 @click.option("--no-bench", is_flag=True, help="Measure nothing now.")
 @click.option("--events", type=click.Path(path_type=Path), help="Append events as JSON lines.")
 @verb
@@ -70,6 +71,7 @@ def command(output: Output, **options: Any) -> int:
                 locked=options["locked"],
                 fail_fast=options["fail_fast"],
                 measure="known" if options["no_bench"] else "missing",
+                sensitivity=options["sensitivity"],
             ),
             log,
             fresh=fresh,

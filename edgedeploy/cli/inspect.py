@@ -1,25 +1,76 @@
-"""``edgedeploy inspect``: what a model file is."""
+"""``edgedeploy inspect``: what a model file is, and how the layers of a build take to 8 bits."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgedeploy.cli.output import Output, verb
+from edgedeploy.errors import UsageError
 from edgedeploy.intake import model_facts
+from edgedeploy.places import DOCUMENT
+
+if TYPE_CHECKING:
+    from edgedeploy.report.document import BuildDocument
 
 SHOWN_OPS = 20
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("what", metavar="MODEL|BUILD", type=click.Path(path_type=Path))
 @verb
-def command(output: Output, model: Path) -> int:
-    """Say what MODEL (an ONNX file) is: inputs, outputs, operators, weights."""
-    facts = model_facts(model)
-    return output.result(_text(model, facts), {"model": facts})
+def command(output: Output, what: Path) -> int:
+    """Say what MODEL (an ONNX file) is: inputs, outputs, operators, weights.
+
+    For a BUILD folder: the layers of every model, ranked by what 8 bits cost them, as far as the
+    build looked at that (`edgedeploy build --sensitivity`).
+    """
+    if what.is_dir():
+        return _build(output, what)
+    facts = model_facts(what)
+    return output.result(_text(what, facts), {"model": facts})
+
+
+def _build(output: Output, folder: Path) -> int:
+    from edgedeploy.report.document import read_document
+
+    document = read_document(folder / DOCUMENT)
+    tables = [
+        {"model": model.name, "target": target["target"], "sensitivity": target["sensitivity"]}
+        for model, data in zip(document.models, document.to_json()["models"], strict=True)
+        for target in data["targets"]
+        if target["sensitivity"] is not None
+    ]
+    if not tables:
+        raise UsageError(
+            f"the build in {folder} did not look at the sensitivity of layers",
+            code="E372",
+            subject=str(folder),
+            hint="run `edgedeploy build PROFILE --sensitivity`; it needs `calibrate` data",
+        )
+    return output.result(_sensitivity(document), {"layers": tables})
+
+
+def _sensitivity(document: BuildDocument) -> str:
+    from edgedeploy.report import figures
+    from edgedeploy.report.terminal import columns
+
+    parts = []
+    for model in document.models:
+        for target in model.targets:
+            found = target.sensitivity
+            if found is None:
+                continue
+            titles = ("Layer", "Operator", *figures.SENSITIVITY)
+            rows = [(layer.node, layer.op, *figures.sensitive(layer)) for layer in found.layers]
+            head = (
+                f"{model.name} -> {target.target}: each layer alone with 8 bits, "
+                f"{found.samples} calibration samples, ranges by {found.ranges}"
+            )
+            parts.append("\n".join([head, *columns([titles, *rows])]))
+    return figures.printable("\n\n".join(parts))
 
 
 def _text(model: Path, facts: dict[str, Any]) -> str:

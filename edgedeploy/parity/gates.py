@@ -24,6 +24,9 @@ The outputs of 8-bit models that keep their metric lie above 0.96; those of brok
 NOT_SLOWER_SLACK = 1.02
 """A ratio within 2 % of the float model's time is no difference (the noise of A/A runs)."""
 
+COSTLY_NODES = 5
+"""Nodes that are named where an artifact is slower than float."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateVerdict:
@@ -342,11 +345,33 @@ def _not_slower(
         return _not_judged(gate, limit, "it was not measured against float", bench["evidence"])
     ratio = comparison["ratio"]
     slower = comparison["verdict"] == "slower" and ratio["low"] > NOT_SLOWER_SLACK
+    interval = f"95 % interval {ratio['low']:.3f} to {ratio['high']:.3f}"
+    cost = _cost(bench, float_bench) if slower and float_bench is not None else ""
     return GateVerdict(
         gate=gate,
         state=_state(not slower),
         limit=limit,
         value=f"{ratio['value']:.3f} x float",
         evidence=bench["evidence"],
-        reason=f"{comparison['verdict']}; 95 % interval {ratio['low']:.3f} to {ratio['high']:.3f}",
+        reason=f"{comparison['verdict']}; {interval}{cost}",
     )
+
+
+def _cost(bench: Mapping[str, Any], float_bench: Mapping[str, Any]) -> str:
+    """Return in words which nodes take longer than in the float artifact, the worst first.
+
+    A runtime names a fused node after the one that it was made of, with a suffix.
+    """
+    before = {layer["name"]: layer["mean_ms"] for layer in float_bench.get("layers") or ()}
+
+    def extra(layer: Mapping[str, Any]) -> float:
+        stems = [name for name in before if layer["name"].startswith(name)]
+        return float(layer["mean_ms"] - (before[max(stems, key=len)] if stems else 0.0))
+
+    ranked = sorted(bench.get("layers") or (), key=extra, reverse=True)
+    worst = [
+        f"{layer['name']} ({layer['op']}, +{extra(layer):.3g} ms)"
+        for layer in ranked[:COSTLY_NODES]
+        if extra(layer) > 0
+    ]
+    return f"; these nodes cost more than in float: {', '.join(worst)}" if worst else ""

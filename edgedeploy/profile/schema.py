@@ -258,7 +258,7 @@ class QuantizeSchema(Strict):
 
     mode: Annotated[QuantizeMode, BeforeValidator(_mode)] = Field(
         default="auto",
-        description="`auto` takes the first of several that passes the gates; "
+        description="`auto` searches for the fastest that passes the gates; "
         "`docs/quantization.md` says what each of the others is, `edgedeploy targets show` which "
         "of them a target takes.",
     )
@@ -289,6 +289,12 @@ class QuantizeSchema(Strict):
         default=[], description="Names or glob patterns of nodes that stay in float."
     )
     keep_float_ops: list[Text] = Field(default=[], description="Op types that stay in float.")
+    trials: int = Field(
+        default=12,
+        ge=0,
+        le=100,
+        description="How many mixtures of integer and float layers `auto` may build for a target.",
+    )
 
 
 Quantize = Annotated[

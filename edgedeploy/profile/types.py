@@ -216,8 +216,8 @@ class QuantizeSpec:
     """How numbers are represented in the artifact.
 
     Attributes:
-        mode: ``auto`` tries several and takes the first that passes the gates; the others are
-            the modes that :mod:`edgedeploy.quant.scheme` names, ``fp16`` and ``none``.
+        mode: ``auto`` searches for the fastest that passes the gates; the others are the modes
+            that :mod:`edgedeploy.quant.scheme` names, ``fp16`` and ``none``.
         method: Who quantizes; ``own`` alone so far.
         symmetric_activations, per_channel: Details of the scheme; None takes the target's default.
         activation_dtype: ``uint8`` | ``int8``; None takes the target's default.
@@ -226,6 +226,7 @@ class QuantizeSpec:
             of the samples' own, or by a histogram; None takes the target's default.
         keep_float: Names or glob patterns of nodes that stay in float.
         keep_float_ops: Op types that stay in float.
+        trials: How many mixtures of integer and float layers ``auto`` may build for a target.
     """
 
     mode: QuantizeMode = "auto"
@@ -237,6 +238,7 @@ class QuantizeSpec:
     ranges: RangeMethod | None = None
     keep_float: tuple[str, ...] = ()
     keep_float_ops: tuple[str, ...] = ()
+    trials: int = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

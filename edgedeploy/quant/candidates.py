@@ -1,7 +1,4 @@
-"""The candidates of ``quantize: auto``: what is tried on a target, in order.
-
-The first candidate that passes the profile's gates is shipped; float, the last, always exists.
-"""
+"""The candidates of a target: what a profile's ``quantize:`` may mean there, best first."""
 
 from __future__ import annotations
 
@@ -11,6 +8,14 @@ from typing import Any, Literal
 
 from edgedeploy.profile.types import QuantizeSpec
 from edgedeploy.quant.scheme import Scheme, scheme_for
+
+Kind = Literal["w8a8", "w8a16", "w8", "w4", "dynamic", "fp16", "float"]
+
+PREFERRED: tuple[Kind, ...] = ("w8a8", "dynamic", "w4", "w8", "fp16")
+"""What ``auto`` tries, where it is legal; the modes with fast kernels on the target go first."""
+
+WEIGHT_ONLY: tuple[Kind, ...] = ("w4", "w8")
+"""Kinds that ``auto`` takes only where they are fast: the arithmetic stays in float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,71 +30,59 @@ class Candidate:
     """
 
     name: str
-    kind: Literal["w8a8", "w8a16", "w8", "w4", "dynamic", "fp16", "float"]
+    kind: Kind
     scheme: Scheme | None
     reason: str
 
 
-_FP16 = Candidate(
-    name="fp16", kind="fp16", scheme=None, reason="Half the size, with little loss of accuracy."
-)
+_REASONS: Mapping[Kind, str] = {
+    "w8a8": "Every layer on integers: a quarter of the size.",
+    "dynamic": "Matrix products on integers, their ranges found at run time.",
+    "w4": "4-bit weights, float arithmetic.",
+    "w8": "8-bit weights, float arithmetic.",
+    "fp16": "Half the size, with little loss of accuracy.",
+}
 FLOAT = Candidate(
     name="float", kind="float", scheme=None, reason="The model as it is: what always passes."
 )
 
 
 def candidates(
-    target_defaults: Mapping[str, Any], spec: QuantizeSpec, ops: Iterable[str]
+    target_defaults: Mapping[str, Any],
+    spec: QuantizeSpec,
+    legal: Iterable[str],
+    fast: Iterable[str],
 ) -> tuple[Candidate, ...]:
-    """Return what is tried, best first; never empty.
+    """Return what may be tried, best first; never empty.
+
+    ``auto`` finds more while it searches (:mod:`edgedeploy.quant.search`): mixtures of the first.
 
     Args:
         target_defaults: As in :func:`scheme_for`.
         spec: The profile's ``quantize:`` for the target; any mode but ``auto`` gives one candidate.
-        ops: What :func:`edgedeploy.quant.layers.layer_ops` returns for the model; without a common
-            op there is no integer candidate.
+        legal: Modes that the target can take.
+        fast: Those of them that are documented to have fast kernels there.
     """
     if spec.mode == "none":
         return (FLOAT,)
-    if spec.mode == "fp16":
-        return (_FP16,)
-    scheme = scheme_for(spec, target_defaults)
     if spec.mode != "auto":
-        reason = "The profile asks for it."
-        return (Candidate(name=spec.mode, kind=spec.mode, scheme=scheme, reason=reason),)
-    usable = set(scheme.ops) - set(scheme.keep_float_ops)
-    integer = _integer_candidates(scheme, spec) if usable.intersection(ops) else ()
-    return (*integer, _FP16, FLOAT)
-
-
-def _integer_candidates(scheme: Scheme, spec: QuantizeSpec) -> tuple[Candidate, ...]:
-    found = [
-        Candidate(
-            name="w8a8",
-            kind="w8a8",
-            scheme=scheme,
-            reason="Every layer on integers: the smallest, and the fastest where kernels exist.",
-        )
+        return (_candidate(spec.mode, spec, target_defaults, "The profile asks for it."),)
+    allowed, quick = set(legal), set(fast)
+    kinds = [
+        kind for kind in PREFERRED if kind in allowed and (kind in quick or kind not in WEIGHT_ONLY)
     ]
-    if spec.ranges is None:
-        other: Literal["minmax", "average"] = "average" if scheme.ranges == "minmax" else "minmax"
-        found.append(
-            Candidate(
-                name=f"w8a8-{other}",
-                kind="w8a8",
-                scheme=replace(scheme, ranges=other),
-                reason="As small and fast; for models whose rare large activations matter."
-                if other == "minmax"
-                else "As small and fast; for models whose rare large activations do not matter.",
-            )
-        )
-    roles = tuple(dict.fromkeys((*scheme.keep_float_roles, "depthwise", "first", "last")))
-    found.append(
-        Candidate(
-            name="w8a8-edges-float",
-            kind="w8a8",
-            scheme=replace(scheme, keep_float_roles=roles),
-            reason="The layers that 8 bits hurt most stay in float: depthwise, first and last.",
-        )
-    )
-    return tuple(found)
+    kinds.sort(key=lambda kind: kind not in quick)
+    found = []
+    for kind in kinds:
+        slow = "" if kind in quick else " No fast kernels are known on this target."
+        found.append(_candidate(kind, spec, target_defaults, _REASONS[kind] + slow))
+    return (*found, FLOAT)
+
+
+def _candidate(
+    kind: Kind, spec: QuantizeSpec, target_defaults: Mapping[str, Any], reason: str
+) -> Candidate:
+    if kind == "fp16" or kind == "float":
+        return Candidate(name=kind, kind=kind, scheme=None, reason=reason)
+    scheme = scheme_for(replace(spec, mode=kind), target_defaults)
+    return Candidate(name=kind, kind=kind, scheme=scheme, reason=reason)

@@ -70,12 +70,28 @@ def quantize(model: Path, table: CalibrationTable, scheme: Scheme, folder: Path)
 
     Raises:
         ModelError: Nothing can be quantized (E262), or see ``layers.load_checked``.
-        ProfileError: See ``selection.select``.
-        DataError: See ``selection.select``.
+        ProfileError: A ``keep_float`` pattern matches no node (E266).
+        DataError: The table belongs to another model (E263).
     """
     loaded = load_checked(model)
+    report = quantize_loaded(loaded, table, scheme)
+    save(loaded, folder)
+    return report
+
+
+def quantize_loaded(
+    loaded: ir.Model, table: CalibrationTable, scheme: Scheme, only: str | None = None
+) -> QuantizeReport:
+    """Turn a loaded model into its QDQ form, in place; raises as :func:`quantize`.
+
+    Args:
+        loaded: The model, from ``layers.load_checked``.
+        table: Its calibration table.
+        scheme: What to quantize and how.
+        only: Name of the one node to quantize, to see what it alone does; None for all.
+    """
     graph = loaded.graph
-    selection = select(graph, scheme, table)
+    selection = select(graph, scheme, table, only)
     if not selection.layers and not selection.recurrent:
         raise nothing_to_quantize(selection.kept)
     nodes = [*(layer.node for layer in selection.layers), *selection.recurrent]
@@ -88,7 +104,6 @@ def quantize(model: Path, table: CalibrationTable, scheme: Scheme, folder: Path)
     for value, parameters in selection.values.items():
         writer.insert_pair(value, parameters)
     writer.storage.remove_unused()
-    save(loaded, folder)
     return report
 
 

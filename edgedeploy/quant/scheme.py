@@ -75,6 +75,14 @@ class Scheme:
         """Whether the scheme needs a calibration table."""
         return self.activations in ("static8", "static16")
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON data."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        }
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Scheme:
         """Return the scheme whose fields, tuples as lists, are ``data``."""

@@ -57,8 +57,16 @@ class Selection:
     kept: list[KeptFloat]
 
 
-def select(graph: ir.Graph, scheme: Scheme, table: CalibrationTable) -> Selection:
+def select(
+    graph: ir.Graph, scheme: Scheme, table: CalibrationTable, only: str | None = None
+) -> Selection:
     """Return what ``scheme`` quantizes in a graph whose affine nodes are folded.
+
+    Args:
+        graph: The main graph.
+        scheme: What to quantize and how.
+        table: Its calibration table.
+        only: Name of the one node with a weight that is quantized; None for all.
 
     Raises:
         ProfileError: A ``keep_float`` pattern matches no node (E266).
@@ -67,6 +75,9 @@ def select(graph: ir.Graph, scheme: Scheme, table: CalibrationTable) -> Selectio
     check_patterns(graph, scheme)
     every = find_layers(graph)
     chosen, recurrent, kept = choose(graph, every, scheme, table)
+    if only is not None:
+        chosen = [layer for layer in chosen if layer.node.name == only]
+        recurrent = [node for node in recurrent if node.name == only]
     wanted = {layer.activation for layer in chosen if layer.activation is not None}
     produced = {layer.output for layer in chosen if layer.node.op_type in scheme.quantized_outputs}
     known = float_values(graph, every)

@@ -12,6 +12,10 @@ import onnxruntime as ort
 from edgedeploy.data.pack import Sample
 from edgedeploy.errors import BuildError, DataError
 
+# What spoils QDQ models, as in the conversion to .ort: MatMulAddFusion makes a Gemm of a product
+# that could be an integer kernel, WeightBiasQuantization quantizes weights that stay in float.
+_HARMFUL = ["MatMulAddFusion", "WeightBiasQuantization"]
+
 
 def sample_inputs(
     sample: Sample, names: Sequence[str], state: Sequence[str]
@@ -81,7 +85,10 @@ def open_session(model: ir.Model, folder: Path, *, optimise: bool = True) -> ort
     proto = ir.to_proto(model)
     try:
         return ort.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            proto.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=_HARMFUL,
         )
     except Exception as error:  # the runtime raises many undocumented types
         raise BuildError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from edgedeploy.building import BuildResult
 from edgedeploy.choosing import NO_CANDIDATE, Outcome, State, Trial
 from edgedeploy.measuring import FLOAT
 from edgedeploy.parity.evaluation import Evaluation, MetricResult
+from edgedeploy.quant.survey import Survey, decibels
 from edgedeploy.report.document import (
     BenchSummary,
     BuildDocument,
@@ -29,6 +31,8 @@ from edgedeploy.report.document import (
     ModelReport,
     ParityReport,
     PlacementReport,
+    SensitiveLayer,
+    SensitivityReport,
     StageReport,
     TargetReport,
 )
@@ -39,6 +43,7 @@ SHOWN_LEFT = 20
 
 _CANDIDATE_STATES: Mapping[State, Any] = {
     "accepted": "chosen",
+    "outdone": "outdone",
     "refused": "refused",
     "failed": "failed",
     "left out": "skipped",
@@ -67,7 +72,7 @@ def collect(result: BuildResult) -> BuildDocument:
                 why=result.states[node.id].detail,
                 seconds=round(result.states[node.id].seconds, 3),
             )
-            for node in result.plan.nodes()
+            for node in result.nodes()
             if node.id in result.states
         ),
     )
@@ -133,6 +138,7 @@ def _target(outcome: Outcome) -> TargetReport:
         bench=_bench(outcome, name),
         layers=tuple(LayerReport(**layer) for layer in (record or {}).get("layers") or ()),
         placement=_placement(outcome.placement),
+        sensitivity=_sensitivity(outcome.survey),
         gates=tuple(
             GateReport(
                 gate=gate.gate,
@@ -150,8 +156,41 @@ def _target(outcome: Outcome) -> TargetReport:
 
 def _candidate(trial: Trial) -> CandidateReport:
     return CandidateReport(
-        name=trial.name, state=_CANDIDATE_STATES[trial.state], reason=trial.reason
+        name=trial.name,
+        state=_CANDIDATE_STATES[trial.state],
+        reason=trial.reason,
+        about=trial.about,
     )
+
+
+def _sensitivity(survey: Survey | None) -> SensitivityReport | None:
+    if survey is None:
+        return None
+    work = max(survey.multiply_adds(survey.layers), 1)
+    weights = max(sum(layer.weights for layer in survey.layers), 1)
+    ranked = sorted(survey.layers, key=lambda layer: (layer.sqnr_db, layer.node))
+    return SensitivityReport(
+        samples=survey.samples,
+        ranges=survey.ranges,
+        methods={name: _finite(decibels(noise)) for name, noise in survey.methods.items()},
+        layers=tuple(
+            SensitiveLayer(
+                node=layer.node,
+                op=layer.op,
+                sqnr_db=_finite(layer.sqnr_db),
+                kl=layer.kl,
+                inside_db=layer.inside_db,
+                metric=layer.metric,
+                multiply_adds=layer.multiply_adds / work,
+                weights=layer.weights / weights,
+            )
+            for layer in ranked
+        ),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _bench(outcome: Outcome, name: str) -> BenchSummary | None:

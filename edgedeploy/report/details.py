@@ -6,7 +6,14 @@ import html
 from collections.abc import Iterable
 
 from edgedeploy.report import figures, plots
-from edgedeploy.report.document import BenchSummary, EvaluationReport, TargetReport
+from edgedeploy.report.document import (
+    BenchSummary,
+    EvaluationReport,
+    SensitivityReport,
+    TargetReport,
+)
+
+SHOWN_LAYERS = 20
 
 
 def target_card(identity: str, target: TargetReport, colour: int) -> str:
@@ -25,6 +32,7 @@ def target_card(identity: str, target: TargetReport, colour: int) -> str:
         _diagnostics(target),
         _gates(target),
         _candidates(target),
+        _folded("Sensitivity of the layers to 8 bits", _sensitivity(target.sensitivity)),
         _folded("Outputs against the float model", _evaluation(target.evaluation)),
         _folded("Latency, load and memory", _bench(target.bench)),
         _folded("Time per layer", _layers(identity, target, colour)),
@@ -89,13 +97,38 @@ def _gates(target: TargetReport) -> str:
 
 def _candidates(target: TargetReport) -> str:
     rows = _rows(
-        ("Scheme tried", "State", "Reason"),
+        ("Scheme tried", "State", "What it is", "Reason"),
         (
-            (html.escape(item.name), _badge(item.state), html.escape(item.reason))
+            (
+                html.escape(item.name),
+                _badge(item.state),
+                html.escape(item.about),
+                html.escape(item.reason),
+            )
             for item in target.candidates
         ),
     )
     return f"<h4>Schemes</h4>{rows}" if rows else ""
+
+
+def _sensitivity(found: SensitivityReport | None) -> str:
+    if found is None:
+        return ""
+    note = (
+        f'<p class="sub">Each layer alone with 8 bits, {found.samples} calibration samples, ranges '
+        f"by <code>{html.escape(found.ranges)}</code>; the {SHOWN_LAYERS} most sensitive.</p>"
+    )
+    return note + _rows(
+        ("Layer", "Operator", *figures.SENSITIVITY),
+        (
+            (
+                f"<code>{html.escape(layer.node)}</code>",
+                html.escape(layer.op),
+                *map(html.escape, figures.sensitive(layer)),
+            )
+            for layer in found.layers[:SHOWN_LAYERS]
+        ),
+    )
 
 
 def _evaluation(evaluated: EvaluationReport | None) -> str:

@@ -118,11 +118,59 @@ class FloatReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateReport:
-    """One scheme that was considered for a target, in the order of trying."""
+    """One scheme that was considered for a target, in the order of trying.
+
+    Attributes:
+        state: ``outdone``: it passes, and a faster one does too.
+        reason: Why it is not the chosen one.
+        about: What it is.
+    """
 
     name: str
-    state: Literal["chosen", "refused", "failed", "skipped"]
+    state: Literal["chosen", "outdone", "refused", "failed", "skipped"]
     reason: str = ""
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensitiveLayer:
+    """One layer of :class:`SensitivityReport`; figures as in :mod:`edgedeploy.quant.survey`.
+
+    Attributes:
+        sqnr_db: Signal-to-noise ratio of the model's outputs with this layer alone quantized; None
+            without noise.
+        kl: Kullback-Leibler divergence of the outputs' softmax then, in nats.
+        inside_db: Ratio at its own result with all layers quantized.
+        metric: The task metric with this layer alone quantized; None where it was not looked at.
+        multiply_adds, weights: Its shares, in [0, 1].
+    """
+
+    node: str
+    op: str
+    sqnr_db: float | None
+    kl: float
+    inside_db: float | None
+    metric: float | None
+    multiply_adds: float
+    weights: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensitivityReport:
+    """How the layers take to 8 bits.
+
+    Attributes:
+        samples: Calibration samples that were run.
+        ranges: Range method that the layers were measured with.
+        methods: By range method, the outputs' signal-to-noise ratio with all layers quantized, in
+            decibels; None without noise.
+        layers: Most sensitive first.
+    """
+
+    samples: int
+    ranges: str
+    methods: Mapping[str, float | None]
+    layers: tuple[SensitiveLayer, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +265,7 @@ class TargetReport:
     bench: BenchSummary | None = None
     layers: tuple[LayerReport, ...] = ()
     placement: tuple[PlacementReport, ...] = ()
+    sensitivity: SensitivityReport | None = None
     gates: tuple[GateReport, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
 

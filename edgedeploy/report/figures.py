@@ -10,6 +10,7 @@ from edgedeploy.report.document import (
     BenchSummary,
     Interval,
     MetricReport,
+    SensitiveLayer,
     TargetReport,
 )
 
@@ -126,6 +127,23 @@ def diagnostic(item: Diagnostic) -> str:
     return f"{item.code} {subject}{item.message}"
 
 
+SENSITIVITY = ("SQNR", "KL", "SQNR inside", "Metric", "Multiply-adds", "Weights")
+"""Titles of what :func:`sensitive` returns."""
+
+
+def sensitive(layer: SensitiveLayer) -> tuple[str, ...]:
+    """Return the figures of one layer's sensitivity as text."""
+    inside = NONE if layer.inside_db is None else f"{layer.inside_db:.1f} dB"
+    return (
+        "no noise" if layer.sqnr_db is None else f"{layer.sqnr_db:.1f} dB",
+        f"{layer.kl:.2g}",
+        inside,
+        NONE if layer.metric is None else number(layer.metric),
+        f"{layer.multiply_adds:.1%}",
+        f"{layer.weights:.1%}",
+    )
+
+
 def notes(target: TargetReport) -> list[str]:
     """Return what must be said about a target beyond its figures, most important first."""
     found = [diagnostic(item) for item in target.diagnostics]
@@ -136,9 +154,10 @@ def notes(target: TargetReport) -> list[str]:
                 shown.append(f"{gate.value}, limit {gate.limit}")
             found.append(": ".join([*shown, gate.reason] if gate.reason else shown))
     for candidate in target.candidates:
-        if candidate.state != "chosen":
-            reason = f": {candidate.reason}" if candidate.reason else ""
-            found.append(f"{candidate.name} {candidate.state}{reason}")
+        chosen = candidate.state == "chosen"
+        reason = candidate.about if chosen else candidate.reason
+        if not chosen or (reason and len(target.candidates) > 1):
+            found.append(f"{candidate.name} {candidate.state}" + (f": {reason}" if reason else ""))
     if target.bench is not None:
         found += [f"latency unreliable: {reason}" for reason in target.bench.reasons]
     evaluated = target.evaluation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from edgedeploy.report import figures
 from edgedeploy.report.document import BuildDocument, TargetReport
@@ -87,6 +87,12 @@ def plain_table(table: Table, width: int) -> str:
             cells = (cell[number] if number < len(cell) else "" for cell in row.cells)
             lines.append(_joined(cells, widths))
     return "\n".join(lines) + "\n"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines, each column as wide as its widest cell."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return [_joined(row, widths) for row in rows]
 
 
 def _widths(table: Table) -> list[int]:

@@ -48,4 +48,10 @@ CODES: dict[str, Explanation] = {
         "The document was written by a version of edgedeploy whose schema this one does not read."
         " Use the version that the document names, or build again with this one.",
     ),
+    "E372": Explanation(
+        "The build did not look at the sensitivity of layers",
+        "`edgedeploy inspect BUILD` shows what a build found out about its layers. A build looks "
+        "at that where `quantize: auto` needs it, and wherever it can with `edgedeploy build "
+        "--sensitivity`; it takes `calibrate` data.",
+    ),
 }

@@ -16,6 +16,9 @@ from edgedeploy.quant.scheme import MODES, RUNTIME_DEFAULTS, Scheme, scheme_for
 from edgedeploy.target.library import TargetLibrary
 from edgedeploy.target.planned import planned_targets
 
+LEGAL = ("none", "fp16", "w8a8", "w8a16", "w8", "w4", "dynamic")
+FAST = ("w8a8", "dynamic", "w4")
+
 
 def test_quant_the_profile_overrides_the_target_and_adds_exclusions():
     target = {**RUNTIME_DEFAULTS["tensorrt"], "keep_float_ops": ["Gemm"], "ops": ["Conv", "Gemm"]}
@@ -122,30 +125,22 @@ def test_quant_keep_float_takes_names_and_patterns():
     ],
 )
 def test_quant_a_fixed_mode_gives_one_candidate(mode, kinds):
-    found = candidates({}, QuantizeSpec(mode=mode), {"Conv"})
+    found = candidates({}, QuantizeSpec(mode=mode), LEGAL, FAST)
     assert [item.kind for item in found] == kinds
 
 
 def test_quant_auto_goes_from_all_integer_to_float():
-    found = candidates({}, QuantizeSpec(keep_float=("a",)), {"Conv", "Gemm"})
-    assert [item.name for item in found] == [
-        "w8a8",
-        "w8a8-minmax",
-        "w8a8-edges-float",
-        "fp16",
-        "float",
-    ]
+    found = candidates({}, QuantizeSpec(keep_float=("a",)), LEGAL, FAST)
+    assert [item.name for item in found] == ["w8a8", "dynamic", "w4", "fp16", "float"]
     assert all(item.reason for item in found)
     assert all("a" in item.scheme.keep_float for item in found if item.scheme)
-    assert found[2].scheme.keep_float_roles == ("depthwise", "first", "last")
-    fixed = candidates({}, QuantizeSpec(ranges="minmax"), {"Conv"})
-    assert [item.name for item in fixed] == ["w8a8", "w8a8-edges-float", "fp16", "float"]
-    assert all(item.scheme.ranges == "minmax" for item in fixed if item.scheme)
 
 
-def test_quant_auto_tries_no_integers_where_no_layer_could_be():
-    for spec, ops in ((QuantizeSpec(), set()), (QuantizeSpec(keep_float_ops=("Conv",)), {"Conv"})):
-        assert [item.kind for item in candidates({}, spec, ops)] == ["fp16", "float"]
+def test_quant_auto_prefers_what_is_fast_and_tries_what_is_legal_alone():
+    found = candidates({}, QuantizeSpec(), ["none", "fp16", "w8a8", "w8"], ["fp16"])
+    assert [item.name for item in found] == ["fp16", "w8a8", "float"]
+    assert "No fast kernels" in found[1].reason
+    assert [item.name for item in candidates({}, QuantizeSpec(), ["none"], [])] == ["float"]
 
 
 def test_quant_every_code_is_explained():

@@ -1,0 +1,85 @@
+"""Multiply-adds of nodes with weights, from the shapes that their tensors have on one sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from edgedeploy.quant.layers import RECURRENT_OPS, constant_shape, int_attribute, is_weight
+from edgedeploy.quant.session import open_session
+
+Shape = tuple[int, ...]
+
+
+def multiply_adds(
+    model: ir.Model, folder: Path, nodes: Iterable[ir.Node], inputs: Mapping[str, np.ndarray]
+) -> dict[str, int]:
+    """Return the multiply-adds of nodes in one inference, by node name.
+
+    Args:
+        model: The float model; the tensors of the nodes become outputs of it.
+        folder: What its external data is relative to.
+        nodes: Layers and recurrent nodes of its main graph.
+        inputs: One sample with all inputs, the state among them.
+
+    Raises:
+        BuildError: The runtime does not load the model (E270).
+    """
+    graph, wanted = model.graph, list(nodes)
+    given = [_activation(node) for node in wanted]
+    made = [node.outputs[0] for node in wanted if node.op_type not in RECURRENT_OPS]
+    shapes = {name: tuple(array.shape) for name, array in inputs.items()}
+    present = set(graph.outputs)
+    names = []
+    for value in dict.fromkeys([*given, *made]):
+        if value.name in shapes:
+            continue
+        names.append(str(value.name))
+        if value not in present:
+            value.type = ir.TensorType(ir.DataType.FLOAT)
+            graph.outputs.append(value)
+    if names:
+        found = open_session(model, folder).run(names, dict(inputs))
+        pairs = zip(names, found, strict=True)
+        shapes.update({name: tuple(array.shape) for name, array in pairs})
+    return {
+        str(node.name): count(node, shapes[str(value.name)], shapes.get(str(node.outputs[0].name)))
+        for node, value in zip(wanted, given, strict=True)
+    }
+
+
+def _activation(node: ir.Node) -> ir.Value:
+    """Return the operand that is no weight; the indices of a lookup."""
+    for value in node.inputs:
+        if value is not None and not is_weight(value):
+            return value
+    raise ValueError(f"{node.name} has no activation")
+
+
+def count(node: ir.Node, given: Shape, made: Shape | None) -> int:
+    """Return how many products are added up in one run of a node.
+
+    Args:
+        node: A layer or a recurrent node.
+        given: Shape of its activation.
+        made: Shape of its result; not needed of a recurrent node.
+    """
+    weights = [constant_shape(value) for value in node.inputs if value and is_weight(value)]
+    if node.op_type in RECURRENT_OPS:
+        # X is [steps, batch, inputs]; both weights are used once per step and row.
+        return math.prod(given[:2]) * sum(map(math.prod, weights))
+    if node.op_type == "Gather" or made is None:
+        return 0
+    (shape, *_) = weights
+    if node.op_type == "Conv":  # [out, in / groups, *kernel]: a sum per element of the result
+        return math.prod(made) * math.prod(shape[1:])
+    if node.op_type == "ConvTranspose":  # [in, out / groups, *kernel]: each element is spread
+        return math.prod(given) * math.prod(shape[1:])
+    if node.op_type == "Gemm":
+        return math.prod(made) * shape[1 if int_attribute(node, "transB", 0) else 0]
+    left = is_weight(node.inputs[0])
+    return math.prod(made) * shape[-1 if left else -2]
