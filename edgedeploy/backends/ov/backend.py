@@ -43,7 +43,7 @@ class OpenVino:
     """OpenVINO; an :class:`edgedeploy.backends.base.Backend`."""
 
     name = "ov"
-    version = 1
+    version = 2
     tools = FAMILIES["openvino"].tools
     reads = FAMILIES["openvino"].reads
     options: Mapping[str, str] = {
