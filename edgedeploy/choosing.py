@@ -75,6 +75,8 @@ class Outcome:
         baseline: The float artifact on the same target, for comparison; None when it failed.
         records: Measurements by artifact (``float`` and the candidate's name).
         placement: What each provider of the target would take of the chosen model.
+        arithmetic: What the runtime computes of it on integers
+            (:class:`edgedeploy.backends.base.Arithmetic` as JSON data).
     """
 
     item: Item
@@ -83,6 +85,7 @@ class Outcome:
     baseline: Trial | None = None
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     placement: Mapping[str, Any] = field(default_factory=dict)
+    arithmetic: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def state(self) -> State:

@@ -15,11 +15,13 @@ from edgedeploy.choosing import NO_CANDIDATE, Outcome, State, Trial
 from edgedeploy.measuring import FLOAT
 from edgedeploy.parity.evaluation import Evaluation, MetricResult
 from edgedeploy.report.document import (
+    ArithmeticReport,
     BenchSummary,
     BuildDocument,
     CandidateReport,
     EvaluationReport,
     FileReport,
+    FloatLayer,
     FloatReport,
     GateReport,
     GateState,
@@ -133,6 +135,7 @@ def _target(outcome: Outcome) -> TargetReport:
         bench=_bench(outcome, name),
         layers=tuple(LayerReport(**layer) for layer in (record or {}).get("layers") or ()),
         placement=_placement(outcome.placement),
+        arithmetic=_arithmetic(outcome.arithmetic),
         gates=tuple(
             GateReport(
                 gate=gate.gate,
@@ -225,6 +228,14 @@ def _placement(placement: Mapping[str, Any]) -> tuple[PlacementReport, ...]:
             )
         )
     return tuple(found)
+
+
+def _arithmetic(counts: Mapping[str, Any]) -> ArithmeticReport | None:
+    """Return what runs on integers, None for an artifact with no integers in it."""
+    if not (counts["integer_layers"] or counts["conversions"]):
+        return None
+    left = tuple(FloatLayer(**layer) for layer in counts["float_layers"])
+    return ArithmeticReport(**{**counts, "float_layers": left})
 
 
 def read_json(path: Path) -> Any:
