@@ -332,13 +332,17 @@ class BuildRun:
         )
 
     def placed(self, outcome: Outcome) -> Outcome:
-        """Return the outcome with what each provider would take of the chosen model."""
+        """Return the outcome with what becomes of the chosen model's nodes in the runtime."""
         nodes = outcome.chosen.nodes if outcome.chosen else None
         if nodes is None:
             return outcome
-        _, folder = self.builder.folder(nodes.compiled.output("report"))
-        text = (folder / "placement.json").read_text(encoding="utf-8")
-        return replace(outcome, placement=json.loads(text))
+        _, compiled = self.builder.folder(nodes.compiled.output("report"))
+        _, evaluated = self.builder.folder(nodes.evaluated.output("evaluation"))
+        return replace(
+            outcome,
+            placement=json.loads((compiled / "placement.json").read_text(encoding="utf-8")),
+            arithmetic=json.loads((evaluated / "arithmetic.json").read_text(encoding="utf-8")),
+        )
 
     def lock(self, outcomes: tuple[Outcome, ...]) -> Lock:
         """Return what this build used and made."""

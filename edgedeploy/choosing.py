@@ -85,6 +85,8 @@ class Outcome:
         records: Measurements by artifact (``float`` and the candidate's name).
         survey: How the layers take to 8 bits; None where nothing asked for it.
         placement: What each provider of the target would take of the chosen model.
+        arithmetic: What the runtime computes of it on integers
+            (:class:`edgedeploy.backends.base.Arithmetic` as JSON data).
     """
 
     item: Item
@@ -94,6 +96,7 @@ class Outcome:
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     placement: Mapping[str, Any] = field(default_factory=dict)
     survey: Survey | None = None
+    arithmetic: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def state(self) -> State:

@@ -159,6 +159,57 @@ class LayerTime:
     mean_ms: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutedLayer:
+    """One node of multiply-adds as the runtime executes it.
+
+    Attributes:
+        name: Name in the artifact, or the runtime's own for a node it made.
+        op: Operator or kernel type.
+        integer: Whether the kernel multiplies integers; int8 weights that are made float first
+            do not count.
+        macs: Multiply-adds of one inference; None where its shapes were not to be had.
+    """
+
+    name: str
+    op: str
+    integer: bool
+    macs: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arithmetic:
+    """How much of an artifact the runtime really computes on integers.
+
+    A quantized model whose operators the runtime cannot join into integer kernels loads and
+    answers rightly, only slower than the float one: this is where that shows.
+
+    Attributes:
+        layers: Convolutions, matrix products and recurrent nodes, in order of execution.
+        conversions: Nodes that only convert between float and integers.
+    """
+
+    layers: tuple[ExecutedLayer, ...]
+    conversions: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return counts as JSON data; layers are listed only where they stayed in float."""
+        integer = [layer for layer in self.layers if layer.integer]
+        return {
+            "layers": len(self.layers),
+            "integer_layers": len(integer),
+            "macs": sum(layer.macs or 0 for layer in self.layers),
+            "integer_macs": sum(layer.macs or 0 for layer in integer),
+            "uncounted_layers": sum(layer.macs is None for layer in self.layers),
+            "conversions": self.conversions,
+            "float_layers": [
+                {"name": layer.name, "op": layer.op, "macs": layer.macs}
+                for layer in self.layers
+                if not layer.integer
+            ],
+        }
+
+
 class Backend(Protocol):
     """One family of runtimes.
 
@@ -236,6 +287,20 @@ class Backend(Protocol):
             inputs: One set of inputs.
             threads: Threads of the runtime.
             repeats: Counted inferences, at least 1; one more before them is not counted.
+            options: The options that it was compiled with.
+
+        Raises:
+            BuildError: It does not load (E317) or run (E330-E333).
+        """
+
+    def arithmetic(
+        self, folder: Path, inputs: Inputs, *, options: Mapping[str, Any] | None = None
+    ) -> Arithmetic:
+        """Return what the runtime computes on integers, from the graph that it executes.
+
+        Args:
+            folder: What :meth:`compile` wrote.
+            inputs: One set of inputs; multiply-adds are counted for its sizes.
             options: The options that it was compiled with.
 
         Raises:

@@ -17,11 +17,13 @@ from edgedeploy.measuring import FLOAT
 from edgedeploy.parity.evaluation import Evaluation, MetricResult
 from edgedeploy.quant.survey import Survey, decibels
 from edgedeploy.report.document import (
+    ArithmeticReport,
     BenchSummary,
     BuildDocument,
     CandidateReport,
     EvaluationReport,
     FileReport,
+    FloatLayer,
     FloatReport,
     GateReport,
     GateState,
@@ -139,6 +141,7 @@ def _target(outcome: Outcome) -> TargetReport:
         layers=tuple(LayerReport(**layer) for layer in (record or {}).get("layers") or ()),
         placement=_placement(outcome.placement),
         sensitivity=_sensitivity(outcome.survey),
+        arithmetic=_arithmetic(outcome.arithmetic),
         gates=tuple(
             GateReport(
                 gate=gate.gate,
@@ -264,6 +267,14 @@ def _placement(placement: Mapping[str, Any]) -> tuple[PlacementReport, ...]:
             )
         )
     return tuple(found)
+
+
+def _arithmetic(counts: Mapping[str, Any]) -> ArithmeticReport | None:
+    """Return what runs on integers, None for an artifact with no integers in it."""
+    if not (counts["integer_layers"] or counts["conversions"]):
+        return None
+    left = tuple(FloatLayer(**layer) for layer in counts["float_layers"])
+    return ArithmeticReport(**{**counts, "float_layers": left})
 
 
 def read_json(path: Path) -> Any:

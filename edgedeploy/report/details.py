@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from edgedeploy.report import figures, plots
 from edgedeploy.report.document import (
+    ArithmeticReport,
     BenchSummary,
     EvaluationReport,
     SensitivityReport,
@@ -36,6 +37,7 @@ def target_card(identity: str, target: TargetReport, colour: int) -> str:
         _folded("Outputs against the float model", _evaluation(target.evaluation)),
         _folded("Latency, load and memory", _bench(target.bench)),
         _folded("Time per layer", _layers(identity, target, colour)),
+        _arithmetic(target.arithmetic),
         _folded("Placement", _placement(target)),
         _folded("Files", _files(target)),
     ]
@@ -187,6 +189,24 @@ def _layers(identity: str, target: TargetReport, colour: int) -> str:
         '<p class="sub">From a profiling run apart from the measurement; it slows layers down.</p>'
     )
     return note + plots.layers(f"{identity}-layers", title, target.layers, colour)
+
+
+def _arithmetic(report: ArithmeticReport | None) -> str:
+    if report is None:
+        return ""
+    converting = f'<p class="sub">{report.conversions} nodes only convert to or from integers.</p>'
+    table = _rows(
+        ("In float", "Kernel", "Multiply-adds"),
+        (
+            (
+                f"<code>{html.escape(item.name)}</code>",
+                html.escape(item.op),
+                figures.NONE if item.macs is None else f"{item.macs:,}",
+            )
+            for item in report.float_layers
+        ),
+    )
+    return _folded(html.escape(figures.arithmetic(report)), converting + table)
 
 
 def _placement(target: TargetReport) -> str:

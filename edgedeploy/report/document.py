@@ -239,6 +239,37 @@ class PlacementReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FloatLayer:
+    """A layer that is computed in float; ``macs`` is None where it was not to be counted."""
+
+    name: str
+    op: str
+    macs: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArithmeticReport:
+    """How much of a quantized artifact the runtime computes on integers.
+
+    Attributes:
+        layers: Convolutions, matrix products and recurrent nodes that it executes.
+        integer_layers: Those of them whose kernel multiplies integers.
+        macs, integer_macs: Multiply-adds of one inference, for the sizes of one sample.
+        uncounted_layers: Layers that are in neither count of multiply-adds.
+        conversions: Executed nodes that only convert between float and integers.
+        float_layers: The layers that stayed in float, in order of execution.
+    """
+
+    layers: int
+    integer_layers: int
+    macs: int
+    integer_macs: int
+    uncounted_layers: int = 0
+    conversions: int = 0
+    float_layers: tuple[FloatLayer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateReport:
     """One gate: ``limit`` and ``value`` as printed, None when there is none."""
 
@@ -252,7 +283,10 @@ class GateReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetReport:
-    """What was built for one target, how good it is and what became of it."""
+    """What was built for one target, how good it is and what became of it.
+
+    ``arithmetic`` is None where nothing is quantized.
+    """
 
     target: str
     verdict: Verdict
@@ -266,6 +300,7 @@ class TargetReport:
     layers: tuple[LayerReport, ...] = ()
     placement: tuple[PlacementReport, ...] = ()
     sensitivity: SensitivityReport | None = None
+    arithmetic: ArithmeticReport | None = None
     gates: tuple[GateReport, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgedeploy.errors import Diagnostic
 from edgedeploy.report.document import (
+    ArithmeticReport,
     BenchSummary,
     Interval,
     MetricReport,
@@ -103,6 +104,17 @@ def memory(bench: BenchSummary) -> str:
     return f"{size(bench.peak_bytes)} at its peak, {added} of it above the runtime alone"
 
 
+def arithmetic(report: ArithmeticReport) -> str:
+    """Return ``52 of 53 layers, 99 % of multiply-adds on integers``; shares are rounded down."""
+    share = ""
+    if report.macs:
+        percent = 100 * report.integer_macs // report.macs
+        shown = "< 1" if report.integer_macs and not percent else str(percent)
+        share = f", {shown} % of multiply-adds"
+    uncounted = f" ({report.uncounted_layers} not counted)" if report.uncounted_layers else ""
+    return f"{report.integer_layers} of {report.layers} layers{share} on integers{uncounted}"
+
+
 def printable(text: str) -> str:
     """Return text whose control characters cannot steer the terminal: names come from models."""
     return "".join(c if c == "\n" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
@@ -147,6 +159,8 @@ def sensitive(layer: SensitiveLayer) -> tuple[str, ...]:
 def notes(target: TargetReport) -> list[str]:
     """Return what must be said about a target beyond its figures, most important first."""
     found = [diagnostic(item) for item in target.diagnostics]
+    if target.arithmetic is not None:
+        found.append(arithmetic(target.arithmetic))
     for gate in target.gates:
         if gate.state != "passed":
             shown = [f"gate {gate.gate} {gate.state}"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgedeploy.backends import FAMILIES
 from edgedeploy.backends.base import (
+    Arithmetic,
     Backend,
     CompiledFile,
     CompileReport,
@@ -21,6 +22,7 @@ from edgedeploy.backends.base import (
 )
 from edgedeploy.backends.inputs import Inputs
 from edgedeploy.backends.ortmobile import convert, layers, reduced
+from edgedeploy.backends.ortmobile.arithmetic import arithmetic
 from edgedeploy.backends.ortmobile.contrib import check_fused
 from edgedeploy.backends.ortmobile.graph import GraphFacts, read_graph
 from edgedeploy.backends.ortmobile.kernels import KernelRegistry, place_on_cpu
@@ -179,6 +181,17 @@ class OrtMobile:
         return layers.layer_times(
             folder, inputs, threads=threads, repeats=repeats, optimization_style=style
         )
+
+    def arithmetic(
+        self, folder: Path, inputs: Inputs, *, options: Mapping[str, Any] | None = None
+    ) -> Arithmetic:
+        """Return what the CPU provider computes on integers.
+
+        Raises:
+            BuildError: It does not load (E317) or run (E330-E333).
+        """
+        style = checked_options(options or {}, _OPTIONS)["optimization_style"]
+        return arithmetic(folder, inputs, optimization_style=style)
 
 
 def _range_notes(ranges: Ranges) -> list[str]:

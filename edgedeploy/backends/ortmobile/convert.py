@@ -15,7 +15,7 @@ from edgedeploy.errors import BuildError, Diagnostic
 
 # Slots of the schema's tables that are looked at here.
 _SESSION_MODEL, _MODEL_GRAPH, _GRAPH_NODES = 1, 7, 2
-_NODE_DOMAIN, _NODE_OP, _NODE_ATTRIBUTES = 2, 5, 10
+_NODE_NAME, _NODE_DOMAIN, _NODE_OP, _NODE_ATTRIBUTES = 0, 2, 5, 10
 _ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 0, 4, 7, 12
 _GRAPH_OPTIMISATIONS, _ENTRY_RECORDS, _RECORD_ACTION, _RECORD_PRODUCED = 8, 1, 0, 3
 
@@ -220,6 +220,35 @@ def canonicalise(written: Path, out: Path, skeleton: Path) -> CanonicalModel:
         saved=sum(saved for saved, _ in pruned),
         left_out=sum(left_out for _, left_out in pruned),
     )
+
+
+def int_attribute(model: Path, op: bytes, name: bytes) -> dict[str, int]:
+    """Return an integer attribute of every node of an operator that states it, by node name.
+
+    Args:
+        model: An ``.ort`` file.
+        op: Operator type, in any domain.
+        name: The attribute's.
+
+    Raises:
+        BuildError: The file is no ORT format model (E316).
+    """
+    with (
+        open(model, "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        memoryview(data) as view,
+    ):
+        main = read_tree(view).values[_SESSION_MODEL].values[_MODEL_GRAPH]
+        return {
+            node.values[_NODE_NAME].decode(): int.from_bytes(
+                attribute.values[_ATTRIBUTE_INT] or b"", "little", signed=True
+            )
+            for graph in _graphs(main)
+            for node in graph.values[_GRAPH_NODES] or ()
+            if node.values[_NODE_OP] == op
+            for attribute in node.values[_NODE_ATTRIBUTES] or ()
+            if attribute.values[_ATTRIBUTE_NAME] == name
+        }
 
 
 def _graphs(graph: Table) -> Iterator[Table]:

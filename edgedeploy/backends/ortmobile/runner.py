@@ -168,6 +168,7 @@ def open_artifact(
     threads: int = 1,
     optimization_style: str = "fixed",
     profile_prefix: Path | None = None,
+    prepack: bool = True,
 ) -> OrtRunner:
     """Return the ``.ort`` artifact in a folder, memory-mapped.
 
@@ -176,6 +177,8 @@ def open_artifact(
         threads: Intra-op threads.
         optimization_style: ``runtime`` replays the optimisations that were saved in the file.
         profile_prefix: Path prefix of a profile to record, or None.
+        prepack: Whether kernels may keep weights in a layout of their own; a profile states the
+            shapes of those alone that they leave as they are.
 
     Raises:
         BuildError: There is no artifact, or it does not load (E317).
@@ -189,6 +192,8 @@ def open_artifact(
             hint="build the artifact again",
         )
     keys = {**MAPPED_KEYS, **(REPLAY_KEYS if optimization_style == "runtime" else {})}
+    if not prepack:
+        keys["session.disable_prepacking"] = "1"
     options = session_options(threads, keys)
     if profile_prefix is not None:
         options.enable_profiling = True

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgedeploy.backends import FAMILIES
 from edgedeploy.backends.base import (
+    Arithmetic,
     Backend,
     CompiledFile,
     CompileReport,
@@ -22,6 +23,7 @@ from edgedeploy.backends.base import (
 )
 from edgedeploy.backends.inputs import Inputs
 from edgedeploy.backends.ov import convert
+from edgedeploy.backends.ov.arithmetic import arithmetic
 from edgedeploy.backends.ov.runner import SIGNATURE, OvRunner, fusion_limits
 from edgedeploy.backends.ov.runtime import load_runtime
 from edgedeploy.errors import BuildError, Diagnostic
@@ -43,7 +45,7 @@ class OpenVino:
     """OpenVINO; an :class:`edgedeploy.backends.base.Backend`."""
 
     name = "ov"
-    version = 1
+    version = 2
     tools = FAMILIES["openvino"].tools
     reads = FAMILIES["openvino"].reads
     options: Mapping[str, str] = {
@@ -174,6 +176,17 @@ class OpenVino:
             LayerTime(name=name, op=op, provider=f"{device} {kernel}", mean_ms=total / repeats)
             for (name, op, kernel), total in totals.items()
         ]
+
+    def arithmetic(
+        self, folder: Path, inputs: Inputs, *, options: Mapping[str, Any] | None = None
+    ) -> Arithmetic:
+        """Return what this machine's CPU, or the device asked for, computes on integers.
+
+        Raises:
+            BuildError: It does not load (E317), or the device is not in this machine (E324).
+        """
+        chosen = checked_options(options or {}, _OPTIONS)
+        return arithmetic(folder, inputs, device=chosen["device"], precision=chosen["precision"])
 
 
 def _device(value: Any) -> str:

@@ -124,6 +124,22 @@ class OvRunner:
         """Return OpenVINO's per-layer records of the last run (made with ``count_time``)."""
         return list(self._request.get_profiling_info())
 
+    def executed(self) -> list[tuple[str, str, tuple[str, ...]]]:
+        """Return of every node that the device executes its type, kernel and origin.
+
+        The type is the plugin's own (``FullyConnected``), the kernel the implementation that it
+        chose (``brgemm_avx512_I8``), the origin the names of the IR's operations in it.
+        """
+        found = []
+        for node in self._request.get_compiled_model().get_runtime_model().get_ordered_ops():
+            told = node.get_rt_info()
+            kind, kernel, names = (
+                told[key].astype(str) if key in told else ""
+                for key in ("layerType", "primitiveType", "originalLayersNames")
+            )
+            found.append((kind, kernel, tuple(names.split(","))))
+        return found
+
     def close(self) -> None:
         """Release the compiled model; calling it twice is allowed."""
         self._request = None

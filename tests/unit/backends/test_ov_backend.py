@@ -358,3 +358,48 @@ def test_layer_times_cover_the_graph(real_model, tmp_path):
     times = backend.layer_times(tmp_path / "out", feed(model, SIZES["squeezenet"]), repeats=2)
     assert sum(item.op == "Convolution" for item in times) == 26  # SqueezeNet 1.0's convolutions
     assert all(item.provider.startswith("CPU ") and item.mean_ms >= 0 for item in times)
+
+
+def shared_zero_model(save):
+    """A quantized convolution and a matrix product whose weights share one zero point."""
+    random = np.random.default_rng(0)
+    constants = {
+        "filter": random.integers(-127, 127, (32, 32, 3, 3)).astype(np.int8),
+        "matrix": random.integers(-127, 127, (12, 32)).astype(np.int8),
+        "scales": random.uniform(0.001, 0.002, 32).astype(np.float32),
+        "zeros": np.zeros(32, np.int8),
+        "scale": np.float32(0.02),
+        "zero": np.uint8(128),
+    }
+    nodes = []
+    for given, weight, axis, op, result in (
+        ("x", "filter", 0, "Conv", "h"),
+        ("h", "matrix", 1, "MatMul", "y"),
+    ):
+        pair = [f"{given}_q", "scale", "zero"]
+        nodes += [
+            helper.make_node("QuantizeLinear", [given, "scale", "zero"], pair[:1]),
+            helper.make_node("DequantizeLinear", pair, [f"{given}_d"]),
+            helper.make_node(
+                "DequantizeLinear", [weight, "scales", "zeros"], [weight + "_d"], axis=axis
+            ),
+            helper.make_node(op, [f"{given}_d", weight + "_d"], [result], name=op.lower()),
+        ]
+    shapes = {"x": (1, 32, 14, 14), "y": (1, 32, 12, 32)}
+    inputs, outputs = ([value(name, shapes[name])] for name in ("x", "y"))
+    tensors = [numpy_helper.from_array(np.asarray(item), name) for name, item in constants.items()]
+    return save(nodes, inputs, outputs, initializers=tensors)
+
+
+def test_a_zero_point_that_two_kinds_of_layers_share_leaves_them_integer(save, tmp_path):
+    """Read along two axes, it made the plugin compute both layers in float."""
+    model = shared_zero_model(save)
+    built(model, tmp_path / "out")
+    inputs = feed(model, ())
+    times = backend.layer_times(tmp_path / "out", inputs, repeats=1)
+    kernels = [it.provider for it in times if it.op.startswith(("Convolution", "FullyConnected"))]
+    assert len(kernels) == 2 and all("i8" in kernel.lower() for kernel in kernels), kernels
+    with reference_runner(model) as plain, backend.runner(tmp_path / "out") as made:
+        expected, found = plain.run(inputs)["y"], made.run(inputs)["y"]
+    # A step of the product's operand may round the other way, for a few of its 12 terms.
+    np.testing.assert_allclose(found, expected, atol=4 * 0.02 * 127 * 0.002)

@@ -8,11 +8,13 @@ import pytest
 
 from edgedeploy.errors import Diagnostic
 from edgedeploy.report.document import (
+    ArithmeticReport,
     BenchSummary,
     BuildDocument,
     CandidateReport,
     EvaluationReport,
     FileReport,
+    FloatLayer,
     FloatReport,
     GateReport,
     Interval,
@@ -103,6 +105,14 @@ def accepted_target() -> TargetReport:
             PlacementReport(
                 provider="NNAPI", nodes=97, total=120, left=("Softmax: axis is not the last",)
             ),
+        ),
+        arithmetic=ArithmeticReport(
+            layers=53,
+            integer_layers=52,
+            macs=300_774_272,
+            integer_macs=299_494_272,
+            conversions=4,
+            float_layers=(FloatLayer(name="head/MatMul", op="MatMul", macs=1_280_000),),
         ),
         gates=(
             GateReport(gate="metric", state="passed", limit="+1 pt", value="+0.11 pt",
