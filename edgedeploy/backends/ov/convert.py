@@ -7,12 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgedeploy.backends.ov.runtime import load_runtime
 from edgedeploy.errors import BuildError, Diagnostic
 from edgedeploy.signature import Signature, TensorSpec
 
 MODEL = "model.xml"
 WEIGHTS = "model.bin"
+
+LEAST_HALVED_BYTES = 512
+"""Smaller constants stay float32 where weights are stored as float16."""
 
 _NO_RULE = re.compile(r"No conversion rule found for operations: (?P<ops>.+)")
 _NODE = re.compile(r"While validating ONNX node '<Node\((?P<op>[^)]+)\): (?P<output>[^>]+)>'")
@@ -299,7 +304,9 @@ def write_ir(converted: Any, model: Path, folder: Path, *, half_weights: bool) -
     """
     runtime = load_runtime()
     path = folder / MODEL
-    runtime.save_model(converted, str(path), compress_to_fp16=half_weights)
+    if half_weights:
+        _halve(converted)
+    runtime.save_model(converted, str(path), compress_to_fp16=False)
     kept = _OnnxNames(model).all
     text = path.read_text(encoding="utf-8")
 
@@ -313,6 +320,32 @@ def write_ir(converted: Any, model: Path, folder: Path, *, half_weights: bool) -
 
     text = _VERSION.sub("", _LAYER.sub(stable, text))
     path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _halve(converted: Any) -> None:
+    """Store large float32 constants as float16 behind a Convert, which the plugin folds at load.
+
+    The runtime's own compression passes over every model that has FakeQuantize nodes. Constants
+    with values beyond float16 stay as they are, and so do the small ones: sizes and scales, for
+    which the graph may need all digits.
+    """
+    runtime = load_runtime()
+    opset = runtime.opset13
+    for op in converted.get_ordered_ops():
+        if op.get_type_name() != "Constant" or op.get_element_type() != runtime.Type.f32:
+            continue
+        if op.get_byte_size() < LEAST_HALVED_BYTES:
+            continue
+        values = op.data
+        if not np.all(np.abs(values) <= np.finfo(np.float16).max):
+            continue
+        readers = list(op.output(0).get_target_inputs())
+        half = opset.constant(values.astype(np.float16))
+        half.set_friendly_name(op.get_friendly_name())
+        whole = opset.convert(half, "f32")
+        whole.set_friendly_name(f"{op.get_friendly_name()}/f32")
+        for reader in readers:
+            reader.replace_source_output(whole.output(0))
 
 
 def stable_names(converted: Any) -> list[tuple[str, Any]]:

@@ -129,6 +129,50 @@ def test_half_weights_halve_the_file_on_request_only(real_model, tmp_path):
             assert not np.array_equal(one, other)
 
 
+def mixed_model(folder):
+    """A product by int8 weights on quantized activations, then one by float weights."""
+    generator = np.random.default_rng(0)
+    constants = {
+        "scale": np.float32(0.03),
+        "zero": np.uint8(128),
+        "integers": generator.integers(-127, 128, (128, 128)).astype(np.int8),
+        "unit": np.float32(1e-3),
+        "none": np.int8(0),
+        "floats": (generator.normal(size=(128, 128)) / 11).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node("DequantizeLinear", ["integers", "unit", "none"], ["w"]),
+        helper.make_node("MatMul", ["d", "w"], ["h"]),
+        helper.make_node("MatMul", ["h", "floats"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mixed",
+        [value("x", ["n", 128])],
+        [value("y", ["n", 128])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    path = folder / "mixed.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+def test_half_weights_reach_what_stays_float_beside_integers(real_model, tmp_path):
+    """OpenVINO's own compression passes over models with FakeQuantize nodes."""
+    model = mixed_model(tmp_path)
+    built(model, tmp_path / "full")
+    built(model, tmp_path / "half", {"half_weights": True})
+    sizes = [(tmp_path / name / "model.bin").stat().st_size for name in ("full", "half")]
+    assert sizes[0] - sizes[1] == 128 * 128 * 2
+    inputs = {"x": np.random.default_rng(1).normal(size=(2, 128)).astype(np.float32)}
+    with backend.runner(tmp_path / "full") as full, backend.runner(tmp_path / "half") as half:
+        one, other = (next(iter(item.run(inputs).values())) for item in (full, half))
+    np.testing.assert_allclose(one, other, atol=2e-2)
+    assert not np.array_equal(one, other)
+
+
 def test_float16_on_the_cpu_is_said(half_model, tmp_path):
     report = built(half_model, tmp_path / "out")
     assert any("float16" in note for note in report.notes)
