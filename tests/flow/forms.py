@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import islice
@@ -71,30 +71,53 @@ def samples_of(name: str, role: str = "calibrate") -> Iterator[tuple[Any, ...]]:
     yield from getattr(module, function)(**data.get("parameters", {}))
 
 
-def calibrated(name: str, folder: Path, count: int = 4) -> Calibrated:
-    """Return a model brought to the normal form, optimised and calibrated on ``count`` samples."""
+def calibrated(
+    name: str,
+    folder: Path,
+    *,
+    count: int = 4,
+    opset: int = 17,
+    source: Path | None = None,
+    samples: Iterable[Mapping[str, np.ndarray]] | None = None,
+) -> Calibrated:
+    """Return a model brought to the normal form, optimised and calibrated.
+
+    Args:
+        name: Of the zoo.
+        folder: Empty folder to work in.
+        count: Samples of the zoo to calibrate on.
+        opset: Of the normal form.
+        source: The file, where it is not the installed one.
+        samples: What to calibrate on instead, with histograms; the input sizes stay open then.
+    """
     steps = {step: folder / step for step in ("adopted", "normal", "optimised", "samples")}
     for step in steps.values():
         step.mkdir(parents=True)
-    adopt(source_of(name), steps["adopted"])
+    adopt(source or source_of(name), steps["adopted"])
     words: Mapping[str, Any] = MODELS[name].get("inputs", {})
+    shapes = {key: tuple(it["shape"]) for key, it in words.items() if "shape" in it}
+    if name == "silero":
+        shapes["state"] = (2, 1, 128)
     options = NormaliseOptions(
-        dims={
-            **{key: tuple(it["shape"]) for key, it in words.items() if "shape" in it},
-            **({"state": (2, 1, 128)} if name == "silero" else {}),
-        },
+        dims=shapes if samples is None else {},
         constants={key: it["value"] for key, it in words.items() if "value" in it},
-        opset=17,
+        opset=opset,
     )
     normalise(steps["adopted"] / "model.onnx", steps["normal"], options)
     optimise(steps["normal"] / "model.onnx", steps["optimised"])
+    given = ((it,) for it in samples) if samples is not None else islice(samples_of(name), count)
     with PackWriter(steps["samples"]) as writer:
-        for number, sample in enumerate(islice(samples_of(name), count)):
+        for number, sample in enumerate(given):
             sequence = sample[3] if len(sample) > 3 else None
             writer.add(f"sample-{number}", sample[0], sequence=sequence)
     model = steps["optimised"] / "model.onnx"
-    state = [(pair["input"], pair["output"]) for pair in MODELS[name].get("state", [])]
-    table = calibrate(model, steps["samples"], folder / "table.json", state=state, histograms=False)
+    table = calibrate(
+        model,
+        steps["samples"],
+        folder / "table.json",
+        state=[(pair["input"], pair["output"]) for pair in MODELS[name].get("state", [])],
+        histograms=samples is not None,
+    )
     return Calibrated(model=model, table=table)
 
 

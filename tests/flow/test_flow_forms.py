@@ -6,14 +6,14 @@ frontend with the transformations of our import.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from forms import LAYERS, Calibrated, Form, calibrated, quantized
+from forms import LAYERS, Calibrated, Form, quantized
+from rtx import Parser
 
 from edgedeploy.backends.ov.convert import read_onnx
 
@@ -24,19 +24,9 @@ NAMES = (
     *("squeezenet", "shufflenet"),
 )
 ENGINES = ("pnet", "onet", "magika")
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Calibrated]:
-    """Return a function that brings a model to its normal form and calibrates it, once."""
-    known: dict[str, Calibrated] = {}
-
-    def make(name: str) -> Calibrated:
-        if name not in known:
-            known[name] = calibrated(name, tmp_path_factory.mktemp(name))
-        return known[name]
-
-    return make
+OV_LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul")
+# What may stand between a rounded value and the layer that reads it: it moves values about.
+MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze")
 
 
 def weights_behind_pairs(form: Form) -> dict[str, np.ndarray]:
@@ -47,35 +37,6 @@ def weights_behind_pairs(form: Form) -> dict[str, np.ndarray]:
         for node in form.nodes("DequantizeLinear")
         if node.input[0] in constants
     }
-
-
-class Parser:
-    """TensorRT-RTX's network of a model, or the errors of its parser."""
-
-    def __init__(self, path: Path) -> None:
-        self._trt: Any = pytest.importorskip(
-            "tensorrt_rtx_bindings", reason="needs TensorRT for RTX"
-        )
-        logger = self._trt.Logger(self._trt.Logger.ERROR)
-        self._builder = self._trt.Builder(logger)
-        flag = self._trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
-        self.network = self._builder.create_network(1 << int(flag))
-        parser = self._trt.OnnxParser(self.network, logger)
-        parser.parse_from_file(str(path))
-        self.errors = [parser.get_error(number).desc() for number in range(parser.num_errors)]
-
-    def layers(self) -> Counter[str]:
-        """Return how many layers of each type the network has."""
-        found = (self.network.get_layer(place).type for place in range(self.network.num_layers))
-        return Counter(kind.name for kind in found)
-
-    def engine(self) -> bytes:
-        """Return the engine for compute capability 8.6."""
-        config = self._builder.create_builder_config()
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(self._trt.ComputeCapability.SM86, 0)
-        plan = self._builder.build_serialized_network(self.network, config)
-        return b"" if plan is None else bytes(plan)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -123,37 +84,6 @@ def test_tensorrt_refuses_the_form_for_ort(
     assert errors and "Int32" in errors[0]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_openvino_keeps_every_pair(
-    name: str, made: Callable[[str], Calibrated], tmp_path: Path
-) -> None:
-    """Each pair becomes a FakeQuantize of its range, before the same layers; weights stay int8."""
-    form = quantized(made(name), "openvino", tmp_path / "out")
-    ops = read_onnx(form.path).get_ordered_ops()
-    rounded = [op for op in ops if op.get_type_name() == "FakeQuantize"]
-    assert len(rounded) == form.report.activations > 0
-    # The range of the result: that of the input may take up a scale that stands before it.
-    found = sorted(tuple(number_of(op, place) for place in (3, 4)) for op in rounded)
-    np.testing.assert_allclose(found, sorted(ranges_of_pairs(form)), rtol=1e-5, atol=1e-30)
-    layers = [op for op in ops if op.get_type_name() in OV_LAYERS and reads_int8(op)]
-    assert len(layers) == sum(form.report.ops[op] for op in LAYERS if op in form.report.ops)
-    for op in layers:
-        assert moved_from(op).get_type_name() == "FakeQuantize", op.get_friendly_name()
-    kept = {
-        op.get_friendly_name(): np.sort(op.data, axis=None)
-        for op in ops
-        if op.get_type_name() == "Constant" and op.data.dtype == np.int8
-    }
-    for key, value in weights_behind_pairs(form).items():
-        if value.dtype == np.int8:
-            assert np.array_equal(kept[key], np.sort(value, axis=None)), key
-
-
-OV_LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul")
-# What may stand between a rounded value and the layer that reads it: it moves values about.
-MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze")
-
-
 def number_of(op: Any, place: int) -> float:
     """Return a constant input of one element."""
     return float(op.input_value(place).get_node().data.item())
@@ -183,3 +113,29 @@ def moved_from(op: Any) -> Any:
     while node.get_type_name() in MOVES:
         node = node.input_value(0).get_node()
     return node
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_openvino_keeps_every_pair(
+    name: str, made: Callable[[str], Calibrated], tmp_path: Path
+) -> None:
+    """Each pair becomes a FakeQuantize of its range, before the same layers; weights stay int8."""
+    form = quantized(made(name), "openvino", tmp_path / "out")
+    ops = read_onnx(form.path).get_ordered_ops()
+    rounded = [op for op in ops if op.get_type_name() == "FakeQuantize"]
+    assert len(rounded) == form.report.activations > 0
+    # The range of the result: that of the input may take up a scale that stands before it.
+    found = sorted(tuple(number_of(op, place) for place in (3, 4)) for op in rounded)
+    np.testing.assert_allclose(found, sorted(ranges_of_pairs(form)), rtol=1e-5, atol=1e-30)
+    layers = [op for op in ops if op.get_type_name() in OV_LAYERS and reads_int8(op)]
+    assert len(layers) == sum(form.report.ops[op] for op in LAYERS if op in form.report.ops)
+    for op in layers:
+        assert moved_from(op).get_type_name() == "FakeQuantize", op.get_friendly_name()
+    kept = {
+        op.get_friendly_name(): np.sort(op.data, axis=None)
+        for op in ops
+        if op.get_type_name() == "Constant" and op.data.dtype == np.int8
+    }
+    for key, value in weights_behind_pairs(form).items():
+        if value.dtype == np.int8:
+            assert np.array_equal(kept[key], np.sort(value, axis=None)), key

@@ -128,12 +128,14 @@ def test_the_mse_range_is_as_good_as_a_brute_force_search(kind, symmetric):
     )
 
 
-def slow_divergence(values, counts, low, high):
+def slow_divergence(values, counts, low, high, steps=255):
     """The same divergence, bin by bin."""
-    scale = (high - low) / 255
+    scale = (high - low) / steps
     kept = [(v, float(c)) for v, c in zip(values, counts, strict=True)]
     kept.remove(min(kept, key=lambda item: abs(item[0])))
     inside = [item for item in kept if low <= item[0] <= high]
+    if not inside:
+        return math.inf
     truth = [count for _, count in inside]
     truth[0] += sum(count for v, count in kept if v < low)
     truth[-1] += sum(count for v, count in kept if v > high)
@@ -158,6 +160,82 @@ def test_the_divergence_equals_the_slow_sum(seed, share):
     found = divergence(middles, counts, symmetric=False)(low, high)
     assert found == pytest.approx(slow_divergence(middles, counts, low, high), abs=1e-9)
     assert found >= -1e-12
+
+
+SHAPES = st.sampled_from(["normal", "laplace", "heavy", "uniform", "relu", "outlier", "two"])
+
+
+def drawn(shape: str, seed: int, count: int) -> np.ndarray:
+    """Values of a distribution as activations have them, of any scale and place."""
+    source = np.random.default_rng(seed)
+    values = {
+        "normal": lambda: source.normal(0, 1, count),
+        "laplace": lambda: source.laplace(0, 1, count),
+        "heavy": lambda: source.standard_t(2.5, count),
+        "uniform": lambda: source.uniform(-1, 1, count),
+        "relu": lambda: np.maximum(source.normal(0, 1, count), 0),
+        "outlier": lambda: np.append(source.normal(0, 1, count - 2), [30, -50]),
+        "two": lambda: source.normal(0, 0.2, count) + source.choice([-2, 3], count),
+    }[shape]()
+    return (values * 10 ** source.uniform(-3, 3)).astype(np.float32)
+
+
+def ranges_of(values: np.ndarray) -> dict[str, tuple[float, float]]:
+    both = (float(values.min()), float(values.max()))
+    return derive(counted(values), {"minmax": both, "average": both})
+
+
+@given(SHAPES, st.integers(0, 2**32 - 1), st.floats(0, 1))
+@settings(max_examples=60)
+def test_a_quantile_has_its_share_of_the_elements_below_it(shape, seed, share):
+    values = np.sort(drawn(shape, seed, 500))
+    histogram = counted(values)
+    found, rank = histogram.quantile(share), share * (values.size - 1)
+    assert np.searchsorted(values, found + histogram.width, side="right") >= rank
+    assert np.searchsorted(values, found - histogram.width, side="left") <= rank + 1
+
+
+@given(SHAPES, st.integers(0, 2**32 - 1))
+@settings(max_examples=30)
+def test_every_range_lies_in_what_was_seen_and_percentiles_nest(shape, seed):
+    values = drawn(shape, seed, 3000)
+    found = ranges_of(values)
+    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    for name, (start, end) in found.items():
+        peak = max(-low, high)
+        least, most = (-peak, peak) if name.endswith("-symmetric") else (low, high)
+        assert least <= start <= end <= most, name
+    nested = [found[f"percentile-{it}"] for it in ("99.9", "99.99", "99.999")]
+    for inner, outer in zip(nested, [*nested[1:], found["minmax"]], strict=True):
+        assert outer[0] <= inner[0] and inner[1] <= outer[1]
+
+
+@given(SHAPES, st.integers(0, 2**32 - 1), st.booleans())
+@settings(max_examples=20)
+def test_the_mse_range_of_any_shape_is_near_the_best_of_a_grid(shape, seed, symmetric):
+    values = drawn(shape, seed, 3000)
+    chosen = ranges_of(values)["mse-symmetric" if symmetric else "mse"]
+    low, high = float(values.min()), float(values.max())
+    grid = np.linspace(0.05, 1, 20)
+    best = min(quantized_error(values, low * a, high * b, symmetric) for a in grid for b in grid)
+    assert quantized_error(values, *chosen, symmetric) <= 1.1 * best
+
+
+@given(SHAPES, st.integers(0, 2**32 - 1))
+@settings(max_examples=10)
+def test_the_entropy_range_has_the_least_divergence_of_all(shape, seed):
+    """Brute force: every share of the whole symmetric range, each summed bin by bin."""
+    values = drawn(shape, seed, 400)
+    histogram = counted(values)
+    edges, counts = histogram.filled()
+    middles = np.clip(edges + histogram.width / 2, values.min(), values.max())
+    peak = float(np.abs(values).max())
+    chosen = ranges_of(values)["entropy-symmetric"]
+    every = [
+        slow_divergence(middles, counts, -peak * share, peak * share, 254)
+        for share in 1 - np.arange(60) / 64
+    ]
+    assert slow_divergence(middles, counts, *chosen, 254) <= min(every) + 1e-9
 
 
 def test_the_search_keeps_the_whole_range_where_nothing_is_gained():
