@@ -21,7 +21,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -123,39 +125,106 @@ def plain_loop(model: Path, out: Path) -> None:
                 np.rint(block / scale).astype(np.int8).tofile(file)
 
 
-def prepare(step: str, folder: Path) -> object:
+def prepare(step: str, folder: Path) -> Callable[[], object]:
     """Import what a step needs and return the function to time."""
-    model, normal = folder / "source/model.onnx", folder / "normal/model.onnx"
+    source, normal = folder / "source" / "model.onnx", folder / "normal" / "model.onnx"
+    kind, _, form = step.partition("-")
     out = folder / step
     out.mkdir(exist_ok=True)
-    if step == "numpy":
-        return lambda: plain_loop(model, out)
-    if step == "normal":
+    if kind == "numpy":
+        return lambda: plain_loop(source, out)
+    if kind == "normal":
         from edgedeploy.passes.normalise import NormaliseOptions, normalise
 
-        return lambda: normalise(model, out, NormaliseOptions())
-    if step in ("w8", "w4"):
-        from edgedeploy.quant.scheme import MODES, Scheme
-        from edgedeploy.quant.weight_only import write
+        return lambda: normalise(source, out, NormaliseOptions())
+    if kind == "parity":
+        from edgedeploy.quant.compare import compare_streaming
 
-        return lambda: write(normal, Scheme(**MODES[step]), out)
-    raise NotImplementedError(step)
+        quantized, pack = folder / form / "model.onnx", folder / "pack"
+        return lambda: compare_streaming(normal, quantized, pack, isolated=True)
+    from edgedeploy.quant.scheme import MODES, Scheme
+    from edgedeploy.quant.weight_only import write
+
+    return lambda: write(normal, Scheme(**MODES[step]), out)
 
 
 def work(step: str, folder: Path) -> None:
     """Do one step in this process and print its cost as JSON."""
     function = prepare(step, folder)
     with Peak() as peak:
-        started, cpu = time.perf_counter(), time.process_time()
-        function()
-        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    print(json.dumps({"peak_mib": peak.mib, "seconds": seconds, "cpu_s": cpu}))
+        started = time.perf_counter()
+        found = function()
+        seconds = time.perf_counter() - started
+    cost = {"peak_mib": peak.mib, "seconds": seconds}
+    if step.startswith("parity"):
+        cost["rows"] = [row.to_json() for row in found]
+    print(json.dumps(cost))
+
+
+def measure(step: str, folder: Path) -> dict[str, Any]:
+    """Return what :func:`work` prints in a process of its own."""
+    command = [sys.executable, __file__, "--work", step, str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return dict(json.loads(done.stdout))
+
+
+def make(folder: Path, gib: float, width: int) -> int:
+    """Write the model and one sample; return the number of layers."""
+    from edgedeploy.data.pack import PackWriter
+
+    (folder / "source").mkdir(parents=True)
+    (folder / "pack").mkdir()
+    activation = np.random.default_rng(0).standard_normal((ROWS, width), np.float32)
+    with PackWriter(folder / "pack") as writer:
+        writer.add("activation", {"x": activation})
+    return write_model(folder / "source" / "model.onnx", gib, width)
+
+
+def layers_in_words(rows: list[dict[str, Any]]) -> str:
+    """Return the ratios of the first, the worst and the last layer."""
+    by_number = {int(row["node"].removeprefix("product")): row["sqnr_db"] for row in rows}
+    worst = min(by_number, key=lambda number: by_number[number])
+    last = max(by_number)
+    return (
+        f"{len(rows)} layers; first {by_number[0]:.1f} dB, last {by_number[last]:.1f} dB, "
+        f"worst {by_number[worst]:.1f} dB (layer {worst})"
+    )
+
+
+def main() -> int:
+    """Print a table of the steps."""
+    if sys.argv[1:2] == ["--work"]:
+        work(sys.argv[2], Path(sys.argv[3]))
+        return 0
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gib", type=float, default=4.0)
+    parser.add_argument("--width", type=int, default=5120)
+    parser.add_argument("--folder", type=Path, help="where to write; default: the temporary folder")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="large-", dir=options.folder) as name:
+        folder = Path(name)
+        count = make(folder, options.gib, options.width)
+        tensor_mib = 4 * options.width**2 / 2**20
+        limit = LIMIT_MIB + 3 * tensor_mib
+        print(
+            f"{count} products of {options.width} x {options.width}, {count * tensor_mib:.0f} MiB; "
+            f"limit {limit:.0f} MiB; load {os.getloadavg()[0]:.1f} at the start"
+        )
+        print(f"{'step':10} {'peak MiB':>8} {'of limit':>8} {'seconds':>8} {'x loop':>7}")
+        loop = 0.0
+        for step in STEPS:
+            cost = measure(step, folder)
+            loop = loop or cost["seconds"]
+            print(
+                f"{step:10} {cost['peak_mib']:8.0f} {cost['peak_mib'] / limit:8.0%} "
+                f"{cost['seconds']:8.1f} {cost['seconds'] / loop:7.2f}"
+            )
+            if "rows" in cost:
+                print(f"           {layers_in_words(cost['rows'])}")
+        print(f"load {os.getloadavg()[0]:.1f} at the end")
+    return 0
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--work":
-        work(sys.argv[2], Path(sys.argv[3]))
-    else:
-        d=Path(sys.argv[1]); (d/"source").mkdir(parents=True,exist_ok=True)
-        s=time.perf_counter()
-        print(write_model(d/"source/model.onnx", float(sys.argv[2]), int(sys.argv[3])), time.perf_counter()-s)
+    raise SystemExit(main())
