@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgedeploy.artifact import Tree
+from edgedeploy.backends import FAMILIES
 from edgedeploy.errors import BuildError, Diagnostic, EdgedeployError, ExitCode, ModelError
 from edgedeploy.executor import Builder
 from edgedeploy.parity.evaluation import Evaluation
 from edgedeploy.parity.gates import GateVerdict, judge
 from edgedeploy.plan import CandidateNodes, Item
+from edgedeploy.quant.candidates import LEAST_SHARE
 from edgedeploy.store import ActionRecord
 
 # Name of the trial that stands for a failure before any candidate.
@@ -103,7 +105,6 @@ def screen(builder: Builder, item: Item, *, after: int = -1, only: str | None = 
         Stopped: The run was interrupted.
         EdgedeployError: What all candidates share failed (the model or its data is refused).
     """
-    reference = _reference(builder, item)
     trials = [
         Trial(name=name, kind=name, state="left out", reason=reason)
         for name, reason in item.left_out.items()
@@ -111,7 +112,7 @@ def screen(builder: Builder, item: Item, *, after: int = -1, only: str | None = 
     for position, nodes in enumerate(item.candidates):
         if position <= after or (only is not None and nodes.candidate.name != only):
             continue
-        trial = try_candidate(builder, item, nodes, reference)
+        trial = try_candidate(builder, item, nodes)
         trials.append(trial)
         if trial.state == "accepted":
             break
@@ -119,26 +120,63 @@ def screen(builder: Builder, item: Item, *, after: int = -1, only: str | None = 
     return Outcome(item=item, chosen=built[-1] if built else None, trials=tuple(trials))
 
 
-def try_candidate(
-    builder: Builder, item: Item, nodes: CandidateNodes, reference: Evaluation
-) -> Trial:
-    """Build one candidate and judge the gates that need no measurement."""
+def try_candidate(builder: Builder, item: Item, nodes: CandidateNodes) -> Trial:
+    """Build one candidate and judge the gates that need no measurement.
+
+    Raises:
+        Stopped: The run was interrupted.
+        EdgedeployError: What all candidates share failed.
+    """
     name, kind = nodes.candidate.name, nodes.candidate.kind
+    refusal = too_large(builder, item, kind)
+    if refusal is not None:
+        return _failed_trial(name, kind, refusal)
+    reference = _reference(builder, item)
     try:
         builder.build(nodes.evaluated)
         compiled = builder.build(nodes.compiled)
         evaluation = _evaluation(builder, nodes)
     except (BuildError, ModelError) as error:
-        return Trial(
-            name=name,
-            kind=kind,
-            state="failed",
-            reason=error.diagnostics[0].message,
-            diagnostics=error.diagnostics,
-            exit_code=error.exit_code,
-        )
+        return _failed_trial(name, kind, error)
     trial = Trial(name=name, kind=kind, state="accepted", compiled=compiled, evaluation=evaluation)
     return judged(item, trial, reference, {}, board_is_host=False)
+
+
+def too_large(builder: Builder, item: Item, kind: str) -> BuildError | None:
+    """Return the error for a candidate that the target's format cannot hold, else None.
+
+    Known from the weights of the normal form, so that nothing behind it runs in vain. It is a lower
+    bound: what is only a little too large is refused by the compile stage.
+    """
+    most = FAMILIES[item.target.runtime].most_bytes
+    weights = int(builder.build(item.shared.normal).summary["weight_bytes"])
+    if most is None or weights * LEAST_SHARE[kind] <= most:
+        return None
+    fitting = [
+        f"`{mode}`"
+        for mode in item.target.get("runtime.quantize") or ()
+        if weights * LEAST_SHARE[mode] <= most
+    ]
+    choice = f"set `quantize:` to {' or '.join(fitting)}" if fitting else "split the model"
+    least = weights * LEAST_SHARE[kind]
+    return BuildError(
+        f"{weights / 1e9:.2f} GB of weights are at least {least / 1e9:.2f} GB as {kind}; "
+        f"the format of {item.use.target} ends at {most / 1e9:.2f} GB",
+        code="E314",
+        subject=item.name,
+        hint=f"{choice}, or choose a target whose format holds it, such as an OpenVINO one",
+    )
+
+
+def _failed_trial(name: str, kind: str, error: EdgedeployError) -> Trial:
+    return Trial(
+        name=name,
+        kind=kind,
+        state="failed",
+        reason=error.diagnostics[0].message,
+        diagnostics=error.diagnostics,
+        exit_code=error.exit_code,
+    )
 
 
 def judged(
@@ -172,17 +210,13 @@ def judged(
 def float_trial(builder: Builder, item: Item) -> Trial:
     """Compile the float artifact of the item's target: what sizes and times are held against."""
     candidate = item.baseline.candidate
+    refusal = too_large(builder, item, candidate.kind)
+    if refusal is not None:
+        return _failed_trial(candidate.name, candidate.kind, refusal)
     try:
         compiled = builder.build(item.baseline.compiled)
     except (BuildError, ModelError) as error:
-        return Trial(
-            name=candidate.name,
-            kind=candidate.kind,
-            state="failed",
-            reason=error.diagnostics[0].message,
-            diagnostics=error.diagnostics,
-            exit_code=error.exit_code,
-        )
+        return _failed_trial(candidate.name, candidate.kind, error)
     return Trial(name=candidate.name, kind=candidate.kind, state="accepted", compiled=compiled)
 
 
@@ -208,12 +242,5 @@ def _read(folder: Path) -> Evaluation:
 
 def failed(item: Item, error: EdgedeployError) -> Outcome:
     """Return the outcome of an item whose shared stages failed."""
-    trial = Trial(
-        name=NO_CANDIDATE,
-        kind=NO_CANDIDATE,
-        state="failed",
-        reason=error.diagnostics[0].message,
-        diagnostics=error.diagnostics,
-        exit_code=error.exit_code,
-    )
+    trial = _failed_trial(NO_CANDIDATE, NO_CANDIDATE, error)
     return Outcome(item=item, chosen=None, trials=(trial,))

@@ -26,13 +26,18 @@ class Family:
         reads: Dotted target fields that it may look at.
         bench_options: Options of ``bench/loop.py`` under which the artifact computes as it did
             when its outputs were compared.
+        most_bytes: What one artifact's format holds at most; None: no limit that matters.
     """
 
     package: str
     tools: tuple[str, ...]
     reads: tuple[str, ...]
     bench_options: Mapping[str, Any] = field(default_factory=dict)
+    most_bytes: int | None = None
 
+
+# FLATBUFFERS_MAX_BUFFER_SIZE: offsets are 32 bits and the sign bit stays free.
+ORT_FILE_BYTES = 2**31 - 1
 
 FAMILIES: dict[str, Family] = {
     "ort": Family(
@@ -45,6 +50,7 @@ FAMILIES: dict[str, Family] = {
             "runtime.opset",
             "runtime.ir_version",
         ),
+        most_bytes=ORT_FILE_BYTES,
     ),
     "openvino": Family(
         package="ov",

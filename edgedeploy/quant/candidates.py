@@ -12,6 +12,14 @@ from typing import Any, Literal
 from edgedeploy.profile.types import QuantizeSpec
 from edgedeploy.quant.scheme import Scheme, scheme_for
 
+LEAST_SHARE: Mapping[str, float] = {
+    **dict.fromkeys(("none", "float"), 1.0),
+    "fp16": 1 / 2,
+    **dict.fromkeys(("w8a8", "w8a16", "w8", "dynamic"), 1 / 4),
+    "w4": 1 / 8,
+}
+"""What is left at least of the bytes of float weights, by mode or kind of candidate."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgedeploy.backends import ORT_FILE_BYTES
 from edgedeploy.backends.ortmobile.runner import load_runtime, session_options
-from edgedeploy.backends.ortmobile.tables import MAX_FILE_BYTES, Layout, Table, read_tree
+from edgedeploy.backends.ortmobile.tables import Layout, Table, read_tree
 from edgedeploy.errors import BuildError, Diagnostic
 
 # Slots of the schema's tables that are looked at here.
@@ -114,9 +115,9 @@ def check_size(model: Path) -> None:
         raise BuildError("the model file is missing", code="E312", subject=model.name)
     data = model.with_name(model.name + ".data")
     nbytes = model.stat().st_size + (data.stat().st_size if data.is_file() else 0)
-    if nbytes > MAX_FILE_BYTES:
+    if nbytes > ORT_FILE_BYTES:
         raise BuildError(
-            f"the model has {nbytes} bytes; an .ort file ends at {MAX_FILE_BYTES}",
+            f"the model has {nbytes} bytes; an .ort file ends at {ORT_FILE_BYTES}",
             code="E314",
             subject=model.name,
             hint="quantize the weights, or choose a runtime that reads external data",
