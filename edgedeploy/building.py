@@ -309,13 +309,16 @@ class BuildRun:
         )
 
     def placed(self, outcome: Outcome) -> Outcome:
-        """Return the outcome with what each provider would take of the chosen model."""
+        """Return the outcome with what became of the chosen model's nodes."""
         if outcome.chosen is None:
             return outcome
         nodes = outcome.item.nodes(outcome.chosen.name)
         _, folder = self.builder.folder(nodes.compiled.output("report"))
         text = (folder / "placement.json").read_text(encoding="utf-8")
-        return replace(outcome, placement=json.loads(text))
+        maker = nodes.typed.node
+        summary = self.builder.build(maker).summary if maker.kind == "quantize" else {}
+        wider = tuple(summary.get("wider", ()))
+        return replace(outcome, placement=json.loads(text), wider=wider)
 
     def lock(self, outcomes: tuple[Outcome, ...]) -> Lock:
         """Return what this build used and made."""

@@ -77,6 +77,7 @@ class Outcome:
         baseline: The float artifact on the same target, for comparison; None when it failed.
         records: Measurements by artifact (``float`` and the candidate's name).
         placement: What each provider of the target would take of the chosen model.
+        wider: Nodes (``node``, ``op``, ``reason``) whose weights have more bits than asked for.
     """
 
     item: Item
@@ -85,6 +86,7 @@ class Outcome:
     baseline: Trial | None = None
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     placement: Mapping[str, Any] = field(default_factory=dict)
+    wider: tuple[Mapping[str, str], ...] = ()
 
     @property
     def state(self) -> State:

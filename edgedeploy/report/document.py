@@ -204,7 +204,11 @@ class GateReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetReport:
-    """What was built for one target, how good it is and what became of it."""
+    """What was built for one target, how good it is and what became of it.
+
+    Attributes:
+        wider: What layers have more bits than the mode asks for, one line per reason.
+    """
 
     target: str
     verdict: Verdict
@@ -219,6 +223,7 @@ class TargetReport:
     placement: tuple[PlacementReport, ...] = ()
     gates: tuple[GateReport, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
+    wider: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

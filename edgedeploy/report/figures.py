@@ -139,6 +139,7 @@ def notes(target: TargetReport) -> list[str]:
         if candidate.state != "chosen":
             reason = f": {candidate.reason}" if candidate.reason else ""
             found.append(f"{candidate.name} {candidate.state}{reason}")
+    found += target.wider
     if target.bench is not None:
         found += [f"latency unreliable: {reason}" for reason in target.bench.reasons]
     evaluated = target.evaluation
