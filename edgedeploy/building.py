@@ -332,16 +332,19 @@ class BuildRun:
         )
 
     def placed(self, outcome: Outcome) -> Outcome:
-        """Return the outcome with what becomes of the chosen model's nodes in the runtime."""
+        """Return the outcome with what became of the chosen model's nodes, in the runtime too."""
         nodes = outcome.chosen.nodes if outcome.chosen else None
         if nodes is None:
             return outcome
         _, compiled = self.builder.folder(nodes.compiled.output("report"))
         _, evaluated = self.builder.folder(nodes.evaluated.output("evaluation"))
+        maker = nodes.typed.node
+        summary = self.builder.build(maker).summary if maker.kind == "quantize" else {}
         return replace(
             outcome,
             placement=json.loads((compiled / "placement.json").read_text(encoding="utf-8")),
             arithmetic=json.loads((evaluated / "arithmetic.json").read_text(encoding="utf-8")),
+            wider=tuple(summary.get("wider", ())),
         )
 
     def lock(self, outcomes: tuple[Outcome, ...]) -> Lock:

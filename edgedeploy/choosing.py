@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgedeploy.artifact import Tree
+from edgedeploy.backends import FAMILIES
 from edgedeploy.errors import BuildError, Diagnostic, EdgedeployError, ExitCode, ModelError
 from edgedeploy.executor import Builder
 from edgedeploy.node import Node
 from edgedeploy.parity.evaluation import Evaluation
 from edgedeploy.parity.gates import GateVerdict, judge
 from edgedeploy.plan import CandidateNodes, Item
-from edgedeploy.quant.candidates import Candidate
+from edgedeploy.quant.candidates import LEAST_SHARE, Candidate
 from edgedeploy.quant.search import LeftOut, Settled, Verdict, search
 from edgedeploy.quant.survey import Survey
 from edgedeploy.store import ActionRecord
@@ -87,6 +88,7 @@ class Outcome:
         placement: What each provider of the target would take of the chosen model.
         arithmetic: What the runtime computes of it on integers
             (:class:`edgedeploy.backends.base.Arithmetic` as JSON data).
+        wider: Nodes (``node``, ``op``, ``reason``) whose weights have more bits than asked for.
     """
 
     item: Item
@@ -97,6 +99,7 @@ class Outcome:
     placement: Mapping[str, Any] = field(default_factory=dict)
     survey: Survey | None = None
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
+    wider: tuple[Mapping[str, str], ...] = ()
 
     @property
     def state(self) -> State:
@@ -134,7 +137,6 @@ class Chooser:
             Stopped: The run was interrupted.
             EdgedeployError: What all candidates share failed (the model or its data is refused).
         """
-        reference = reference_evaluation(self._builder, self._item)
         while True:
             try:
                 step = self._search.send(self._verdict)  # type: ignore[arg-type]
@@ -146,7 +148,7 @@ class Chooser:
                 found = Trial(name=step.name, kind=step.name, state="left out", reason=step.reason)
                 self._verdict = Verdict(passed=False)
             else:
-                found = try_candidate(self._builder, self._item, step, reference)
+                found = try_candidate(self._builder, self._item, step)
                 self._verdict = _verdict(found)
             self._trials.append(found)
         return self._outcome()
@@ -192,10 +194,13 @@ def survey(builder: Builder, node: Node) -> Survey:
     return Survey.from_json(data)
 
 
-def try_candidate(
-    builder: Builder, item: Item, candidate: Candidate, reference: Evaluation
-) -> Trial:
-    """Build one candidate and judge the gates that need no measurement."""
+def try_candidate(builder: Builder, item: Item, candidate: Candidate) -> Trial:
+    """Build one candidate and judge the gates that need no measurement.
+
+    Raises:
+        Stopped: The run was interrupted.
+        EdgedeployError: What all candidates share failed (the model or its data is refused).
+    """
     nodes = item.nodes(candidate)
     trial = Trial(
         name=candidate.name,
@@ -204,6 +209,10 @@ def try_candidate(
         about=candidate.reason,
         nodes=nodes,
     )
+    refusal = too_large(builder, item, candidate.kind)
+    if refusal is not None:
+        return _failed(trial, refusal)
+    reference = reference_evaluation(builder, item)
     try:
         builder.build(nodes.evaluated)
         compiled = builder.build(nodes.compiled)
@@ -212,6 +221,32 @@ def try_candidate(
         return _failed(trial, error)
     trial = replace(trial, compiled=compiled, evaluation=evaluation)
     return judged(item, trial, reference, {}, board_is_host=False)
+
+
+def too_large(builder: Builder, item: Item, kind: str) -> BuildError | None:
+    """Return the error for a candidate that the target's format cannot hold, else None.
+
+    Known from the weights of the normal form, so that nothing behind it runs in vain. It is a lower
+    bound: what is only a little too large is refused by the compile stage.
+    """
+    most = FAMILIES[item.target.runtime].most_bytes
+    weights = int(builder.build(item.shared.normal).summary["weight_bytes"])
+    if most is None or weights * LEAST_SHARE[kind] <= most:
+        return None
+    fitting = [
+        f"`{mode}`"
+        for mode in item.target.get("runtime.quantize") or ()
+        if weights * LEAST_SHARE[mode] <= most
+    ]
+    choice = f"set `quantize:` to {' or '.join(fitting)}" if fitting else "split the model"
+    least = weights * LEAST_SHARE[kind]
+    return BuildError(
+        f"{weights / 1e9:.2f} GB of weights are at least {least / 1e9:.2f} GB as {kind}; "
+        f"the format of {item.use.target} ends at {most / 1e9:.2f} GB",
+        code="E314",
+        subject=item.name,
+        hint=f"{choice}, or choose a target whose format holds it, such as an OpenVINO one",
+    )
 
 
 def _failed(trial: Trial, error: EdgedeployError) -> Trial:
@@ -261,6 +296,9 @@ def float_trial(builder: Builder, item: Item) -> Trial:
     nodes = item.baseline
     name, kind = nodes.candidate.name, nodes.candidate.kind
     trial = Trial(name=name, kind=kind, state="accepted", nodes=nodes)
+    refusal = too_large(builder, item, kind)
+    if refusal is not None:
+        return _failed(trial, refusal)
     try:
         return replace(trial, compiled=builder.build(nodes.compiled))
     except (BuildError, ModelError) as error:

@@ -28,6 +28,7 @@ class Family:
             when its outputs were compared.
         integer_options: Compile options of models with integer weights, unless the profile says
             otherwise.
+        most_bytes: What one artifact's format holds at most; None: no limit that matters.
     """
 
     package: str
@@ -35,7 +36,11 @@ class Family:
     reads: tuple[str, ...]
     bench_options: Mapping[str, Any] = field(default_factory=dict)
     integer_options: Mapping[str, Any] = field(default_factory=dict)
+    most_bytes: int | None = None
 
+
+# FLATBUFFERS_MAX_BUFFER_SIZE: offsets are 32 bits and the sign bit stays free.
+ORT_FILE_BYTES = 2**31 - 1
 
 FAMILIES: dict[str, Family] = {
     "ort": Family(
@@ -48,6 +53,7 @@ FAMILIES: dict[str, Family] = {
             "runtime.opset",
             "runtime.ir_version",
         ),
+        most_bytes=ORT_FILE_BYTES,
     ),
     "openvino": Family(
         package="ov",

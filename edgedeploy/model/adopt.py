@@ -14,12 +14,11 @@ from typing import BinaryIO
 from edgedeploy.errors import ModelError
 from edgedeploy.model.external import open_model
 from edgedeploy.model.facts import Limits, ModelFacts
+from edgedeploy.model.files import DATA_NAME, MODEL_NAME
 from edgedeploy.model.scan import ExternalTensor, examine, external_bytes
 from edgedeploy.model.walk import Frame
 from edgedeploy.model.wire import LENGTH, VARINT, chunks, encode_field, encode_varint
 
-MODEL_NAME = "model.onnx"
-DATA_NAME = "model.onnx.data"
 _ALIGNMENT_BYTES = 4096
 """Offsets that runtimes can map (onnx.proto on ``offset``)."""
 

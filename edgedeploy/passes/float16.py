@@ -11,10 +11,11 @@ import numpy as np
 import onnx_ir as ir
 
 from edgedeploy.model import ModelFacts, scan
+from edgedeploy.model.files import MODEL_NAME
 from edgedeploy.passes.base import Pass, is_op, run, subgraphs
 from edgedeploy.passes.half_types import kept_nodes, only_float
 from edgedeploy.passes.infer_shapes import InferShapes
-from edgedeploy.passes.model_file import MODEL_NAME, load, save
+from edgedeploy.passes.model_file import load, save
 from edgedeploy.passes.remove_unused import RemoveUnused
 from edgedeploy.passes.rewire import constant_tensor, static_shape
 from edgedeploy.passes.sort_nodes import SortNodes

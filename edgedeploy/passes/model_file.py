@@ -9,15 +9,15 @@ import onnx
 import onnx_ir as ir
 
 from edgedeploy.errors import ModelError
+from edgedeploy.model.files import (
+    DATA_NAME,
+    INLINE_BYTES,
+    MODEL_NAME,
+    SMALLEST_EXTERNAL_BYTES,
+)
 
-MODEL_NAME = "model.onnx"
-DATA_NAME = "model.onnx.data"
-_INLINE_BYTES = 1 << 30
-"""Weights beyond this go to the data file: a protobuf message ends at 2 GiB."""
 TYPE_KEY = "type_proto"
 """Where an output's ONNX type is kept that onnx-ir has no class for."""
-_SMALLEST_EXTERNAL_BYTES = 1024
-"""Smaller tensors stay inline, where shape inference sees them."""
 
 
 def load(path: Path) -> ir.Model:
@@ -115,11 +115,11 @@ def save(model: ir.Model, folder: Path) -> bool:
         for value in graph.initializers.values()
         if value.const_value is not None
     )
-    big = weights > _INLINE_BYTES
+    big = weights > INLINE_BYTES
     if big:
         # Replaces the weights by references into the new file, one tensor in memory at a time.
         ir.external_data.unload_from_model(
-            model, folder, DATA_NAME, size_threshold_bytes=_SMALLEST_EXTERNAL_BYTES
+            model, folder, DATA_NAME, size_threshold_bytes=SMALLEST_EXTERNAL_BYTES
         )
     else:
         for graph in model.graphs():

@@ -10,6 +10,7 @@ from typing import Any
 import onnx_ir as ir
 
 from edgedeploy.model import ModelFacts, scan
+from edgedeploy.model.files import MODEL_NAME
 from edgedeploy.passes.base import Pass, run
 from edgedeploy.passes.bind_constants import BindConstants
 from edgedeploy.passes.bind_dims import BindDims, Binding
@@ -21,7 +22,7 @@ from edgedeploy.passes.initializers_not_inputs import InitializersNotInputs
 from edgedeploy.passes.inline_functions import InlineFunctions
 from edgedeploy.passes.keep_outputs import KeepOutputs
 from edgedeploy.passes.lift_constants import LiftConstants
-from edgedeploy.passes.model_file import MODEL_NAME, load, save
+from edgedeploy.passes.model_file import load, save
 from edgedeploy.passes.remove_identity import RemoveIdentity
 from edgedeploy.passes.remove_unused import RemoveUnused
 from edgedeploy.passes.set_ir_version import SetIrVersion

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from edgedeploy.model import ModelFacts, scan
+from edgedeploy.model.files import MODEL_NAME
 from edgedeploy.passes.base import run
 from edgedeploy.passes.fold_affine import FoldAffine
 from edgedeploy.passes.fold_gemm_factors import FoldGemmFactors
 from edgedeploy.passes.fuse_gemm import FuseGemm
 from edgedeploy.passes.infer_shapes import InferShapes
-from edgedeploy.passes.model_file import MODEL_NAME, load, save
+from edgedeploy.passes.model_file import load, save
 from edgedeploy.passes.remove_unused import RemoveUnused
 from edgedeploy.passes.unique_names import UniqueNames
 from edgedeploy.passes.verify import check_saved

@@ -8,10 +8,8 @@ from pathlib import Path
 import onnx
 
 from edgedeploy.errors import ModelError
+from edgedeploy.model.files import INLINE_BYTES
 from edgedeploy.passes.equality import open_session
-
-_LOADED_BYTES = 1 << 30
-"""Larger models are not loaded only to see that they load; the reference run does it anyway."""
 
 
 def check_saved(path: Path, weight_bytes: int) -> None:
@@ -19,7 +17,8 @@ def check_saved(path: Path, weight_bytes: int) -> None:
 
     Args:
         path: The model file.
-        weight_bytes: Bytes of its weights; a model beyond 1 GiB is not loaded.
+        weight_bytes: Bytes of its weights. A model with a data file is not loaded only to see that
+            it loads, which would need its size in memory; the reference run does it anyway.
 
     Raises:
         ModelError: A node breaks its operator's schema (E216), or the runtime refuses it (E225).
@@ -33,7 +32,7 @@ def check_saved(path: Path, weight_bytes: int) -> None:
             subject=_context(str(error)),
             hint="export the model again; an operator or attribute is not of the opset it claims",
         ) from error
-    if weight_bytes <= _LOADED_BYTES:
+    if weight_bytes <= INLINE_BYTES:
         open_session(path)
 
 

@@ -36,7 +36,7 @@ from edgedeploy.profile.types import QuantizeMode, RangeMethod
 from edgedeploy.profile.unbuilt import PARTS, QUANTIZE_METHODS, QUANTIZE_MODES, not_built
 
 QUANTIZE_NAMES = get_args(QuantizeMode)
-_HABITS = {"int8": "w8a8", "float": "none", "fp32": "none", "half": "fp16"}
+_HABITS = {"int8": "w8a8", "int4": "w4", "float": "none", "fp32": "none", "half": "fp16"}
 
 
 def _short(key: str, *kinds: type) -> Callable[[Any], Any]:

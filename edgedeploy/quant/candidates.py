@@ -17,6 +17,14 @@ PREFERRED: tuple[Kind, ...] = ("w8a8", "dynamic", "w4", "w8", "fp16")
 WEIGHT_ONLY: tuple[Kind, ...] = ("w4", "w8")
 """Kinds that ``auto`` takes only where they are fast: the arithmetic stays in float."""
 
+LEAST_SHARE: Mapping[str, float] = {
+    **dict.fromkeys(("none", "float"), 1.0),
+    "fp16": 1 / 2,
+    **dict.fromkeys(("w8a8", "w8a16", "w8", "dynamic"), 1 / 4),
+    "w4": 1 / 8,
+}
+"""What is left at least of the bytes of float weights, by mode or kind of candidate."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,9 @@ import numpy as np
 import onnx_ir as ir
 
 from edgedeploy.data.pack import PackReader
-from edgedeploy.quant.layers import find_layers, load_checked
+from edgedeploy.errors import ModelError
+from edgedeploy.quant.layers import Layer, find_layers, load_checked
+from edgedeploy.quant.nodewise import Results, run_nodes
 from edgedeploy.quant.session import open_session, sample_inputs, zero_state
 from edgedeploy.runner import StateCarrier
 
@@ -87,6 +89,72 @@ def compare(
     """
     reference = load_checked(model)
     other = ir.load(quantized)
+    layers, names = _watched(reference, other)
+    sums = {name: _Sums() for name in names}
+    _Pair(reference, model, other, quantized, names, state).run(samples, limit, sums)
+    return _rows(layers, sums)
+
+
+def compare_streaming(
+    model: Path, quantized: Path, samples: Path, *, limit: int = 8, isolated: bool = False
+) -> tuple[TensorError, ...]:
+    """Return one row per layer as :func:`compare` does, for models that do not fit into memory.
+
+    Both models run node by node, side by side: memory holds the weights of one node and the
+    activations that later nodes still read, of all samples. Models with state are not for it.
+
+    Args:
+        model: The float model that was quantized.
+        quantized: What ``weight_only.write`` or ``qdq.quantize`` made of it.
+        samples: Tensor pack folder.
+        limit: At most this many samples, from the start of the pack.
+        isolated: Every layer of the quantized model gets what the float model computed up to it,
+            so that a row tells what this layer alone breaks.
+
+    Raises:
+        DataError: A sample lacks an input (E267).
+        ModelError: One model was not made of the other (E269).
+        BuildError: See ``nodewise.run_nodes``.
+    """
+    reference = load_checked(model)
+    other = ir.load(quantized)
+    layers, names = _watched(reference, other)
+    inputs = [str(value.name) for value in reference.graph.inputs]
+    given = [sample_inputs(sample, inputs, ()) for sample in islice(PackReader(samples), limit)]
+    sums = {name: _Sums() for name in names}
+    forced: dict[str, Sequence[np.ndarray]] = {}
+    pairs = zip(
+        _only(run_nodes(reference, model.parent, given), names),
+        _only(run_nodes(other, quantized.parent, given, forced), names),
+        strict=True,
+    )
+    for (name, exact), (other_name, rounded) in pairs:
+        if name != other_name:  # the quantizer keeps the order of the layers
+            raise ModelError(
+                f"the quantized model computes {other_name!r} where the float model computes "
+                f"{name!r}",
+                code="E269",
+                subject=other_name,
+                hint="Compare a quantized model with the very model that it was made of.",
+            )
+        for one, other_one in zip(exact, rounded, strict=True):
+            _add(sums[name], one, other_one)
+        if isolated:
+            forced[name] = exact
+    return _rows(layers, sums)
+
+
+def _only(
+    results: Iterator[Results], names: Sequence[str]
+) -> Iterator[tuple[str, Sequence[np.ndarray]]]:
+    """Yield the named tensors among the results of nodes."""
+    kept = frozenset(names)
+    for made in results:
+        yield from ((name, arrays) for name, arrays in made.items() if name in kept)
+
+
+def _watched(reference: ir.Model, other: ir.Model) -> tuple[list[Layer], list[str]]:
+    """Return the layers, and the names of their activations and results that both models have."""
     layers = [layer for layer in find_layers(reference.graph) if layer.activation is not None]
     present = {str(value.name) for node in other.graph for value in node.outputs}
     names = [
@@ -95,9 +163,11 @@ def compare(
         for value in (layer.activation, layer.output)
         if value is not None and value.name in present
     ]
-    names = list(dict.fromkeys(names))
-    sums = {name: _Sums() for name in names}
-    _Pair(reference, model, other, quantized, names, state).run(samples, limit, sums)
+    return layers, list(dict.fromkeys(names))
+
+
+def _rows(layers: Sequence[Layer], sums: Mapping[str, _Sums]) -> tuple[TensorError, ...]:
+    """Return one row per layer that was watched, the worst first."""
     rows = [
         TensorError(
             node=str(layer.node.name),
@@ -113,7 +183,7 @@ def compare(
     return tuple(sorted(rows, key=lambda row: (row.sqnr_db, row.node)))
 
 
-def _of(sums: dict[str, _Sums], value: ir.Value | None) -> _Sums | None:
+def _of(sums: Mapping[str, _Sums], value: ir.Value | None) -> _Sums | None:
     return None if value is None else sums.get(str(value.name))
 
 

@@ -16,13 +16,15 @@ from edgedeploy.quant.layers import (
     Layer,
     constant_of,
     find_layers,
-    int_attribute,
+    float_attribute,
+    inputs_last,
     load_checked,
+    product_obstacle,
 )
 from edgedeploy.quant.numerics import quantize_weight, weight_scales
 from edgedeploy.quant.qdq import QuantizeReport, nothing_to_quantize, report_of
 from edgedeploy.quant.scheme import Scheme
-from edgedeploy.quant.selection import KeptFloat, check_patterns, choose
+from edgedeploy.quant.selection import Exempt, check_patterns, choose
 from edgedeploy.quant.storage import Storage, save
 
 
@@ -32,7 +34,7 @@ def quantize_dynamic(model: Path, scheme: Scheme, folder: Path) -> QuantizeRepor
     Args:
         model: ONNX model in the normal form; no calibration is needed.
         scheme: What to quantize; its ``activations`` are ``dynamic``.
-        folder: Existing folder; big models also get ``model.data`` there.
+        folder: Existing folder; big models also get ``model.onnx.data`` there.
 
     Raises:
         ModelError: Nothing can be quantized (E262), or see ``layers.load_checked``.
@@ -44,7 +46,7 @@ def quantize_dynamic(model: Path, scheme: Scheme, folder: Path) -> QuantizeRepor
     chosen, recurrent, kept = choose(graph, find_layers(graph), scheme, None)
     possible = [layer for layer in chosen if _obstacle(layer) is None]
     kept += [
-        KeptFloat(node=str(layer.node.name), op=layer.node.op_type, reason=reason)
+        Exempt(node=str(layer.node.name), op=layer.node.op_type, reason=reason)
         for layer in chosen
         if (reason := _obstacle(layer)) is not None
     ]
@@ -69,11 +71,7 @@ def _obstacle(layer: Layer) -> str | None:
         return None
     if node.op_type not in ("Gemm", "MatMul"):
         return f"{node.op_type} has no fast kernel with dynamic activations"
-    if layer.channel_axis is None:
-        return "its weight is the left operand or no plain matrix"
-    if int_attribute(node, "transA", 0):
-        return "its activation is transposed"
-    return None
+    return product_obstacle(layer)
 
 
 class _Writer:
@@ -91,43 +89,29 @@ class _Writer:
         if node.op_type == "Gather":
             self.storage.store_table(layer)
             return
-        name, result = str(node.name), node.outputs[0]
+        name, add = str(node.name), self.storage.add
         stored, scales = self._matrix(layer)
         integer, scale, zero = self._activation(layer, node)
         zero_weight = self.storage.constant(np.zeros(scales.shape, np.int8), f"{name}_zero_point")
-        product = self._add(node, "MatMulInteger", [integer, stored, zero, zero_weight], name)
-        unscaled = self._add(node, "Cast", [product], name, {"to": ir.DataType.FLOAT})
+        product = add(node, "MatMulInteger", [integer, stored, zero, zero_weight], name)
+        unscaled = add(node, "Cast", [product], name, {"to": ir.DataType.FLOAT})
         weight_scale = self.storage.constant(scales, f"{name}_scale")
-        unit = self._add(node, "Mul", [scale, weight_scale], name)
-        last = self._add(node, "Mul", [unscaled, unit], name)
-        if node.op_type == "Gemm" and layer.bias is not None:
-            last = self._add(node, "Add", [last, self._bias(layer, node, layer.bias)], name)
-        last.shape, last.type = result.shape, result.type
-        given = str(result.name)
-        result.replace_all_uses_with(last, replace_graph_outputs=True)
-        self._graph.remove(node, safe=True)
-        last.name = given
+        unit = add(node, "Mul", [scale, weight_scale], name)
+        last = self.storage.with_bias(layer, add(node, "Mul", [unscaled, unit], name))
+        self.storage.replace(node, last)
 
     def _matrix(self, layer: Layer) -> tuple[ir.Value, np.ndarray]:
         """Return the weight as int8 ``[inputs, outputs]``, and its scales with ``alpha`` in."""
         node = layer.node
         array = constant_of(layer.weight).numpy()
-        transposed = node.op_type == "Gemm" and int_attribute(node, "transB", 0) == 1
         axis = layer.channel_axis if self._scheme.per_channel else None
         scales = weight_scales(array, axis, self._scheme.weight_bits)
-        if transposed:
+        if inputs_last(node):
             integers = np.ascontiguousarray(quantize_weight(array, scales, axis).T)
             stored = self.storage.integers(layer.weight, integers)
         else:
             stored = self.storage.weight(layer.weight, axis, scales)
-        return stored, (scales * _float(node, "alpha")).astype(np.float32)
-
-    def _bias(self, layer: Layer, node: ir.Node, bias: ir.Value) -> ir.Value:
-        beta = _float(node, "beta")
-        if beta == 1.0:
-            return bias
-        factor = self.storage.constant(np.float32(beta), f"{node.name}_beta")
-        return self._add(node, "Mul", [bias, factor], f"{node.name}_bias")
+        return stored, (scales * float_attribute(node, "alpha", 1.0)).astype(np.float32)
 
     def _activation(self, layer: Layer, before: ir.Node) -> tuple[ir.Value, ...]:
         """Return the activation as uint8 with its scale and zero point, made once for all."""
@@ -146,22 +130,3 @@ class _Writer:
             self._graph.insert_before(before, node)
             self._activations[value] = tuple(made)
         return self._activations[value]
-
-    def _add(
-        self,
-        before: ir.Node,
-        op_type: str,
-        inputs: list[ir.Value],
-        name: str,
-        attributes: dict[str, int] | None = None,
-    ) -> ir.Value:
-        fresh = self.storage.names.free(f"{name}_{op_type}")
-        made = ir.Value(name=self.storage.names.free(f"{fresh}_output"))
-        node = ir.node(op_type, inputs, attributes or {}, outputs=[made], name=fresh)
-        self._graph.insert_before(before, node)
-        return made
-
-
-def _float(node: ir.Node, name: str) -> float:
-    attribute = node.attributes.get(name)
-    return 1.0 if attribute is None else attribute.as_float()

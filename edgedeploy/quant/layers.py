@@ -291,6 +291,26 @@ def int_attribute(node: ir.Node, name: str, default: int) -> int:
     return default if attribute is None else attribute.as_int()
 
 
+def float_attribute(node: ir.Node, name: str, default: float) -> float:
+    """Return a float attribute of a node, or ``default``."""
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_float()
+
+
+def inputs_last(node: ir.Node) -> bool:
+    """Return whether a matrix product takes its weight as ``[outputs, inputs]``."""
+    return node.op_type == "Gemm" and int_attribute(node, "transB", 0) == 1
+
+
+def product_obstacle(layer: Layer) -> str | None:
+    """Return why a MatMul or Gemm is no product of its activation's rows with a plain matrix."""
+    if layer.channel_axis is None:
+        return "its weight is the left operand or no plain matrix"
+    if int_attribute(layer.node, "transA", 0):
+        return "its activation is transposed"
+    return None
+
+
 def operands(node: ir.Node) -> list[ir.Value] | None:
     """Return the float operands of an elementwise or same-range node.
 

@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-BLOCK_BYTES = 16 << 20
+# A part of a weight that stays in the processor's cache from one step of the work to the next.
+BLOCK_BYTES = 1 << 20
 # Below this a range is as good as a constant zero; products of scales stay normal float32 numbers.
 LEAST_SCALE = 1e-18
 LEAST_PRODUCT = 1e-36
@@ -68,15 +69,13 @@ def weight_scales(
     """
     greatest = 2 ** (bits - 1) - 1
     if axis is None:
-        peak = max(
-            (float(np.max(np.abs(block), initial=0.0)) for _, block in _blocks(weight)), default=0.0
-        )
+        peak = max((float(_peaks(block, None)) for _, block in _blocks(weight)), default=0.0)
         scales = np.asarray(peak / greatest, np.float64)
     else:
         peaks = np.zeros(weight.shape[axis], np.float64)
         others = tuple(index for index in range(weight.ndim) if index != axis)
         for rows, block in _blocks(weight):
-            found = np.max(np.abs(block), axis=others, initial=0.0)
+            found = _peaks(block, others)
             if axis == 0:
                 peaks[rows] = found
             else:
@@ -94,9 +93,18 @@ def quantize_weight(weight: np.ndarray, scales: np.ndarray, axis: int | None) ->
         shape[axis] = -1
     divisor = scales.reshape(shape) if axis is not None else scales
     for rows, block in _blocks(weight):
-        part = divisor[rows] if axis == 0 else divisor
-        result[rows] = np.clip(np.rint(block / part), -127, 127).astype(np.int8)
+        part = block / (divisor[rows] if axis == 0 else divisor)
+        np.rint(part, out=part)
+        np.clip(part, -127, 127, out=part)
+        result[rows] = part
     return result
+
+
+def _peaks(block: np.ndarray, axes: tuple[int, ...] | None) -> np.ndarray:
+    """Return the greatest absolute values along ``axes``, without a copy of the block."""
+    high = np.max(block, axis=axes, initial=0.0)
+    low = np.min(block, axis=axes, initial=0.0)
+    return np.asarray(np.maximum(high, -low))
 
 
 def bias_floor(bias: np.ndarray, activation_scale: float) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from edgedeploy.quant.numerics import (
     weight_scales,
 )
 from edgedeploy.quant.scheme import Scheme
-from edgedeploy.quant.selection import KeptFloat, Selection, select
+from edgedeploy.quant.selection import Exempt, Selection, select
 from edgedeploy.quant.storage import MICROSOFT, Storage, save
 from edgedeploy.quant.table import CalibrationTable
 
@@ -38,22 +38,25 @@ class QuantizeReport:
     """What became of the layers.
 
     Attributes:
-        quantized: Names of the nodes that compute on integers or read int8 weights, in order.
+        quantized: Names of the nodes that compute on integers or read integer weights, in order.
         kept: Nodes with weights that stay in float, with the reason.
+        wider: Nodes whose weights got 8 bits where the scheme asks for 4, with the reason.
         ops: How many nodes of each op type are in ``quantized``.
         activations: Values with a Q/DQ pair.
     """
 
     quantized: tuple[str, ...]
-    kept: tuple[KeptFloat, ...]
+    kept: tuple[Exempt, ...]
     ops: dict[str, int]
     activations: int
+    wider: tuple[Exempt, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON data."""
         return {
             "quantized": list(self.quantized),
-            "kept": [{"node": k.node, "op": k.op, "reason": k.reason} for k in self.kept],
+            "kept": [asdict(item) for item in self.kept],
+            "wider": [asdict(item) for item in self.wider],
             "ops": dict(sorted(self.ops.items())),
             "activations": self.activations,
         }
@@ -66,7 +69,7 @@ def quantize(model: Path, table: CalibrationTable, scheme: Scheme, folder: Path)
         model: ONNX model in the normal form, the one that was calibrated.
         table: Its calibration table.
         scheme: What to quantize and how.
-        folder: Existing folder; big models also get ``model.data`` there.
+        folder: Existing folder; big models also get ``model.onnx.data`` there.
 
     Raises:
         ModelError: Nothing can be quantized (E262), or see ``layers.load_checked``.
@@ -108,7 +111,10 @@ def quantize_loaded(
 
 
 def report_of(
-    nodes: Sequence[ir.Node], kept: Sequence[KeptFloat], activations: int
+    nodes: Sequence[ir.Node],
+    kept: Sequence[Exempt],
+    activations: int,
+    wider: Sequence[Exempt] = (),
 ) -> QuantizeReport:
     """Return the report on nodes that became integer and nodes that did not."""
     return QuantizeReport(
@@ -116,10 +122,11 @@ def report_of(
         kept=tuple(kept),
         ops=dict(Counter(node.op_type for node in nodes)),
         activations=activations,
+        wider=tuple(wider),
     )
 
 
-def nothing_to_quantize(kept: Sequence[KeptFloat]) -> ModelError:
+def nothing_to_quantize(kept: Sequence[Exempt]) -> ModelError:
     """Return the error for a model without anything that the scheme could quantize."""
     first = kept[0] if kept else None
     why = f"; {first.op} {first.node!r} stays in float because {first.reason}" if first else ""

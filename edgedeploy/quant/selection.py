@@ -27,8 +27,8 @@ from edgedeploy.quant.table import CalibrationTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptFloat:
-    """A node that could hold int8 weights but stays in float, and why."""
+class Exempt:
+    """A node with weights that does not get the bits which the scheme asks for, and why."""
 
     node: str
     op: str
@@ -54,7 +54,7 @@ class Selection:
     carriers: list[ir.Node]
     values: dict[ir.Value, ActivationParameters]
     produced: set[ir.Value]
-    kept: list[KeptFloat]
+    kept: list[Exempt]
 
 
 def select(
@@ -157,7 +157,7 @@ def _dtype(scheme: Scheme) -> Dtype:
 
 def choose(
     graph: ir.Graph, every: list[Layer], scheme: Scheme, table: CalibrationTable | None
-) -> tuple[list[Layer], list[ir.Node], list[KeptFloat]]:
+) -> tuple[list[Layer], list[ir.Node], list[Exempt]]:
     """Return the layers and the recurrent nodes that a scheme quantizes, and what it leaves.
 
     Args:
@@ -171,7 +171,7 @@ def choose(
     by_node = {layer.node: layer for layer in every}
     chosen: list[Layer] = []
     recurrent: list[ir.Node] = []
-    kept: list[KeptFloat] = []
+    kept: list[Exempt] = []
     for node in graph.all_nodes():
         if node.op_type not in LAYER_OPS + RECURRENT_OPS or node.domain:
             continue
@@ -180,7 +180,7 @@ def choose(
             continue
         reason = _reason_to_keep(node, layer, roles.get(node, ()), scheme, table, graph)
         if reason is not None:
-            kept.append(KeptFloat(node=str(node.name), op=node.op_type, reason=reason))
+            kept.append(Exempt(node=str(node.name), op=node.op_type, reason=reason))
         elif layer is not None:
             chosen.append(layer)
         else:

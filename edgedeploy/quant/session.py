@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 
@@ -63,7 +64,9 @@ def zero_state(
     return zeros
 
 
-def open_session(model: ir.Model, folder: Path, *, optimise: bool = True) -> ort.InferenceSession:
+def open_session(
+    model: ir.Model | onnx.ModelProto, folder: Path, *, optimise: bool = True
+) -> ort.InferenceSession:
     """Return a one-thread session of a model whose external data lies relative to ``folder``.
 
     One thread, so that the sums, and with them the table's bytes, do not depend on the machine's
@@ -82,7 +85,7 @@ def open_session(model: ir.Model, folder: Path, *, optimise: bool = True) -> ort
     )
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
-    proto = ir.to_proto(model)
+    proto = ir.to_proto(model) if isinstance(model, ir.Model) else model
     try:
         return ort.InferenceSession(
             proto.SerializeToString(),

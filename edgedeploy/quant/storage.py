@@ -8,11 +8,18 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from edgedeploy.model.files import (
+    DATA_NAME,
+    INLINE_BYTES,
+    MODEL_NAME,
+    SMALLEST_EXTERNAL_BYTES,
+)
 from edgedeploy.quant.layers import (
     RECURRENT_WEIGHTS,
     Layer,
     constant_of,
     constant_shape,
+    float_attribute,
     int_attribute,
     recurrent_weights,
 )
@@ -22,9 +29,6 @@ from edgedeploy.quant.scheme import Scheme
 
 MICROSOFT = "com.microsoft"
 """Domain of ONNX Runtime's own operators."""
-
-EXTERNAL_BYTES = 256 << 20
-"""Above this the weights go to ``model.data``, written one at a time, so that memory stays low."""
 
 
 class Storage:
@@ -176,6 +180,44 @@ class Storage:
         node.op_type, node.domain = "DynamicQuantizeLSTM", MICROSOFT
         self.graph.opset_imports.setdefault(MICROSOFT, 1)
 
+    def add(
+        self,
+        before: ir.Node,
+        op_type: str,
+        inputs: list[ir.Value],
+        name: str,
+        attributes: Mapping[str, int] | None = None,
+        domain: str = "",
+    ) -> ir.Value:
+        """Return the result of a new node that stands before the node ``before``."""
+        fresh = self.names.free(f"{name}_{op_type}")
+        made = ir.Value(name=self.names.free(f"{fresh}_output"))
+        node = ir.node(
+            op_type, inputs, dict(attributes or {}), domain=domain, outputs=[made], name=fresh
+        )
+        self.graph.insert_before(before, node)
+        return made
+
+    def with_bias(self, layer: Layer, product: ir.Value) -> ir.Value:
+        """Return a product with the bias added that its layer, a MatMul or Gemm, has."""
+        node, bias = layer.node, layer.bias
+        if node.op_type != "Gemm" or bias is None:
+            return product
+        beta = float_attribute(node, "beta", 1.0)
+        if beta != 1.0:
+            factor = self.constant(np.float32(beta), f"{node.name}_beta")
+            bias = self.add(node, "Mul", [bias, factor], f"{node.name}_bias")
+        return self.add(node, "Add", [product, bias], str(node.name))
+
+    def replace(self, node: ir.Node, last: ir.Value) -> None:
+        """Let ``last`` take the place and the name of a node's only result; remove the node."""
+        result = node.outputs[0]
+        last.shape, last.type = result.shape, result.type
+        given = str(result.name)
+        result.replace_all_uses_with(last, replace_graph_outputs=True)
+        self.graph.remove(node, safe=True)
+        last.name = given
+
     def remove_unused(self) -> None:
         """Remove the initialisers that nothing reads any more."""
         for value in list(self.graph.initializers.values()):
@@ -184,11 +226,18 @@ class Storage:
 
 
 def save(model: ir.Model, folder: Path) -> None:
-    """Write ``folder/model.onnx``, and ``model.data`` beside it where the weights are many."""
+    """Write ``folder/model.onnx``, and the data file beside it where the weights are many.
+
+    With a data file no more than one weight is in memory at a time.
+    """
     total = sum(
         value.const_value.nbytes
         for value in model.graph.initializers.values()
         if value.const_value is not None
     )
-    external = "model.data" if total > EXTERNAL_BYTES else None
-    ir.save(model, folder / "model.onnx", external_data=external)
+    ir.save(
+        model,
+        folder / MODEL_NAME,
+        external_data=DATA_NAME if total > INLINE_BYTES else None,
+        size_threshold_bytes=SMALLEST_EXTERNAL_BYTES,
+    )

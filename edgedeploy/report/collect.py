@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,16 @@ def _target(outcome: Outcome) -> TargetReport:
             for gate in chosen.gates
         ),
         diagnostics=tuple(item for trial in outcome.trials for item in trial.diagnostics),
+        wider=wider(outcome.wider),
+    )
+
+
+def wider(nodes: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
+    """Return one line per reason, the most frequent first."""
+    reasons = Counter(node["reason"] for node in nodes)
+    return tuple(
+        f"{count} layer{'s' * (count > 1)} with 8-bit weights: {reason}"
+        for reason, count in reasons.most_common()
     )
 
 

@@ -285,7 +285,10 @@ class GateReport:
 class TargetReport:
     """What was built for one target, how good it is and what became of it.
 
-    ``arithmetic`` is None where nothing is quantized.
+    Attributes:
+        arithmetic: None where nothing is quantized.
+        sensitivity: None where no look was taken at it.
+        wider: What layers have more bits than the mode asks for, one line per reason.
     """
 
     target: str
@@ -303,6 +306,7 @@ class TargetReport:
     arithmetic: ArithmeticReport | None = None
     gates: tuple[GateReport, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
+    wider: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,6 +172,7 @@ def notes(target: TargetReport) -> list[str]:
         reason = candidate.about if chosen else candidate.reason
         if not chosen or (reason and len(target.candidates) > 1):
             found.append(f"{candidate.name} {candidate.state}" + (f": {reason}" if reason else ""))
+    found += target.wider
     if target.bench is not None:
         found += [f"latency unreliable: {reason}" for reason in target.bench.reasons]
     evaluated = target.evaluation

@@ -39,7 +39,13 @@ def run(work: Work) -> Made:
     data = report.to_json()
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, indent=1)
     (work.outputs["report"] / "normalise.json").write_text(text + "\n", encoding="utf-8")
-    return Made(summary={"signature": data["facts"]["signature"], "nodes": report.facts.nodes})
+    return Made(
+        summary={
+            "signature": data["facts"]["signature"],
+            "nodes": report.facts.nodes,
+            "weight_bytes": report.facts.weight_bytes,
+        }
+    )
 
 
 def _opset(own: int, newest: int) -> int:

@@ -41,5 +41,5 @@ STAGE = StageKind(
     run=run,
     outputs=("model", "report"),
     tools=("onnx", "onnx-ir", "numpy"),
-    code=("quant",),
+    code=("model", "quant"),
 )

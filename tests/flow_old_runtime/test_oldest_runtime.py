@@ -49,6 +49,7 @@ targets:
   linux-arm64/ort: {quantize: fp16}
   intel-cpu/ort: {quantize: w8a8}
   rpi5/ort: {quantize: w8a8, options: {optimization_style: runtime}}
+  rpi4/ort: {quantize: w4}
 """
 
 LINES = f"""
@@ -112,7 +113,7 @@ def oldest() -> Path:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with one small real model, for four kinds of `.ort` artifact."""
+    """A project with one small real model, for five kinds of `.ort` artifact."""
     folder = tmp_path_factory.mktemp("oldest")
     (folder / "profile.yaml").write_text(PROFILE)
     (folder / "lines.py").write_text(LINES)
@@ -184,8 +185,9 @@ def test_the_lock_holds_the_oldest_version_of_the_range(oldest: Path) -> None:
         ("linux-arm64/ort", 0.9999),
         ("intel-cpu/ort", 0.99),
         ("rpi5/ort", 0.99),
+        ("rpi4/ort", 0.99),
     ],
-    ids=["float", "fp16", "w8a8", "w8a8-runtime-optimisations"],
+    ids=["float", "fp16", "w8a8", "w8a8-runtime-optimisations", "w4"],
 )
 def test_the_oldest_runtime_answers_like_ours(
     target: str, closeness: float, oldest: Path, built: Any, tmp_path: Path

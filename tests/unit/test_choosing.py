@@ -48,11 +48,10 @@ class World:
 
     def __init__(self, patch, fates) -> None:
         self.fates, self.judged = fates, {}
-        patch.setattr(choosing, "reference_evaluation", lambda *_: None)
         patch.setattr(choosing, "survey", lambda *_: SURVEY)
         patch.setattr(choosing, "try_candidate", self.try_candidate)
 
-    def try_candidate(self, _builder, item, candidate, _reference) -> Trial:
+    def try_candidate(self, _builder, item, candidate) -> Trial:
         fate = self.fates[len(self.judged) % len(self.fates)]
         trial = Trial(
             name=candidate.name,
@@ -107,10 +106,10 @@ def test_choosing_a_mode_by_name_tries_no_mixtures(monkeypatch):
 
 def test_choosing_marks_what_a_faster_one_outdoes(monkeypatch):
     class ByFloats(World):
-        def try_candidate(self, builder, item, candidate, reference):
+        def try_candidate(self, builder, item, candidate):
             kept = len(candidate.scheme.keep_float) if candidate.scheme else 0
             self.fates = ["passed" if kept >= 3 else "metric"]
-            return super().try_candidate(builder, item, candidate, reference)
+            return super().try_candidate(builder, item, candidate)
 
     ByFloats(monkeypatch, ["metric"])
     outcome = Chooser(None, item()).screen()

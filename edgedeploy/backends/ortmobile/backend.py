@@ -33,6 +33,9 @@ from edgedeploy.errors import BuildError, Diagnostic
 PLACEMENT = "placement.json"
 # First version with 8-bit MatMulNBits: https://github.com/microsoft/onnxruntime/pull/24384
 _EIGHT_BIT_PRODUCTS = (1, 22)
+# First version in which MatMulNBits takes a bias: 1.18.1 refuses it, 1.19.2 runs it.
+# https://github.com/microsoft/onnxruntime/pull/20587
+_PRODUCTS_WITH_BIAS = (1, 19)
 
 _INT8_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize", "QAtten")
 
@@ -108,7 +111,7 @@ class OrtMobile:
                 written,
                 arm=arm,
                 quantized=quantized,
-                join_weights=_joins_weights(facts, oldest),
+                too_new=_too_new(facts, oldest),
             )
             save(minimal="save" if style == "runtime" else None)
             made = convert.canonicalise(written, folder / ENTRY, skeletons[0])
@@ -202,11 +205,17 @@ def _range_notes(ranges: Ranges) -> list[str]:
     ]
 
 
-def _joins_weights(facts: GraphFacts, oldest: str) -> bool:
-    """Return whether every runtime in the field has what int8 weights alone would be joined to."""
-    if any(node.op == "ai.onnx:QuantizeLinear" for node in facts.nodes):
-        return True  # then true integer products are made of them
-    return tuple(map(int, oldest.split(".")[:2])) >= _EIGHT_BIT_PRODUCTS
+def _too_new(facts: GraphFacts, oldest: str) -> list[str]:
+    """Return the optimisers that make what the oldest runtime in the field does not have."""
+    version = tuple(map(int, oldest.split(".")[:2]))
+    found = []
+    if version < _PRODUCTS_WITH_BIAS:
+        found.append(convert.JOINS_BIAS)
+    # With quantized activations true integer products are made of int8 weights, at any version.
+    integer = any(node.op == "ai.onnx:QuantizeLinear" for node in facts.nodes)
+    if version < _EIGHT_BIT_PRODUCTS and not integer:
+        found.append(convert.JOINS_WEIGHTS)
+    return found
 
 
 def _write(path: Path, text: str) -> None:

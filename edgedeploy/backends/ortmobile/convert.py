@@ -5,12 +5,13 @@ from __future__ import annotations
 import mmap
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgedeploy.backends import ORT_FILE_BYTES
 from edgedeploy.backends.ortmobile.runner import load_runtime, session_options
-from edgedeploy.backends.ortmobile.tables import MAX_FILE_BYTES, Layout, Table, read_tree
+from edgedeploy.backends.ortmobile.tables import Layout, Table, read_tree
 from edgedeploy.errors import BuildError, Diagnostic
 
 # Slots of the schema's tables that are looked at here.
@@ -32,7 +33,9 @@ _REPLAYABLE_ACTIONS = frozenset(
 _HARMFUL_TO_INTEGERS = ["MatMulAddFusion", "WeightBiasQuantization"]
 # It joins int8 weights with the product that reads them into an 8-bit MatMulNBits, where it finds
 # no 8-bit activations to make a true integer product of.
-_JOINS_WEIGHTS = "QDQSelectorActionTransformer"
+JOINS_WEIGHTS = "QDQSelectorActionTransformer"
+# It gives a MatMulNBits the bias that is added to its result as a sixth input.
+JOINS_BIAS = "MatMulNBitsFusion"
 
 # Operator -> attribute that 1.32 writes into every file even where it is 0, which is its default.
 _NEW_ATTRIBUTES = {b"MatMulNBits": b"weight_prepacked"}
@@ -114,9 +117,9 @@ def check_size(model: Path) -> None:
         raise BuildError("the model file is missing", code="E312", subject=model.name)
     data = model.with_name(model.name + ".data")
     nbytes = model.stat().st_size + (data.stat().st_size if data.is_file() else 0)
-    if nbytes > MAX_FILE_BYTES:
+    if nbytes > ORT_FILE_BYTES:
         raise BuildError(
-            f"the model has {nbytes} bytes; an .ort file ends at {MAX_FILE_BYTES}",
+            f"the model has {nbytes} bytes; an .ort file ends at {ORT_FILE_BYTES}",
             code="E314",
             subject=model.name,
             hint="quantize the weights, or choose a runtime that reads external data",
@@ -130,7 +133,7 @@ def save_optimised(
     arm: bool,
     minimal: str | None = None,
     quantized: bool = False,
-    join_weights: bool = True,
+    too_new: Sequence[str] = (),
 ) -> None:
     """Write ``model`` in the ORT format as onnxruntime writes it.
 
@@ -144,8 +147,7 @@ def save_optimised(
         minimal: None bakes all optimisations in; ``save`` writes those that a minimal build can
             replay beside the unfused graph; ``apply`` bakes in exactly these.
         quantized: Whether the model holds quantize and dequantize nodes.
-        join_weights: Whether int8 weights with float activations may become operands of an 8-bit
-            ``MatMulNBits``, which runtimes before 1.22 do not have.
+        too_new: Optimisers that make what not every runtime in the field can read.
 
     Raises:
         BuildError: The runtime refuses the model (E301-E305).
@@ -160,9 +162,7 @@ def save_optimised(
     options = session_options(1, keys)
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(out)
-    disabled = [*_HARMFUL_TO_INTEGERS] if quantized else []
-    if not join_weights:
-        disabled.append(_JOINS_WEIGHTS)
+    disabled = [*(_HARMFUL_TO_INTEGERS if quantized else ()), *too_new]
     try:
         runtime.InferenceSession(
             str(model),

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
+from edgedeploy.backends import ORT_FILE_BYTES
 from edgedeploy.backends.ortmobile.schema import (
     FILE_IDENTIFIER,
     ROOT,
@@ -27,8 +28,6 @@ TENSOR_ALIGNMENT_BYTES = 64
 SMALL_TENSOR_ALIGNMENT_BYTES = 16
 SMALL_TENSOR_BYTES = 1024
 CHUNK_BYTES = 1 << 22
-# FLATBUFFERS_MAX_BUFFER_SIZE: offsets are 32 bits and the sign bit stays free.
-MAX_FILE_BYTES = 2**31 - 1
 
 _U32 = struct.Struct("<I")
 _I32 = struct.Struct("<i")
@@ -148,9 +147,9 @@ class Layout:
         """
         placed = self._place_tensors(with_tensors=with_tensors)
         end = placed[-1][0] + placed[-1][1].nbytes if placed else len(self._data)
-        if end > MAX_FILE_BYTES:
+        if end > ORT_FILE_BYTES:
             raise BuildError(
-                f"the .ort file would have {end} bytes; the format ends at {MAX_FILE_BYTES}",
+                f"the .ort file would have {end} bytes; the format ends at {ORT_FILE_BYTES}",
                 code="E314",
                 hint="quantize the weights, or choose a runtime that reads external data",
             )

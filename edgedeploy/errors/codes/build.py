@@ -60,8 +60,9 @@ CODES: dict[str, Explanation] = {
     "E314": Explanation(
         "The .ort file would exceed 2 GiB",
         "The ORT model format is a flatbuffer with signed 32-bit offsets, and this model's weights "
-        "do not fit into one. Quantize the weights to int8 or fp16, split the model, or choose a "
-        "runtime that reads external data.",
+        "do not fit into one. It is said as soon as the size of the weights is known. Set "
+        "`quantize:` to a mode with fewer bits (the hint names those that fit), split the model, "
+        "or choose an OpenVINO target, whose format has no such limit.",
     ),
     "E315": Explanation(
         "The artifact would be bound to this machine",

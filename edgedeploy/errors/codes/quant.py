@@ -60,6 +60,12 @@ CODES: dict[str, Explanation] = {
         "again would round twice. Give the float model, or set `quantize: none` to ship this one "
         "as it is.",
     ),
+    "E269": Explanation(
+        "The models do not belong together",
+        "Two models were to be compared layer by layer, and their layers come in another order, so "
+        "that one is not the quantized form of the other. Compare with the very file that was "
+        "quantized: the optimised normal form, not the user's model.",
+    ),
     "E270": Explanation(
         "The runtime does not load the model to be calibrated",
         "ONNX Runtime refused the float model with the nodes added that measure its tensors. The "

@@ -46,15 +46,19 @@ def eight_bits(path: Path) -> Path:
     return write(path, nodes, constants)
 
 
-def four_bits(path: Path) -> Path:
+def four_bits(path: Path, *, bias: bool = False) -> Path:
     attributes = {"K": 64, "N": 32, "bits": 4, "block_size": 32}
-    node = helper.make_node("MatMulNBits", ["x", "w", "s"], ["y"], **attributes)
+    made = "p" if bias else "y"
+    node = helper.make_node("MatMulNBits", ["x", "w", "s"], [made], **attributes)
     node.domain = "com.microsoft"
+    nodes = [node, helper.make_node("Add", ["p", "b"], ["y"])] if bias else [node]
     constants = {
         "w": GENERATOR.integers(0, 256, (32, 2, 16)).astype(np.uint8),
         "s": GENERATOR.uniform(0.01, 0.1, 64).astype(np.float32),
     }
-    return write(path, [node], constants)
+    if bias:
+        constants["b"] = GENERATOR.uniform(-1, 1, 32).astype(np.float32)
+    return write(path, nodes, constants)
 
 
 @pytest.mark.parametrize(
@@ -77,3 +81,13 @@ def test_four_bit_products_hold_no_attribute_of_newer_runtimes(tmp_path):
     assert b"MatMulNBits" in written
     assert b"block_size" in written
     assert b"weight_prepacked" not in written
+
+
+@pytest.mark.parametrize(("versions", "joined"), [(">=1.17", 0), (">=1.18", 0), (">=1.19", 1)])
+def test_a_bias_joins_the_product_where_every_runtime_takes_it(versions, joined, tmp_path):
+    (tmp_path / "out").mkdir()
+    model = four_bits(tmp_path / "model.onnx", bias=True)
+    fields = {**FIELDS, "runtime.versions": versions}
+    made = load("ort").compile(model, tmp_path / "out", {}, fields).metadata["kernels"]
+    assert made.get("ai.onnx:Add", 0) == 1 - joined
+    assert made["com.microsoft:MatMulNBits"] == 1

@@ -434,7 +434,7 @@ def test_quant_big_models_get_their_weights_beside_them(tmp_path, monkeypatch):
     make(tmp_path, model, {"x": (2, 3, 16, 16)})
     x = {"x": normal(2, 3, 16, 16)}
     expected = run(tmp_path / "out/model.onnx", x)
-    monkeypatch.setattr(storage, "EXTERNAL_BYTES", 100)
+    monkeypatch.setattr(storage, "INLINE_BYTES", 100)
     outside = tmp_path / "outside"
     outside.mkdir()
     ir.save(ir.load(model), outside / "in.onnx", external_data="in.data", size_threshold_bytes=0)
@@ -442,7 +442,7 @@ def test_quant_big_models_get_their_weights_beside_them(tmp_path, monkeypatch):
     big.mkdir()
     table = CalibrationTable.read(tmp_path / "table.json")
     quantize(outside / "in.onnx", table, Scheme(ranges="minmax"), big)
-    assert sorted(item.name for item in big.iterdir()) == ["model.data", "model.onnx"]
+    assert sorted(item.name for item in big.iterdir()) == ["model.onnx", "model.onnx.data"]
     np.testing.assert_array_equal(run(big / "model.onnx", x), expected)
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from edgedeploy.report.collect import wider
 from edgedeploy.report.compare import compare, comparison_text
 from edgedeploy.report.document import BuildDocument, TargetReport
 from edgedeploy.report.figures import number, size
 from edgedeploy.report.markdown import escape, markdown_report
+from edgedeploy.report.page import html_report
 from edgedeploy.report.terminal import terminal_report
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -194,3 +196,17 @@ def test_comparison_text(document: BuildDocument) -> None:
     after = changed_target(document, 0, size_bytes=3_500_000)
     after = changed_target(after, 2, target="rpi4/ort")
     same("comparison.txt", comparison_text(compare(document, after)))
+
+
+def test_layers_with_more_bits_than_asked_for_are_named_everywhere(document: BuildDocument) -> None:
+    nodes = [{"node": f"n{i}", "op": "Conv", "reason": "no <4-bit> form"} for i in range(3)]
+    nodes.insert(1, {"node": "last", "op": "Gemm", "reason": "it is transposed"})
+    lines = wider(nodes)
+    assert lines == (
+        "3 layers with 8-bit weights: no <4-bit> form",
+        "1 layer with 8-bit weights: it is transposed",
+    )
+    told = changed_target(document, 0, wider=lines)
+    assert lines[0] in terminal_report(told, width=140)
+    assert "1 layer with 8-bit weights: it is transposed" in markdown_report(told)
+    assert "3 layers with 8-bit weights: no &lt;4-bit&gt; form" in html_report(told)
