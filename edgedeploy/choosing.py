@@ -7,6 +7,7 @@ from the newest measurements.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -180,7 +181,13 @@ class Chooser:
 
 def _verdict(trial: Trial) -> Verdict:
     refused = frozenset(gate.gate for gate in trial.gates if gate.state == "refused")
-    return Verdict(passed=trial.state == "accepted", refused=refused)
+    noises = [
+        0.0 if output.sqnr_db is None else 10.0 ** (-output.sqnr_db / 10.0)
+        for output in (trial.evaluation.outputs if trial.evaluation else ())
+    ]
+    return Verdict(
+        passed=trial.state == "accepted", refused=refused, noise=max(noises, default=math.inf)
+    )
 
 
 def survey(builder: Builder, node: Node) -> Survey:

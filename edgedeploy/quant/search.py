@@ -12,6 +12,7 @@ target's table says so; no clock of this machine ranks candidates for another.
 from __future__ import annotations
 
 import glob
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -38,10 +39,13 @@ class Verdict:
     Attributes:
         passed: Whether it was built and no gate refused it.
         refused: The gates that did; empty where it could not be built.
+        noise: Squared error of its outputs on the evaluation data over the squares of the float
+            model's, of the worst output; infinite where that is not known.
     """
 
     passed: bool
     refused: frozenset[str] = frozenset()
+    noise: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +89,7 @@ def search(
         if candidate.kind == "w8a8" and verdict.refused & ACCURACY and not too_large:
             found = survey()
             if found is not None:
-                passed = yield from _mixtures(candidate, found, trials)
+                passed = yield from _mixtures(candidate, verdict, found, trials)
         if passed and (yield Settled()).passed:
             return
 
@@ -97,11 +101,25 @@ def _few_products(survey: Survey) -> str:
     )
 
 
-def _mixtures(base: Candidate, survey: Survey, trials: int) -> Generator[Step, Verdict, bool]:
-    """Search over range methods and over the layers kept in float; return whether one passed."""
+def _mixtures(
+    base: Candidate, verdict: Verdict, survey: Survey, trials: int
+) -> Generator[Step, Verdict, bool]:
+    """Search over range methods and over the layers kept in float; return whether one passed.
+
+    Args:
+        base: The candidate with all layers in integers.
+        verdict: What became of it.
+        survey: The sensitivity of its layers.
+        trials: At most this many mixtures are built.
+    """
     mixer = _Mixer(base, survey)
-    if mixer.quieter and (yield mixer.plain()).passed:
-        return True
+    quieter = mixer.quieter()
+    if quieter is not None:
+        other = yield quieter
+        if other.passed:
+            return True
+        if other.noise < verdict.noise:  # on the evaluation data too
+            mixer = _Mixer(quieter, survey)
     low, high = 0, None
     for count in mixer.steps():
         if not trials:
@@ -127,26 +145,27 @@ class _Mixer:
     """Makes the mixtures of one ``w8a8`` candidate."""
 
     def __init__(self, base: Candidate, survey: Survey) -> None:
-        self._base = base
+        if base.scheme is None:
+            raise ValueError(f"{base.name} has no scheme")
+        self._base, self._scheme = base, base.scheme
         self._survey = survey
         self._ranked = survey.ranked()
         self._work = max(survey.multiply_adds(survey.layers), 1)
         self._noise = sum(layer.noise for layer in survey.layers)
 
-    @property
-    def quieter(self) -> bool:
-        """Whether the survey's range method is worth a trial of its own."""
-        methods, scheme = self._survey.methods, self._base.scheme
-        if scheme is None or scheme.ranges == self._survey.ranges:
-            return False
-        return methods[self._survey.ranges] <= SMALLER_NOISE * methods[scheme.ranges]
+    def quieter(self) -> Candidate | None:
+        """Return the candidate with the survey's range method, None if that is not worth a trial.
 
-    def plain(self) -> Candidate:
-        """Return the candidate with the survey's range method and all layers in integers."""
-        return self._candidate(
-            f"{self._base.name}-{self._survey.ranges}",
-            (),
-            f"Ranges by `{self._survey.ranges}` add the least noise to the outputs.",
+        The survey sees calibration samples alone; only the trial can tell whether it holds.
+        """
+        methods, scheme = self._survey.methods, self._scheme
+        if methods[self._survey.ranges] > SMALLER_NOISE * methods[scheme.ranges]:
+            return None
+        return replace(
+            self._base,
+            name=f"{self._base.name}-{self._survey.ranges}",
+            scheme=replace(scheme, ranges=self._survey.ranges),
+            reason=f"Ranges by `{self._survey.ranges}` add the least noise to the outputs.",
         )
 
     def name(self, count: int) -> str:
@@ -161,18 +180,9 @@ class _Mixer:
             f"{count} of {len(self._ranked)} layers in float, {self._share(kept):.1%} of the "
             f"multiply-adds; alone they make {noise:.0%} of the noise."
         )
-        return self._candidate(self.name(count), kept, reason)
-
-    def _candidate(self, name: str, kept: Sequence[LayerSensitivity], reason: str) -> Candidate:
-        if self._base.scheme is None:
-            raise ValueError(f"{self._base.name} has no scheme")
         names = tuple(glob.escape(layer.node) for layer in kept)
-        scheme = replace(
-            self._base.scheme,
-            ranges=self._survey.ranges,
-            keep_float=(*self._base.scheme.keep_float, *names),
-        )
-        return replace(self._base, name=name, scheme=scheme, reason=reason)
+        scheme = replace(self._scheme, keep_float=(*self._scheme.keep_float, *names))
+        return replace(self._base, name=self.name(count), scheme=scheme, reason=reason)
 
     def _share(self, layers: Sequence[LayerSensitivity]) -> float:
         return self._survey.multiply_adds(list(layers)) / self._work

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,15 +105,64 @@ def test_fp16_builds(plain: Built, tmp_path: Path, store: Path) -> None:
     check_published(built.folder, sizes=built.targets)
 
 
-def test_auto_takes_the_first_that_passes(plain: Built, tmp_path: Path, store: Path) -> None:
-    """A gate that int8 cannot pass and float16 can."""
-    built = _built(tmp_path, store, "auto", ("cls",), gates={"cosine": 0.9995})
+def test_auto_keeps_in_float_what_the_gate_needs(tmp_path: Path, store: Path) -> None:
+    """All layers in integers fail the gate; some of them do not, and the lock file repeats that."""
+    profile = write_profile(
+        tmp_path, "mixed", {"onet": MODELS["onet"]}, quantize="auto", gates={"cosine": 0.9995}
+    )
+    options = ("-o", tmp_path / "build", "--store", store, "--no-bench", "-t", "intel-cpu/*")
+    run = edgedeploy("build", profile, *options)
+    assert run.code == 0, run.err
+    said = targets_of(tmp_path / "build/mixed")["onet", "intel-cpu/openvino"]
+    trail = {item["name"]: item["state"] for item in said["candidates"]}
+    assert trail["w8a8"] == "refused"
+    assert "-keep-" in said["chosen"] and trail[said["chosen"]] == "chosen"
+    assert said["verdict"] == "accepted"
+    kept = said["arithmetic"]["layers"] - said["arithmetic"]["integer_layers"]
+    assert kept == int(said["chosen"].rpartition("-")[2])
+    ranked = said["sensitivity"]["layers"]
+    assert [row["sqnr_db"] for row in ranked] == sorted(row["sqnr_db"] for row in ranked)
+    assert sum(row["multiply_adds"] for row in ranked) == pytest.approx(1.0)
+    assert edgedeploy("build", profile, *options).out == run.out  # nothing was looked at again
+    elsewhere = (tmp_path / "elsewhere" if item == tmp_path / "build" else item for item in options)
+    again = edgedeploy("build", profile, *elsewhere)
+    assert again.code == 0 and "Stages: 0 run" in again.out
+    shown = edgedeploy("inspect", tmp_path / "build/mixed")
+    assert shown.code == 0 and ranked[0]["node"] in shown.out
+    data = edgedeploy("inspect", tmp_path / "build/mixed", "--json").document
+    assert data["layers"][0]["sensitivity"]["layers"] == ranked
+
+
+def test_a_lock_file_holds_what_a_search_found(tmp_path: Path, store: Path) -> None:
+    model = {"onet": MODELS["onet"]}
+    words = {"quantize": "auto", "gates": {"cosine": 0.9995}, "targets": ["intel-cpu/openvino"]}
+    profile = write_profile(tmp_path, "locked", model, **words)
+    options = ("--store", store, "--no-bench", "-o")
+    assert edgedeploy("build", profile, *options, tmp_path / "one").code == 0
+    lock = json.loads((tmp_path / "edgedeploy.lock").read_text())["profiles"]["locked"]
+    (scheme,) = lock["schemes"].values()
+    assert len(scheme["keep_float"]) >= 1
+    fresh = ("--store", tmp_path / "fresh", "--no-bench", "-o")
+    run = edgedeploy("build", profile, "--locked", *fresh, tmp_path / "two")
+    assert run.code == 0, run.err
+    one, two = (
+        targets_of(tmp_path / name / "locked")["onet", "intel-cpu/openvino"]
+        for name in ("one", "two")
+    )
+    assert two["files"] == one["files"]
+    assert [item["name"] for item in two["candidates"]] == [one["chosen"]]
+    assert two["sensitivity"] is None  # the search is not made again
+
+
+def test_auto_ships_what_passes_when_no_integers_do(tmp_path: Path, store: Path) -> None:
+    built = _built(tmp_path, store, "auto", ("onet",), gates={"cosine": 0.99999999})
     assert built.code == 0
     for said in built.targets.values():
-        assert said["chosen"] == "fp16"
-        *before, last = [(item["name"], item["state"]) for item in said["candidates"]]
-        assert before[0][0] == "w8a8" and {state for _, state in before} == {"refused"}
-        assert last == ("fp16", "chosen")
+        assert said["chosen"] == "float"
+        states = {item["name"]: item["state"] for item in said["candidates"]}
+        assert states.pop("float") == "chosen"
+        assert states["w8a8"] == states["fp16"] == "refused"
+        assert set(states.values()) <= {"refused", "skipped"}
 
 
 def test_each_bucket_gets_the_samples_of_its_size(tmp_path: Path, store: Path) -> None:

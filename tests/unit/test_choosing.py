@@ -44,7 +44,7 @@ def item(mode: str = "auto", trials: int = 12):
 
 
 class World:
-    """Gives every candidate the next of some fates; ``evaluation`` stands for a built one."""
+    """Gives every candidate the next of some fates."""
 
     def __init__(self, patch, fates) -> None:
         self.fates, self.judged = fates, {}
@@ -58,7 +58,7 @@ class World:
             kind=candidate.kind,
             state={"passed": "accepted", "failed": "failed"}.get(fate, "refused"),
             nodes=item.nodes(candidate),
-            evaluation=None if fate == "failed" else "built",
+            evaluation=None if fate == "failed" else SimpleNamespace(outputs=()),
             gates=() if fate == "failed" else (gate("size" if fate == "size" else "metric",
                                                     "passed" if fate == "passed" else "refused"),),
         )  # fmt: skip

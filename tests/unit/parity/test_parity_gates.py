@@ -252,3 +252,27 @@ def test_parity_has_a_floor_where_no_gate_is_on_accuracy(gates, cosine, state):
     )[0]
     assert verdict.gate == "parity" and verdict.state == state
     assert (f"cosine >= {LEAST_COSINE}" in verdict.limit) == (gates == GateSpec())
+
+
+def layer(name, op, mean_ms):
+    return {"name": name, "op": op, "mean_ms": mean_ms, "provider": "CPU"}
+
+
+def test_what_is_slower_than_float_names_the_nodes_that_cost_it():
+    ratio = {"verdict": "slower", "ratio": {"value": 1.4, "low": 1.3, "high": 1.5}}
+    ours = record(
+        comparison=ratio,
+        layers=[
+            layer("conv_1_token_7", "QLinearConv", 0.4),  # as fast as in float
+            layer("x_QuantizeLinear", "QuantizeLinear", 0.3),
+            layer("conv_2_token_9", "Conv", 1.9),
+        ],
+    )
+    theirs = record(layers=[layer("conv_1", "Conv", 1.0), layer("conv_2", "Conv", 1.5)])
+    spec = {"not_slower_than_float": True}
+    found = verdict("not_slower", spec, bench=ours, float_bench=theirs)
+    assert found.state == "refused"
+    wanted = "conv_2_token_9 (Conv, +0.4 ms), x_QuantizeLinear (QuantizeLinear, +0.3 ms)"
+    assert found.reason.endswith(f"cost more than in float: {wanted}")
+    fast = record(comparison={**ratio, "verdict": "faster"}, layers=ours["layers"])
+    assert "cost more" not in verdict("not_slower", spec, bench=fast, float_bench=theirs).reason

@@ -165,6 +165,18 @@ def test_search_tries_a_quieter_range_method_before_it_keeps_layers():
     assert choice.scheme.ranges == "mse"
 
 
+def test_search_mixes_with_the_method_that_is_quieter_on_the_evaluation_data():
+    for noise, ranges in ((0.5, "mse"), (2.0, "average")):
+
+        def judge(step, noise=noise):
+            return replace(INACCURATE, noise=noise if step.name == "w8a8-mse" else 1.0)
+
+        found, _ = drive(judge, surveyed([4.0, 2.0, 1.0], ranges="mse"))
+        mixtures = [step for step in found if "-keep-" in step.name]
+        assert mixtures
+        assert {step.scheme.ranges for step in mixtures} == {ranges}
+
+
 def test_search_says_that_trials_are_used_up():
     found, _ = drive(lambda _: INACCURATE, surveyed([4.0, 2.0, 1.0, 0.5]), trials=1)
     left = [step for step in found if isinstance(step, LeftOut)]
