@@ -35,6 +35,8 @@ _BODIES = ("Loop", "TensorIterator", "If")
 
 # What the plugin calls the nodes that may do the work of a layer.
 _KERNELS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", "RNN", "LSTM", "GRU")
+# How many operations behind a layer may have given a kernel its name: a reshape and the addition.
+_LONGEST_TAIL = 4
 _FUSED = ("Subgraph", "ScaledDotProductAttention", "MHA")
 
 
@@ -127,9 +129,10 @@ def _layer(op: Any, kernels: dict[str, _Kernel], sized: bool) -> ExecutedLayer:
 def _kernel_of(op: Any, kernels: dict[str, _Kernel]) -> _Kernel | None:
     """Return the executed node that an operation became part of.
 
-    A matrix product whose bias is added to it may go by the name of the addition alone.
+    A matrix product whose bias is added to it may go by the name of the addition alone, or of what
+    stands between the two.
     """
-    for _ in range(4):
+    for _ in range(_LONGEST_TAIL):
         found = kernels.get(op.get_friendly_name())
         if not op.get_output_size():
             return found

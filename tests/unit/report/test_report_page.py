@@ -82,6 +82,12 @@ def test_it_says_what_was_found(document: BuildDocument) -> None:
         assert said in text
 
 
+def test_it_names_what_is_computed_in_float(document: BuildDocument) -> None:
+    text = " ".join(checked(html_report(document)).text)
+    assert "52 of 53 layers, 99 % of multiply-adds on integers" in text
+    assert "head/MatMul" in text and "1,280,000" in text
+
+
 def test_plots_tell_their_figures_to_those_who_do_not_see_them(document: BuildDocument) -> None:
     text = html_report(document)
     ids = [attributes["id"] for _, attributes in checked(text).elements if "id" in attributes]

@@ -14,8 +14,8 @@ import pytest
 
 from edgedeploy.report.collect import wider
 from edgedeploy.report.compare import compare, comparison_text
-from edgedeploy.report.document import BuildDocument, TargetReport
-from edgedeploy.report.figures import number, size
+from edgedeploy.report.document import ArithmeticReport, BuildDocument, TargetReport
+from edgedeploy.report.figures import arithmetic, number, size
 from edgedeploy.report.markdown import escape, markdown_report
 from edgedeploy.report.page import html_report
 from edgedeploy.report.terminal import terminal_report
@@ -108,6 +108,28 @@ def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
 )
 def test_sizes(value: int | None, text: str) -> None:
     assert size(value) == text
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ((53, 52, 1000, 999, 0), "52 of 53 layers, 99 % of multiply-adds on integers"),
+        ((3, 3, 1000, 1000, 0), "3 of 3 layers, 100 % of multiply-adds on integers"),
+        ((3, 1, 1000, 1, 0), "1 of 3 layers, < 1 % of multiply-adds on integers"),
+        ((3, 0, 1000, 0, 0), "0 of 3 layers, 0 % of multiply-adds on integers"),
+        ((2, 1, 0, 0, 2), "1 of 2 layers on integers (2 not counted)"),
+    ],
+)
+def test_shares_on_integers_are_never_rounded_up(counts: tuple[int, ...], text: str) -> None:
+    layers, integer, macs, integer_macs, uncounted = counts
+    report = ArithmeticReport(
+        layers=layers,
+        integer_layers=integer,
+        macs=macs,
+        integer_macs=integer_macs,
+        uncounted_layers=uncounted,
+    )
+    assert arithmetic(report) == text
 
 
 def slower(target: TargetReport, factor: float) -> TargetReport:
