@@ -173,9 +173,14 @@ class Chooser:
         )
 
     def _surveyed(self) -> Survey | None:
+        """Return the survey; without one the report says why there are no mixtures."""
         if self._item.survey is None or not self._mixes:
             return None
-        self._survey = survey(self._builder, self._item.survey)
+        try:
+            self._survey = survey(self._builder, self._item.survey)
+        except (BuildError, ModelError) as error:
+            name, why = "w8a8-keep", f"no survey of the layers: {error.diagnostics[0].message}"
+            self._trials.append(Trial(name=name, kind=name, state="left out", reason=why))
         return self._survey
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edgedeploy import choosing
 from edgedeploy.choosing import Chooser, Trial
+from edgedeploy.errors import ModelError
 from edgedeploy.parity.gates import GateVerdict
 from edgedeploy.profile.types import QuantizeSpec
 from edgedeploy.quant.candidates import candidates
@@ -128,3 +129,16 @@ def test_choosing_under_a_lock_tries_that_alone(monkeypatch):
     outcome = Chooser(None, item(), locked).screen()
     assert list(world.judged) == [locked.name]
     assert outcome.state == "refused"
+
+
+def test_choosing_goes_on_and_says_why_where_no_survey_can_be_made(monkeypatch):
+    world = World(monkeypatch, ["metric"])
+
+    def fails(*_):
+        raise ModelError("no float output", code="E262")
+
+    monkeypatch.setattr(choosing, "survey", fails)
+    outcome = Chooser(None, item()).screen()
+    assert list(world.judged) == [option.name for option in OPTIONS]
+    (left,) = [trial for trial in outcome.trials if trial.state == "left out"]
+    assert left.reason == "no survey of the layers: no float output"
