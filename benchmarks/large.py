@@ -7,8 +7,9 @@ form, stores its weights as int8 and as int4, and compares each form layer by la
 model; beside that a plain NumPy loop over the same mapped weights, which takes the maxima of
 blocks of 32 rows and writes int8. Every step is a process of its own. Memory is the highest
 ``RssAnon`` of ``/proc/self/status`` (pages of mapped files are not in it), sampled every 2 ms; the
-limit is 512 MiB and three times the largest tensor. Seconds are wall time of the step alone,
-without imports; what is written may still be in the page cache. The folder is removed at the end.
+limit is 512 MiB and three times the largest tensor. Times are of the step alone, without imports;
+what is written may still be in the page cache. On a busy machine compare CPU seconds. The folder is
+removed at the end.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def write_model(path: Path, gib: float, width: int) -> int:
     """Write ``path`` and ``weights.bin`` beside it; return the number of layers.
 
     Every layer has a scale of its own, and so has every column in it, so that no two layers, and
-    no two channels, quantize alike.
+    no two channels, quantize alike. On the whole a layer neither grows nor shrinks its input.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -48,8 +49,9 @@ def write_model(path: Path, gib: float, width: int) -> int:
     with (path.parent / "weights.bin").open("wb") as data:
         for layer in range(layers):
             generator = np.random.default_rng(layer)
-            columns = generator.lognormal(0.0, 0.7, width) * generator.uniform(0.5, 2.0)
-            unit = np.float32(np.sqrt(2 / width)) * columns.astype(np.float32)
+            columns = generator.lognormal(0.0, 0.7, width)
+            columns *= generator.uniform(0.8, 1.2) / np.sqrt(width * np.mean(columns**2))
+            unit = columns.astype(np.float32)
             offset = data.tell()
             for rows in range(0, width, 512):
                 size = (min(512, width - rows), width)
@@ -67,7 +69,6 @@ def write_model(path: Path, gib: float, width: int) -> int:
             given = f"x{layer}" if layer else "x"
             nodes += [
                 helper.make_node("MatMul", [given, f"w{layer}"], [f"p{layer}"], f"product{layer}"),
-                # Keeps the activations of a deep net of random weights in range.
                 helper.make_node("Softsign", [f"p{layer}"], [f"x{layer + 1}"], f"softsign{layer}"),
             ]
     graph = helper.make_graph(
@@ -152,10 +153,10 @@ def work(step: str, folder: Path) -> None:
     """Do one step in this process and print its cost as JSON."""
     function = prepare(step, folder)
     with Peak() as peak:
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         found = function()
-        seconds = time.perf_counter() - started
-    cost = {"peak_mib": peak.mib, "seconds": seconds}
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    cost = {"peak_mib": peak.mib, "seconds": seconds, "cpu_s": cpu}
     if step.startswith("parity"):
         cost["rows"] = [row.to_json() for row in found]
     print(json.dumps(cost))
@@ -211,15 +212,14 @@ def main() -> int:
             f"{count} products of {options.width} x {options.width}, {count * tensor_mib:.0f} MiB; "
             f"limit {limit:.0f} MiB; load {os.getloadavg()[0]:.1f} at the start"
         )
-        print(f"{'step':10} {'peak MiB':>8} {'of limit':>8} {'seconds':>8} {'x loop':>7}")
-        loop = 0.0
+        print("step       peak MiB of limit   wall s x loop    CPU s x loop")
+        costs: dict[str, dict[str, Any]] = {}
         for step in STEPS:
-            cost = measure(step, folder)
-            loop = loop or cost["seconds"]
-            print(
-                f"{step:10} {cost['peak_mib']:8.0f} {cost['peak_mib'] / limit:8.0%} "
-                f"{cost['seconds']:8.1f} {cost['seconds'] / loop:7.2f}"
-            )
+            cost = costs[step] = measure(step, folder)
+            print(f"{step:10} {cost['peak_mib']:8.0f} {cost['peak_mib'] / limit:8.0%}", end="")
+            for key in ("seconds", "cpu_s"):
+                print(f" {cost[key]:8.1f} {cost[key] / costs['numpy'][key]:6.2f}", end="")
+            print()
             if "rows" in cost:
                 print(f"           {layers_in_words(cost['rows'])}")
         print(f"load {os.getloadavg()[0]:.1f} at the end")

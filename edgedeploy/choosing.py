@@ -250,7 +250,7 @@ def too_large(builder: Builder, item: Item, kind: str) -> BuildError | None:
         for mode in item.target.get("runtime.quantize") or ()
         if weights * LEAST_SHARE[mode] <= most
     ]
-    choice = f"set `quantize:` to {' or '.join(fitting)}" if fitting else "split the model"
+    choice = f"set `quantize:` to one of {', '.join(fitting)}" if fitting else "split the model"
     least = weights * LEAST_SHARE[kind]
     return BuildError(
         f"{weights / 1e9:.2f} GB of weights are at least {least / 1e9:.2f} GB as {kind}; "
