@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -216,11 +216,29 @@ def overlap(first: PackReader, second: PackReader) -> list[str]:
     A sequence counts as a whole, under its name: single frames of different recordings (silence)
     may well be equal.
     """
-    known = {digest for _, digest in _units(first)}
-    return [name for name, digest in _units(second) if digest in known]
+    known = {digest for _, digest in units(first)}
+    return [name for name, digest in units(second) if digest in known]
 
 
-def _units(pack: PackReader) -> list[tuple[str, str]]:
+def refuse_overlap(shared: Sequence[str]) -> None:
+    """Refuse evaluation samples that the ranges were taken from: their score would flatter.
+
+    Args:
+        shared: Their ids.
+
+    Raises:
+        DataError: There is one (E294).
+    """
+    if shared:
+        raise DataError(
+            f"{len(shared)} `evaluate` samples are `calibrate` samples too, first {shared[0]}",
+            code="E294",
+            subject=shared[0],
+            hint="split the data so that no sample stands in both roles",
+        )
+
+
+def units(pack: PackReader) -> list[tuple[str, str]]:
     """Return (name, content digest) of every lone sample and every whole sequence."""
     found: list[tuple[str, str]] = []
     sequences: dict[str, Any] = {}

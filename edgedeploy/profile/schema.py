@@ -210,6 +210,22 @@ class RoleSchema(Strict):
     labels: RelativePath | None = Field(
         default=None, description="CSV (`file,label`), COCO JSON, or folder of YOLO label files."
     )
+    tables: RelativePath | None = Field(
+        default=None,
+        description="Folder of calibration tables that an earlier build wrote; of `calibrate` "
+        "alone, and instead of all other keys.",
+    )
+
+    @model_validator(mode="after")
+    def _alone(self) -> Self:
+        if self.tables is not None and self.model_fields_set != {"tables"}:
+            raise fault(
+                "E107",
+                "`tables` stands in for samples, and samples are described here too",
+                "keep `tables` alone, or leave it out",
+                at=("tables",),
+            )
+        return self
     samples: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="At most this many samples, taken evenly."
     )
@@ -226,6 +242,17 @@ Role = Annotated[
 
 class DataSchema(Strict):
     """The sets of data by role."""
+
+    @model_validator(mode="after")
+    def _tables_calibrate(self) -> Self:
+        if self.evaluate is not None and self.evaluate.tables is not None:
+            raise fault(
+                "E107",
+                "`tables` hold ranges, and nothing can be evaluated on those",
+                "name samples here, or leave `evaluate` out",
+                at=("evaluate", "tables"),
+            )
+        return self
 
     calibrate: Role | None = Field(
         default=None,

@@ -142,6 +142,8 @@ class DataRole:
         samples: At most this many, taken evenly over the sorted data; None takes all.
         parameters: Keyword arguments of a data function, as JSON data.
     """
+        tables: Folder of calibration tables that stand in for the samples; then nothing else is
+            given, and only the role ``calibrate`` may have it.
 
     name: str
     source: str | None
@@ -150,6 +152,7 @@ class DataRole:
     samples: int | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
+    tables: str | None = None
     @property
     def runs_user_code(self) -> bool:
         """Whether the samples come from a function of the user's project."""
@@ -218,7 +221,7 @@ class QuantizeSpec:
     Attributes:
         mode: ``auto`` tries several and takes the first that passes the gates; the others are
             the modes that :mod:`edgedeploy.quant.scheme` names, ``fp16`` and ``none``.
-        method: Who quantizes; ``own`` alone so far.
+        method: Who quantizes: ``own``, or NNCF (``w8a8`` for OpenVINO alone).
         symmetric_activations, per_channel: Details of the scheme; None takes the target's default.
         activation_dtype: ``uint8`` | ``int8``; None takes the target's default.
         weight_bits: 7 leaves head room in the 16-bit sums of x86 processors without VNNI.
