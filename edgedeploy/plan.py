@@ -468,12 +468,39 @@ def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
     )
 
 
+def _by_nncf(use: TargetUse, shared: ModelNodes, name: str) -> OutputRef:
+    """Return the model that NNCF makes; it calibrates by itself, on the same samples."""
+    if shared.calibrate is None:
+        raise ProfileError(
+            f"`method: nncf` needs calibration data for {use.target}",
+            code="E165",
+            subject=shared.name,
+            hint="name samples under `data: {calibrate: ...}`",
+            place=use.place,
+        )
+    return Node(
+        id=name,
+        kind="quantize_nncf",
+        params={
+            "state": [[pair.input, pair.output] for pair in shared.model.state],
+            "keep_float": list(use.quantize.keep_float),
+            "keep_float_ops": list(use.quantize.keep_float_ops),
+        },
+        inputs={
+            "model": shared.optimised.output("model"),
+            "samples": shared.calibrate.output("samples"),
+        },
+    ).output("model")
+
+
 def _candidate(
     use: TargetUse, target: Target, shared: ModelNodes, candidate: Candidate
 ) -> CandidateNodes:
     base = f"{shared.name}.{use.target}.{candidate.name}"
     optimised = shared.optimised.output("model")
-    if candidate.scheme is not None:
+    if candidate.scheme is not None and use.quantize.method == "nncf":
+        typed = _by_nncf(use, shared, f"{base}.quantize")
+    elif candidate.scheme is not None:
         inputs = {"model": optimised}
         if candidate.scheme.calibrated and shared.table is not None:
             inputs["table"] = shared.table.output("table")

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from edgedeploy.errors import Place
 
 QuantizeMode = Literal["auto", "none", "fp16", "w8a8", "w8a16", "w8", "w4", "dynamic"]
+QuantizeMethod = Literal["own", "nncf"]
 RangeMethod = Literal[
     "minmax",
     "average",
@@ -141,9 +142,9 @@ class DataRole:
         labels: CSV of labels (``file,label`` with a header), COCO JSON, or YOLO label folder.
         samples: At most this many, taken evenly over the sorted data; None takes all.
         parameters: Keyword arguments of a data function, as JSON data.
-    """
         tables: Folder of calibration tables that stand in for the samples; then nothing else is
             given, and only the role ``calibrate`` may have it.
+    """
 
     name: str
     source: str | None
@@ -151,8 +152,8 @@ class DataRole:
     labels: str | None = None
     samples: int | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
-
     tables: str | None = None
+
     @property
     def runs_user_code(self) -> bool:
         """Whether the samples come from a function of the user's project."""
@@ -232,7 +233,7 @@ class QuantizeSpec:
     """
 
     mode: QuantizeMode = "auto"
-    method: Literal["own"] = "own"
+    method: QuantizeMethod = "own"
     symmetric_activations: bool | None = None
     activation_dtype: Literal["uint8", "int8"] | None = None
     per_channel: bool | None = None

@@ -56,7 +56,8 @@ def candidates(
     scheme = scheme_for(spec, target_defaults)
     if spec.mode != "auto":
         reason = "The profile asks for it."
-        return (Candidate(name=spec.mode, kind=spec.mode, scheme=scheme, reason=reason),)
+        name = spec.mode if spec.method == "own" else f"{spec.mode}-{spec.method}"
+        return (Candidate(name=name, kind=spec.mode, scheme=scheme, reason=reason),)
     usable = set(scheme.ops) - set(scheme.keep_float_ops)
     integer = _integer_candidates(scheme, spec) if usable.intersection(ops) else ()
     return (*integer, _FP16, FLOAT)

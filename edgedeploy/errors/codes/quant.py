@@ -67,4 +67,10 @@ CODES: dict[str, Explanation] = {
         "message holds what it said. If the float model alone does not load either, the cause is "
         "in the model; if it does, please report it.",
     ),
+    "E275": Explanation(
+        "NNCF does not quantize the model",
+        "NNCF, which the profile asks for by `method: nncf`, stopped with the error that the "
+        "message holds. Keep the nodes that it names in float by `keep_float`, or leave `method` "
+        "out: the own quantizer takes every model in the normal form.",
+    ),
 }
