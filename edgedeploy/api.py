@@ -60,6 +60,7 @@ def build(
             outcomes = tuple(run.placed(outcome) for outcome in outcomes)
             for outcome in outcomes:
                 run.publish(outcome)
+            run.publish_tables()
             complete = all(outcome.state != "failed" for outcome in outcomes)
             keeps_lock = complete and _keeps_lock(request)
             if locked is None and keeps_lock:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from edgedeploy import choosing
 from edgedeploy.backends import FAMILIES
 from edgedeploy.choosing import Chooser, Outcome, Trial
+from edgedeploy.disk import disk_errors
 from edgedeploy.errors import (
     BuildError,
     Diagnostic,
@@ -26,7 +27,7 @@ from edgedeploy.events import EventLog, StageFinished, StageProgress, StageStart
 from edgedeploy.executor import Builder
 from edgedeploy.lockfile import NAME as LOCK_NAME
 from edgedeploy.lockfile import Lock
-from edgedeploy.manifest import digest
+from edgedeploy.manifest import digest, sweep_parts, write_atomic
 from edgedeploy.measuring import (
     FLOAT,
     Measured,
@@ -46,6 +47,9 @@ from edgedeploy.store import Store
 from edgedeploy.target.host import is_this_machine
 from edgedeploy.toolchain import tool_version
 from edgedeploy.worker.launch import Stopped
+
+TABLES = "calibration"
+"""Folder of calibration tables in the build folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +155,8 @@ class BuildRun:
             events=events,
             known=memory.components,
         )
+        # Published calibration tables, with their digests.
+        self._tables: dict[Path, str] = {}
         # Measurements that were looked for, and what was found or made.
         self.sessions: list[tuple[Session, Mapping[str, Mapping[str, Any]] | None]] = []
         self._choosers: dict[str, Chooser] = {}
@@ -316,11 +322,33 @@ class BuildRun:
         publish(tree, folder, place)
         return True
 
+    def publish_tables(self) -> None:
+        """Write the calibration tables that were used to ``calibration/`` in the build folder.
+
+        Raises:
+            StoreError: The disk refuses (E601, E602); the old file stays.
+        """
+        folder = self._options.output / self._plan.profile.name / TABLES
+        sweep_parts(folder)
+        for shared in {item.shared.name: item.shared for item in self._plan.items}.values():
+            if shared.table is None or self.builder.hit(shared.table) is None:
+                continue
+            tree, kept = self.builder.folder(shared.table.output("table"))
+            place = folder / f"{shared.name}.json"
+            self._tables[place] = tree.file("table.json").sha256
+            if self._tables_stand([place]):
+                continue
+            with disk_errors("cannot write the build folder"):
+                folder.mkdir(parents=True, exist_ok=True)
+                write_atomic(place, (kept / "table.json").read_bytes())
+
     def _place(self, item: Item) -> Path:
         return self._options.output / self._plan.profile.name / item.shared.name / item.use.target
 
     def stands(self, outcomes: Iterable[Outcome]) -> bool:
-        """Whether the chosen artifacts lie where they were published and no record is newer."""
+        """Whether artifacts and tables lie where they were published and no record is newer."""
+        if not self._tables_stand(self._tables):
+            return False
         for outcome in outcomes:
             tree = outcome.chosen.artifact if outcome.chosen else None
             place = self._place(outcome.item)
@@ -330,6 +358,13 @@ class BuildRun:
             _folders(known_records(self._store, session)) == _folders(records)
             for session, records in self.sessions
         )
+
+    def _tables_stand(self, places: Iterable[Path]) -> bool:
+        try:
+            found = self._store.file_digests(sorted(places))
+        except OSError:
+            return False
+        return all(self._tables[place] == sha256 for place, sha256 in found.items())
 
     def placed(self, outcome: Outcome) -> Outcome:
         """Return the outcome with what became of the chosen model's nodes, in the runtime too."""
@@ -358,9 +393,11 @@ class BuildRun:
             if kind == "intake":
                 models[node_id.rpartition(".")[0]] = components["inputs"]["model"]
         for item in self._plan.items:
-            for node in (item.shared.calibrate, item.shared.evaluate):
+            kept = None if item.shared.calibrate else item.shared.table
+            for node in (item.shared.calibrate, item.shared.evaluate, kept):
                 if node is not None and self.builder.hit(node) is not None:
-                    data[node.id] = self.builder.build(node).outputs["samples"].digest
+                    (output,) = {"samples", "table"} & set(self.builder.build(node).outputs)
+                    data[node.id] = self.builder.build(node).outputs[output].digest
         done = [outcome for outcome in outcomes if outcome.chosen is not None]
         return Lock(
             expanded=digest("expanded", expand(self._plan.profile, self._plan.targets)),

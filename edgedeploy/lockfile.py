@@ -24,7 +24,7 @@ class Lock:
         expanded: Digest of the expanded profile with its targets.
         tools: Version by distribution, for every tool that entered a key.
         models: SHA-256 by model name.
-        data: Digest of the samples by ``model.role``.
+        data: Digest of the samples by ``model.role``, or of the calibration table kept for them.
         chosen: Candidate by item name.
         schemes: Its scheme, where a search found it, by item name.
         artifacts: File path -> SHA-256 by item name.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edgedeploy import backends
 from edgedeploy.data.sources import select
-from edgedeploy.errors import ModelError, ProfileError
+from edgedeploy.errors import DataError, ModelError, ProfileError
 from edgedeploy.executor import FileRef, FilesRef, Node, OutputRef
 from edgedeploy.profile.dims import sizes_of
 from edgedeploy.profile.expand import model_to_data
@@ -59,7 +59,8 @@ class ModelNodes:
         variant: Sizes that this variant fixes, by dim name; empty when there are no buckets.
         evaluate: Samples to compare and score on.
         evaluate_role: Name of their data role, or ``synthetic``.
-        table: Calibration table; None without calibration data.
+        calibrate: Samples to calibrate on; None without, and where the profile keeps a table.
+        table: Makes, or checks, the calibration table; None without calibration data.
     """
 
     model: ModelSpec
@@ -174,7 +175,7 @@ def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:
     Raises:
         ProfileError: Too many shape buckets (E180).
         ModelError: A model file or package is missing (E186, E187).
-        DataError: A data source is missing or ambiguous.
+        DataError: A data source is missing or ambiguous, or a calibration table is (E263).
     """
     items = []
     for model in map(name_axes, profile.models.values()):
@@ -312,19 +313,22 @@ def _shared(
         id=f"{name}.optimise", kind="optimise", inputs={"model": normal.output("model")}
     )
     calibrate = table = None
-    if "calibrate" in model.data:
-        calibrate = _samples(profile, model, name, model.data["calibrate"], intake, normal)
+    calibration = model.data.get("calibrate")
+    if calibration is not None and calibration.tables is None:
+        calibrate = _samples(profile, model, name, calibration, intake, normal)
         table = Node(
             id=f"{name}.calibrate",
             kind="calibrate",
             params={"state": state},
             inputs={"model": optimised.output("model"), "samples": calibrate.output("samples")},
         )
-    role = next((key for key in ("evaluate", "calibrate") if key in model.data), "synthetic")
-    if role == "calibrate" and calibrate is not None:
-        evaluate = calibrate
-    elif role == "evaluate":
+    role = "synthetic"
+    if "evaluate" in model.data:
+        role = "evaluate"
         evaluate = _samples(profile, model, name, model.data[role], intake, normal, calibrate)
+    elif calibrate is not None:
+        role = "calibrate"
+        evaluate = calibrate
     else:
         evaluate = Node(
             id=f"{name}.samples.synthetic",
@@ -336,6 +340,9 @@ def _shared(
             },
             inputs={"model": normal.output("model")},
         )
+    if calibration is not None and calibration.tables is not None:
+        given = evaluate if role == "evaluate" else None
+        table = _kept_table(profile.folder, calibration.tables, name, optimised, given)
     reference = Node(
         id=f"{name}.reference",
         kind="reference",
@@ -362,6 +369,31 @@ def _shared(
         calibrate=calibrate,
         table=table,
     )
+
+
+def _kept_table(
+    folder: Path, tables: str, name: str, optimised: Node, evaluate: Node | None
+) -> Node:
+    """Return the node that takes a calibration table from a file of the user's.
+
+    Raises:
+        DataError: There is no such file (E263).
+    """
+    path = folder / tables / f"{name}.json"
+    if not path.is_file():
+        raise DataError(
+            f"there is no calibration table {tables}/{name}.json",
+            code="E263",
+            subject=name,
+            hint="build once with the data, and copy `calibration` from the build folder there",
+        )
+    inputs: dict[str, FileRef | FilesRef | OutputRef] = {
+        "table": FileRef(path=path),
+        "model": optimised.output("model"),
+    }
+    if evaluate is not None:
+        inputs["evaluate"] = evaluate.output("samples")
+    return Node(id=f"{name}.table", kind="table", inputs=inputs)
 
 
 def _project(profile: Profile, user: DataRole | MetricSpec | None) -> str | None:
@@ -476,12 +508,39 @@ def _survey(use: TargetUse, shared: ModelNodes, found: Iterable[Candidate]) -> N
     )
 
 
+def _by_nncf(use: TargetUse, shared: ModelNodes, name: str) -> OutputRef:
+    """Return the model that NNCF makes; it calibrates by itself, on the same samples."""
+    if shared.calibrate is None:
+        raise ProfileError(
+            f"`method: nncf` needs calibration data for {use.target}",
+            code="E165",
+            subject=shared.name,
+            hint="name samples under `data: {calibrate: ...}`",
+            place=use.place,
+        )
+    return Node(
+        id=name,
+        kind="quantize_nncf",
+        params={
+            "state": [[pair.input, pair.output] for pair in shared.model.state],
+            "keep_float": list(use.quantize.keep_float),
+            "keep_float_ops": list(use.quantize.keep_float_ops),
+        },
+        inputs={
+            "model": shared.optimised.output("model"),
+            "samples": shared.calibrate.output("samples"),
+        },
+    ).output("model")
+
+
 def _candidate(
     use: TargetUse, target: Target, shared: ModelNodes, candidate: Candidate
 ) -> CandidateNodes:
     base = f"{shared.name}.{use.target}.{candidate.name}"
     optimised = shared.optimised.output("model")
-    if candidate.scheme is not None:
+    if candidate.scheme is not None and use.quantize.method == "nncf":
+        typed = _by_nncf(use, shared, f"{base}.quantize")
+    elif candidate.scheme is not None:
         inputs = {"model": optimised}
         if candidate.scheme.calibrated and shared.table is not None:
             inputs["table"] = shared.table.output("table")

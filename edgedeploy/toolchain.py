@@ -14,6 +14,9 @@ from edgedeploy.errors import ToolError
 
 PACKAGE = Path(__file__).parent
 
+EXTRAS: Mapping[str, str] = {"nncf": "'edgedeploy[nncf]'"}
+"""Optional distribution -> what to install, so that its version fits."""
+
 
 @functools.cache
 def tool_version(distribution: str) -> str:
@@ -36,7 +39,7 @@ def tool_version(distribution: str) -> str:
             f"the Python package {distribution} is not installed",
             code="E501",
             subject=distribution,
-            hint=f"pip install {distribution}",
+            hint=f"pip install {EXTRAS.get(distribution, distribution)}",
         ) from error
 
 

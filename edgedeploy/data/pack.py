@@ -1,15 +1,16 @@
 """Tensor packs: a sequence of samples, each a set of named tensors, in two files.
 
 ``tensors.bin`` holds the raw little-endian C-order bytes, each tensor at a multiple of 64 bytes;
-``index.json`` names them. Packs are written and read sample by sample (the reader maps the file),
-so that memory does not grow with the number of samples; the bytes depend on the content alone.
+``index.json`` names them. Packs are written and read sample by sample and nothing is mapped (pages
+of a mapped file count as memory in use), so that memory does not grow with the number of samples;
+the bytes depend on the content alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -117,9 +118,9 @@ class PackWriter:
 class Sample:
     """One sample of a pack; tensors are read when asked for."""
 
-    def __init__(self, entry: dict[str, Any], memory: np.ndarray) -> None:
+    def __init__(self, entry: dict[str, Any], file: Path) -> None:
         self._entry = entry
-        self._memory = memory
+        self._file = file
 
     @property
     def id(self) -> str:
@@ -147,15 +148,20 @@ class Sample:
         return str(self._entry["sha256"])
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return all tensors by name; numeric ones are read-only views of the mapped file."""
+        """Return all tensors by name, read from the file.
+
+        Raises:
+            DataError: The file ends before the tensor does (E253).
+        """
         found: dict[str, np.ndarray] = {}
         for name, entry in self._entry["tensors"].items():
             shape = tuple(entry["shape"])
             if entry["dtype"] == "string":
                 found[name] = np.array(entry["values"], dtype=object).reshape(shape)
                 continue
-            start, size = entry["offset"], entry["nbytes"]
-            raw = self._memory[start : start + size]
+            raw = np.fromfile(self._file, np.uint8, entry["nbytes"], offset=entry["offset"])
+            if raw.nbytes != entry["nbytes"]:
+                raise _unreadable(f"tensor {name} of sample {self.id} is cut off", self._file)
             found[name] = raw.view(np.dtype(entry["dtype"])).reshape(shape)
         return found
 
@@ -174,26 +180,26 @@ class PackReader:
             self._entries: list[dict[str, Any]] = index["samples"]
             _check_extent(self._entries, size)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"cannot read the tensor pack: {error}",
-                code="E253",
-                subject=str(folder),
-                hint="Run the build again; a damaged store entry is found by `cache verify`.",
-            ) from error
-        self._memory: np.ndarray = (
-            np.memmap(folder / TENSORS_NAME, dtype=np.uint8, mode="r")
-            if size
-            else np.zeros(0, np.uint8)
-        )
+            raise _unreadable(str(error), folder) from error
+        self._file = folder / TENSORS_NAME
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def __getitem__(self, position: int) -> Sample:
-        return Sample(self._entries[position], self._memory)
+        return Sample(self._entries[position], self._file)
 
     def __iter__(self) -> Iterator[Sample]:
-        return (Sample(entry, self._memory) for entry in self._entries)
+        return (Sample(entry, self._file) for entry in self._entries)
+
+
+def _unreadable(why: str, place: Path) -> DataError:
+    return DataError(
+        f"cannot read the tensor pack: {why}",
+        code="E253",
+        subject=str(place),
+        hint="Run the build again; a damaged store entry is found by `cache verify`.",
+    )
 
 
 def _check_extent(entries: list[dict[str, Any]], size_bytes: int) -> None:
@@ -210,11 +216,29 @@ def overlap(first: PackReader, second: PackReader) -> list[str]:
     A sequence counts as a whole, under its name: single frames of different recordings (silence)
     may well be equal.
     """
-    known = {digest for _, digest in _units(first)}
-    return [name for name, digest in _units(second) if digest in known]
+    known = {digest for _, digest in units(first)}
+    return [name for name, digest in units(second) if digest in known]
 
 
-def _units(pack: PackReader) -> list[tuple[str, str]]:
+def refuse_overlap(shared: Sequence[str]) -> None:
+    """Refuse evaluation samples that the ranges were taken from: their score would flatter.
+
+    Args:
+        shared: Their ids.
+
+    Raises:
+        DataError: There is one (E294).
+    """
+    if shared:
+        raise DataError(
+            f"{len(shared)} `evaluate` samples are `calibrate` samples too, first {shared[0]}",
+            code="E294",
+            subject=shared[0],
+            hint="split the data so that no sample stands in both roles",
+        )
+
+
+def units(pack: PackReader) -> list[tuple[str, str]]:
     """Return (name, content digest) of every lone sample and every whole sequence."""
     found: list[tuple[str, str]] = []
     sequences: dict[str, Any] = {}

@@ -17,6 +17,9 @@ from edgedeploy.target.types import Target
 CALIBRATED = ("w8a8", "w8a16")
 """Quantize modes that need calibration data."""
 
+NOT_BY_NNCF = ("symmetric_activations", "per_channel", "activation_dtype", "weight_bits", "ranges")
+"""Keys of ``quantize`` that NNCF decides itself."""
+
 
 def cross_check(profile: Profile, targets: Mapping[str, Target]) -> list[Diagnostic]:
     """Return what does not fit between the profile and its targets; notes hinder nothing.
@@ -85,6 +88,8 @@ def _quantize(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diag
                 f"`{use.target}` cannot take `{key}: {_word(given)}`",
                 f"write `{key}: {_word(scheme[key])}`, or leave it out",
             )
+    if use.quantize.method == "nncf":
+        yield from _nncf(use, target, profile)
     if mode in CALIBRATED:
         for model in profile.models.values():
             if "calibrate" not in model.data:
@@ -94,6 +99,26 @@ def _quantize(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diag
                     f"`quantize: {mode}` needs data to calibrate the model `{model.name}` on",
                     "add `data: {calibrate: ...}`, or use `quantize: fp16`",
                 )
+
+
+def _nncf(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnostic]:
+    """NNCF makes one form, for one runtime, and decides itself what our keys decide."""
+    if target.runtime != "openvino":
+        hint = "leave `method` out, or override it under the OpenVINO target alone"
+        yield _at(use, "E165", f"`{use.target}` cannot take `method: nncf`", hint)
+        return
+    if use.quantize.mode != "w8a8":
+        message = f"`method: nncf` cannot make `quantize: {use.quantize.mode}`"
+        yield _at(use, "E165", message, "write `mode: w8a8`, or leave `method` out")
+    for model in profile.models.values():
+        data = model.data.get("calibrate")
+        if data is not None and data.tables is not None:
+            message = f"`method: nncf` needs samples, and the model `{model.name}` has a table"
+            yield _at(use, "E165", message, "name the samples, or leave `method` out")
+    for key in NOT_BY_NNCF:
+        if getattr(use.quantize, key) is not None:
+            message = f"`method: nncf` does not take `{key}`"
+            yield _at(use, "E165", message, f"leave `{key}` out, or `method`")
 
 
 def _word(value: bool | str) -> str:

@@ -155,6 +155,7 @@ def _role(name: str, role: RoleSchema) -> DataRole:
         labels=role.labels,
         samples=role.samples,
         parameters=dict(role.parameters),
+        tables=role.tables,
     )
 
 

@@ -32,8 +32,8 @@ from edgedeploy.profile.schema_parts import (
     Text,
     fault,
 )
-from edgedeploy.profile.types import QuantizeMode, RangeMethod
-from edgedeploy.profile.unbuilt import PARTS, QUANTIZE_METHODS, QUANTIZE_MODES, not_built
+from edgedeploy.profile.types import QuantizeMethod, QuantizeMode, RangeMethod
+from edgedeploy.profile.unbuilt import PARTS, QUANTIZE_MODES, not_built
 
 QUANTIZE_NAMES = get_args(QuantizeMode)
 _HABITS = {"int8": "w8a8", "int4": "w4", "float": "none", "fp32": "none", "half": "fp16"}
@@ -56,12 +56,6 @@ def _unbuilt_part(key: str) -> Callable[[Any], Any]:
         return value
 
     return refuse
-
-
-def _method(value: Any) -> Any:
-    if isinstance(value, str) and value in QUANTIZE_METHODS:
-        raise fault("E137", *not_built(value, QUANTIZE_METHODS[value]))
-    return value
 
 
 def _mode(value: Any) -> Any:
@@ -216,6 +210,22 @@ class RoleSchema(Strict):
     parameters: dict[str, Any] = Field(
         default={}, description="Keyword arguments of a data function."
     )
+    tables: RelativePath | None = Field(
+        default=None,
+        description="Folder of calibration tables that an earlier build wrote; of `calibrate` "
+        "alone, and instead of all other keys.",
+    )
+
+    @model_validator(mode="after")
+    def _alone(self) -> Self:
+        if self.tables is not None and self.model_fields_set != {"tables"}:
+            raise fault(
+                "E107",
+                "`tables` stands in for samples, and samples are described here too",
+                "keep `tables` alone, or leave it out",
+                at=("tables",),
+            )
+        return self
 
 
 Role = Annotated[
@@ -232,6 +242,17 @@ class DataSchema(Strict):
         description="What activation ranges are measured on; never what is evaluated on.",
     )
     evaluate: Role | None = Field(default=None, description="What the metric is measured on.")
+
+    @model_validator(mode="after")
+    def _tables_calibrate(self) -> Self:
+        if self.evaluate is not None and self.evaluate.tables is not None:
+            raise fault(
+                "E107",
+                "`tables` hold ranges, and nothing can be evaluated on those",
+                "name samples here, or leave `evaluate` out",
+                at=("evaluate", "tables"),
+            )
+        return self
 
 
 class MetricSchema(Strict):
@@ -262,8 +283,10 @@ class QuantizeSchema(Strict):
         "`docs/quantization.md` says what each of the others is, `edgedeploy targets show` which "
         "of them a target takes.",
     )
-    method: Annotated[Literal["own"], BeforeValidator(_method)] = Field(
-        default="own", description="Who quantizes: `own`, this program."
+    method: QuantizeMethod = Field(
+        default="own",
+        description="Who quantizes: `own`, this program, or `nncf`: `w8a8` for OpenVINO by NNCF "
+        "(`pip install edgedeploy[nncf]`).",
     )
     symmetric_activations: bool | None = Field(
         default=None, description="Zero point at the middle; by default what suits the target."

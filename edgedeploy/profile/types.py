@@ -14,6 +14,7 @@ from typing import Any, Literal
 from edgedeploy.errors import Place
 
 QuantizeMode = Literal["auto", "none", "fp16", "w8a8", "w8a16", "w8", "w4", "dynamic"]
+QuantizeMethod = Literal["own", "nncf"]
 RangeMethod = Literal[
     "minmax",
     "average",
@@ -141,6 +142,8 @@ class DataRole:
         labels: CSV of labels (``file,label`` with a header), COCO JSON, or YOLO label folder.
         samples: At most this many, taken evenly over the sorted data; None takes all.
         parameters: Keyword arguments of a data function, as JSON data.
+        tables: Folder of calibration tables that stand in for the samples; then nothing else is
+            given, and only the role ``calibrate`` may have it.
     """
 
     name: str
@@ -149,6 +152,7 @@ class DataRole:
     labels: str | None = None
     samples: int | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    tables: str | None = None
 
     @property
     def runs_user_code(self) -> bool:
@@ -218,7 +222,7 @@ class QuantizeSpec:
     Attributes:
         mode: ``auto`` searches for the fastest that passes the gates; the others are the modes
             that :mod:`edgedeploy.quant.scheme` names, ``fp16`` and ``none``.
-        method: Who quantizes; ``own`` alone so far.
+        method: Who quantizes: ``own``, or NNCF (``w8a8`` for OpenVINO alone).
         symmetric_activations, per_channel: Details of the scheme; None takes the target's default.
         activation_dtype: ``uint8`` | ``int8``; None takes the target's default.
         weight_bits: 7 leaves head room in the 16-bit sums of x86 processors without VNNI.
@@ -230,7 +234,7 @@ class QuantizeSpec:
     """
 
     mode: QuantizeMode = "auto"
-    method: Literal["own"] = "own"
+    method: QuantizeMethod = "own"
     symmetric_activations: bool | None = None
     activation_dtype: Literal["uint8", "int8"] | None = None
     per_channel: bool | None = None

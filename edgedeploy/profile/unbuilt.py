@@ -20,11 +20,6 @@ QUANTIZE_MODES: Mapping[str, str] = {
 }
 """Quantize mode -> what it is."""
 
-QUANTIZE_METHODS: Mapping[str, str] = {
-    "nncf": "quantization by NNCF, for OpenVINO",
-}
-"""Quantize method -> what it is."""
-
 PARTS: Mapping[str, str] = {
     "pipeline": "a user function over several models",
     "bake": "preprocessing inside the model",

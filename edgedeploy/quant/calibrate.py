@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from edgedeploy.data.pack import PackReader, Sample
+from edgedeploy.data.pack import PackReader, Sample, units
 from edgedeploy.errors import DataError, ModelError
+from edgedeploy.quant.identity import model_digest
 from edgedeploy.quant.layers import (
     ELEMENTWISE_OPS,
     SAME_RANGE_OPS,
@@ -29,7 +30,7 @@ from edgedeploy.quant.layers import (
 )
 from edgedeploy.quant.observer import Observer
 from edgedeploy.quant.session import open_session, sample_inputs, zero_state
-from edgedeploy.quant.table import CalibrationTable
+from edgedeploy.quant.table import UNIT_DIGITS, CalibrationTable
 from edgedeploy.runner import StateCarrier
 
 
@@ -66,6 +67,7 @@ def calibrate(
             code="E260",
             hint="Name at least one sample under `data: calibrate` in the profile.",
         )
+    identity = model_digest(loaded)  # before outputs are added
     watch = _Watch(loaded, model.parent, histograms)
     if watch.sources:
         _run(watch, pack, state, progress)
@@ -80,7 +82,9 @@ def calibrate(
             for name, source in watch.sources.items()
             if name == source and (found := channels[source]) is not None
         },
+        model=identity,
         data=_digest(pack),
+        units=tuple(sorted(digest[:UNIT_DIGITS] for _, digest in units(pack))),
     )
     result.write(table)
     return result

@@ -74,7 +74,8 @@ def candidates(
     if spec.mode == "none":
         return (FLOAT,)
     if spec.mode != "auto":
-        return (_candidate(spec.mode, spec, target_defaults, "The profile asks for it."),)
+        one = _candidate(spec.mode, spec, target_defaults, "The profile asks for it.")
+        return (one if spec.method == "own" else replace(one, name=f"{one.name}-{spec.method}"),)
     allowed, quick = set(legal), set(fast)
     kinds = [
         kind for kind in PREFERRED if kind in allowed and (kind in quick or kind not in WEIGHT_ONLY)

@@ -62,8 +62,9 @@ class Histogram:
             part = flat[start : start + CHUNK]
             index = scratch[: part.size]
             np.multiply(part, scale, out=index)
-            np.floor(index, out=index)
-            index -= first
+            if self.first:  # from 0 on, the conversion below is all that is needed
+                np.floor(index, out=index)
+                index -= first
             self.counts += np.bincount(index.astype(np.uint16), minlength=BINS)
 
     def _hold(self, low: float, high: float) -> None:

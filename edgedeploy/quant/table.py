@@ -1,4 +1,8 @@
-"""The calibration table: what was observed of every watched tensor, as deterministic JSON."""
+"""The calibration table: what was observed of every watched tensor, as deterministic JSON.
+
+It says which model and which samples it is of, and carries a digest over itself, so that it can be
+kept beside a profile and used without the samples.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgedeploy.data.pack import PackReader, units
 from edgedeploy.errors import DataError
+from edgedeploy.manifest import digest
 
-FORMAT = 2
+FORMAT = 3
 # Significant digits of the statistics of channels: they move weights and biases by far more than
 # the seventh digit, and halve the file.
 CHANNEL_DIGITS = 6
+# Hexadecimal digits that are kept of a sample's digest: 64 bits tell samples apart.
+UNIT_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +67,9 @@ class CalibrationTable:
         samples: Samples that were run.
         tensors: One entry per watched tensor.
         channels: Statistics of the channels of layers' activations, by tensor name.
-        model: SHA-256 of the model that was run; empty where it does not matter.
-        data: SHA-256 of the samples.
+        model: Digest of the model that was run (``identity.model_digest``).
+        data: SHA-256 of the samples, in their order.
+        units: The first digits of the digest of every sample, or of every whole sequence, sorted.
     """
 
     samples: int
@@ -68,6 +77,7 @@ class CalibrationTable:
     channels: Mapping[str, ChannelStatistics] = field(default_factory=dict)
     model: str = ""
     data: str = ""
+    units: tuple[str, ...] = ()
 
     def range_of(self, tensor: str, method: str, symmetric: bool) -> tuple[float, float]:
         """Return (low, high) of a tensor by a range method.
@@ -97,17 +107,44 @@ class CalibrationTable:
             hint="Calibrate again, or set `ranges: minmax` or `average`.",
         )
 
+    def check_model(self, wanted: str) -> None:
+        """Refuse a table of another model.
+
+        Args:
+            wanted: Digest of the model whose ranges are wanted.
+
+        Raises:
+            DataError: The table is of another one (E263).
+        """
+        if self.model != wanted:
+            raise DataError(
+                f"the calibration table is of another model: of the normal form "
+                f"{self.model[:16] or 'unknown'}, and this one is {wanted[:16]}",
+                code="E263",
+                hint="name the data instead of `tables` under `data: calibrate`, build, and keep "
+                "the table of that build; or restore the model, inputs and tools it was made with",
+            )
+
+    def overlap(self, pack: PackReader) -> list[str]:
+        """Return the ids of a pack's samples, or sequences, that the ranges were taken from."""
+        known = set(self.units)
+        return [name for name, found in units(pack) if found[:UNIT_DIGITS] in known]
+
     def write(self, path: Path) -> None:
         """Write the table, a line per tensor; the bytes depend on its content alone."""
-        head = {
+        data: dict[str, Any] = {
             "calibration": FORMAT,
             "data": self.data,
             "model": self.model,
             "samples": self.samples,
+            "units": list(self.units),
+            "tensors": {name: _entry(seen) for name, seen in self.tensors.items()},
+            "channels": {name: _channels(seen) for name, seen in self.channels.items()},
         }
-        lines = [f'"{name}": {_json(value)}' for name, value in head.items()]
-        lines.append(_table("tensors", {k: _entry(v) for k, v in self.tensors.items()}))
-        lines.append(_table("channels", {k: _channels(v) for k, v in self.channels.items()}))
+        tables = ("tensors", "channels")
+        lines = [f'"{name}": {_json(data[name])}' for name in data if name not in tables]
+        lines += [_table(name, data[name]) for name in tables]
+        lines.append(f'"sha256": {_json(digest("calibration", data))}')
         path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="ascii")
 
     @classmethod
@@ -115,25 +152,28 @@ class CalibrationTable:
         """Return the table that :meth:`write` wrote.
 
         Raises:
-            DataError: The file is no calibration table of a known format (E263).
+            DataError: The file is no calibration table of a known format, or it was changed (E263).
         """
         try:
             data: dict[str, Any] = json.loads(path.read_text(encoding="ascii"))
             if data["calibration"] != FORMAT:
                 raise ValueError(f"its format is {data['calibration']}, not {FORMAT}")
+            if data.pop("sha256") != digest("calibration", data):
+                raise ValueError("its content does not match its digest")
             return cls(
                 samples=int(data["samples"]),
                 tensors={name: _read_entry(item) for name, item in data["tensors"].items()},
                 channels={name: _read_channels(item) for name, item in data["channels"].items()},
                 model=str(data["model"]),
                 data=str(data["data"]),
+                units=tuple(map(str, data["units"])),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"cannot read the calibration table: {error}",
                 code="E263",
                 subject=path.name,
-                hint="Calibrate again: remove the table or name the calibration data.",
+                hint="restore the table, or name the calibration data instead of it",
             ) from error
 
 

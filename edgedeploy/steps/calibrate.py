@@ -24,5 +24,5 @@ STAGE = StageKind(
     run=run,
     outputs=("table",),
     tools=("onnx", "onnx-ir", "onnxruntime", "numpy"),
-    code=("quant", "data/pack", "runner"),
+    code=("quant", "data/pack", "manifest", "runner"),
 )

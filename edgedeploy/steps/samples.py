@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from edgedeploy.errors import DataError
 from edgedeploy.signature import Signature
 from edgedeploy.stage import Made, StageKind, Work
 
 
 def run(work: Work) -> Made:
     """Write the samples of ``params.role`` so that they fit the model's bound signature."""
+    from edgedeploy.data.pack import PackReader, overlap, refuse_overlap
     from edgedeploy.data.write import write_pack
     from edgedeploy.profile.dims import parse_dim
     from edgedeploy.profile.expand import input_from_data, role_from_data
@@ -38,7 +38,8 @@ def run(work: Work) -> Made:
         dims={name: parse_dim(text) for name, text in work.params["dims"].items()},
     )
     if "calibrate" in work.inputs:
-        _refuse_overlap(work.inputs["calibrate"], work.outputs["samples"])
+        calibrate, made = map(PackReader, (work.inputs["calibrate"], work.outputs["samples"]))
+        refuse_overlap(overlap(calibrate, made))
     data = report.to_json()
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, indent=1)
     (work.outputs["report"] / "samples.json").write_text(text + "\n", encoding="utf-8")
@@ -55,24 +56,6 @@ def _axes(work: Work) -> dict[str, tuple[str | None, ...]]:
         axes = (words and words["shape"]) or spec.dims or ()
         found[spec.name] = tuple(axis if isinstance(axis, str) else None for axis in axes)
     return found
-
-
-def _refuse_overlap(calibrate: Path, evaluate: Path) -> None:
-    """Refuse evaluation samples that the ranges were taken from: their score would flatter.
-
-    Raises:
-        DataError: Some content stands in both (E294).
-    """
-    from edgedeploy.data.pack import PackReader, overlap
-
-    shared = overlap(PackReader(calibrate), PackReader(evaluate))
-    if shared:
-        raise DataError(
-            f"{len(shared)} `evaluate` samples are `calibrate` samples too, first {shared[0]}",
-            code="E294",
-            subject=shared[0],
-            hint="split the data so that no sample stands in both roles",
-        )
 
 
 def model_signature(folder: Path) -> Signature:

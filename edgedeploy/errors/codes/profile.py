@@ -258,4 +258,10 @@ CODES: dict[str, Explanation] = {
         "another machine says nothing of it. The build prints `not judged`, which is no failure; "
         "bench on the device to have it judged.",
     ),
+    "E165": Explanation(
+        "`method: nncf` does not fit",
+        "NNCF quantizes to `w8a8` for OpenVINO, from samples; it chooses ranges, scales and types "
+        "itself, and takes only `keep_float` and `keep_float_ops`. Override `quantize` under the "
+        "OpenVINO target alone, or leave `method` out: the own quantizer serves every target.",
+    ),
 }

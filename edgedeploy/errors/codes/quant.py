@@ -26,10 +26,11 @@ CODES: dict[str, Explanation] = {
         "loosen the exclusions.",
     ),
     "E263": Explanation(
-        "The calibration table is unreadable or belongs to another model",
-        "The table is no calibration table of a format known here, or it lacks the range of a "
-        "tensor that the scheme quantizes. A table is keyed on the tensor names of the normal "
-        "form that it was made on. Calibrate again with the data of the profile.",
+        "The calibration table is missing, unreadable or of another model",
+        "There is no table where `tables` points, it is of another format, its content does not "
+        "match its own digest, or it was made on another normal form: the model, its inputs and "
+        "dims in the profile, or the tools that prepare it have changed. Restore it; or name the "
+        "data under `data: calibrate`, build, and keep the table of that build.",
     ),
     "E264": Explanation(
         "The model is not in the normal form",
@@ -71,5 +72,11 @@ CODES: dict[str, Explanation] = {
         "ONNX Runtime refused the float model with the nodes added that measure its tensors. The "
         "message holds what it said. If the float model alone does not load either, the cause is "
         "in the model; if it does, please report it.",
+    ),
+    "E275": Explanation(
+        "NNCF does not quantize the model",
+        "NNCF, which the profile asks for by `method: nncf`, stopped with the error that the "
+        "message holds. Keep the nodes that it names in float by `keep_float`, or leave `method` "
+        "out: the own quantizer takes every model in the normal form.",
     ),
 }

@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import sys
 import wave
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -639,3 +641,21 @@ def test_damaged_packs_are_typed(tmp_path):
         with pytest.raises(DataError) as caught:
             PackReader(tmp_path / "a")
         assert caught.value.diagnostics[0].code == "E253"
+
+
+def test_a_pack_that_is_cut_off_while_it_is_read_is_typed(tmp_path):
+    pack = pack_of(tmp_path / "a", [("p", 1, None), ("q", 2, None)])
+    assert next(iter(pack)).tensors()["x"] == 1
+    (tmp_path / "a/tensors.bin").write_bytes(b"\0" * 64)
+    with pytest.raises(DataError) as caught:
+        pack[1].tensors()
+    assert caught.value.diagnostics[0].code == "E253"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_packs_are_read_without_being_mapped(tmp_path):
+    """Pages of a mapped file count as memory in use, and would grow with the samples."""
+    pack = pack_of(tmp_path / "a", [("p", 1, None)])
+    kept = pack[0].tensors()
+    assert "tensors.bin" not in Path("/proc/self/maps").read_text()
+    assert kept["x"] == 1

@@ -101,7 +101,7 @@ def test_the_squared_error_is_that_of_quantizing_every_element(seed, symmetric, 
     edges, counts = counted(values).filled()
     middles = edges + counted(values).width / 2
     low, high = float(values.min()) * share, float(values.max()) * share
-    found = squared_error(middles, counts, symmetric)(low, high)
+    (found,) = squared_error(middles, counts, symmetric)(np.array([[low, high]]))
     assert found == pytest.approx(quantized_error(values, low, high, symmetric), rel=0.05)
 
 
@@ -157,7 +157,7 @@ def test_the_divergence_equals_the_slow_sum(seed, share):
     edges, counts = histogram.filled()
     middles = edges + histogram.width / 2
     low, high = float(values.min()) * share, float(values.max()) * share
-    found = divergence(middles, counts, symmetric=False)(low, high)
+    (found,) = divergence(middles, counts, symmetric=False)(np.array([[low, high]]))
     assert found == pytest.approx(slow_divergence(middles, counts, low, high), abs=1e-9)
     assert found >= -1e-12
 
@@ -239,9 +239,15 @@ def test_the_entropy_range_has_the_least_divergence_of_all(shape, seed):
 
 
 def test_the_search_keeps_the_whole_range_where_nothing_is_gained():
-    assert search(lambda low, high: -(high - low), -1.0, 3.0, symmetric=False) == (-1.0, 3.0)
-    assert search(lambda low, high: 0.0, -1.0, 3.0, symmetric=True) == (-3.0, 3.0)
-    assert search(lambda low, high: 0.0, 0.0, 0.0, symmetric=False) == (0.0, 0.0)
+    def equal(ranges):
+        return np.zeros(len(ranges))
+
+    def widest(ranges):
+        return ranges[:, 0] - ranges[:, 1]
+
+    assert search(widest, -1.0, 3.0, symmetric=False) == (-1.0, 3.0)
+    assert search(equal, -1.0, 3.0, symmetric=True) == (-3.0, 3.0)
+    assert search(equal, 0.0, 0.0, symmetric=False) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(
