@@ -130,7 +130,7 @@ def try_candidate(builder: Builder, item: Item, nodes: CandidateNodes) -> Trial:
         EdgedeployError: What all candidates share failed.
     """
     name, kind = nodes.candidate.name, nodes.candidate.kind
-    refusal = too_large(builder, item, kind)
+    refusal = _too_large(builder, item, kind)
     if refusal is not None:
         return _failed_trial(name, kind, refusal)
     reference = _reference(builder, item)
@@ -144,7 +144,7 @@ def try_candidate(builder: Builder, item: Item, nodes: CandidateNodes) -> Trial:
     return judged(item, trial, reference, {}, board_is_host=False)
 
 
-def too_large(builder: Builder, item: Item, kind: str) -> BuildError | None:
+def _too_large(builder: Builder, item: Item, kind: str) -> BuildError | None:
     """Return the error for a candidate that the target's format cannot hold, else None.
 
     Known from the weights of the normal form, so that nothing behind it runs in vain. It is a lower
@@ -212,7 +212,7 @@ def judged(
 def float_trial(builder: Builder, item: Item) -> Trial:
     """Compile the float artifact of the item's target: what sizes and times are held against."""
     candidate = item.baseline.candidate
-    refusal = too_large(builder, item, candidate.kind)
+    refusal = _too_large(builder, item, candidate.kind)
     if refusal is not None:
         return _failed_trial(candidate.name, candidate.kind, refusal)
     try:
