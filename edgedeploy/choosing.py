@@ -221,7 +221,7 @@ def try_candidate(builder: Builder, item: Item, candidate: Candidate) -> Trial:
         about=candidate.reason,
         nodes=nodes,
     )
-    refusal = too_large(builder, item, candidate.kind)
+    refusal = _too_large(builder, item, candidate.kind)
     if refusal is not None:
         return _failed(trial, refusal)
     reference = reference_evaluation(builder, item)
@@ -235,7 +235,7 @@ def try_candidate(builder: Builder, item: Item, candidate: Candidate) -> Trial:
     return judged(item, trial, reference, {}, board_is_host=False)
 
 
-def too_large(builder: Builder, item: Item, kind: str) -> BuildError | None:
+def _too_large(builder: Builder, item: Item, kind: str) -> BuildError | None:
     """Return the error for a candidate that the target's format cannot hold, else None.
 
     Known from the weights of the normal form, so that nothing behind it runs in vain. It is a lower
@@ -308,7 +308,7 @@ def float_trial(builder: Builder, item: Item) -> Trial:
     nodes = item.baseline
     name, kind = nodes.candidate.name, nodes.candidate.kind
     trial = Trial(name=name, kind=kind, state="accepted", nodes=nodes)
-    refusal = too_large(builder, item, kind)
+    refusal = _too_large(builder, item, kind)
     if refusal is not None:
         return _failed(trial, refusal)
     try:

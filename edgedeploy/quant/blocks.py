@@ -41,8 +41,8 @@ def block_scales(weight: np.ndarray, block: int, *, inputs_last: bool) -> np.nda
 def pack_blocks(weight: np.ndarray, block: int, *, inputs_last: bool) -> np.ndarray:
     """Return the weight in four bits, uint8 ``[outputs, blocks, block / 2]``.
 
-    The scales are those of :func:`block_scales`, found once more: so no more than one weight's
-    integers are in memory, and neither the scales of all.
+    The scales are those of :func:`block_scales`, found once more, because the scales of all weights
+    of a large model are too much to keep until they are written.
 
     Args:
         weight: As in :func:`block_scales`.

@@ -131,7 +131,7 @@ def nothing_to_quantize(kept: Sequence[Exempt]) -> ModelError:
     first = kept[0] if kept else None
     why = f"; {first.op} {first.node!r} stays in float because {first.reason}" if first else ""
     return ModelError(
-        f"no node of the model can be quantized to int8 under this scheme{why}",
+        f"no node of the model can be quantized under this scheme{why}",
         code="E262",
         subject=first.node if first else None,
         hint="Set `quantize: fp16` or `none` for this target, or loosen `keep_float`.",

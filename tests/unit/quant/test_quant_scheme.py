@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 
 from edgedeploy.errors import ProfileError
 from edgedeploy.errors.codes import catalogue
 from edgedeploy.profile.types import QuantizeMode, QuantizeSpec
-from edgedeploy.quant.candidates import candidates
+from edgedeploy.quant.candidates import LEAST_SHARE, Candidate, candidates
 from edgedeploy.quant.scheme import MODES, RUNTIME_DEFAULTS, Scheme, scheme_for
 from edgedeploy.target.library import TargetLibrary
 from edgedeploy.target.planned import planned_targets
@@ -147,3 +147,8 @@ def test_quant_every_code_is_explained():
     explained = catalogue()
     for number in (*range(260, 269), 270):
         assert len(explained[f"E{number}"].text) > 80
+
+
+def test_quant_the_least_size_of_every_mode_is_known():
+    kinds = get_args(get_type_hints(Candidate)["kind"])
+    assert set(LEAST_SHARE) == {*get_args(QuantizeMode), *kinds} - {"auto"}
