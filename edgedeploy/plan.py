@@ -33,7 +33,7 @@ from edgedeploy.profile.types import (
 )
 from edgedeploy.profile.unbuilt import QUANTIZE_MODES
 from edgedeploy.quant.candidates import FLOAT, Candidate, candidates
-from edgedeploy.quant.scheme import RUNTIME_DEFAULTS
+from edgedeploy.quant.scheme import RUNTIME_DEFAULTS, Scheme
 from edgedeploy.quant.survey import COMPARED_RANGES
 from edgedeploy.target.types import Target
 
@@ -60,6 +60,8 @@ class ModelNodes:
         evaluate: Samples to compare and score on.
         evaluate_role: Name of their data role, or ``synthetic``.
         table: Calibration table; None without calibration data.
+        moments: Second moments of the activations; like ``table``, but made only where a scheme
+            needs them.
     """
 
     model: ModelSpec
@@ -72,6 +74,7 @@ class ModelNodes:
     reference: Node
     calibrate: Node | None
     table: Node | None
+    moments: Node | None
 
     @property
     def name(self) -> str:
@@ -311,14 +314,17 @@ def _shared(
     optimised = Node(
         id=f"{name}.optimise", kind="optimise", inputs={"model": normal.output("model")}
     )
-    calibrate = table = None
+    calibrate = table = moments = None
     if "calibrate" in model.data:
         calibrate = _samples(profile, model, name, model.data["calibrate"], intake, normal)
-        table = Node(
-            id=f"{name}.calibrate",
-            kind="calibrate",
-            params={"state": state},
-            inputs={"model": optimised.output("model"), "samples": calibrate.output("samples")},
+        table, moments = (
+            Node(
+                id=f"{name}.{kind}",
+                kind=kind,
+                params={"state": state},
+                inputs={"model": optimised.output("model"), "samples": calibrate.output("samples")},
+            )
+            for kind in ("calibrate", "moments")
         )
     role = next((key for key in ("evaluate", "calibrate") if key in model.data), "synthetic")
     if role == "calibrate" and calibrate is not None:
@@ -361,6 +367,7 @@ def _shared(
         reference=reference,
         calibrate=calibrate,
         table=table,
+        moments=moments,
     )
 
 
@@ -467,13 +474,23 @@ def _survey(use: TargetUse, shared: ModelNodes, found: Iterable[Candidate]) -> N
         },
         inputs={
             "model": shared.optimised.output("model"),
-            "table": shared.table.output("table"),
+            **_calibration(shared, scheme),
             "samples": shared.calibrate.output("samples"),
             "evaluate": shared.evaluate.output("samples"),
             "reference": shared.reference.output("outputs"),
             "facts": shared.intake.output("facts"),
         },
     )
+
+
+def _calibration(shared: ModelNodes, scheme: Scheme) -> dict[str, OutputRef]:
+    """Return what a scheme needs to know of the calibration data, as inputs of a node."""
+    found = {}
+    if scheme.calibrated and shared.table is not None:
+        found["table"] = shared.table.output("table")
+    if scheme.needs_moments and shared.moments is not None:
+        found["moments"] = shared.moments.output("moments")
+    return found
 
 
 def _candidate(
@@ -483,8 +500,7 @@ def _candidate(
     optimised = shared.optimised.output("model")
     if candidate.scheme is not None:
         inputs = {"model": optimised}
-        if candidate.scheme.calibrated and shared.table is not None:
-            inputs["table"] = shared.table.output("table")
+        inputs.update(_calibration(shared, candidate.scheme))
         typed = Node(
             id=f"{base}.quantize",
             kind="quantize",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedeploy.errors import DataError
+from edgedeploy.quant.moments import Moments
 
 FORMAT = 2
 # Significant digits of the statistics of channels: they move weights and biases by far more than
@@ -61,6 +62,8 @@ class CalibrationTable:
         channels: Statistics of the channels of layers' activations, by tensor name.
         model: SHA-256 of the model that was run; empty where it does not matter.
         data: SHA-256 of the samples.
+        moments: Second moments of layers' activations, which lie in files of their own; None
+            where they were not gathered.
     """
 
     samples: int
@@ -68,6 +71,7 @@ class CalibrationTable:
     channels: Mapping[str, ChannelStatistics] = field(default_factory=dict)
     model: str = ""
     data: str = ""
+    moments: Moments | None = None
 
     def range_of(self, tensor: str, method: str, symmetric: bool) -> tuple[float, float]:
         """Return (low, high) of a tensor by a range method.
@@ -111,12 +115,18 @@ class CalibrationTable:
         path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="ascii")
 
     @classmethod
-    def read(cls, path: Path) -> CalibrationTable:
+    def read(cls, path: Path, moments: Path | None = None) -> CalibrationTable:
         """Return the table that :meth:`write` wrote.
 
+        Args:
+            path: The file.
+            moments: Folder of the second moments that belong to it, if there are any.
+
         Raises:
-            DataError: The file is no calibration table of a known format (E263).
+            DataError: The file is no calibration table of a known format (E263), or the folder
+                holds no moments.
         """
+        second = None if moments is None else Moments.read(moments)
         try:
             data: dict[str, Any] = json.loads(path.read_text(encoding="ascii"))
             if data["calibration"] != FORMAT:
@@ -127,6 +137,7 @@ class CalibrationTable:
                 channels={name: _read_channels(item) for name, item in data["channels"].items()},
                 model=str(data["model"]),
                 data=str(data["data"]),
+                moments=second,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
