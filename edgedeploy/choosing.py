@@ -174,14 +174,19 @@ class Chooser:
 
     def _surveyed(self) -> Survey | None:
         """Return the survey; without one the report says why there are no mixtures."""
-        if self._item.survey is None or not self._mixes:
+        if not self._mixes:
             return None
-        try:
-            self._survey = survey(self._builder, self._item.survey)
-        except (BuildError, ModelError) as error:
-            name, why = "w8a8-keep", f"no survey of the layers: {error.diagnostics[0].message}"
-            self._trials.append(Trial(name=name, kind=name, state="left out", reason=why))
-        return self._survey
+        why = "it takes calibration samples, and the profile has none"
+        if self._item.survey is not None:
+            try:
+                self._survey = survey(self._builder, self._item.survey)
+                return self._survey
+            except (BuildError, ModelError) as error:
+                why = error.diagnostics[0].message
+        reason = f"no survey of the layers: {why}"
+        left = Trial(name="w8a8-keep", kind="w8a8", state="left out", reason=reason)
+        self._trials.append(left)
+        return None
 
 
 def _verdict(trial: Trial) -> Verdict:

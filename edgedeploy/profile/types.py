@@ -25,6 +25,7 @@ RangeMethod = Literal[
     "mse",
     "choose",
 ]
+Rounding = Literal["nearest", "second-order"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +229,10 @@ class QuantizeSpec:
         weight_bits: 7 leaves head room in the 16-bit sums of x86 processors without VNNI.
         ranges: How activation ranges are found: ``minmax`` over all samples, the ``average``
             of the samples' own, or by a histogram; None takes the target's default.
+        rounding: How weights are rounded where activations are calibrated: to the ``nearest``, or
+            by ``second-order`` statistics of the activations; None takes the default.
+        bias_correction: Whether biases make up for what rounding does to the mean of results;
+            None takes the default.
         keep_float: Names or glob patterns of nodes that stay in float.
         keep_float_ops: Op types that stay in float.
         trials: How many mixtures of integer and float layers ``auto`` may build for a target.
@@ -240,6 +245,8 @@ class QuantizeSpec:
     per_channel: bool | None = None
     weight_bits: Literal[7, 8] | None = None
     ranges: RangeMethod | None = None
+    rounding: Rounding | None = None
+    bias_correction: bool | None = None
     keep_float: tuple[str, ...] = ()
     keep_float_ops: tuple[str, ...] = ()
     trials: int = 12

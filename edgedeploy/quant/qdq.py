@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgedeploy.errors import ModelError
+from edgedeploy.quant.bias_correction import added_bias
 from edgedeploy.quant.layers import Layer, constant_of, load_checked
 from edgedeploy.quant.names import add_initializer
 from edgedeploy.quant.numerics import (
@@ -24,6 +25,7 @@ from edgedeploy.quant.numerics import (
     quantize_bias,
     weight_scales,
 )
+from edgedeploy.quant.refine import Refiner
 from edgedeploy.quant.scheme import Scheme
 from edgedeploy.quant.selection import Exempt, Selection, select
 from edgedeploy.quant.storage import MICROSOFT, Storage, save
@@ -41,6 +43,8 @@ class QuantizeReport:
         quantized: Names of the nodes that compute on integers or read integer weights, in order.
         kept: Nodes with weights that stay in float, with the reason.
         wider: Nodes whose weights got 8 bits where the scheme asks for 4, with the reason.
+        plain: Layers whose weights are rounded to the nearest, or whose biases stay as they are,
+            where the scheme asks for more, with the reason.
         ops: How many nodes of each op type are in ``quantized``.
         activations: Values with a Q/DQ pair.
     """
@@ -50,6 +54,7 @@ class QuantizeReport:
     ops: dict[str, int]
     activations: int
     wider: tuple[Exempt, ...] = ()
+    plain: tuple[Exempt, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON data."""
@@ -57,6 +62,7 @@ class QuantizeReport:
             "quantized": list(self.quantized),
             "kept": [asdict(item) for item in self.kept],
             "wider": [asdict(item) for item in self.wider],
+            "plain": [asdict(item) for item in self.plain],
             "ops": dict(sorted(self.ops.items())),
             "activations": self.activations,
         }
@@ -99,7 +105,8 @@ def quantize_loaded(
         raise nothing_to_quantize(selection.kept)
     nodes = [*(layer.node for layer in selection.layers), *selection.recurrent]
     report = report_of([*nodes, *selection.carriers], selection.kept, len(selection.values))
-    writer = _Writer(loaded, scheme, selection)
+    refiner = Refiner(scheme, table)
+    writer = _Writer(loaded, scheme, selection, refiner)
     for layer in selection.layers:
         writer.store_weight(layer)
     for node in selection.recurrent:
@@ -107,7 +114,7 @@ def quantize_loaded(
     for value, parameters in selection.values.items():
         writer.insert_pair(value, parameters)
     writer.storage.remove_unused()
-    return report
+    return replace(report, plain=tuple(refiner.plain))
 
 
 def report_of(
@@ -141,8 +148,11 @@ def nothing_to_quantize(kept: Sequence[Exempt]) -> ModelError:
 class _Writer:
     """Adds initialisers, Q and DQ nodes to one model."""
 
-    def __init__(self, model: ir.Model, scheme: Scheme, selection: Selection) -> None:
+    def __init__(
+        self, model: ir.Model, scheme: Scheme, selection: Selection, refiner: Refiner
+    ) -> None:
         self._graph = model.graph
+        self._refiner = refiner
         self._scheme = scheme
         self._selection = selection
         self.storage = Storage(model.graph, scheme)
@@ -160,7 +170,8 @@ class _Writer:
             return
         axis = layer.channel_axis if self._scheme.per_channel else None
         array = constant_of(layer.weight).numpy()
-        bias = self._bias(layer, array)
+        correct = self._refiner.correctable(layer)
+        bias = self._bias(layer, array, correct)
         floor: np.ndarray | float = 0.0
         activation_scale = 0.0
         if bias is not None and layer.activation is not None:
@@ -168,24 +179,53 @@ class _Writer:
             floor = bias_floor(bias, activation_scale)
             floor = floor if axis is not None else float(floor.max(initial=0.0))
         scales = weight_scales(array, axis, self._scheme.weight_bits, floor)
-        read = self.storage.read_weight(layer.weight, axis, scales, layer.node)
+        integers = self._refiner.integers(layer, array, scales)
+        shift = self._refiner.shift(layer, array, scales, integers) if correct else np.zeros(1)
+        read = self.storage.read_weight(layer.weight, axis, scales, layer.node, integers)
         _swap(layer.node, layer.weight, read)
         if bias is not None:
-            self._store_bias(layer, bias, activation_scale * scales.astype(np.float64))
+            units = activation_scale * scales.astype(np.float64)
+            self._store_bias(layer, bias - shift, units)
+        elif correct:
+            self._correct_float_bias(layer, shift)
 
-    def _bias(self, layer: Layer, weight: np.ndarray) -> np.ndarray | None:
-        """Return the bias as ``[channels]`` if it is to be int32, else None."""
+    def _bias(self, layer: Layer, weight: np.ndarray, wanted: bool) -> np.ndarray | None:
+        """Return the bias as ``[channels]`` if it is to be int32, else None.
+
+        Args:
+            layer: The layer.
+            weight: Its weight.
+            wanted: Whether a layer that can have a bias gets one of zeros where it has none.
+        """
         channel_axis = layer.channel_axis
         if not self._scheme.quantize_bias or channel_axis is None or not layer.bias_is_constant:
             return None
         channels = weight.shape[channel_axis]
         if layer.bias is None:
-            wanted = self._scheme.bias_always and layer.node.op_type == "Conv"
+            wanted = layer.node.op_type in ("Conv", "Gemm") and wanted
+            wanted |= self._scheme.bias_always and layer.node.op_type == "Conv"
             return np.zeros(channels, np.float32) if wanted else None
         array = constant_of(layer.bias).numpy()
         if array.dtype != np.float32 or array.size != channels:
             return None
         return array.reshape(-1)
+
+    def _correct_float_bias(self, layer: Layer, shift: np.ndarray) -> None:
+        """Take ``shift`` out of a bias that stays float: the layer's own, or that of an Add."""
+        node, place = layer.node, 2
+        if node.op_type == "MatMul":
+            found = added_bias(layer)
+            if found is None:
+                self._refiner.leave(layer, "it has no bias that could be corrected")
+                return
+            node, place = found
+        elif len(node.inputs) == 2:
+            node.resize_inputs(3)
+        old = node.inputs[place]
+        array = np.zeros(shift.shape) if old is None else constant_of(old).numpy()
+        name = f"{layer.node.name}_bias_corrected"
+        corrected = (array - shift.reshape(-1)).astype(np.float32)
+        node.replace_input_with(place, self.storage.constant(corrected, name))
 
     def _store_bias(self, layer: Layer, array: np.ndarray, scales: np.ndarray) -> None:
         units = scales.astype(np.float32)

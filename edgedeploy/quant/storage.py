@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -56,8 +57,26 @@ class Storage:
             self._constants[key] = add_initializer(self.graph, fresh, tensor)
         return self._constants[key]
 
-    def weight(self, weight: ir.Value, axis: int | None, scales: np.ndarray) -> ir.Value:
-        """Return the int8 initialiser of a weight, made once per weight, axis and scales."""
+    def weight(
+        self,
+        weight: ir.Value,
+        axis: int | None,
+        scales: np.ndarray,
+        integers: np.ndarray | None = None,
+    ) -> ir.Value:
+        """Return the int8 initialiser of a weight, made once per weight, axis, scales, integers.
+
+        Args:
+            weight: The float initialiser.
+            axis: Channel axis; None where one scale serves the whole weight.
+            scales: float32 ``[channels]`` or ``[]``.
+            integers: int8 of the weight's shape; None rounds it to the nearest.
+        """
+        if integers is not None:
+            rounded = (weight, axis, hashlib.sha256(integers.tobytes() + scales.tobytes()).digest())
+            if rounded not in self._weights:
+                self._weights[rounded] = self.integers(weight, integers)
+            return self._weights[rounded]
         key = (weight, axis, scales.tobytes())
         if key not in self._weights:
             source = constant_of(weight)
@@ -112,10 +131,15 @@ class Storage:
         return read
 
     def read_weight(
-        self, weight: ir.Value, axis: int | None, scales: np.ndarray, reader: ir.Node
+        self,
+        weight: ir.Value,
+        axis: int | None,
+        scales: np.ndarray,
+        reader: ir.Node,
+        integers: np.ndarray | None = None,
     ) -> ir.Value:
         """Return the float form of a weight that is stored as int8, for one reader."""
-        stored = self.weight(weight, axis, scales)
+        stored = self.weight(weight, axis, scales, integers)
         scale, zero = self.parameters(weight, stored, scales)
         name = f"{weight.name}_DequantizeLinear"
         return self.dequantized(stored, scale, zero, axis, name, reader)

@@ -16,6 +16,7 @@ from typing import Any
 from edgedeploy.data.pack import PackReader, units
 from edgedeploy.errors import DataError
 from edgedeploy.manifest import digest
+from edgedeploy.quant.moments import Moments
 
 FORMAT = 3
 # Significant digits of the statistics of channels: they move weights and biases by far more than
@@ -70,6 +71,8 @@ class CalibrationTable:
         model: Digest of the model that was run (``identity.model_digest``).
         data: SHA-256 of the samples, in their order.
         units: The first digits of the digest of every sample, or of every whole sequence, sorted.
+        moments: Second moments of layers' activations, which lie in files of their own; None
+            where they were not gathered.
     """
 
     samples: int
@@ -78,6 +81,7 @@ class CalibrationTable:
     model: str = ""
     data: str = ""
     units: tuple[str, ...] = ()
+    moments: Moments | None = None
 
     def range_of(self, tensor: str, method: str, symmetric: bool) -> tuple[float, float]:
         """Return (low, high) of a tensor by a range method.
@@ -148,12 +152,18 @@ class CalibrationTable:
         path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="ascii")
 
     @classmethod
-    def read(cls, path: Path) -> CalibrationTable:
+    def read(cls, path: Path, moments: Path | None = None) -> CalibrationTable:
         """Return the table that :meth:`write` wrote.
 
+        Args:
+            path: The file.
+            moments: Folder of the second moments that belong to it, if there are any.
+
         Raises:
-            DataError: The file is no calibration table of a known format, or it was changed (E263).
+            DataError: The file is no calibration table of a known format, or it was changed
+                (E263), or the folder holds no moments (E263).
         """
+        second = None if moments is None else Moments.read(moments)
         try:
             data: dict[str, Any] = json.loads(path.read_text(encoding="ascii"))
             if data["calibration"] != FORMAT:
@@ -167,6 +177,7 @@ class CalibrationTable:
                 model=str(data["model"]),
                 data=str(data["data"]),
                 units=tuple(map(str, data["units"])),
+                moments=second,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(

@@ -20,7 +20,9 @@ def run(work: Work) -> Made:
         from edgedeploy.quant.qdq import quantize
         from edgedeploy.quant.table import CalibrationTable
 
-        table = CalibrationTable.read(work.inputs["table"] / "table.json")
+        table = CalibrationTable.read(
+            work.inputs["table"] / "table.json", work.inputs.get("moments")
+        )
         report = quantize(model, table, scheme, folder)
     elif scheme.activations == "dynamic":
         from edgedeploy.quant.dynamic import quantize_dynamic

@@ -27,7 +27,7 @@ def run(work: Work) -> Made:
     from edgedeploy.quant.table import CalibrationTable
 
     scheme = Scheme.from_json(work.params["scheme"])
-    table = CalibrationTable.read(work.inputs["table"] / "table.json")
+    table = CalibrationTable.read(work.inputs["table"] / "table.json", work.inputs.get("moments"))
     found = sensitivity(
         work.inputs["model"] / "model.onnx",
         table,

@@ -23,6 +23,7 @@ ROWS = (
             "intake",
             "opening",
             "plan",
+            "modelnodes",
             "executor",
             "node",
             "difference",

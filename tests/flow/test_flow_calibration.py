@@ -16,13 +16,14 @@ from zoo import MODELS, write_profile
 pytestmark = pytest.mark.slow
 OV = "intel-cpu/openvino"
 TABLES = {"tables": "calibration"}
+NEAREST = {"mode": "w8a8", "rounding": "nearest"}  # all that a table knows how to do
 
 
 def profile_of(folder: Path, calibrate: Any = None, **words: Any) -> Path:
     """Write a profile of one small model; ``calibrate`` replaces its samples."""
     data = MODELS["pnet"]["data"]
     data = {**data, "calibrate": calibrate or data["calibrate"]}
-    words = {"quantize": "w8a8", **words}
+    words = {"quantize": NEAREST, **words}
     return write_profile(folder, "p", {"main": {**MODELS["pnet"], "data": data}}, **words)
 
 
@@ -90,6 +91,17 @@ def test_tables_that_do_not_fit_are_refused(measured: Path, tmp_path: Path, stor
     changed = build(write_profile(tmp_path, "p", {"main": other}, quantize="w8a8"), store)
     assert (changed.code, codes(changed)) == (2, {"E263"})
     assert json.loads(good)["model"][:16] in changed.err
+
+
+def test_rounding_that_needs_samples_is_nearest_without_them(
+    measured: Path, tmp_path: Path, store: Path
+) -> None:
+    shutil.copytree(measured / "build/p/calibration", tmp_path / "calibration")
+    assert build(profile_of(tmp_path, TABLES, quantize="w8a8"), store).code == 0
+    assert artifacts(tmp_path) == artifacts(measured)
+    words = {"mode": "w8a8", "rounding": "second-order"}
+    run = build(profile_of(tmp_path, TABLES, quantize=words), store)
+    assert (run.code, codes(run)) == (2, {"E166"})
 
 
 def test_what_was_calibrated_on_is_not_evaluated_on(

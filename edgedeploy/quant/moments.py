@@ -1,0 +1,56 @@
+"""The second moments of activations, on disk: what rounding that knows the data reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgedeploy.errors import DataError
+
+FORMAT = 1
+INDEX = "moments.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """The moments of a model's layers.
+
+    Attributes:
+        folder: Where the matrices lie.
+        files: File name by node name.
+    """
+
+    folder: Path
+    files: Mapping[str, str]
+
+    def of(self, node: str) -> np.ndarray | None:
+        """Return the mean of ``x x^T`` over a layer's operands, ``[groups, inputs, inputs]``.
+
+        None where nothing was gathered for the layer; float32, mapped from its file.
+        """
+        name = self.files.get(node)
+        return None if name is None else np.load(self.folder / name, mmap_mode="r")
+
+    @classmethod
+    def read(cls, folder: Path) -> Moments:
+        """Return the moments that :func:`edgedeploy.quant.gather.gather` wrote.
+
+        Raises:
+            DataError: The folder holds no moments of a known format (E263).
+        """
+        try:
+            data = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            if data["moments"] != FORMAT:
+                raise ValueError(f"their format is {data['moments']}, not {FORMAT}")
+            return cls(folder=folder, files=dict(data["files"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"cannot read the moments of the activations: {error}",
+                code="E263",
+                subject=INDEX,
+                hint="Calibrate again: name the calibration data.",
+            ) from error

@@ -1,0 +1,117 @@
+"""What a calibrated scheme does to a layer's weight and bias beyond plain rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgedeploy.errors import DataError
+from edgedeploy.quant.bias_correction import mean_shift
+from edgedeploy.quant.layers import Layer, constant_shape
+from edgedeploy.quant.numerics import quantize_weight
+from edgedeploy.quant.rounding import round_weight
+from edgedeploy.quant.scheme import Scheme
+from edgedeploy.quant.selection import Exempt
+from edgedeploy.quant.table import CalibrationTable
+from edgedeploy.quant.unfold import fold_weight, groups_of, obstacle, unfold_weight
+
+
+class Refiner:
+    """Rounds weights and corrects biases by what calibration saw of the activations.
+
+    Args:
+        scheme: Its ``rounding`` and ``bias_correction`` say what is wanted.
+        table: The calibration table.
+
+    Attributes:
+        plain: Layers that could not get what the scheme wants, with the reason.
+
+    Raises:
+        DataError: The scheme needs moments and the table has none (E263).
+    """
+
+    def __init__(self, scheme: Scheme, table: CalibrationTable) -> None:
+        self._scheme = scheme
+        self._table = table
+        self.plain: list[Exempt] = []
+        if scheme.needs_moments and table.moments is None:
+            raise DataError(
+                "second-order rounding needs the moments of activations, and there are none",
+                code="E263",
+                hint="Name calibration data under `data: calibrate`, or set `rounding: nearest`.",
+            )
+
+    def integers(self, layer: Layer, weight: np.ndarray, scales: np.ndarray) -> np.ndarray | None:
+        """Return a weight's integers by second-order rounding; None where it is plainly rounded.
+
+        Args:
+            layer: The layer.
+            weight: Its float weight.
+            scales: float32 ``[channels]`` or ``[]``.
+        """
+        if not self._scheme.needs_moments or self._table.moments is None:
+            return None
+        reason = obstacle(layer)
+        moments = None if reason else self._table.moments.of(str(layer.node.name))
+        if moments is None:
+            self.leave(layer, reason or "there are no moments of its activation")
+            return None
+        folded = fold_weight(layer, weight)
+        units = np.broadcast_to(scales.reshape(-1), (folded.shape[0] * folded.shape[1],))
+        greatest = 2 ** (self._scheme.weight_bits - 1) - 1
+        rounded = round_weight(folded, units.reshape(folded.shape[:2]), moments, greatest)
+        return unfold_weight(layer, rounded)
+
+    def correctable(self, layer: Layer) -> bool:
+        """Return whether a layer's bias is to be corrected and can be."""
+        if not self._scheme.bias_correction:
+            return False
+        reason = obstacle(layer)
+        if reason is None and not layer.bias_is_constant:
+            reason = "its bias is computed"
+        if reason is None and self._mean(layer) is None:
+            reason = "calibration told no channels of its activation apart"
+        if reason is not None:
+            self.leave(layer, reason)
+        return reason is None
+
+    def shift(
+        self, layer: Layer, weight: np.ndarray, scales: np.ndarray, integers: np.ndarray | None
+    ) -> np.ndarray:
+        """Return what rounding adds to the mean of each channel of a correctable layer's result.
+
+        Args:
+            layer: The layer.
+            weight: Its float weight.
+            scales: float32 ``[channels]`` or ``[]``.
+            integers: What the weight was rounded to; None for the nearest.
+
+        Returns:
+            float64 ``[channels]``.
+        """
+        axis = layer.channel_axis if scales.ndim else None
+        shape = [1] * weight.ndim
+        if axis is not None:
+            shape[axis] = -1
+        if integers is None:
+            integers = quantize_weight(weight, scales, axis)
+        units = scales.reshape(shape) if axis is not None else scales
+        error = integers * units.astype(np.float64) - weight
+        mean = self._mean(layer)
+        if mean is None:
+            raise ValueError(f"{layer.node.name} is not correctable")
+        return mean_shift(layer, error, mean)
+
+    def _mean(self, layer: Layer) -> np.ndarray | None:
+        """Return the mean of each channel of a layer's activation, where it fits the weight."""
+        seen = self._table.channels.get(str(layer.activation and layer.activation.name))
+        if seen is None or layer.channel_axis is None:
+            return None
+        inputs = constant_shape(layer.weight)[1 - layer.channel_axis]
+        fits = len(seen.mean) == inputs * groups_of(layer)
+        return np.asarray(seen.mean) if fits else None
+
+    def leave(self, layer: Layer, reason: str) -> None:
+        """Note that a layer could not get what the scheme wants."""
+        left = Exempt(node=str(layer.node.name), op=layer.node.op_type, reason=reason)
+        if left not in self.plain:
+            self.plain.append(left)
