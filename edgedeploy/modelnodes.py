@@ -221,16 +221,7 @@ def model_nodes(
         role = "calibrate"
         evaluate = calibrate
     else:
-        evaluate = Node(
-            id=f"{name}.samples.synthetic",
-            kind="synthetic",
-            params={
-                "samples": SYNTHETIC_SAMPLES,
-                "state": state,
-                "sizes": {key: sizes_of(dim) for key, dim in model.dims.items() if dim.low},
-            },
-            inputs={"model": normal.output("model")},
-        )
+        evaluate = _synthetic(model, name, normal)
     if calibration is not None and calibration.tables is not None:
         given = evaluate if role == "evaluate" else None
         table = _kept_table(profile.folder, calibration.tables, name, optimised, given)
@@ -260,6 +251,20 @@ def model_nodes(
         calibrate=calibrate,
         table=table,
         moments=moments,
+    )
+
+
+def _synthetic(model: ModelSpec, name: str, normal: Node) -> Node:
+    """Return the node that makes random samples, for a model without data of the user's."""
+    return Node(
+        id=f"{name}.samples.synthetic",
+        kind="synthetic",
+        params={
+            "samples": SYNTHETIC_SAMPLES,
+            "state": [[pair.input, pair.output] for pair in model.state],
+            "sizes": {key: sizes_of(dim) for key, dim in model.dims.items() if dim.low},
+        },
+        inputs={"model": normal.output("model")},
     )
 
 

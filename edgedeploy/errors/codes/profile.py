@@ -266,8 +266,8 @@ CODES: dict[str, Explanation] = {
     ),
     "E166": Explanation(
         "The rounding needs calibration samples",
-        "`rounding: second-order` looks at which inputs of a layer go together, and the statistics of "
-        "that are too large for a calibration table. Name samples under `data: {calibrate: ...}`, or "
-        "leave `rounding` out: from a table weights are rounded to the nearest.",
+        "`rounding: second-order` looks at which inputs of a layer go together, and what it keeps "
+        "of that is too large for a calibration table. Name samples under `data: {calibrate: ...}`,"
+        " or leave `rounding` out: from a table weights are rounded to the nearest.",
     ),
 }
