@@ -1,8 +1,8 @@
 """Biases that make up for what rounding of weights does to the mean of a layer's results.
 
 Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction
-(arXiv:1906.04721), section 4.2, with the calibrated means of the activation's channels instead of
-the means that batch normalisation implies.
+(arXiv:1906.04721), section 4.2, with calibrated means instead of those that batch normalisation
+implies.
 """
 
 from __future__ import annotations
@@ -10,28 +10,40 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgedeploy.quant.layers import Layer
+from edgedeploy.quant.layers import Layer, constant_shape
 from edgedeploy.quant.unfold import fold_weight, groups_of
 
 
 def mean_shift(layer: Layer, error: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Return what an error of the weight adds to the mean of each channel of a layer's result.
 
-    Every position of a kernel is taken to see a channel's mean; the zeros of padding are ignored.
-
     Args:
         layer: A plain product (``unfold.obstacle`` is None).
         error: Rounded weight minus exact weight, in the weight's shape.
-        mean: Mean of each channel of the activation, ``[channels]``.
+        mean: Mean of what the weight is multiplied by, ``[groups, inputs]``.
 
     Returns:
         float64 ``[output channels]``.
     """
-    groups = groups_of(layer)
     folded = fold_weight(layer, error).astype(np.float64)
-    means = np.asarray(mean, np.float64).reshape(groups, -1)
-    per_channel = folded.reshape(*folded.shape[:2], means.shape[1], -1).sum(axis=3)
-    return np.asarray(np.einsum("goc,gc->go", per_channel, means)).reshape(-1)
+    return np.asarray(np.einsum("goi,gi->go", folded, mean.astype(np.float64))).reshape(-1)
+
+
+def spread_means(layer: Layer, channels: np.ndarray) -> np.ndarray:
+    """Return the mean of a layer's operands, ``[groups, inputs]``, from those of channels.
+
+    Every position of a kernel is taken to see a channel's mean. That ignores the zeros of padding,
+    which many positions see where images are small.
+
+    Args:
+        layer: A plain product.
+        channels: Mean of each channel of the activation, ``[channels]``.
+    """
+    groups = groups_of(layer)
+    means = np.asarray(channels, np.float64).reshape(groups, -1)
+    inputs = int(np.prod(constant_shape(layer.weight))) // groups
+    outputs = constant_shape(layer.weight)[layer.channel_axis or 0] // groups
+    return np.repeat(means, inputs // outputs // means.shape[1], axis=1)
 
 
 def added_bias(layer: Layer) -> tuple[ir.Node, int] | None:

@@ -44,7 +44,7 @@ def gather(
     Args:
         model: ONNX model in the normal form, the one that is calibrated and quantized.
         samples: Tensor pack folder; each sample holds all inputs except the state.
-        folder: Existing folder; gets ``moments.json`` and a ``.npy`` file per matrix.
+        folder: Existing folder; gets ``moments.json`` and ``.npy`` files.
         state: As in ``calibrate``.
         progress: Called with (samples done, samples in all).
 
@@ -73,8 +73,9 @@ def gather(
     files: dict[str, str] = {}
     for number, (item, layers) in enumerate(zip(sums, shared.values(), strict=True)):
         if item.rows:
-            np.save(folder / f"{number:04d}.npy", item.mean())
-            files.update({str(layer.node.name): f"{number:04d}.npy" for layer in layers})
+            np.save(folder / f"{number:04d}.npy", item.moments())
+            np.save(folder / f"{number:04d}-mean.npy", item.mean())
+            files.update({str(layer.node.name): f"{number:04d}" for layer in layers})
     text = json.dumps({"moments": FORMAT, "files": files}, sort_keys=True, indent=1)
     (folder / INDEX).write_text(text + "\n", encoding="utf-8")
     return Moments(folder=folder, files=files)
@@ -91,26 +92,32 @@ def _inputs(layer: Layer) -> int:
 
 
 class _Sum:
-    """The sum of ``x x^T`` over one activation's operands."""
+    """The sums of ``x`` and ``x x^T`` over one activation's operands."""
 
     def __init__(self, layer: Layer) -> None:
         self._layer = layer
         self.activation = str(layer.activation and layer.activation.name)
         self.rows = 0
         inputs = _inputs(layer)
-        self._total = np.zeros((groups_of(layer), inputs, inputs))
+        self._total = np.zeros((groups_of(layer), inputs))
+        self._products = np.zeros((groups_of(layer), inputs, inputs))
 
     def add(self, activation: np.ndarray) -> None:
         """Take in the activation of one sample."""
         if not activation.size:
             return
         found = operands(self._layer, activation, ROWS).transpose(1, 0, 2)
-        self._total += found.transpose(0, 2, 1) @ found
+        self._total += found.sum(axis=1, dtype=np.float64)
+        self._products += found.transpose(0, 2, 1) @ found
         self.rows += found.shape[1]
 
     def mean(self) -> np.ndarray:
-        """Return the mean over all rows, float32."""
+        """Return the mean of ``x`` over all rows, float32."""
         return (self._total / self.rows).astype(np.float32)
+
+    def moments(self) -> np.ndarray:
+        """Return the mean of ``x x^T`` over all rows, float32."""
+        return (self._products / self.rows).astype(np.float32)
 
 
 def _activations(

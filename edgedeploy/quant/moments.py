@@ -1,4 +1,4 @@
-"""The second moments of activations, on disk: what rounding that knows the data reads."""
+"""The moments of activations, on disk: what rounding that knows the data reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from edgedeploy.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
 INDEX = "moments.json"
 
 
@@ -21,7 +21,7 @@ class Moments:
 
     Attributes:
         folder: Where the matrices lie.
-        files: File name by node name.
+        files: Stem of two file names by node name: ``0000.npy`` and ``0000-mean.npy``.
     """
 
     folder: Path
@@ -33,7 +33,12 @@ class Moments:
         None where nothing was gathered for the layer; float32, mapped from its file.
         """
         name = self.files.get(node)
-        return None if name is None else np.load(self.folder / name, mmap_mode="r")
+        return None if name is None else np.load(self.folder / f"{name}.npy", mmap_mode="r")
+
+    def mean_of(self, node: str) -> np.ndarray | None:
+        """Return the mean of a layer's operands, float32 ``[groups, inputs]``, else None."""
+        name = self.files.get(node)
+        return None if name is None else np.asarray(np.load(self.folder / f"{name}-mean.npy"))
 
     @classmethod
     def read(cls, folder: Path) -> Moments:

@@ -89,7 +89,11 @@ def quantize(model: Path, table: CalibrationTable, scheme: Scheme, folder: Path)
 
 
 def quantize_loaded(
-    loaded: ir.Model, table: CalibrationTable, scheme: Scheme, only: str | None = None
+    loaded: ir.Model,
+    table: CalibrationTable,
+    scheme: Scheme,
+    only: str | None = None,
+    refiner: Refiner | None = None,
 ) -> QuantizeReport:
     """Turn a loaded model into its QDQ form, in place; raises as :func:`quantize`.
 
@@ -98,6 +102,7 @@ def quantize_loaded(
         table: Its calibration table.
         scheme: What to quantize and how.
         only: Name of the one node to quantize, to see what it alone does; None for all.
+        refiner: One that another form of the model was made with; None makes a new one.
     """
     graph = loaded.graph
     selection = select(graph, scheme, table, only)
@@ -105,7 +110,7 @@ def quantize_loaded(
         raise nothing_to_quantize(selection.kept)
     nodes = [*(layer.node for layer in selection.layers), *selection.recurrent]
     report = report_of([*nodes, *selection.carriers], selection.kept, len(selection.values))
-    refiner = Refiner(scheme, table)
+    refiner = refiner or Refiner(scheme, table)
     writer = _Writer(loaded, scheme, selection, refiner)
     for layer in selection.layers:
         writer.store_weight(layer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgedeploy.errors import DataError
-from edgedeploy.quant.bias_correction import mean_shift
+from edgedeploy.quant.bias_correction import mean_shift, spread_means
 from edgedeploy.quant.layers import Layer, constant_shape
 from edgedeploy.quant.numerics import quantize_weight
 from edgedeploy.quant.rounding import round_weight
@@ -17,6 +17,8 @@ from edgedeploy.quant.unfold import fold_weight, groups_of, obstacle, unfold_wei
 
 class Refiner:
     """Rounds weights and corrects biases by what calibration saw of the activations.
+
+    It keeps what it rounded: forms of one model that differ in their ranges alone may share it.
 
     Args:
         scheme: Its ``rounding`` and ``bias_correction`` say what is wanted.
@@ -33,6 +35,7 @@ class Refiner:
         self._scheme = scheme
         self._table = table
         self.plain: list[Exempt] = []
+        self._rounded: dict[tuple[str, bytes], np.ndarray] = {}
         if scheme.needs_moments and table.moments is None:
             raise DataError(
                 "second-order rounding needs the moments of activations, and there are none",
@@ -55,11 +58,16 @@ class Refiner:
         if moments is None:
             self.leave(layer, reason or "there are no moments of its activation")
             return None
+        known = self._rounded.get((str(layer.node.name), scales.tobytes()))
+        if known is not None:
+            return known
         folded = fold_weight(layer, weight)
         units = np.broadcast_to(scales.reshape(-1), (folded.shape[0] * folded.shape[1],))
         greatest = 2 ** (self._scheme.weight_bits - 1) - 1
         rounded = round_weight(folded, units.reshape(folded.shape[:2]), moments, greatest)
-        return unfold_weight(layer, rounded)
+        found = unfold_weight(layer, rounded)
+        self._rounded[str(layer.node.name), scales.tobytes()] = found
+        return found
 
     def correctable(self, layer: Layer) -> bool:
         """Return whether a layer's bias is to be corrected and can be."""
@@ -102,13 +110,17 @@ class Refiner:
         return mean_shift(layer, error, mean)
 
     def _mean(self, layer: Layer) -> np.ndarray | None:
-        """Return the mean of each channel of a layer's activation, where it fits the weight."""
+        """Return the mean of what a layer multiplies, ``[groups, inputs]``, as far as is known."""
+        if self._table.moments is not None:
+            found = self._table.moments.mean_of(str(layer.node.name))
+            if found is not None:
+                return found
         seen = self._table.channels.get(str(layer.activation and layer.activation.name))
         if seen is None or layer.channel_axis is None:
             return None
         inputs = constant_shape(layer.weight)[1 - layer.channel_axis]
         fits = len(seen.mean) == inputs * groups_of(layer)
-        return np.asarray(seen.mean) if fits else None
+        return spread_means(layer, np.asarray(seen.mean)) if fits else None
 
     def leave(self, layer: Layer, reason: str) -> None:
         """Note that a layer could not get what the scheme wants."""

@@ -15,7 +15,7 @@ from onnx import helper
 from quant_support import REC, build, normal_form, pack, run, sqnr_db
 
 from edgedeploy.errors import DataError
-from edgedeploy.quant.bias_correction import added_bias, mean_shift
+from edgedeploy.quant.bias_correction import added_bias, mean_shift, spread_means
 from edgedeploy.quant.calibrate import calibrate
 from edgedeploy.quant.gather import gather
 from edgedeploy.quant.layers import find_layers, load_checked
@@ -172,7 +172,7 @@ def test_quant_layers_that_read_the_same_share_their_moments(tmp_path):
     weights = {f"w{n}": normal(4, 4) for n in range(3)}
     model = build(tmp_path, nodes, weights, {"x": ("n", 4)}, [f"y{n}" for n in range(3)])
     gather(model, pack(tmp_path / "p", [{"x": normal(9, 4)}]), tmp_path)
-    assert len(list(tmp_path.glob("*.npy"))) == 1
+    assert sorted(path.name for path in tmp_path.glob("*.npy")) == ["0000-mean.npy", "0000.npy"]
     files = json.loads((tmp_path / "moments.json").read_text())["files"]
     assert sorted(files) == ["matmul_0", "matmul_1", "matmul_2"]
 
@@ -268,7 +268,23 @@ def test_quant_the_mean_shift_is_the_mean_of_the_error(tmp_path):
     x = np.broadcast_to(normal(1, 4, 1, 1), (1, 4, 5, 5)).copy()
     (layer,) = find_layers(load_checked(model).graph)
     wanted = run(model, {"x": x}).mean(axis=(0, 2, 3))
-    assert np.allclose(mean_shift(layer, error, x.mean(axis=(0, 2, 3))), wanted, atol=1e-4)
+    mean = spread_means(layer, x.mean(axis=(0, 2, 3)))
+    assert np.allclose(mean_shift(layer, error, mean), wanted, atol=1e-4)
+
+
+def test_quant_the_mean_shift_knows_what_padding_hides(tmp_path):
+    """Two thirds of a kernel's rows see padding where an image is one pixel high."""
+    error = normal(6, 4, 3, 3)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])]
+    model = build(tmp_path, nodes, {"w": error}, {"x": (1, 4, 1, 7)}, ["y"])
+    samples = [{"x": normal(1, 4, 1, 7) + 3} for _ in range(5)]
+    found = gather(model, pack(tmp_path / "p", samples), tmp_path)
+    (layer,) = find_layers(load_checked(model).graph)
+    wanted = np.mean([run(model, item) for item in samples], axis=(0, 1, 3, 4))
+    assert np.allclose(mean_shift(layer, error, found.mean_of("conv_0")), wanted, atol=1e-3)
+    channels = np.mean([item["x"] for item in samples], axis=(0, 1, 3, 4))
+    blind = mean_shift(layer, error, spread_means(layer, channels))
+    assert np.abs(blind - wanted).max() > 1.0
 
 
 def test_quant_layers_without_a_bias_get_one_and_others_are_named(tmp_path):
