@@ -248,7 +248,7 @@ class BuildRun:
 
     def _surveyed(self, outcome: Outcome) -> Outcome:
         """Add the sensitivity of the layers where it is asked for and there is one."""
-        node = outcome.item.survey
+        node = outcome.item.effects
         if not self._options.sensitivity or node is None or outcome.state == "failed":
             return outcome
         return replace(outcome, survey=choosing.survey(self.builder, node))

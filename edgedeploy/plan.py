@@ -53,7 +53,8 @@ class Item:
         candidates: What may be tried, best first; ``auto`` also tries mixtures of the first.
         baseline: The float artifact, built for comparison.
         left_out: Candidates that cannot even be tried, with the reason.
-        survey: How the layers take to 8 bits; None where nothing asks for it.
+        survey: How the layers take to 8 bits; None where that cannot be told.
+        effects: The survey with what the noisiest layers do to the metric; None where it is.
     """
 
     use: TargetUse
@@ -63,6 +64,7 @@ class Item:
     baseline: CandidateNodes
     left_out: Mapping[str, str]
     survey: Node | None
+    effects: Node | None
 
     @property
     def name(self) -> str:
@@ -88,7 +90,8 @@ class Plan:
     def first_choices(self) -> Plan:
         """Return the plan with each item's first candidate only."""
         items = tuple(
-            replace(item, candidates=item.candidates[:1], survey=None) for item in self.items
+            replace(item, candidates=item.candidates[:1], survey=None, effects=None)
+            for item in self.items
         )
         return replace(self, items=items)
 
@@ -113,8 +116,8 @@ class Plan:
             yield from walk(item.shared.reference)
             for candidate in item.candidates:
                 yield from walk(candidate.evaluated)
-            if item.survey is not None:
-                yield from walk(item.survey)
+            if item.effects is not None:
+                yield from walk(item.effects)
             yield from walk(item.baseline.compiled)
         for candidate in more:
             yield from walk(candidate.evaluated)
@@ -166,6 +169,7 @@ def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
             place=use.place,
         )
     plain = [nodes for nodes in found if nodes.candidate.kind == "float"]
+    survey, effects = _surveys(use, shared, [nodes.candidate for nodes in found])
     return Item(
         use=use,
         target=target,
@@ -173,7 +177,8 @@ def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
         candidates=tuple(found),
         baseline=plain[0] if plain else _candidate(use, target, shared, FLOAT),
         left_out=left_out,
-        survey=_survey(use, shared, [nodes.candidate for nodes in found]),
+        survey=survey,
+        effects=effects,
     )
 
 
@@ -200,29 +205,38 @@ def _feasible(use: TargetUse, shared: ModelNodes, candidate: Candidate) -> Candi
     return replace(candidate, scheme=replace(scheme, rounding="nearest"))
 
 
-def _survey(use: TargetUse, shared: ModelNodes, found: Iterable[Candidate]) -> Node | None:
-    """Return the node of the layers' sensitivity to ``w8a8``; None where that is no candidate."""
+def _surveys(
+    use: TargetUse, shared: ModelNodes, found: Iterable[Candidate]
+) -> tuple[Node | None, Node | None]:
+    """Return the nodes of the layers' sensitivity to ``w8a8``, without and with the metric."""
     scheme = next((item.scheme for item in found if item.kind == "w8a8"), None)
     if scheme is None or shared.table is None or shared.calibrate is None:
-        return None
+        return None, None
     params = shared.reference.params
-    return Node(
+    common = {"scheme": scheme.to_json(), "state": params["state"]}
+    inputs = {"model": shared.optimised.output("model"), **_calibration(shared, scheme)}
+    survey = Node(
         id=f"{shared.name}.{use.target}.sensitivity",
         kind="sensitivity",
         params={
-            "scheme": scheme.to_json(),
+            **common,
             "methods": list(COMPARED_RANGES) if use.quantize.ranges is None else [],
-            **{name: params[name] for name in ("state", "metric", "project")},
         },
+        inputs={**inputs, "samples": shared.calibrate.output("samples")},
+    )
+    effects = Node(
+        id=f"{shared.name}.{use.target}.effects",
+        kind="effects",
+        params={**common, "metric": params["metric"], "project": params["project"]},
         inputs={
-            "model": shared.optimised.output("model"),
-            **_calibration(shared, scheme),
-            "samples": shared.calibrate.output("samples"),
+            **inputs,
+            "survey": survey.output("survey"),
             "evaluate": shared.evaluate.output("samples"),
             "reference": shared.reference.output("outputs"),
             "facts": shared.intake.output("facts"),
         },
     )
+    return survey, survey if params["metric"] is None else effects
 
 
 def _by_nncf(use: TargetUse, shared: ModelNodes, name: str) -> OutputRef:

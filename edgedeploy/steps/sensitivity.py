@@ -1,23 +1,10 @@
-"""Stage ``sensitivity``: what the outputs, and the metric, lose by each layer's quantization."""
+"""Stage ``sensitivity``: what the model's outputs lose by each layer's quantization."""
 
 from __future__ import annotations
 
 import json
-import tempfile
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgedeploy.stage import Made, StageKind, Work
-from edgedeploy.steps.reference import model_metadata, state_zeros
-
-if TYPE_CHECKING:
-    from edgedeploy.quant.scheme import Scheme
-    from edgedeploy.quant.survey import Survey
-    from edgedeploy.quant.table import CalibrationTable
-
-MEASURED_LAYERS = 8
-"""Layers, the noisiest, whose effect on the task metric is measured as well."""
 
 
 def run(work: Work) -> Made:
@@ -26,65 +13,18 @@ def run(work: Work) -> Made:
     from edgedeploy.quant.sensitivity import sensitivity
     from edgedeploy.quant.table import CalibrationTable
 
-    scheme = Scheme.from_json(work.params["scheme"])
-    table = CalibrationTable.read(work.inputs["table"] / "table.json", work.inputs.get("moments"))
     found = sensitivity(
         work.inputs["model"] / "model.onnx",
-        table,
+        CalibrationTable.read(work.inputs["table"] / "table.json", work.inputs.get("moments")),
         work.inputs["samples"],
-        scheme,
+        Scheme.from_json(work.params["scheme"]),
         state=[(given, made) for given, made in work.params["state"]],
         methods=work.params["methods"],
         progress=lambda done, total: work.progress(done, total, "variants"),
     )
-    if work.params["metric"] is not None:
-        found = _with_metric(work, found, table, replace(scheme, ranges=found.ranges))
     text = json.dumps(found.to_json(), sort_keys=True, ensure_ascii=False, indent=1)
     (work.outputs["survey"] / "sensitivity.json").write_text(text + "\n", encoding="utf-8")
     return Made(summary={"layers": len(found.layers), "ranges": found.ranges})
-
-
-def _with_metric(work: Work, survey: Survey, table: CalibrationTable, scheme: Scheme) -> Survey:
-    """Return the survey with the metric of the noisiest layers, each quantized alone."""
-    noisiest = sorted(survey.layers, key=lambda layer: (-layer.noise, layer.node))
-    names = [layer.node for layer in noisiest[:MEASURED_LAYERS]]
-    measured: dict[str, float | None] = {}
-    for done, name in enumerate(names, start=1):
-        measured[name] = _metric(work, table, scheme, name)
-        work.progress(done, len(names), "layers evaluated")
-    layers = (replace(layer, metric=measured.get(layer.node)) for layer in survey.layers)
-    return replace(survey, layers=tuple(layers))
-
-
-def _metric(work: Work, table: CalibrationTable, scheme: Scheme, node: str) -> float | None:
-    """Return the metric of the model with one layer quantized, as the artifact would run."""
-    from edgedeploy.backends.ortmobile.reference import reference_runner
-    from edgedeploy.parity.evaluate import evaluate
-    from edgedeploy.profile.expand import metric_from_data
-    from edgedeploy.quant.layers import load_checked
-    from edgedeploy.quant.qdq import quantize_loaded
-    from edgedeploy.quant.storage import save
-
-    metric = metric_from_data(work.params["metric"])
-    if metric is not None and metric.runs_user_code:
-        work.observe()
-    state = [(given, made) for given, made in work.params["state"]]
-    variant = load_checked(work.inputs["model"] / "model.onnx")
-    quantize_loaded(variant, table, scheme, node)
-    with tempfile.TemporaryDirectory(prefix="sensitivity-") as folder:
-        save(variant, Path(folder))
-        with reference_runner(Path(folder) / "model.onnx") as runner:
-            found = evaluate(
-                runner,
-                work.inputs["evaluate"],
-                work.inputs["reference"],
-                metric,
-                state=state,
-                zeros=state_zeros(runner.signature, state),
-                metadata=model_metadata(work.inputs["facts"]),
-                folder=work.project,
-            )
-    return found.metric.value if found.metric else None
 
 
 STAGE = StageKind(
@@ -92,5 +32,5 @@ STAGE = StageKind(
     run=run,
     outputs=("survey",),
     tools=("onnx", "onnx-ir", "onnxruntime", "numpy"),
-    code=("quant", "data/pack", "runner", "parity", "backends/ortmobile", "steps/reference"),
+    code=("quant", "data/pack", "runner"),
 )
