@@ -318,6 +318,11 @@ class QuantizeSchema(Strict):
         description="With `w8a8` and `w8a16`: whether biases make up for what rounding of weights "
         "does to the mean of a layer's results.",
     )
+    smooth: bool | None = Field(
+        default=None,
+        description="With `w8a8` and `w8a16`: whether large channels of the activations of matrix "
+        "products move into the weights.",
+    )
     keep_float: list[Text] = Field(
         default=[], description="Names or glob patterns of nodes that stay in float."
     )

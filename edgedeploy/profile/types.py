@@ -233,6 +233,8 @@ class QuantizeSpec:
             by ``second-order`` statistics of the activations; None takes the default.
         bias_correction: Whether biases make up for what rounding does to the mean of results;
             None takes the default.
+        smooth: Whether large channels of activations move into the weights of matrix products;
+            None takes the default.
         keep_float: Names or glob patterns of nodes that stay in float.
         keep_float_ops: Op types that stay in float.
         trials: How many mixtures of integer and float layers ``auto`` may build for a target.
@@ -247,6 +249,7 @@ class QuantizeSpec:
     ranges: RangeMethod | None = None
     rounding: Rounding | None = None
     bias_correction: bool | None = None
+    smooth: bool | None = None
     keep_float: tuple[str, ...] = ()
     keep_float_ops: tuple[str, ...] = ()
     trials: int = 12

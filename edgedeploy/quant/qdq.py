@@ -25,9 +25,10 @@ from edgedeploy.quant.numerics import (
     quantize_bias,
     weight_scales,
 )
-from edgedeploy.quant.refine import Refiner
+from edgedeploy.quant.refine import Refiner, Rounded
 from edgedeploy.quant.scheme import Scheme
 from edgedeploy.quant.selection import Exempt, Selection, select
+from edgedeploy.quant.smooth import Smoothed, smooth
 from edgedeploy.quant.storage import MICROSOFT, Storage, save
 from edgedeploy.quant.table import CalibrationTable
 
@@ -45,6 +46,7 @@ class QuantizeReport:
         wider: Nodes whose weights got 8 bits where the scheme asks for 4, with the reason.
         plain: Layers whose weights are rounded to the nearest, or whose biases stay as they are,
             where the scheme asks for more, with the reason.
+        smoothed: Activations whose large channels moved into weights.
         ops: How many nodes of each op type are in ``quantized``.
         activations: Values with a Q/DQ pair.
     """
@@ -55,6 +57,7 @@ class QuantizeReport:
     activations: int
     wider: tuple[Exempt, ...] = ()
     plain: tuple[Exempt, ...] = ()
+    smoothed: tuple[Smoothed, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON data."""
@@ -63,6 +66,7 @@ class QuantizeReport:
             "kept": [asdict(item) for item in self.kept],
             "wider": [asdict(item) for item in self.wider],
             "plain": [asdict(item) for item in self.plain],
+            "smoothed": [asdict(item) for item in self.smoothed],
             "ops": dict(sorted(self.ops.items())),
             "activations": self.activations,
         }
@@ -93,7 +97,7 @@ def quantize_loaded(
     table: CalibrationTable,
     scheme: Scheme,
     only: str | None = None,
-    refiner: Refiner | None = None,
+    known: Rounded | None = None,
 ) -> QuantizeReport:
     """Turn a loaded model into its QDQ form, in place; raises as :func:`quantize`.
 
@@ -102,15 +106,19 @@ def quantize_loaded(
         table: Its calibration table.
         scheme: What to quantize and how.
         only: Name of the one node to quantize, to see what it alone does; None for all.
-        refiner: One that another form of the model was made with; None makes a new one.
+        known: Weights that were rounded for other forms of the same model; added to.
     """
     graph = loaded.graph
     selection = select(graph, scheme, table, only)
     if not selection.layers and not selection.recurrent:
         raise nothing_to_quantize(selection.kept)
+    smoothed: list[Smoothed] = []
+    if scheme.smooth:
+        table, smoothed = smooth(graph, selection.layers, selection.produced, table, scheme)
+        selection = select(graph, scheme, table, only)
     nodes = [*(layer.node for layer in selection.layers), *selection.recurrent]
     report = report_of([*nodes, *selection.carriers], selection.kept, len(selection.values))
-    refiner = refiner or Refiner(scheme, table)
+    refiner = Refiner(scheme, table, known)
     writer = _Writer(loaded, scheme, selection, refiner)
     for layer in selection.layers:
         writer.store_weight(layer)
@@ -119,7 +127,7 @@ def quantize_loaded(
     for value, parameters in selection.values.items():
         writer.insert_pair(value, parameters)
     writer.storage.remove_unused()
-    return replace(report, plain=tuple(refiner.plain))
+    return replace(report, plain=tuple(refiner.plain), smoothed=tuple(smoothed))
 
 
 def report_of(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from edgedeploy.errors import DataError
@@ -14,15 +16,17 @@ from edgedeploy.quant.selection import Exempt
 from edgedeploy.quant.table import CalibrationTable
 from edgedeploy.quant.unfold import fold_weight, groups_of, obstacle, unfold_weight
 
+Rounded = dict[tuple[str, bytes, bytes], np.ndarray]
+"""Integers by node, digest of the exact weight, and scales."""
+
 
 class Refiner:
     """Rounds weights and corrects biases by what calibration saw of the activations.
 
-    It keeps what it rounded: forms of one model that differ in their ranges alone may share it.
-
     Args:
         scheme: Its ``rounding`` and ``bias_correction`` say what is wanted.
         table: The calibration table.
+        known: What was rounded before, for other forms of the same model; added to.
 
     Attributes:
         plain: Layers that could not get what the scheme wants, with the reason.
@@ -31,11 +35,13 @@ class Refiner:
         DataError: The scheme needs moments and the table has none (E263).
     """
 
-    def __init__(self, scheme: Scheme, table: CalibrationTable) -> None:
+    def __init__(
+        self, scheme: Scheme, table: CalibrationTable, known: Rounded | None = None
+    ) -> None:
         self._scheme = scheme
         self._table = table
         self.plain: list[Exempt] = []
-        self._rounded: dict[tuple[str, bytes], np.ndarray] = {}
+        self._known: Rounded = {} if known is None else known
         if scheme.needs_moments and table.moments is None:
             raise DataError(
                 "second-order rounding needs the moments of activations, and there are none",
@@ -58,15 +64,15 @@ class Refiner:
         if moments is None:
             self.leave(layer, reason or "there are no moments of its activation")
             return None
-        known = self._rounded.get((str(layer.node.name), scales.tobytes()))
-        if known is not None:
-            return known
+        content = hashlib.sha256(np.ascontiguousarray(weight)).digest()
+        key = (str(layer.node.name), content, scales.tobytes())
+        if key in self._known:
+            return self._known[key]
         folded = fold_weight(layer, weight)
         units = np.broadcast_to(scales.reshape(-1), (folded.shape[0] * folded.shape[1],))
         greatest = 2 ** (self._scheme.weight_bits - 1) - 1
         rounded = round_weight(folded, units.reshape(folded.shape[:2]), moments, greatest)
-        found = unfold_weight(layer, rounded)
-        self._rounded[str(layer.node.name), scales.tobytes()] = found
+        found = self._known[key] = unfold_weight(layer, rounded)
         return found
 
     def correctable(self, layer: Layer) -> bool:

@@ -35,6 +35,8 @@ class Scheme:
             product make up for one another on the calibration data (calibrated schemes alone).
         bias_correction: Whether what rounding does to the mean of a layer's results is taken out
             of its bias (calibrated schemes alone).
+        smooth: Whether large channels of the activations of matrix products are divided, and the
+            weights multiplied, where that lets expect less noise (calibrated schemes alone).
         quantize_bias: Bias as int32 with scale ``activation scale * weight scale``; False leaves
             it in float.
         ops: Layer ops (``Conv``, ``Gemm`` ...) that become integer.
@@ -65,6 +67,7 @@ class Scheme:
     weight_bits: Literal[7, 8] = 8
     rounding: Rounding = "nearest"
     bias_correction: bool = False
+    smooth: bool = False
     quantize_bias: bool = True
     ops: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
     gather: bool = True
@@ -139,9 +142,13 @@ RUNTIME_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 """Scheme fields by runtime id where they differ from :class:`Scheme`'s own defaults."""
 
-# Costs a pass over the calibration data and no time on the device. Gains, by benchmarks/weights.py,
-# most where layers are deep and narrow; it made none of the five models there clearly worse.
-_REFINED: Mapping[str, Any] = {"rounding": "second-order", "bias_correction": True}
+# Costs a pass over the calibration data and (almost) no time on the device: docs/weights.md has the
+# gains on five models.
+_REFINED: Mapping[str, Any] = {
+    "rounding": "second-order",
+    "bias_correction": True,
+    "smooth": True,
+}
 
 MODES: Mapping[str, Mapping[str, Any]] = {
     "auto": _REFINED,
@@ -200,6 +207,8 @@ def scheme_for(spec: QuantizeSpec, target_defaults: Mapping[str, Any]) -> Scheme
         scheme = replace(scheme, rounding=spec.rounding)
     if spec.bias_correction is not None:
         scheme = replace(scheme, bias_correction=spec.bias_correction)
+    if spec.smooth is not None:
+        scheme = replace(scheme, smooth=spec.smooth)
     if spec.per_channel is not None:
         scheme = replace(scheme, per_channel=spec.per_channel)
     return replace(

@@ -28,7 +28,7 @@ from edgedeploy.quant.layers import (
 from edgedeploy.quant.multiply_adds import multiply_adds
 from edgedeploy.quant.outputs import Outputs
 from edgedeploy.quant.qdq import quantize, quantize_loaded
-from edgedeploy.quant.refine import Refiner
+from edgedeploy.quant.refine import Rounded
 from edgedeploy.quant.scheme import Scheme
 from edgedeploy.quant.selection import choose
 from edgedeploy.quant.survey import COMPARED_RANGES, LayerSensitivity, Survey
@@ -71,12 +71,12 @@ def sensitivity(
     nodes = [*(layer.node for layer in layers), *recurrent]
     tried = list(dict.fromkeys([scheme.ranges, *methods]))
     total, done = len(tried) + len(nodes), 0
-    refiner = Refiner(scheme, table)
+    rounded: Rounded = {}
 
     def run(using: Scheme, only: str | None) -> tuple[float, float]:
         nonlocal done
         variant = load_checked(model)
-        quantize_loaded(variant, table, using, only, refiner)
+        quantize_loaded(variant, table, using, only, rounded)
         found = outputs.compare(variant)
         done += 1
         if progress is not None:

@@ -29,6 +29,7 @@ def test_quant_the_profile_overrides_the_target_and_adds_exclusions():
         weight_bits=7,
         ranges="minmax",
         bias_correction=False,
+        smooth=False,
         keep_float=("head*",),
         keep_float_ops=("MatMul",),
     )
@@ -54,7 +55,7 @@ def test_quant_the_profile_overrides_the_target_and_adds_exclusions():
 @pytest.mark.parametrize("runtime", RUNTIME_DEFAULTS)
 def test_quant_an_empty_spec_takes_the_targets_defaults(runtime):
     assert scheme_for(QuantizeSpec(), RUNTIME_DEFAULTS[runtime]) == Scheme(
-        **RUNTIME_DEFAULTS[runtime], rounding="second-order", bias_correction=True
+        **RUNTIME_DEFAULTS[runtime], rounding="second-order", bias_correction=True, smooth=True
     )
 
 
