@@ -64,7 +64,7 @@ class Refiner:
         if moments is None:
             self.leave(layer, reason or "there are no moments of its activation")
             return None
-        content = hashlib.sha256(np.ascontiguousarray(weight)).digest()
+        content = hashlib.sha256(weight.tobytes()).digest()
         key = (str(layer.node.name), content, scales.tobytes())
         if key in self._known:
             return self._known[key]
