@@ -306,6 +306,7 @@ class BuildRun:
             StoreError: The disk refuses (E601, E602); the old file stays.
         """
         folder = self._options.output / self._plan.profile.name / TABLES
+        sweep_parts(folder)
         for shared in {item.shared.name: item.shared for item in self._plan.items}.values():
             if shared.table is None or self.builder.hit(shared.table) is None:
                 continue
@@ -316,7 +317,6 @@ class BuildRun:
                 continue
             with disk_errors("cannot write the build folder"):
                 folder.mkdir(parents=True, exist_ok=True)
-                sweep_parts(folder)
                 write_atomic(place, (kept / "table.json").read_bytes())
 
     def _place(self, item: Item) -> Path:
