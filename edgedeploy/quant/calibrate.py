@@ -196,6 +196,7 @@ def _run(
             ) from error
         carrier.keep({name: outputs[name] for name in kept})
         _take_in(watch, sample, outputs)
+        del outputs  # its memory serves the next sample
         if progress is not None:
             progress(done, len(pack))
     _end_group(watch)

@@ -15,7 +15,7 @@ import numpy as np
 BINS = 4096
 """Bins at most; at least half of them span the range: a bin is 0.05 % of the width or less."""
 
-CHUNK = 1 << 15
+CHUNK = 1 << 16
 """Elements that are counted at a time, so that temporaries stay in the processor's cache."""
 
 LEAST_EXPONENT = -126
