@@ -104,8 +104,8 @@ class BuildResult:
     notes: tuple[Diagnostic, ...] = ()
 
     def nodes(self) -> Iterator[Node]:
-        """Yield every node of the plan and of the candidates that were found while searching."""
-        return self.plan.nodes(searched(self.outcomes))
+        """Yield every node of the plan, and those that the build found it needs."""
+        return self.plan.nodes(further(self.outcomes))
 
     @property
     def exit_code(self) -> ExitCode:
@@ -444,6 +444,23 @@ def searched(outcomes: Iterable[Outcome]) -> list[CandidateNodes]:
         for trial in outcome.trials
         if trial.nodes is not None and trial.nodes not in outcome.item.candidates
     ]
+
+
+def further(outcomes: Iterable[Outcome], plan: Plan | None = None) -> list[Node]:
+    """Return the nodes that a build found it needs: of mixtures, and of what was surveyed.
+
+    Args:
+        outcomes: What became of the items.
+        plan: Take the nodes of this plan instead, made anew from the same profile.
+    """
+    found = []
+    for place, outcome in enumerate(outcomes):
+        item = plan.items[place] if plan else outcome.item
+        for nodes in searched([outcome]):
+            found.append((item.nodes(nodes.candidate) if plan else nodes).evaluated)
+        if outcome.survey is not None and item.effects is not None:
+            found.append(item.effects)
+    return found
 
 
 def _locked(item: Item, lock: Lock | None) -> Candidate | None:

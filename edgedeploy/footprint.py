@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgedeploy import toolchain
-from edgedeploy.building import BuildResult, BuildRun, searched
+from edgedeploy.building import BuildResult, BuildRun, further
 from edgedeploy.config.search import target_folders
 from edgedeploy.errors import EdgedeployError
 from edgedeploy.executor import Builder, FileRef, FilesRef
@@ -60,12 +60,7 @@ def confirmed(
         if result.keeps_lock and read_lock(profile.folder, profile.name) != result.lock:
             return False
         plan = make_plan(profile, result.plan.targets)
-        more = [
-            item.nodes(nodes.candidate)
-            for item, outcome in zip(plan.items, result.outcomes, strict=True)
-            for nodes in searched([outcome])
-        ]
-        again = {node.id: node for node in plan.nodes(more)}
+        again = {node.id: node for node in plan.nodes(further(result.outcomes, plan))}
         with Builder(store, profile.folder.absolute()) as builder:
             for node in result.nodes():
                 used = run.builder.known_record(node)

@@ -90,16 +90,15 @@ class Plan:
     def first_choices(self) -> Plan:
         """Return the plan with each item's first candidate only."""
         items = tuple(
-            replace(item, candidates=item.candidates[:1], survey=None, effects=None)
-            for item in self.items
+            replace(item, candidates=item.candidates[:1], survey=None) for item in self.items
         )
         return replace(self, items=items)
 
-    def nodes(self, more: Iterable[CandidateNodes] = ()) -> Iterator[Node]:
+    def nodes(self, more: Iterable[Node] = ()) -> Iterator[Node]:
         """Yield every node once, each after what it needs.
 
         Args:
-            more: Nodes of candidates that were found while searching.
+            more: Nodes that a build found it needs.
         """
         seen: set[Node] = set()
 
@@ -116,11 +115,11 @@ class Plan:
             yield from walk(item.shared.reference)
             for candidate in item.candidates:
                 yield from walk(candidate.evaluated)
-            if item.effects is not None:
-                yield from walk(item.effects)
+            if item.survey is not None and item.use.quantize.mode == "auto":
+                yield from walk(item.survey)
             yield from walk(item.baseline.compiled)
-        for candidate in more:
-            yield from walk(candidate.evaluated)
+        for node in more:
+            yield from walk(node)
 
 
 def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:
@@ -159,7 +158,7 @@ def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
         if candidate.scheme and candidate.scheme.calibrated and shared.table is None:
             left_out[candidate.name] = "there is no `calibrate` data"
             continue
-        found.append(_candidate(use, target, shared, _feasible(use, shared, candidate)))
+        found.append(_candidate(use, target, shared, _feasible(shared, candidate)))
     if not found:
         raise ProfileError(
             f"quantize: {use.quantize.mode} needs calibration data for {use.target}",
@@ -182,26 +181,15 @@ def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
     )
 
 
-def _feasible(use: TargetUse, shared: ModelNodes, candidate: Candidate) -> Candidate:
+def _feasible(shared: ModelNodes, candidate: Candidate) -> Candidate:
     """Return a candidate as the calibration data allows it.
 
     A kept table stands for the samples in all but the second moments, which are too large to keep:
-    weights are then rounded to the nearest.
-
-    Raises:
-        ProfileError: The profile itself asks for what needs them (E166).
+    weights are then rounded to the nearest. A profile that asks for more is refused (E166).
     """
     scheme = candidate.scheme
     if scheme is None or not scheme.needs_moments or shared.moments is not None:
         return candidate
-    if use.quantize.rounding is not None:
-        raise ProfileError(
-            f"`rounding: {use.quantize.rounding}` needs calibration samples for {use.target}",
-            code="E166",
-            subject=shared.name,
-            hint="name samples under `data: {calibrate: ...}`, or set `rounding: nearest`",
-            place=use.place,
-        )
     return replace(candidate, scheme=replace(scheme, rounding="nearest"))
 
 

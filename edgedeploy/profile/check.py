@@ -17,7 +17,16 @@ from edgedeploy.target.types import Target
 CALIBRATED = ("w8a8", "w8a16")
 """Quantize modes that need calibration data."""
 
-NOT_BY_NNCF = ("symmetric_activations", "per_channel", "activation_dtype", "weight_bits", "ranges")
+NOT_BY_NNCF = (
+    "symmetric_activations",
+    "per_channel",
+    "activation_dtype",
+    "weight_bits",
+    "ranges",
+    "rounding",
+    "bias_correction",
+    "smooth",
+)
 """Keys of ``quantize`` that NNCF decides itself."""
 
 
@@ -78,6 +87,8 @@ def _quantize(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diag
             f"`{use.target}` cannot take `quantize: {mode}`",
             "use one of " + ", ".join(f"`{item}`" for item in ("auto", *legal)),
         )
+    if use.quantize.rounding == "second-order":
+        yield from _rounding(use, profile)
     scheme = target.get("runtime.scheme") or {}
     for key in scheme.get("fixed", ()):
         given = getattr(use.quantize, key)
@@ -99,6 +110,19 @@ def _quantize(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diag
                     f"`quantize: {mode}` needs data to calibrate the model `{model.name}` on",
                     "add `data: {calibrate: ...}`, or use `quantize: fp16`",
                 )
+
+
+def _rounding(use: TargetUse, profile: Profile) -> Iterator[Diagnostic]:
+    """A calibration table stands for its samples in all but second-order rounding."""
+    for model in profile.models.values():
+        data = model.data.get("calibrate")
+        if data is not None and data.tables is not None:
+            yield _at(
+                use,
+                "E166",
+                f"`rounding: second-order` needs samples, and the model `{model.name}` has a table",
+                "name the samples, or leave `rounding` out",
+            )
 
 
 def _nncf(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnostic]:

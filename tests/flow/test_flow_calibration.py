@@ -123,7 +123,10 @@ def test_nncf_quantizes_for_openvino(tmp_path: Path, store: Path) -> None:
     said = targets_of(tmp_path / "build/p")["main", OV]
     assert said["chosen"] == "w8a8-nncf"
     assert "nncf" in run.document["build"]["tools"]
-    assert "calibrate" not in {stage["kind"] for stage in run.document["build"]["stages"]}
+    stages = run.document["build"]["stages"]
+    assert not {"calibrate", "moments"} & {
+        item["kind"] for item in stages if item["state"] == "ran"
+    }
     # Without the package, which an import hook hides, the way out is named.
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(

@@ -167,7 +167,7 @@ class RealBuild:
         assert [process.returncode for process in crowd] == [0] * builders, errors
         lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
         ran = Counter(line["node"] for line in lines if line.get("state") == "ran")
-        assert len(ran) == 15 and set(ran.values()) == {1}, ran
+        assert len(ran) == 16 and set(ran.values()) == {1}, ran
         for output in outputs:
             self.project.output = output
             assert self.project.published() == self.right[self.wanted]
