@@ -74,7 +74,7 @@ def build(
                 states=run.builder.states,
                 lock=lock,
                 keeps_lock=keeps_lock,
-                notes=tuple(notes),
+                notes=(*notes, *dict.fromkeys(run.notes)),
             )
             write_reports(result)
             whole = all(state.state != "failed" for state in run.builder.states.values())

@@ -20,6 +20,7 @@ from edgedeploy.errors import (
     Diagnostic,
     EdgedeployError,
     ExitCode,
+    ModelError,
     ProfileError,
     combined_exit_code,
 )
@@ -160,6 +161,7 @@ class BuildRun:
         # Measurements that were looked for, and what was found or made.
         self.sessions: list[tuple[Session, Mapping[str, Mapping[str, Any]] | None]] = []
         self._choosers: dict[str, Chooser] = {}
+        self.notes: list[Diagnostic] = []
 
     def close(self) -> None:
         """End every worker that still runs."""
@@ -247,11 +249,15 @@ class BuildRun:
         return outcome
 
     def _surveyed(self, outcome: Outcome) -> Outcome:
-        """Add the sensitivity of the layers where it is asked for and there is one."""
+        """Add the sensitivity of the layers where it is asked for; why there is none is a note."""
         node = outcome.item.effects
         if not self._options.sensitivity or node is None or outcome.state == "failed":
             return outcome
-        return replace(outcome, survey=choosing.survey(self.builder, node))
+        try:
+            return replace(outcome, survey=choosing.survey(self.builder, node))
+        except (BuildError, ModelError) as error:  # what was built is worth no less for it
+            self.notes += [replace(item, severity="warning") for item in error.diagnostics]
+            return outcome
 
     def _records(self, outcome: Outcome) -> Mapping[str, Mapping[str, Any]]:
         """Return measurements of the chosen and the float artifact, made now if there are none."""

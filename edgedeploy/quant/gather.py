@@ -72,8 +72,9 @@ def gather(
             progress(position + 1, len(pack))
     files: dict[str, str] = {}
     for number, (item, layers) in enumerate(zip(sums, shared.values(), strict=True)):
-        if item.rows:
-            np.save(folder / f"{number:04d}.npy", item.moments())
+        moments = item.moments() if item.rows else None
+        if moments is not None and np.isfinite(moments).all():  # squares may leave float32
+            np.save(folder / f"{number:04d}.npy", moments)
             np.save(folder / f"{number:04d}-mean.npy", item.mean())
             files.update({str(layer.node.name): f"{number:04d}" for layer in layers})
     text = json.dumps({"moments": FORMAT, "files": files}, sort_keys=True, indent=1)
@@ -108,7 +109,8 @@ class _Sum:
             return
         found = operands(self._layer, activation, ROWS).transpose(1, 0, 2)
         self._total += found.sum(axis=1, dtype=np.float64)
-        self._products += found.transpose(0, 2, 1) @ found
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._products += found.transpose(0, 2, 1) @ found
         self.rows += found.shape[1]
 
     def mean(self) -> np.ndarray:
@@ -116,8 +118,9 @@ class _Sum:
         return (self._total / self.rows).astype(np.float32)
 
     def moments(self) -> np.ndarray:
-        """Return the mean of ``x x^T`` over all rows, float32."""
-        return (self._products / self.rows).astype(np.float32)
+        """Return the mean of ``x x^T`` over all rows, float32; not finite where that overflows."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return (self._products / self.rows).astype(np.float32)
 
 
 def _activations(

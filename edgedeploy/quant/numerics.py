@@ -114,8 +114,13 @@ def bias_floor(bias: np.ndarray, activation_scale: float) -> np.ndarray:
 
 
 def quantize_bias(bias: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """Return the bias as int32 in units of ``scales`` (``activation scale * weight scale``)."""
-    return np.rint(bias.astype(np.float64) / scales.astype(np.float64)).astype(np.int32)
+    """Return the bias as int32 in units of ``scales`` (``activation scale * weight scale``).
+
+    It saturates: ``bias_floor`` leaves head room, but a correction may be of any size.
+    """
+    limits = np.iinfo(np.int32)
+    units = np.rint(bias.astype(np.float64) / scales.astype(np.float64))
+    return np.clip(units, limits.min, limits.max).astype(np.int32)
 
 
 def _blocks(array: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

@@ -102,7 +102,10 @@ class _Sums:
     rows: int = 0
 
     def add(self, wanted: np.ndarray, found: np.ndarray) -> None:
-        exact, other = wanted.astype(np.float64), found.astype(np.float64)
+        # Masks are infinite in the float model too; what a form loses counts as an error.
+        known = np.isfinite(wanted)
+        exact = np.where(known, wanted, 0.0).astype(np.float64)
+        other = np.where(known & np.isfinite(found), found, 0.0).astype(np.float64)
         self.signal += float(np.sum(exact * exact))
         self.error += float(np.sum((exact - other) ** 2))
         if exact.ndim and exact.shape[-1] > 1:

@@ -171,6 +171,8 @@ class _Writer:
         self.storage = Storage(model.graph, scheme)
         self._readers = {layer.node for layer in selection.layers} | set(selection.carriers)
         self._start = next(iter(model.graph))
+        # Results of lookups, which are int8 now -> what is read in their place.
+        self._looked_up: dict[ir.Value, ir.Value] = {}
         self._domain = ""
         if scheme.activations == "static16" and model.graph.opset_imports[""] < WIDE_PAIR_OPSET:
             self._domain = MICROSOFT
@@ -179,7 +181,8 @@ class _Writer:
     def store_weight(self, layer: Layer) -> None:
         """Replace the weight (and bias) of a layer by integer initialisers behind a DQ."""
         if layer.node.op_type == "Gather":
-            self.storage.store_table(layer)
+            result = layer.node.outputs[0]
+            self._looked_up[result] = self.storage.store_table(layer)
             return
         axis = layer.channel_axis if self._scheme.per_channel else None
         array = constant_of(layer.weight).numpy()
@@ -261,6 +264,8 @@ class _Writer:
 
     def insert_pair(self, value: ir.Value, parameters: ActivationParameters) -> None:
         """Insert the Q/DQ pair of an activation and let its consumers read the dequantized one."""
+        everyone = value in self._selection.produced
+        value = self._looked_up.get(value, value)
         uses = list(value.uses())
         name = str(value.name)
         dtype = np.dtype(parameters.dtype)
@@ -275,7 +280,6 @@ class _Writer:
             shape=value.shape,
             type=ir.TensorType(ir.DataType.from_numpy(dtype)),
         )
-        everyone = value in self._selection.produced
         for use in uses:
             if everyone or use.node in self._readers:
                 use.node.replace_input_with(use.idx, dequantized)

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgedeploy.errors import DataError
 from edgedeploy.quant.bias_correction import mean_shift, spread_means
-from edgedeploy.quant.layers import Layer, constant_shape
+from edgedeploy.quant.layers import Layer, constant_shape, float_attribute
 from edgedeploy.quant.numerics import quantize_weight
 from edgedeploy.quant.rounding import round_weight
 from edgedeploy.quant.scheme import Scheme
@@ -82,6 +82,8 @@ class Refiner:
         reason = obstacle(layer)
         if reason is None and not layer.bias_is_constant:
             reason = "its bias is computed"
+        if reason is None and _factors(layer)[1] == 0.0:
+            reason = "its bias counts nothing"
         if reason is None and self._mean(layer) is None:
             reason = "calibration told no channels of its activation apart"
         if reason is not None:
@@ -91,7 +93,9 @@ class Refiner:
     def shift(
         self, layer: Layer, weight: np.ndarray, scales: np.ndarray, integers: np.ndarray | None
     ) -> np.ndarray:
-        """Return what rounding adds to the mean of each channel of a correctable layer's result.
+        """Return by how much the bias of a correctable layer is too large after rounding.
+
+        What rounding adds to the mean of each channel of its result, in units of the bias.
 
         Args:
             layer: The layer.
@@ -113,7 +117,8 @@ class Refiner:
         mean = self._mean(layer)
         if mean is None:
             raise ValueError(f"{layer.node.name} is not correctable")
-        return mean_shift(layer, error, mean)
+        alpha, beta = _factors(layer)
+        return mean_shift(layer, error, mean) * (alpha / beta)
 
     def _mean(self, layer: Layer) -> np.ndarray | None:
         """Return the mean of what a layer multiplies, ``[groups, inputs]``, as far as is known."""
@@ -133,3 +138,13 @@ class Refiner:
         left = Exempt(node=str(layer.node.name), op=layer.node.op_type, reason=reason)
         if left not in self.plain:
             self.plain.append(left)
+
+
+def _factors(layer: Layer) -> tuple[float, float]:
+    """Return what a Gemm multiplies its product and its bias by; both 1 for anything else.
+
+    The normal form has them folded where it may: not into a large weight that others read.
+    """
+    if layer.node.op_type != "Gemm":
+        return 1.0, 1.0
+    return float_attribute(layer.node, "alpha", 1.0), float_attribute(layer.node, "beta", 1.0)

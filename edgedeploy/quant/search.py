@@ -190,7 +190,9 @@ class _Mixer:
     def steps(self) -> Iterator[int]:
         """Yield how many layers are kept, each time so many that half of the noise goes away."""
         left, wanted = self._noise, self._noise / 2
-        last = len(self._ranked) - 1
+        last = len(self._ranked) - 1  # with all of them in float there is nothing to quantize
+        if last < 1:
+            return
         for count, layer in enumerate(self._ranked, start=1):
             left -= layer.noise
             beyond = count < last and self._share(self._ranked[: count + 1]) > MOST_FLOAT

@@ -144,11 +144,14 @@ class Storage:
         name = f"{weight.name}_DequantizeLinear"
         return self.dequantized(stored, scale, zero, axis, name, reader)
 
-    def store_table(self, layer: Layer) -> None:
+    def store_table(self, layer: Layer) -> ir.Value:
         """Look up int8 rows, and dequantize what was looked up instead of the whole table.
 
         One scale per column: with one in all, the few columns with large values, which the
         embeddings of transformers have, leave the others little resolution.
+
+        Returns:
+            The float value that takes the place of the layer's result.
         """
         node, result = layer.node, layer.node.outputs[0]
         axis = layer.channel_axis if self._scheme.per_channel else None
@@ -169,6 +172,7 @@ class Storage:
             name=self.names.free(f"{name}_DequantizeLinear"),
         )
         self.graph.insert_after(node, dq)
+        return read
 
     def store_recurrent(self, node: ir.Node) -> None:
         """Store the weights of a recurrent node, one scale per row of all gates.

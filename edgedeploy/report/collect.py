@@ -14,6 +14,7 @@ from edgedeploy import __version__
 from edgedeploy.bench.host import host_facts
 from edgedeploy.building import BuildResult
 from edgedeploy.choosing import NO_CANDIDATE, Outcome, State, Trial
+from edgedeploy.errors import Diagnostic
 from edgedeploy.measuring import FLOAT
 from edgedeploy.parity.evaluation import Evaluation, MetricResult
 from edgedeploy.quant.survey import Survey, decibels
@@ -122,7 +123,7 @@ def _target(outcome: Outcome) -> TargetReport:
             target=outcome.item.use.target,
             verdict="failed",
             candidates=trials,
-            diagnostics=tuple(item for trial in outcome.trials for item in trial.diagnostics),
+            diagnostics=_diagnostics(outcome),
         )
     name = FLOAT if chosen.kind == FLOAT else chosen.name
     record = outcome.records.get(name)
@@ -154,9 +155,14 @@ def _target(outcome: Outcome) -> TargetReport:
             )
             for gate in chosen.gates
         ),
-        diagnostics=tuple(item for trial in outcome.trials for item in trial.diagnostics),
+        diagnostics=_diagnostics(outcome),
         wider=wider(outcome.wider),
     )
+
+
+def _diagnostics(outcome: Outcome) -> tuple[Diagnostic, ...]:
+    """Return why candidates failed; what several fail of stands once."""
+    return tuple(dict.fromkeys(item for trial in outcome.trials for item in trial.diagnostics))
 
 
 def wider(nodes: Iterable[Mapping[str, str]]) -> tuple[str, ...]:

@@ -78,5 +78,16 @@ STAGE = StageKind(
     run=run,
     outputs=("survey",),
     tools=("onnx", "onnx-ir", "onnxruntime", "numpy"),
-    code=("quant", "data/pack", "runner", "parity", "backends/ortmobile", "steps/reference"),
+    code=(
+        "quant",
+        "data/pack",
+        "manifest",
+        "model/files",
+        "runner",
+        "parity",
+        "backends/ortmobile",
+        "backends/inputs",
+        "steps/reference",
+        "steps/samples",
+    ),
 )

@@ -43,5 +43,5 @@ STAGE = StageKind(
     run=run,
     outputs=("model", "report"),
     tools=("onnx", "onnx-ir", "numpy"),
-    code=("model", "quant"),
+    code=("model", "quant", "data/pack", "manifest"),
 )

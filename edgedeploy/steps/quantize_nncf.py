@@ -30,5 +30,5 @@ STAGE = StageKind(
     run=run,
     outputs=("model", "report"),
     tools=("nncf", "onnx", "onnx-ir", "onnxruntime", "numpy"),
-    code=("quant", "data/pack", "runner"),
+    code=("quant", "data/pack", "manifest", "model/files", "runner"),
 )

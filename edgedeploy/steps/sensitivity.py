@@ -32,5 +32,5 @@ STAGE = StageKind(
     run=run,
     outputs=("survey",),
     tools=("onnx", "onnx-ir", "onnxruntime", "numpy"),
-    code=("quant", "data/pack", "runner"),
+    code=("quant", "data/pack", "manifest", "model/files", "runner"),
 )

@@ -29,5 +29,5 @@ STAGE = StageKind(
     run=run,
     outputs=("table",),
     tools=("onnx", "onnx-ir", "numpy"),
-    code=("quant/identity", "quant/table", "data/pack", "manifest"),
+    code=("quant/identity", "quant/moments", "quant/table", "data/pack", "manifest"),
 )

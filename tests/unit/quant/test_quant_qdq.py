@@ -468,3 +468,22 @@ def test_quant_openvino_computes_what_the_model_says_on_dynamic_shapes(bias, tmp
     assert kinds["FakeQuantize"] == 1
     compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert sqnr_db(run(path, x), compiled(x)[0]) > 60
+
+
+@pytest.mark.parametrize("outputs", [["y"], ["y", "e"]])
+def test_quant_a_product_reads_what_was_looked_up(outputs, tmp_path):
+    """The rows are int8, dequantized, and quantized again with the scale of an activation."""
+    nodes = [
+        node("Cast", ["x"], ["index"], to=TensorProto.INT64),
+        node("Gather", ["words", "index"], ["e"]),
+        node("MatMul", ["e", "w"], ["y"]),
+    ]
+    constants = {"words": normal(20, 6), "w": normal(6, 5)}
+    model = build(tmp_path, nodes, constants, {"x": ("n",)}, outputs)
+    samples = [{"x": np.float32([n, n + 1])} for n in range(19)]
+    table = calibrate(model, pack(tmp_path / "pack", samples), tmp_path / "table.json")
+    report = quantize(model, table, Scheme(ranges="minmax"), tmp_path / "out")
+    assert report.ops == {"Gather": 1, "MatMul": 1} and report.activations == 1
+    onnx.checker.check_model(onnx.load(tmp_path / "out/model.onnx"), full_check=True)
+    x = {"x": np.float32([3, 11, 7])}
+    assert sqnr_db(run(model, x), run(tmp_path / "out/model.onnx", x)) > 30

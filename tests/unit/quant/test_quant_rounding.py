@@ -23,6 +23,7 @@ from edgedeploy.quant.moments import Moments
 from edgedeploy.quant.qdq import quantize
 from edgedeploy.quant.rounding import damp, round_weight
 from edgedeploy.quant.scheme import Scheme
+from edgedeploy.quant.table import CalibrationTable
 from edgedeploy.quant.unfold import fold_weight, operands, unfold_weight
 
 GENERATOR = np.random.default_rng(11)
@@ -177,6 +178,23 @@ def test_quant_layers_that_read_the_same_share_their_moments(tmp_path):
     assert sorted(files) == ["matmul_0", "matmul_1", "matmul_2"]
 
 
+def test_quant_moments_that_leave_float32_are_dropped(tmp_path):
+    """Squares of 1e25 are no float32; rounding by them would be rounding by nothing."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    model = build(tmp_path, nodes, {"w": normal(4, 8)}, {"x": ("n", 4)}, ["y"])
+    samples = [{"x": normal(9, 4) * np.float32(1e25)} for _ in range(3)]
+    folder = pack(tmp_path / "p", samples)
+    calibrate(model, folder, tmp_path / "t.json")
+    assert gather(model, folder, tmp_path).files == {}
+    table = CalibrationTable.read(tmp_path / "t.json", tmp_path)
+    scheme = Scheme(ranges="minmax", rounding="second-order", bias_correction=True)
+    (tmp_path / "q").mkdir()
+    report = quantize(model, table, scheme, tmp_path / "q")
+    assert "there are no moments of its activation" in [item.reason for item in report.plain]
+    found = outputs(tmp_path / "q" / "model.onnx", samples) / 1e25
+    assert sqnr_db(outputs(model, samples) / 1e25, found) > 30.0
+
+
 def test_quant_moments_carry_state_along_a_sequence(tmp_path):
     nodes = [
         helper.make_node("Add", ["x", "state"], ["next"]),
@@ -259,6 +277,26 @@ def test_quant_a_corrected_bias_takes_out_the_mean_error(integer_bias, tmp_path)
         difference = outputs(folder / "model.onnx", samples) - outputs(model, samples)
         means[wanted] = np.abs(difference.mean(axis=(0, 2, 3))).max()
     assert means[True] < 0.02 * means[False]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_quant_a_corrected_bias_knows_the_factors_of_a_gemm(given, tmp_path):
+    """They stay where the weight is large and others read it."""
+    inputs = ["x", "w", "b"] if given else ["x", "w"]
+    nodes = [helper.make_node("Gemm", inputs, ["y"], alpha=3.0, beta=0.5)]
+    constants = {"w": normal(4, 5), "b": normal(5)} if given else {"w": normal(4, 5)}
+    model = build(tmp_path, nodes, constants, {"x": ("n", 4)}, ["y"])
+    samples = [{"x": normal(6, 4) + 3} for _ in range(8)]
+    table = calibrate(model, pack(tmp_path / "p", samples), tmp_path / "t.json")
+    means = {}
+    for wanted in (False, True):
+        folder = tmp_path / str(wanted)
+        folder.mkdir()
+        scheme = Scheme(ranges="minmax", bias_correction=wanted, activations="static16")
+        quantize(model, table, scheme, folder)
+        difference = outputs(folder / "model.onnx", samples) - outputs(model, samples)
+        means[wanted] = np.abs(difference.mean(axis=0)).max()
+    assert means[True] < 0.05 * means[False]
 
 
 def test_quant_the_mean_shift_is_the_mean_of_the_error(tmp_path):

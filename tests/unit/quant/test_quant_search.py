@@ -132,6 +132,12 @@ def test_search_ends_and_chooses_only_what_passed(noises, answers, trials):
         assert not any(verdict.passed for verdict in given_.values())
 
 
+def test_search_keeps_no_layer_in_float_where_there_is_one():
+    """A mixture without a layer in integers is the float model."""
+    found, _ = drive(lambda _: INACCURATE, surveyed([1.0]))
+    assert names(found) == [option.name for option in OPTIONS]
+
+
 def test_search_does_not_add_floats_to_what_is_too_large_already():
     found, _ = drive(lambda _: LARGE, surveyed([1.0, 2.0, 3.0]))
     assert names(found) == ["w8a8", "dynamic", "w4", "fp16", "float"]

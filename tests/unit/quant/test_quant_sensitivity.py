@@ -146,10 +146,42 @@ def test_quant_multiply_adds_of_every_kind_of_layer(tmp_path):
 
 
 def test_quant_multiply_adds_of_a_recurrent_layer(tmp_path):
-    constants = {"w": normal(1, 16, 3), "r": normal(1, 16, 4)}
-    nodes = [helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=4)]
+    constants = {"w": normal(1, 16, 3), "r": normal(1, 16, 4), "b": normal(1, 32)}
+    nodes = [helper.make_node("LSTM", ["x", "w", "r", "b"], ["y"], hidden_size=4)]
     model = build(tmp_path, nodes, constants, {"x": ("t", 2, 3)}, ["y"])
     loaded = load_checked(model)
     nodes_ = [node for node in loaded.graph if node.op_type == "LSTM"]
     found = multiply_adds(loaded, model.parent, nodes_, {"x": normal(5, 2, 3)})
     assert list(found.values()) == [5 * 2 * (16 * 3 + 16 * 4)]
+
+
+def test_quant_sensitivity_of_a_model_that_computes_its_indices(tmp_path):
+    """As exported transformers with int32 inputs do; what a cast gives is no float."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["index"], to=onnx.TensorProto.INT64),
+        helper.make_node("Gather", ["words", "index"], ["e"]),
+        helper.make_node("MatMul", ["e", "w"], ["y"]),
+    ]
+    constants = {"words": normal(20, 6), "w": normal(6, 5)}
+    model = build(tmp_path, nodes, constants, {"x": ("n",)}, ["y"])
+    samples = pack(tmp_path / "pack", [{"x": np.float32([1, n])} for n in range(9)])
+    table = calibrate(model, samples, tmp_path / "t.json")
+    found = sensitivity(model, table, samples, SCHEME, methods=())
+    assert {layer.op: layer.multiply_adds for layer in found.layers} == {"Gather": 0, "MatMul": 60}
+
+
+def test_quant_noise_leaves_out_what_is_infinite_in_the_float_model(tmp_path):
+    """A mask of -inf is no noise; an element that only the other form loses is all lost."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("Add", ["m", "mask"], ["y"]),
+    ]
+    mask = np.float32([0, -np.inf, 0])
+    constants = {"w": np.eye(3, dtype=np.float32), "mask": mask}
+    model = build(tmp_path, nodes, constants, {"x": ("n", 3)}, ["y"])
+    outputs = Outputs(model, pack(tmp_path / "pack", [{"x": np.float32([[1, 2, 1]])}]), ())
+    assert outputs.compare(load_checked(model)) == (0.0, 0.0)
+    changed = load_checked(model)
+    lost = np.float32([0, -np.inf, np.inf])
+    changed.graph.initializers["mask"].const_value = ir.Tensor(lost, name="mask")
+    assert outputs.compare(changed)[0] == pytest.approx(0.5)
