@@ -251,7 +251,10 @@ class BuildRun:
     def _surveyed(self, outcome: Outcome) -> Outcome:
         """Add the sensitivity of the layers where it is asked for; why there is none is a note."""
         node = outcome.item.effects
-        if not self._options.sensitivity or node is None or outcome.state == "failed":
+        if not self._options.sensitivity or outcome.state == "failed":
+            return outcome
+        if node is None:
+            self.notes.append(_no_survey(outcome.item))
             return outcome
         try:
             return replace(outcome, survey=choosing.survey(self.builder, node))
@@ -440,6 +443,16 @@ class BuildRun:
             if self.builder.hit(item.shared.reference) is not None:
                 found[item.shared.name] = choosing.reference_evaluation(self.builder, item)
         return found
+
+
+def _no_survey(item: Item) -> Diagnostic:
+    return Diagnostic(
+        code="E372",
+        message=f"nothing tells the sensitivity of the layers of {item.name}",
+        severity="warning",
+        subject=item.name,
+        hint="give `data: calibrate` samples, and a `quantize:` that may be `w8a8`",
+    )
 
 
 def searched(outcomes: Iterable[Outcome]) -> list[CandidateNodes]:

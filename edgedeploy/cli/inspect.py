@@ -48,7 +48,7 @@ def _build(output: Output, folder: Path) -> int:
             f"the build in {folder} did not look at the sensitivity of layers",
             code="E372",
             subject=str(folder),
-            hint="run `edgedeploy build PROFILE --sensitivity`; it needs `calibrate` data",
+            hint="run `edgedeploy build PROFILE --sensitivity`; it needs `calibrate` samples",
         )
     return output.result(_sensitivity(document), {"layers": tables})
 

@@ -161,12 +161,13 @@ class _Watch:
 
 
 def _channel_axes(layers: Sequence[Layer]) -> dict[ir.Value, int]:
-    """Return the axis of input channels of every activation that a layer reads."""
-    return {
-        layer.activation: 1 if layer.node.op_type in ("Conv", "ConvTranspose") else -1
-        for layer in layers
-        if layer.activation is not None
-    }
+    """Return the axis of input channels of every activation that layers read along one axis."""
+    found: dict[ir.Value, set[int]] = {}
+    for layer in layers:
+        if layer.activation is not None:
+            axis = 1 if layer.node.op_type in ("Conv", "ConvTranspose") else -1
+            found.setdefault(layer.activation, set()).add(axis)
+    return {value: next(iter(axes)) for value, axes in found.items() if len(axes) == 1}
 
 
 def _run(

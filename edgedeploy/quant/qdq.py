@@ -222,7 +222,8 @@ class _Writer:
             wanted |= self._scheme.bias_always and layer.node.op_type == "Conv"
             return np.zeros(channels, np.float32) if wanted else None
         array = constant_of(layer.bias).numpy()
-        if array.dtype != np.float32 or array.size != channels:
+        by_row = array.ndim > 0 and array.shape[-1] != channels  # a column, as long as channels are
+        if array.dtype != np.float32 or array.size != channels or by_row:
             return None
         return array.reshape(-1)
 

@@ -91,7 +91,8 @@ def smooth(
             _scale_weight(graph, layer, factors, names)
         nodes = tuple(str(layer.node.name) for layer in group)
         result = str(group[0].node.inputs[0] and group[0].node.inputs[0].name)
-        table = _scaled(table, source, result, nodes, 1.0 / factors)
+        peak = _peaks(seen)
+        table = _scaled(table, source, result, nodes, 1.0 / factors, peak)
         done.append(Smoothed(activation=source, folded=folded, nodes=nodes))
     return table, done
 
@@ -105,11 +106,11 @@ def _best_factors(
 ) -> np.ndarray | None:
     """Return what each channel is divided by, float64; None where nothing is worth it."""
     weights = [fold_weight(layer, constant_of(layer.weight).numpy())[0] for layer in group]
-    peak = np.asarray(seen.peak)
-    if weights[0].shape[1] != len(peak) or not peak.any():
+    if weights[0].shape[1] != len(seen.peak) or not any(seen.peak):
         return None
+    peak = _peaks(seen)
     powers = [_power(seen, layer, table) for layer in group]
-    bounds = _bounds(seen, table.tensors[str(group[0].activation and group[0].activation.name)])
+    bounds = _bounds(peak, table.tensors[str(group[0].activation and group[0].activation.name)])
     size = np.maximum(peak, _LEAST * peak.max())
     reach = np.max([np.abs(weight).max(axis=0) for weight in weights], axis=0)
     reach = np.maximum(reach, _LEAST * reach.max()) if reach.any() else np.ones_like(reach)
@@ -132,9 +133,17 @@ def _power(seen: ChannelStatistics, layer: Layer, table: CalibrationTable) -> np
     return np.asarray(seen.mean) ** 2 + (np.asarray(seen.peak) / _CREST) ** 2
 
 
-def _bounds(seen: ChannelStatistics, whole: TensorRange) -> tuple[np.ndarray, np.ndarray]:
-    """Return the least and greatest value that each channel may have had."""
-    peak = np.asarray(seen.peak)
+def _peaks(seen: ChannelStatistics) -> np.ndarray:
+    """Return the greatest absolute value that is to be expected of each channel.
+
+    A channel that stayed silent on few samples may speak on others, as loud as most do: ranges cut
+    to what each channel reached alone would clip it, what all reached together does not.
+    """
+    return np.maximum(seen.peak, np.median(seen.peak))
+
+
+def _bounds(peak: np.ndarray, whole: TensorRange) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and greatest value that each channel may have."""
     return np.maximum(-peak, min(whole.low, 0.0)), np.minimum(peak, max(whole.high, 0.0))
 
 
@@ -220,10 +229,11 @@ def _scaled(
     result: str,
     nodes: Sequence[str],
     inverse: np.ndarray,
+    peak: np.ndarray,
 ) -> CalibrationTable:
     """Return the table with what is known of the divided activation, under its own name."""
     seen, whole = table.channels[source], table.tensors[source]
-    low, high = (end * inverse for end in _bounds(seen, whole))
+    low, high = (end * inverse for end in _bounds(peak, whole))
     bound = (float(low.min()), float(high.max()))
     tensors: Mapping[str, TensorRange] = {
         result: TensorRange(

@@ -76,3 +76,11 @@ def test_a_survey_that_cannot_be_had_costs_no_artifact(tmp_path: Path, store: Pa
     assert (tmp_path / f"build/p/two/{ORT}").is_dir()
     assert survey_of(tmp_path) is None
     assert "warning[E262]" in edgedeploy("build", profile, *options).err
+
+
+def test_no_survey_of_what_is_not_quantized(tmp_path: Path, store: Path) -> None:
+    profile = project(tmp_path, whole_numbers=False)
+    options = ("-o", tmp_path / "build", "--store", store, "--no-bench", "--sensitivity")
+    run = edgedeploy("build", profile, *options, "--set", "quantize=fp16")
+    assert run.code == 0 and "warning[E372]" in run.err
+    assert survey_of(tmp_path) is None

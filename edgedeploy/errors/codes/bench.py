@@ -52,6 +52,6 @@ CODES: dict[str, Explanation] = {
         "The build did not look at the sensitivity of layers",
         "`edgedeploy inspect BUILD` shows what a build found out about its layers. A build looks "
         "at that where `quantize: auto` needs it, and wherever it can with `edgedeploy build "
-        "--sensitivity`; it takes `calibrate` data.",
+        "--sensitivity`; it takes `calibrate` samples and a mode that may be `w8a8`.",
     ),
 }

@@ -487,3 +487,13 @@ def test_quant_a_product_reads_what_was_looked_up(outputs, tmp_path):
     onnx.checker.check_model(onnx.load(tmp_path / "out/model.onnx"), full_check=True)
     x = {"x": np.float32([3, 11, 7])}
     assert sqnr_db(run(model, x), run(tmp_path / "out/model.onnx", x)) > 30
+
+
+def test_quant_a_bias_by_row_is_no_bias_of_channels(tmp_path):
+    """A Gemm may add a column; it is as long as the channels where the result is square."""
+    nodes = [node("Gemm", ["x", "w", "c"], ["y"])]
+    constants = {"w": normal(4, 4), "c": normal(4, 1) * 10}
+    model = build(tmp_path, nodes, constants, {"x": (4, 4)}, ["y"])
+    make(tmp_path, model, {"x": (4, 4)}, Scheme(ranges="minmax", bias_correction=True), count=16)
+    x = {"x": normal(4, 4)}
+    assert sqnr_db(run(model, x), run(tmp_path / "out/model.onnx", x)) > 30

@@ -175,3 +175,21 @@ def test_quant_what_integer_nodes_make_is_not_smoothed(tmp_path, samples):
     layers = find_layers(loaded.graph)
     _, done = smooth(loaded.graph, layers, {layers[0].activation}, table, SCHEME)
     assert done == []
+
+
+def test_quant_channels_that_were_silent_may_speak(tmp_path):
+    """Few samples tell little of a channel: it is not cut to what it reached in these."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")]
+    model = build(tmp_path, nodes, {"w": normal(WIDTH, 8)}, {"x": ("n", WIDTH)}, ["y"])
+    silent = np.ones(WIDTH, np.float32)
+    silent[:3] = 0.02
+    rows = [normal(4, WIDTH) for _ in range(8)]
+    told = [{"x": row * gains(20.0) * silent} for row in rows]
+    table = calibrate(model, pack(tmp_path / "p", told), tmp_path / "t.json")
+    folder = tmp_path / "q"
+    folder.mkdir()
+    report = quantize(model, table, SCHEME, folder)
+    assert [item.activation for item in report.smoothed] == ["x"]
+    spoken = [{"x": row * (silent < 1.0)} for row in rows]
+    found = first_output(folder / "model.onnx", spoken)
+    assert sqnr_db(first_output(model, spoken), found) > 20.0
