@@ -143,7 +143,7 @@ def _target(outcome: Outcome) -> TargetReport:
         layers=tuple(LayerReport(**layer) for layer in (record or {}).get("layers") or ()),
         placement=_placement(outcome.placement),
         sensitivity=_sensitivity(outcome.survey),
-        arithmetic=_arithmetic(outcome.arithmetic),
+        arithmetic=_arithmetic(outcome.arithmetic, chosen.kind),
         gates=tuple(
             GateReport(
                 gate=gate.gate,
@@ -286,9 +286,9 @@ def _placement(placement: Mapping[str, Any]) -> tuple[PlacementReport, ...]:
     return tuple(found)
 
 
-def _arithmetic(counts: Mapping[str, Any]) -> ArithmeticReport | None:
-    """Return what runs on integers, None for an artifact with no integers in it."""
-    if not (counts["integer_layers"] or counts["conversions"]):
+def _arithmetic(counts: Mapping[str, Any], kind: str) -> ArithmeticReport | None:
+    """Return what runs on integers, None for a float artifact with no integers in it."""
+    if kind in (FLOAT, "fp16") and not (counts["integer_layers"] or counts["conversions"]):
         return None
     left = tuple(FloatLayer(**layer) for layer in counts["float_layers"])
     return ArithmeticReport(**{**counts, "float_layers": left})
