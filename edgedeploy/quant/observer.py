@@ -31,7 +31,7 @@ class Observer:
         self._low, self._high = math.inf, -math.inf
         self._group_low, self._group_high = math.inf, -math.inf
         self._low_sum = self._high_sum = 0.0
-        self._groups = self._samples = 0
+        self._groups = self._samples = self._elements = 0
         self._channel_sum: np.ndarray | None = None
         self._channel_peak: np.ndarray | None = None
         self._per_channel = 0
@@ -59,6 +59,7 @@ class Observer:
         self._group_low = min(self._group_low, low)
         self._group_high = max(self._group_high, high)
         self._samples += 1
+        self._elements += array.size
         return True
 
     def _grouped(self, array: np.ndarray) -> np.ndarray | None:
@@ -112,6 +113,7 @@ class Observer:
             mean_low=mean_low,
             mean_high=mean_high,
             count=self._samples,
+            elements=self._elements // self._groups,
             ranges=derived,
         )
 

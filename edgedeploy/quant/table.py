@@ -18,7 +18,10 @@ from edgedeploy.errors import DataError
 from edgedeploy.manifest import digest
 from edgedeploy.quant.moments import Moments
 
-FORMAT = 3
+FORMAT = 4
+LEAST_AVERAGED = 256
+"""Elements of a sample (or sequence) from which on its own extremes say something of the range: the
+average of the extremes of a handful of values would clip what every second sample reaches."""
 # Significant digits of the statistics of channels: they move weights and biases by far more than
 # the seventh digit, and halve the file.
 CHANNEL_DIGITS = 6
@@ -35,6 +38,7 @@ class TensorRange:
         mean_low, mean_high: The least and greatest values of the single samples (of whole
             sequences, where samples form sequences), each averaged.
         count: Samples in which the tensor had elements; with 0 the others say nothing.
+        elements: Elements of one of those samples (sequences) on average.
         ranges: ``(low, high)`` by range method, as :func:`edgedeploy.quant.ranges.derive` names
             them; empty when no histogram was kept.
     """
@@ -44,6 +48,7 @@ class TensorRange:
     mean_low: float
     mean_high: float
     count: int
+    elements: int = LEAST_AVERAGED
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -95,7 +100,8 @@ class CalibrationTable:
             DataError: The table was made without the histograms that the method needs (E263).
         """
         seen = self.tensors[tensor]
-        if method == "minmax":
+        few = method == "average" and seen.elements < LEAST_AVERAGED
+        if method == "minmax" or few:
             return seen.low, seen.high
         if method == "average":
             return seen.mean_low, seen.mean_high
@@ -200,6 +206,7 @@ def _table(name: str, entries: Mapping[str, Any]) -> str:
 def _entry(seen: TensorRange) -> dict[str, Any]:
     return {
         "count": seen.count,
+        "elements": seen.elements,
         "range": [seen.low, seen.high],
         "mean": [seen.mean_low, seen.mean_high],
         "ranges": {name: list(bounds) for name, bounds in seen.ranges.items()},
@@ -224,6 +231,7 @@ def _read_entry(item: Mapping[str, Any]) -> TensorRange:
         mean_low=mean_low,
         mean_high=mean_high,
         count=int(item["count"]),
+        elements=int(item["elements"]),
         ranges={name: _pair(bounds) for name, bounds in item["ranges"].items()},
     )
 

@@ -258,3 +258,18 @@ def test_quant_peak_memory_does_not_grow_with_the_samples(conv, tmp_path):
     # The mapped pack itself counts as resident: 3.1 MiB a sample.
     mapped_kib = 48 * 4 * 448 * 448 * 4 // 1024
     assert peaks_kib[1] - peaks_kib[0] < mapped_kib + 20 * 1024
+
+
+def test_quant_few_values_are_not_averaged(tmp_path):
+    """The average of the extremes of eight values clips what half of the samples reach."""
+    generator = np.random.default_rng(3)
+    weights = {"w": generator.normal(size=(8, 400)).astype(np.float32)}
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    model = build(tmp_path, [node], weights, {"x": ("n", 8)}, ["y"])
+    samples = [{"x": generator.normal(size=(1, 8)).astype(np.float32)} for _ in range(30)]
+    table = calibrate(model, pack(tmp_path / "pack", samples), tmp_path / "t.json")
+    few, many = table.tensors["x"], table.tensors["y"]
+    assert (few.elements, many.elements) == (8, 400)
+    assert table.range_of("x", "average", False) == (few.low, few.high)
+    assert table.range_of("y", "average", False) == (many.mean_low, many.mean_high)
+    assert few.low < few.mean_low and few.mean_high < few.high
