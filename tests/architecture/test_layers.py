@@ -15,6 +15,7 @@ ROWS = (
     (
         IN_ORDER,
         (
+            "deploy",
             "footprint",
             "report",
             "building",

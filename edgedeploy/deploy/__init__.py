@@ -1,0 +1,1 @@
+"""From a build to devices: what a version holds, push, activate, bench, parity, fleets."""

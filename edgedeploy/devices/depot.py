@@ -1,0 +1,221 @@
+"""The depot: the folder on a device in which objects and versions lie, and what can be done to it.
+
+Two programs on the device offer these operations: ``agent.py`` where there is Python 3.6 or newer,
+``agent.sh`` where there is a POSIX shell alone. Both pass the same conformance suite. What each
+operation promises under power cuts is in docs/device-protocol.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+FRAME_BYTES = 4 << 20
+"""A transfer is resumed at a multiple of this."""
+
+LEASE_S = 30.0
+"""A lock whose holder was not heard of for so long is free again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepotState:
+    """What a depot says of itself.
+
+    Attributes:
+        root: Absolute path of the depot on the device.
+        agent: Which program answers.
+        versions: Complete versions, oldest first (64 hex digits each).
+        current: The active version, None before the first activation.
+        previous: The version that was active before, None when there is none.
+        pending: A version that is active on trial, None when nothing is.
+        reverted: A version whose trial nobody confirmed and that was reverted just now, with the
+            depot back at the version before; None when nothing was.
+        free_bytes: Free space of the depot's file system for this user.
+        clock_s: The device's wall clock, seconds since 1970.
+        codecs: Compressions that the device can undo besides ``raw``.
+    """
+
+    root: str
+    agent: Literal["python", "sh"]
+    versions: tuple[str, ...]
+    current: str | None
+    previous: str | None
+    pending: str | None
+    reverted: str | None
+    free_bytes: int
+    clock_s: float
+    codecs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """What a device holds of a stream of missing bytes.
+
+    Attributes:
+        length: Bytes received.
+        frames: SHA-256 of each ``FRAME_BYTES`` of them (the last may be shorter).
+    """
+
+    length: int
+    frames: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A range of bytes of a file that is put together on the device.
+
+    Attributes:
+        source: Digest of an object on the device, or None for the stream that came in.
+        offset: Where the range starts in that source.
+        length: Bytes.
+    """
+
+    source: str | None
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a device puts an object together.
+
+    Attributes:
+        sha256: Digest of the whole object; checked on the device before it exists.
+        size: Its bytes.
+        stream: Name of the incoming stream (64 hex digits) that holds the missing bytes, None when
+            every part comes from objects.
+        parts: The ranges in order; they cover the object.
+    """
+
+    sha256: str
+    size: int
+    stream: str | None
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """One fault that a check of the depot found.
+
+    Attributes:
+        path: Relative to the depot.
+        what: ``bad-object`` (content is not its name), ``bad-version`` (a file is missing or is not
+            its object, or the manifest is not the version's name), ``bad-link`` (``current`` or
+            ``previous`` leads nowhere), ``stray`` (left by an interrupted run) or ``foreign``.
+        repaired: Whether it was taken away or put right.
+    """
+
+    path: str
+    what: Literal["bad-object", "bad-version", "bad-link", "stray", "foreign"]
+    repaired: bool
+
+
+class Depot(Protocol):
+    """An open depot on a connected device.
+
+    Operations marked * need the lock; without it, or when the lease was lost, they raise
+    :class:`~edgedeploy.errors.DeviceError` E422 and change nothing. All raise E403-E406 when the
+    connection fails, E420 for an answer that is none, E423 when the device's disk is full, E424
+    when its file system refuses (read-only, quota, no hard links, EIO, failing fsync), and
+    :class:`~edgedeploy.errors.IntegrityError` E720 when content is not its digest.
+    """
+
+    def hello(self) -> DepotState:
+        """Return the state; make the depot if there is none; settle a trial nobody holds."""
+
+    def lock(self, wait_s: float = 0.0) -> None:
+        """Take the depot's lock and keep it alive until :meth:`unlock` or :meth:`close`.
+
+        Raises:
+            DeviceError: Somebody else holds it (E421, retryable; says who and since when).
+        """
+
+    def unlock(self) -> None:
+        """Give the lock back."""
+
+    def manifest(self, version: str) -> bytes:
+        """Return the canonical manifest of a complete version, checked against its name."""
+
+    def have(self, objects: Sequence[str]) -> frozenset[str]:
+        """Return which of these objects the depot holds (by name and size, not rehashed)."""
+
+    def incoming(self, stream: str) -> Incoming:
+        """Return what has been received of a stream; nothing when it is unknown."""
+
+    def receive(
+        self,
+        stream: str,
+        offset: int,
+        frames: Iterable[bytes],
+        told: Callable[[int], None] | None = None,
+    ) -> None:
+        """* Cut a stream to ``offset`` bytes and append frames.
+
+        Args:
+            stream: Its name (64 hex digits).
+            offset: Multiple of ``FRAME_BYTES``, at most the length that the device holds.
+            frames: Uncompressed; each ``FRAME_BYTES`` long but the last. Compressed on the way
+                when that pays.
+            told: Called with the number of uncompressed bytes that the device has acknowledged.
+        """
+
+    def assemble(self, recipe: Recipe) -> None:
+        """* Put an object together, check and sync it; nothing to do when it exists.
+
+        The stream it used is removed. E720 when the result is not its digest: then every object
+        that it was made from has been rehashed, and those found bad have been removed.
+        """
+
+    def stage(self, manifest: bytes) -> str:
+        """* Make a version of objects that are there; return its name, the manifest's SHA-256."""
+
+    def activate(self, version: str, trial_s: float) -> None:
+        """* Switch ``current`` to a version on trial.
+
+        Unless :meth:`confirm` follows within ``trial_s`` and with the lock still held, the device
+        switches back by itself, at the latest at the next contact or start.
+
+        Raises:
+            DeviceError: There is no such complete version (E425).
+        """
+
+    def confirm(self) -> None:
+        """* End the trial: the version stays, and the one before becomes ``previous``.
+
+        Raises:
+            DeviceError: No version is on trial any more (E426).
+        """
+
+    def revert(self) -> None:
+        """* End the trial: the version before is active again (or none, if there was none)."""
+
+    def rollback(self) -> str:
+        """* Switch ``current`` to ``previous`` and the other way round; return the new current.
+
+        Raises:
+            DeviceError: There is nothing to roll back to (E427); nothing changed.
+        """
+
+    def fsck(self, repair: bool) -> tuple[Damage, ...]:
+        """* Rehash every object, check every version and link; with ``repair`` put right what can.
+
+        Damaged objects and versions are removed, except that ``current`` is never taken away: a
+        push of the same version heals it.
+        """
+
+    def collect(self, keep: int) -> int:
+        """* Remove what is not needed; return the bytes freed.
+
+        ``current``, ``previous``, a version on trial and the ``keep`` newest stay, with their
+        objects; streams untouched for 7 days go.
+        """
+
+    def journal(self, count: int) -> tuple[str, ...]:
+        """Return the last lines of the depot's journal, oldest first, one JSON document each."""
+
+    def note(self, event: str, details: str) -> None:
+        """* Add a line to the journal: what happened beyond the depot's own operations."""
+
+    def close(self) -> None:
+        """Let go of lock and commands; allowed twice, never raises."""
