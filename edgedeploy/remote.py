@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from edgedeploy.errors import DeviceError
 
@@ -40,6 +40,26 @@ class Finished:
     status: int
     stdout: bytes
     stderr: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRuntime:
+    """How a device runs artifacts of one family.
+
+    Attributes:
+        family: ``ort`` or ``openvino``.
+        kind: ``python`` (its Python package) or ``native`` (our runner and its C library).
+        version: Of the runtime.
+        command: Start of a shell command, quoted, with the environment it needs: the interpreter
+            that has the package, or the runner.
+        provisioned: Name of what we installed (64 hex digits); None for what the device had.
+    """
+
+    family: str
+    kind: Literal["python", "native"]
+    version: str
+    command: str
+    provisioned: str | None
 
 
 class Pipe(Protocol):

@@ -43,3 +43,31 @@ def request_of(options: dict[str, Any]) -> Request:
         targets=options.pop("targets"),
         target_path=options.pop("target_path"),
     )
+
+
+def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``-d``, ``--devices``, ``--accept-new`` and ``--no-input``: which devices, and how."""
+    for option in (
+        click.option("--no-input", is_flag=True, help="Never ask for a passphrase."),
+        click.option(
+            "--accept-new",
+            is_flag=True,
+            help="Trust the host key of a device that is not known yet, and keep it.",
+        ),
+        click.option(
+            "--devices",
+            "inventory",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Use this devices.yaml (EDGEDEPLOY_DEVICES).",
+        ),
+        click.option(
+            "-d",
+            "--device",
+            "devices",
+            multiple=True,
+            metavar="NAME",
+            help="Only these: a name or pattern, @GROUP or tag:TAG.",
+        ),
+    ):
+        function = option(function)
+    return function
