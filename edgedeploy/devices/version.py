@@ -36,7 +36,7 @@ _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Golden:
+class VersionGolden:
     """Inputs and the outputs that they must give, to check a model on the device.
 
     Attributes:
@@ -71,7 +71,7 @@ class VersionModel:
     artifact: str
     candidate: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    golden: Golden | None = None
+    golden: VersionGolden | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the model as JSON data."""
@@ -329,7 +329,7 @@ def _model(data: Any, place: str, files: set[str], folders: set[str]) -> Version
     )
 
 
-def _golden(data: Any, place: str, folders: set[str]) -> Golden:
+def _golden(data: Any, place: str, folders: set[str]) -> VersionGolden:
     fields = _Fields(data, place, {"inputs", "outputs", "cosine"})
     inputs, outputs, cosine = fields.text("inputs"), fields.text("outputs"), fields.any("cosine")
     if not {inputs, outputs} <= folders:
@@ -337,7 +337,7 @@ def _golden(data: Any, place: str, folders: set[str]) -> Golden:
     # Not an integer: the version made of it would have another manifest.
     if cosine is not None and not (isinstance(cosine, float) and abs(cosine) <= 1):
         raise _bad(f"`cosine` of {place} is {cosine!r:.60}")
-    return Golden(inputs=inputs, outputs=outputs, cosine=cosine)
+    return VersionGolden(inputs=inputs, outputs=outputs, cosine=cosine)
 
 
 def _is_int(value: Any) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgedeploy.artifact import FileEntry, Segment
 from edgedeploy.devices.version import (
     MAX_FILES,
-    Golden,
+    VersionGolden,
     Version,
     VersionModel,
     parse_version,
@@ -35,7 +35,7 @@ def version() -> Version:
                 artifact=C,
                 candidate="w8a8",
                 options={"optimization_style": "fixed"},
-                golden=Golden(
+                golden=VersionGolden(
                     inputs="golden/main/inputs", outputs="golden/main/outputs", cosine=0.99
                 ),
             ),
