@@ -13,7 +13,7 @@ RUN = Path("/run/edgedeploy-lab")
 """What exists while devices do: their disks, process ids, owners. Needs root."""
 
 PREFIX = "edlab"
-"""Every network namespace and interface that the lab makes starts with it, and it touches no other."""
+"""How the name of every network namespace and interface of the lab starts; it touches no others."""
 
 
 class LabError(Exception):
@@ -31,16 +31,29 @@ def cache() -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, whose folder is made; waits for who holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Hold the lock file `path`, whose folder is made; waits for who holds it.
+
+    The holder may remove the file and its folder: whoever waited then starts over with a new one.
+    """
+    held = False
+    while not held:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            file = open(path, "w")  # noqa: SIM115 - closed below
+            fcntl.flock(file, fcntl.LOCK_EX)
+            held = os.path.samestat(os.fstat(file.fileno()), path.stat())
+    with file:
         yield
 
 
 @contextlib.contextmanager
 def appearing(goal: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `goal` when the block ends well, and goes when not."""
+    """Yield an empty folder that becomes `goal` when the block ends well, and goes when not.
+
+    Call it under the goal's lock: what a run that was killed has left of it is removed first.
+    """
+    for left in goal.parent.glob(f"{goal.name}.part-*"):
+        shutil.rmtree(left)
     part = goal.with_name(f"{goal.name}.part-{os.urandom(4).hex()}")
     part.mkdir(parents=True)
     try:

@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import pytest
+
 from lab.proxy import Proxy, Tarpit
 from lab.userssh import UserSshd, find_sshd
 
@@ -30,9 +31,9 @@ def ssh(server: UserSshd, command: str, port: int = 0, stdin: bytes = b""):
         "HostKeyAlias": f"[{server.host}]:{server.port}",
     }
     words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    words += ["-i", str(server.key), "-p", str(port or server.port), f"{server.user}@{server.host}"]
     return subprocess.run(
-        ["ssh", "-F", "none", "-i", server.key, *words, "-p", str(port or server.port)]
-        + [f"{server.user}@{server.host}", command],
+        ["ssh", "-F", "none", *words, command],
         input=stdin,
         capture_output=True,
         timeout=30,
