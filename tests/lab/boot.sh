@@ -15,10 +15,10 @@ read -r pid _ </proc/self/stat
 
 hostname "$name"
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
-cat /proc/sys/kernel/random/uuid >"$root/../boot_id"
-mount --bind "$root/../boot_id" "$root/proc/sys/kernel/random/boot_id"
 # The kernel is the machine's: a device may look at its settings, not change them.
 mount --bind -o ro "$root/proc/sys" "$root/proc/sys"
+cat /proc/sys/kernel/random/uuid >"$root/../boot_id"
+mount --bind -o ro "$root/../boot_id" "$root/proc/sys/kernel/random/boot_id"
 [ ! -e "$root/proc/sysrq-trigger" ] || mount --bind /dev/null "$root/proc/sysrq-trigger"
 [ -z "$cpuinfo" ] || mount --bind -o ro "$cpuinfo" "$root/proc/cpuinfo"
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs "$root/sys"

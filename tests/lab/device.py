@@ -6,16 +6,19 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lab import emulation
 from lab.images import USER, USER_ID
 from lab.network import LinkBytes, Network
 from lab.place import LabError, call
 from lab.userssh import make_key, wait_for_banner
+
+BOARDS: Mapping[str, str] = {"amd64": "linux-x86-64", "arm64": "linux-arm64"}
+"""The board, as targets name it, of each architecture."""
 
 START_S = 30.0
 """The longest that a device may take to answer; a quiet machine needs half a second."""
@@ -100,6 +103,11 @@ class LabDevice:
         """File that knows its host key."""
         return self.folder / "known_hosts"
 
+    @property
+    def ssh_config(self) -> Path:
+        """Settings for `ssh -F`, in which :attr:`name` is an alias of the device."""
+        return self.folder / "ssh_config"
+
     # Making
 
     def make(self) -> None:
@@ -134,6 +142,15 @@ class LabDevice:
             shutil.chown(path, USER_ID, USER_ID)
         line = make_key(self.folder / "host_key", comment=self.name)
         self.known_hosts.write_text(f"{self.host} {' '.join(line.split()[:2])}\n")
+        self.ssh_config.write_text(
+            f"Host {self.name}\n"
+            f"  HostName {self.host}\n"
+            f"  User {self.user}\n"
+            f"  IdentityFile {self.key}\n"
+            "  IdentitiesOnly yes\n"
+            f"  UserKnownHostsFile {self.known_hosts}\n"
+            "  GlobalKnownHostsFile /dev/null\n"
+        )
         if self.facts.kind == "minimal":
             (self.root / "etc/dropbear").mkdir(exist_ok=True)
             goal = self.root / "etc/dropbear/host_key"
@@ -163,9 +180,9 @@ class LabDevice:
         cpuinfo = str(self.folder / "cpuinfo") if self.facts.cpu is not None else ""
         namespaces = ["unshare", "-m", "-u", "-i", "-p", "--fork", "--kill-child"]
         script = [str(Path(__file__).with_name("boot.sh")), str(self.root), self.name, cpuinfo]
+        script.append("forever" if self.persistent else "input")
         boot = subprocess.Popen(
-            ["ip", "netns", "exec", self.netns, *namespaces, "sh", *script]
-            + ["forever" if self.persistent else "input"],
+            ["ip", "netns", "exec", self.netns, *namespaces, "sh", *script],
             stdin=subprocess.DEVNULL if self.persistent else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -313,14 +330,18 @@ class LabDevice:
 
     def ssh(self) -> list[str]:
         """Return the start of a command line of the system's own client that logs in."""
-        options = {
-            "BatchMode": "yes",
-            "ConnectTimeout": "10",
-            "IdentitiesOnly": "yes",
-            "UserKnownHostsFile": str(self.known_hosts),
+        options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
+        return ["ssh", "-F", str(self.ssh_config), *options, self.name]
+
+    def inventory_entry(self) -> dict[str, Any]:
+        """Return what devices.yaml says about it."""
+        tags = [self.facts.kind, *(["emulated"] if self.facts.emulated else [])]
+        return {
+            "host": self.name,
+            "ssh_config": str(self.ssh_config),
+            "board": BOARDS[self.facts.architecture],
+            "tags": tags,
         }
-        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        return ["ssh", "-F", "none", *words, "-i", str(self.key), f"{self.user}@{self.host}"]
 
 
 def end_processes(network: Network) -> None:
@@ -350,7 +371,7 @@ def demolish(folder: Path, network: Network) -> None:
     shutil.rmtree(folder)
 
 
-def _wait_until(met, limit_s: float = 10.0) -> None:
+def _wait_until(met: Callable[[], bool], limit_s: float = 10.0) -> None:
     deadline = time.monotonic() + limit_s
     while not met():
         if time.monotonic() > deadline:

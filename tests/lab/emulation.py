@@ -31,7 +31,7 @@ CPUS = {
     "cortex-a72": (0xD08, 3, _ARMV8),
     "neoverse-n1": (0xD0C, 1, f"{_ARMV82} asimddp"),
 }
-"""CPU models: part number, revision, features. qemu's default `max` makes runtimes compute wrongly."""
+"""CPU models: part number, revision, features. Under qemu's default, `max`, runtimes go wrong."""
 
 
 def cpuinfo(cpu: str, cores: int) -> str:

@@ -33,6 +33,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
         "gzip",
         "hostname",
         "libc-bin",
+        "libstdc++6",
         "mawk",
         "openssh-server",
         "procps",
@@ -46,6 +47,9 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "minimal": ("busybox-static", "dropbear-bin", "libstdc++6"),
 }
 """Packages of each kind of image; what they need comes with them."""
+
+# Debian's busybox lacks flock; those that boards come with (Buildroot, OpenWrt, Alpine) have it.
+_SINGLE_FILES: Mapping[str, tuple[str, str]] = {"minimal": ("util-linux", "usr/bin/flock")}
 
 _SHELL = {"python": "/bin/bash", "minimal": "/bin/sh"}
 _UNUSED = ("doc", "info", "locale", "man", "lintian", "zoneinfo")
@@ -61,13 +65,18 @@ def image(architecture: str, kind: str) -> Path:
     Raises:
         LabError: Packages cannot be fetched or unpacked.
     """
-    recipe = [_RECIPE, architecture, kind, PACKAGES[kind], _distribution()]
+    recipe = [_RECIPE, architecture, kind, PACKAGES[kind], _SINGLE_FILES.get(kind), _distribution()]
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
     goal = cache() / "images" / f"{architecture}-{kind}-{digest[:12]}"
     with locked(goal.with_suffix(".lock")):
         if not goal.exists():
             with tempfile.TemporaryDirectory(dir=cache()) as debs, appearing(goal) as root:
                 unpack(fetch(architecture, PACKAGES[kind], Path(debs, "files")), root)
+                if kind in _SINGLE_FILES:
+                    package, file = _SINGLE_FILES[kind]
+                    found = fetch(architecture, [package], Path(debs, "more"))
+                    unpack([deb for deb in found if deb.name.startswith(f"{package}_")], Path(debs))
+                    shutil.copy2(Path(debs, file), root / file)
                 _set_up(root, architecture, kind)
     return goal
 

@@ -9,12 +9,11 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from lab import emulation
-from lab.device import Facts, LabDevice, demolish
+from lab.device import BOARDS, Facts, LabDevice, demolish
 from lab.images import PACKAGES, image
 from lab.network import MOST_DEVICES, Network, check_free
 from lab.place import RUN, LabError, locked
@@ -23,9 +22,6 @@ from lab.wheels import runtime_layer
 
 DISK_BYTES = 512 << 20
 """Size of a device's disk unless it is told otherwise."""
-
-BOARDS: Mapping[str, str] = {"amd64": "linux-x86-64", "arm64": "linux-arm64"}
-"""The board, as targets name it, of each architecture."""
 
 
 class Lab:
@@ -193,16 +189,3 @@ def _leave() -> None:
     if not devices_there():
         emulation.unregister()
         shutil.rmtree(RUN, ignore_errors=True)
-
-
-def inventory_entry(device: LabDevice) -> dict[str, Any]:
-    """Return what devices.yaml says about a device."""
-    tags = [device.facts.kind, *(["emulated"] if device.facts.emulated else [])]
-    return {
-        "host": device.host,
-        "port": device.port,
-        "user": device.user,
-        "identity": str(device.key),
-        "board": BOARDS[device.facts.architecture],
-        "tags": tags,
-    }

@@ -131,12 +131,13 @@ class Proxy:
 
     def _end(self, source: socket.socket, goal: socket.socket) -> None:
         """Pass the end of one direction on; the last one closes both sockets."""
-        with contextlib.suppress(OSError):
-            goal.shutdown(socket.SHUT_WR)
         with self._guard:
-            first = source in self._open and goal in self._open
+            both = {source, goal} <= self._open
+            if goal in self._open:  # not cut: that is no orderly end
+                with contextlib.suppress(OSError):
+                    goal.shutdown(socket.SHUT_WR)
             self._open.discard(source)
-        if not first:
+        if not both:
             source.close()
             goal.close()
 

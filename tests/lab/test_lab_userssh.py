@@ -1,6 +1,5 @@
 """The server that any user can start, and the proxy that spoils its network."""
 
-import shutil
 import socket
 import subprocess
 import time
@@ -8,18 +7,13 @@ import time
 import pytest
 
 from lab.proxy import Proxy, Tarpit
-from lab.userssh import UserSshd, find_sshd
-
-if find_sshd() is None or shutil.which("ssh") is None:
-    pytest.skip("needs a device: OpenSSH is not installed", allow_module_level=True)
+from lab.userssh import UserSshd
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory):
-    """One server for the file."""
-    made = UserSshd(tmp_path_factory.mktemp("sshd") / "s")
-    yield made
-    made.close()
+def server(user_sshd: UserSshd) -> UserSshd:
+    """Shorter to write."""
+    return user_sshd
 
 
 def ssh(server: UserSshd, command: str, port: int = 0, stdin: bytes = b""):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from packaging.markers import Marker
+
 from lab.images import python_version
 from lab.packages import MACHINES
 from lab.place import LabError, appearing, cache, locked
@@ -29,7 +31,7 @@ def runtime_layer(architecture: str, root: Path) -> Path:
         LabError: There is no such package, or no network.
     """
     version = python_version(root)
-    wanted = _locked(_NAMES)
+    wanted = _locked(_NAMES, version)
     digest = hashlib.sha256(f"{architecture} {version} {wanted}".encode()).hexdigest()
     goal = cache() / "images" / f"{architecture}-ort-{digest[:12]}"
     with locked(goal.with_suffix(".lock")):
@@ -39,12 +41,20 @@ def runtime_layer(architecture: str, root: Path) -> Path:
     return goal
 
 
-def _locked(names: tuple[str, ...]) -> str:
-    """Return the lines of the lock, with their digests, that pin some packages."""
-    entries = re.split(r"\n(?=[a-z])", _LOCK.read_text())
-    chosen = [entry for entry in entries if entry.partition("==")[0] in names]
+def _locked(names: tuple[str, ...], version: str) -> str:
+    """Return the lines of the lock that pin some packages for a version of Python.
+
+    Their markers are judged here and left out: pip would judge them by the Python that it runs in.
+    """
+    python = {"python_version": version, "python_full_version": f"{version}.0"}
+    chosen = []
+    for entry in re.split(r"\n(?=[a-z])", _LOCK.read_text()):
+        pin, _, digests = entry.partition(" \\\n")
+        name, _, marker = pin.partition(" ; ")
+        if name.partition("==")[0] in names and (not marker or Marker(marker).evaluate(python)):
+            chosen.append(f"{name} \\\n{digests}")
     if len(chosen) != len(names):
-        raise LabError(f"{_LOCK.name} does not pin all of {', '.join(names)} once")
+        raise LabError(f"{_LOCK.name} does not pin each of {', '.join(names)} once")
     return "\n".join(chosen) + "\n"
 
 
