@@ -1,4 +1,4 @@
-"""What travels of a local file, as frames: read when they are sent, hashed when they are compared."""
+"""What travels of a local file, in frames: read when they are sent, hashed when compared."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Stream:
         """Return the SHA-256 of all of it (64 hex digits); reads it unless it is a whole file.
 
         Raises:
-            StoreError: The file cannot be read, or is shorter than it was (E601, E608).
+            StoreError: The file cannot be read, or is became shorter (E437, E602).
         """
         if self._whole is not None:
             return self._whole

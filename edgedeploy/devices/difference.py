@@ -81,7 +81,10 @@ class Difference:
 
 
 def difference(
-    wanted: Iterable[FileEntry], present: Collection[str], bases: Iterable[FileEntry]
+    wanted: Iterable[FileEntry],
+    present: Collection[str],
+    bases: Iterable[FileEntry],
+    whole: Collection[str] = (),
 ) -> Difference:
     """Plan how a device gets the objects that it lacks.
 
@@ -90,6 +93,7 @@ def difference(
         present: Digests of objects on the device.
         bases: Files of versions on the device; those whose object is not ``present`` are ignored.
             What they say of their segments need not be true: the device hashes what it makes.
+        whole: Digests of contents that travel whole, whatever the device has.
     """
     index = _Index()
     held = set(present)
@@ -102,7 +106,7 @@ def difference(
     missing = []
     for sha256, file in contents.items():
         if sha256 not in held:
-            missing.append(_missing(file, index))
+            missing.append(_missing(file, _Index() if sha256 in whole else index))
             index.add(file)
     return Difference(
         missing=tuple(missing), total_bytes=sum(file.size for file in contents.values())

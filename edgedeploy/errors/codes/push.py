@@ -17,4 +17,9 @@ CODES: dict[str, Explanation] = {
         "The version was pushed by another release of edgedeploy, whose manifests this one cannot "
         "read. Use that release, or push the version again with this one.",
     ),
+    "E437": Explanation(
+        "A file became shorter while it was pushed",
+        "Something wrote to the build folder or the store during the push. What arrived is not "
+        "used. Build again, then push.",
+    ),
 }
