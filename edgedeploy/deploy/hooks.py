@@ -143,6 +143,16 @@ def run_command(
     return Ended(status=status, seconds=time.monotonic() - started, said=said)
 
 
+def start_command(link: Link, command: str) -> None:
+    """Start a shell command of the operator's and let it run, for when there is no time to wait.
+
+    Raises:
+        DeviceError: The connection is lost (E403).
+    """
+    own = f"new=; command -v setsid >/dev/null 2>&1 && new=setsid; $new sh -c {quote(command)}"
+    link.remote.run(f"{own} </dev/null >/dev/null 2>&1 &", timeout_s=1.0)
+
+
 def wait_until_well(link: Link, hooks: Hooks, python: str | None = None) -> list[tuple[str, Ended]]:
     """Ask the health command and the URL until both say yes, or the time is over.
 
