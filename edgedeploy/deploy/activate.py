@@ -164,6 +164,7 @@ class _Device:
             self.link.say("connected again; waiting until it lets go of the lost connection")
             depot = self.open(remote)
             try:
+                depot.hello()  # reverts what nobody holds any more
                 depot.lock(GHOST_S)
                 return depot, depot.hello()
             except DeviceError as again:

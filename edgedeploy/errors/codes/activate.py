@@ -59,7 +59,7 @@ CODES: dict[str, Explanation] = {
     "E449": Explanation(
         "A depot is damaged",
         "Files on the device do not match their digests, or links lead nowhere. `edgedeploy "
-        "devices fsck --repair` takes away what is damaged and never what is active; a push of the same "
-        "version then heals it.",
+        "devices fsck --repair` takes away what is damaged and never what is active; a push of "
+        "the same version then heals it.",
     ),
 }
