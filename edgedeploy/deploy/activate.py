@@ -12,13 +12,14 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from edgedeploy.deploy.fleet import ROLLED_BACK, Answer, Interrupted, Link
 from edgedeploy.deploy.health import Check, Health, Onboard, check_running, check_staged
-from edgedeploy.deploy.hooks import Hooks, run_command, start_command
+from edgedeploy.deploy.hooks import run_command, start_command
 from edgedeploy.deploy.patience import Patience
 from edgedeploy.deploy.push import GHOST_S, Opener
+from edgedeploy.deploy.unit import Unit, depot_folder, short
 from edgedeploy.devices.depot import Depot, DepotState
 from edgedeploy.devices.version import parse_version
 from edgedeploy.errors import (
@@ -34,31 +35,8 @@ from edgedeploy.remote import Remote
 SPARE_S = 30.0
 """What a trial lasts beyond the times that restart and health may take."""
 
-SHORT = 12
-"""Hex digits of a version's name that are shown."""
-
 _LOST = frozenset({"E403", "E404", "E422"})
 _NO_TRIAL = "E426"
-
-
-class Unit(Protocol):
-    """What is needed of a device of the inventory."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def root(self) -> str:
-        """Folder of its depots."""
-
-    @property
-    def python(self) -> str | None:
-        """Its Python, None finds one."""
-
-    @property
-    def hooks(self) -> Hooks:
-        """The operator's commands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +58,6 @@ class Wanted:
     wait_s: float = 0.0
 
 
-def depot_folder(unit: Unit, app: str) -> str:
-    """Return the folder of an application's depot on a device; it may start with ``~/``."""
-    return f"{unit.root.rstrip('/')}/{app}"
-
-
 def resolve(state: DepotState, version: str) -> str:
     """Return the full name of the one version on a device that begins so.
 
@@ -102,7 +75,7 @@ def resolve(state: DepotState, version: str) -> str:
             hint="give more digits of the one that you mean",
         )
     raise DeviceError(
-        f"version {version[:SHORT]} is not on the device",
+        f"version {short(version)} is not on the device",
         code="E443",
         hint="push it first: `edgedeploy push`; `edgedeploy devices fsck` lists what is there",
     )
@@ -241,7 +214,7 @@ class _Activation(_Device):
             depot.close()
 
     def _on_trial(self, depot: Depot) -> Answer:
-        self.link.say(f"activating {self._version[:SHORT]} on trial")
+        self.link.say(f"activating {short(self._version)} on trial")
         hooks = self.unit.hooks
         try:
             depot.activate(self._version, 2 * hooks.timeout_s + SPARE_S)
@@ -266,7 +239,7 @@ class _Activation(_Device):
             self._revert(depot)
             raise self._rolled_back(self._health.faults[0].message, self._health.faults)
         self._note(depot, "vouched")
-        return self._answer(f"{self._version[:SHORT]} is active")
+        return self._answer(f"{short(self._version)} is active")
 
     def _revert(self, depot: Depot) -> None:
         """Make the version before active again, over the open connection or a new one.
@@ -288,7 +261,7 @@ class _Activation(_Device):
         """Find out what became of the trial after the connection was lost in it."""
         state = self._settled(error)
         if state.current == self._version:
-            return self._answer(f"{self._version[:SHORT]} is active, confirmed as the link broke")
+            return self._answer(f"{short(self._version)} is active, confirmed as the link broke")
         raise self._rolled_back("the connection was lost during the trial", error.diagnostics)
 
     def _settled(self, error: DeviceError) -> DepotState:
@@ -311,9 +284,9 @@ class _Activation(_Device):
 
     def _unknown(self, error: DeviceError) -> DeviceError:
         found = DeviceError(
-            f"lost {self.unit.name} while {self._version[:SHORT]} was active on trial "
+            f"lost {self.unit.name} while {short(self._version)} was active on trial "
             f"({error.diagnostics[0].message}); the device goes back to "
-            f"{_short(self._before)} by itself, at the latest when it is next reached or started",
+            f"{short(self._before)} by itself, at the latest when it is next reached or started",
             code="E445",
             subject=self.unit.name,
             hint=f"see what is active with `edgedeploy devices fsck -d {self.unit.name}`; what had "
@@ -326,7 +299,7 @@ class _Activation(_Device):
         more = self.restart_again() if self._switched else None
         first = Diagnostic(
             code=ROLLED_BACK,
-            message=f"{self._version[:SHORT]} was rolled back to {_short(self._before)}: {why}",
+            message=f"{short(self._version)} was rolled back to {short(self._before)}: {why}",
             subject=self.unit.name,
             hint="the version stays on the device, staged; mend what is wrong and activate again",
         )
@@ -335,9 +308,9 @@ class _Activation(_Device):
     def _refusal(self) -> RefusedError:
         first = Diagnostic(
             code="E003",
-            message=f"{self._version[:SHORT]} was not activated: {self._health.faults[0].message}",
+            message=f"{short(self._version)} was not activated: {self._health.faults[0].message}",
             subject=self.unit.name,
-            hint=f"{_short(self._before)} is active as before; the version stays staged",
+            hint=f"{short(self._before)} is active as before; the version stays staged",
         )
         return RefusedError((first, *self._health.faults))
 
@@ -352,7 +325,7 @@ class _Activation(_Device):
 
     def _answer(self, text: str, already: bool = False) -> Answer:
         return Answer(
-            text=f"{self._version[:SHORT]} was {text}" if already else text,
+            text=f"{short(self._version)} was {text}" if already else text,
             already=already,
             details={
                 "app": self._wanted.app,
@@ -395,7 +368,7 @@ class _Rollback(_Device):
                 depot.lock(wait_s)
                 state = depot.hello()
                 if state.current is not None and not state.current.startswith(source):
-                    text = f"{_short(state.current)} is active, nothing to roll back"
+                    text = f"{short(state.current)} is active, nothing to roll back"
                     return Answer(text=text, already=True, details=_versions(state.current, None))
                 current = self._swap(depot, state)
                 health = self._ask()
@@ -403,7 +376,7 @@ class _Rollback(_Device):
                     depot.note("rolled back", json.dumps({"version": current, "by": "operator"}))
         finally:
             depot.close()
-        text = f"{_short(current)} is active, was {_short(state.current)}"
+        text = f"{short(current)} is active, was {short(state.current)}"
         code = ExitCode.REFUSED if health.faults else ExitCode.DONE
         if any(check.state == "not judged" for check in health.checks):
             code = ExitCode.DEVICE
@@ -461,7 +434,3 @@ class _Rollback(_Device):
 
 def _versions(current: str | None, before: str | None) -> dict[str, Any]:
     return {"version": current, "before": before}
-
-
-def _short(version: str | None) -> str:
-    return version[:SHORT] if version else "no version"
