@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgedeploy.deploy.fleet import ROLLED_BACK, Answer, Interrupted, Link
-from edgedeploy.deploy.health import Check, Health, Onboard, check_running, check_staged
+from edgedeploy.deploy.health import Check, Health, Runs, check_running, check_staged
 from edgedeploy.deploy.hooks import run_command, start_command
 from edgedeploy.deploy.patience import Patience
 from edgedeploy.deploy.push import GHOST_S, Opener
@@ -82,7 +82,7 @@ def resolve(state: DepotState, version: str) -> str:
 
 
 def activate_version(
-    link: Link, unit: Unit, wanted: Wanted, *, opener: Opener, onboard: Onboard
+    link: Link, unit: Unit, wanted: Wanted, *, opener: Opener, runs: Runs
 ) -> Answer:
     """Switch a device to a staged version, or leave it as it was.
 
@@ -91,7 +91,7 @@ def activate_version(
         unit: What the inventory says of it.
         wanted: Which version of what.
         opener: Opens the depot.
-        onboard: Runs models on the device.
+        runs: Runs models on the device.
 
     Raises:
         RefusedError: The version does not load or answers wrong and was not activated (E003), or
@@ -109,7 +109,7 @@ def activate_version(
             subject=unit.name,
             hint="give the device a `health:` command or URL in devices.yaml",
         )
-    return _Activation(link, unit, wanted, opener).run(onboard)
+    return _Activation(link, unit, wanted, opener).run(runs)
 
 
 class _Device:
@@ -182,7 +182,7 @@ class _Activation(_Device):
         self._health = Health()
         self._switched = False
 
-    def run(self, onboard: Onboard) -> Answer:
+    def run(self, runs: Runs) -> Answer:
         depot = self.open()
         try:
             state = depot.hello()
@@ -196,7 +196,7 @@ class _Activation(_Device):
         if self._wanted.golden:
             folder = f"{state.root}/versions/{self._version}"
             ceilings = self._wanted.ceilings_ms
-            self._health += check_staged(self.link, version, folder, onboard, ceilings)
+            self._health += check_staged(self.link, version, folder, runs, ceilings)
             if self._health.faults:
                 raise self._refusal()
         with self.link.settling():
@@ -318,7 +318,7 @@ class _Activation(_Device):
 
     def _note(self, depot: Depot, event: str) -> None:
         """Leave the checks in the device's journal; what is decided stands without it."""
-        checks = [check.to_json() for check in self._health.checks]
+        checks = [f"{check.name} {check.state}" for check in self._health.checks]
         details = json.dumps({"version": self._version, "checks": checks}, sort_keys=True)
         with contextlib.suppress(DeviceError):
             depot.note(event, details)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,17 +168,3 @@ def _answer(depots: Sequence[dict[str, Any]], app: str | None, unit: Unit) -> An
         exit_code=ExitCode.INTEGRITY if left else ExitCode.DONE,
         diagnostics=(fault,) if left else (),
     )
-
-
-def lines_of(depot: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Say what one depot of :func:`care_for` holds, line by line."""
-    say(f"  {depot['app']}  {depot['root']}  ({depot['free_bytes'] / 1e9:.2f} GB free)")
-    for version in depot["versions"]:
-        marks = [mark for mark in ("current", "previous") if depot[mark] == version]
-        say(f"    {short(version)}  {', '.join(marks)}".rstrip())
-    for item in depot["damage"]:
-        say(f"    {item['what']}  {item['path']}{'  repaired' if item['repaired'] else ''}")
-    if depot["freed_bytes"] is not None:
-        say(f"    {depot['freed_bytes'] / 1e6:.2f} MB removed")
-    for line in depot.get("journal", ()):
-        say(f"    {line}")

@@ -18,7 +18,7 @@ from edgedeploy.deploy.agreement import disagreements
 from edgedeploy.deploy.fleet import Link
 from edgedeploy.deploy.hooks import Ended, Hooks, run_command, wait_until_well
 from edgedeploy.devices.version import Version, VersionGolden, VersionModel
-from edgedeploy.errors import Diagnostic, IntegrityError
+from edgedeploy.errors import Diagnostic, IntegrityError, RefusedError
 from edgedeploy.remote import Remote, get_file
 
 if TYPE_CHECKING:
@@ -64,34 +64,32 @@ class Health:
         return Health(checks=self.checks + other.checks, faults=self.faults + other.faults)
 
 
-class Onboard(Protocol):
+class Runs(Protocol):
     """Runs the models of a version on the device that it lies on."""
 
-    def outputs(self, model: VersionModel, folder: str) -> Sequence[Mapping[str, np.ndarray]]:
-        """Return what a model answers to its golden inputs, one set of outputs for each.
+    def outputs(
+        self, version: Version, model: VersionModel, folder: str, pack: Path, names: Sequence[str]
+    ) -> list[dict[str, np.ndarray]]:
+        """Return what a model answers, one set of outputs for each sample.
 
         Args:
-            model: One with golden samples.
+            version: What the manifest says.
+            model: One of its models.
             folder: Absolute path of the version on the device.
+            pack: Folder here with the samples, all inputs in them.
+            names: Outputs that are wanted.
 
         Raises:
-            RefusedError: It does not load, or its process died.
+            RefusedError: It does not load, died or did not end.
             DeviceError: The device has no runtime for it, or the connection is lost.
         """
 
-    def p50_ms(self, model: VersionModel, folder: str) -> tuple[float, str]:
-        """Return the median latency in a short window, and words on how it was measured.
-
-        Raises as :meth:`outputs`.
-        """
+    def p50_ms(self, version: Version, model: VersionModel, folder: str, pack: Path) -> float:
+        """Return the median latency in a short window, milliseconds; otherwise as ``outputs``."""
 
 
 def check_staged(
-    link: Link,
-    version: Version,
-    folder: str,
-    onboard: Onboard,
-    ceilings_ms: Mapping[str, float],
+    link: Link, version: Version, folder: str, runs: Runs, ceilings_ms: Mapping[str, float]
 ) -> Health:
     """Run every model of a staged version on the device and return what is wrong.
 
@@ -99,7 +97,7 @@ def check_staged(
         link: The device.
         version: What its manifest says.
         folder: Absolute path of the version on the device.
-        onboard: Runs models there.
+        runs: Runs models there.
         ceilings_ms: Largest median latency by model name, milliseconds, where the profile has one.
 
     Raises:
@@ -110,78 +108,108 @@ def check_staged(
     for model in version.models:
         if model.golden is None:
             text = "the version carries no golden samples"
-            found += Health(
-                checks=(Check(name="golden", model=model.name, state="not judged", text=text),)
-            )
-        else:
-            link.say(f"checking {model.name}")
-            found += _golden(link.remote, version, model, model.golden, folder, onboard)
-        ceiling_ms = ceilings_ms.get(model.name)
-        if ceiling_ms is not None and not found.faults:
-            link.say(f"timing {model.name}")
-            found += _latency(model, folder, onboard, ceiling_ms)
+            found += _checked("golden", model, "not judged", text)
+            continue
+        with tempfile.TemporaryDirectory(prefix="golden-") as name:
+            one = _Model(link, version, model, model.golden, folder, runs, Path(name))
+            try:
+                found += one.golden()
+                ceiling_ms = ceilings_ms.get(model.name)
+                if ceiling_ms is not None and not found.faults:
+                    found += one.latency(ceiling_ms)
+            except RefusedError as error:
+                text = error.diagnostics[0].message
+                found += _checked("golden", model, "refused", text, error.diagnostics)
     return found
 
 
-def _golden(
-    remote: Remote,
-    version: Version,
+class _Model:
+    """The checks of one model."""
+
+    def __init__(
+        self,
+        link: Link,
+        version: Version,
+        model: VersionModel,
+        golden: VersionGolden,
+        folder: str,
+        runs: Runs,
+        here: Path,
+    ) -> None:
+        self._link = link
+        self._where = (version, model, folder)
+        self._runs = runs
+        self._inputs, self._outputs = here / "inputs", here / "outputs"
+        self._golden = golden
+        for place, goal in ((golden.inputs, self._inputs), (golden.outputs, self._outputs)):
+            goal.mkdir()
+            fetch_folder(link.remote, version, place, folder, goal)
+
+    def golden(self) -> Health:
+        from edgedeploy.data.pack import PackReader
+
+        version, model, folder = self._where
+        self._link.say(f"checking {model.name}")
+        wanted = [sample.tensors() for sample in PackReader(self._outputs)]
+        names = list(wanted[0]) if wanted else []
+        found = self._runs.outputs(version, model, folder, self._inputs, names)
+        text, faults = disagreements(model.name, found, wanted, self._golden.cosine)
+        return _checked("golden", model, "refused" if faults else "passed", text, faults)
+
+    def latency(self, ceiling_ms: float) -> Health:
+        version, model, folder = self._where
+        self._link.say(f"timing {model.name}")
+        found_ms = self._runs.p50_ms(version, model, folder, self._inputs)
+        text = f"p50 {found_ms:.4g} ms, limit {ceiling_ms:g} ms (a quick look on this device)"
+        if found_ms <= ceiling_ms:
+            return _checked("latency", model, "passed", text)
+        fault = Diagnostic(
+            code="E446",
+            message=f"{model.name} is too slow on the device: {text}",
+            subject=model.name,
+            hint="see `edgedeploy bench -d` for a full measurement, or change the gate",
+        )
+        return _checked("latency", model, "refused", text, (fault,))
+
+
+def _checked(
+    name: str,
     model: VersionModel,
-    golden: VersionGolden,
-    folder: str,
-    onboard: Onboard,
+    state: Literal["passed", "refused", "not judged"],
+    text: str,
+    faults: tuple[Diagnostic, ...] = (),
 ) -> Health:
-    wanted = golden_outputs(remote, version, golden, folder)
-    found = onboard.outputs(model, folder)
-    text, faults = disagreements(model.name, found, wanted, golden.cosine)
-    state: Literal["passed", "refused"] = "refused" if faults else "passed"
     return Health(
-        checks=(Check(name="golden", model=model.name, state=state, text=text),), faults=faults
+        checks=(Check(name=name, model=model.name, state=state, text=text),), faults=faults
     )
 
 
-def golden_outputs(
-    remote: Remote, version: Version, golden: VersionGolden, folder: str
-) -> list[dict[str, np.ndarray]]:
-    """Return the golden outputs of a model, fetched from the device and checked.
+def fetch_folder(remote: Remote, version: Version, place: str, folder: str, goal: Path) -> None:
+    """Copy the files of one folder of a version from the device, checked against the manifest.
+
+    Args:
+        remote: The device.
+        version: What the manifest says.
+        place: The folder in the version; of files, not of folders.
+        folder: Absolute path of the version on the device.
+        goal: Existing empty folder here.
 
     Raises:
         IntegrityError: They are not what the manifest says (E720).
         DeviceError: They cannot be fetched.
     """
-    from edgedeploy.data.pack import PackReader
-
-    with tempfile.TemporaryDirectory(prefix="golden-") as name:
-        for file in version.files:
-            place, _, base = file.path.rpartition("/")
-            if place != golden.outputs:
-                continue
-            goal = Path(name, base)
-            get_file(remote, f"{folder}/{file.path}", goal, file.size)
-            if hashlib.sha256(goal.read_bytes()).hexdigest() != file.sha256:
-                raise IntegrityError(
-                    f"{file.path} on the device is not what its version says",
-                    code="E720",
-                    subject=remote.name,
-                    hint="`edgedeploy devices fsck --repair`, then push again",
-                )
-        return [sample.tensors() for sample in PackReader(Path(name))]
-
-
-def _latency(model: VersionModel, folder: str, onboard: Onboard, ceiling_ms: float) -> Health:
-    found_ms, how = onboard.p50_ms(model, folder)
-    text = f"p50 {found_ms:.4g} ms, limit {ceiling_ms:g} ms ({how})"
-    slow = found_ms > ceiling_ms
-    check = Check(
-        name="latency", model=model.name, state="refused" if slow else "passed", text=text
-    )
-    fault = Diagnostic(
-        code="E446",
-        message=f"{model.name} is too slow on the device: {text}",
-        subject=model.name,
-        hint="see `edgedeploy bench -d` for a full measurement, or change the gate",
-    )
-    return Health(checks=(check,), faults=(fault,) if slow else ())
+    for file in version.files:
+        parent, _, name = file.path.rpartition("/")
+        if parent != place:
+            continue
+        get_file(remote, f"{folder}/{file.path}", goal / name, file.size)
+        if hashlib.sha256((goal / name).read_bytes()).hexdigest() != file.sha256:
+            raise IntegrityError(
+                f"{file.path} on the device is not what its version says",
+                code="E720",
+                subject=remote.name,
+                hint="`edgedeploy devices fsck --repair`, then push again",
+            )
 
 
 def check_running(link: Link, hooks: Hooks, python: str | None = None) -> Health:
