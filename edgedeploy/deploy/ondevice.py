@@ -80,7 +80,8 @@ class OnDevice:
         )
         windows: list[Mapping[str, Any]] = []
         self._run(model, lambda onboard: windows.extend(onboard.measure(job)["windows"]))
-        return statistics.median(ns for window in windows for ns in window["samples_ns"]) / 1e6
+        times_ns: list[int] = [ns for window in windows for ns in window["samples_ns"]]
+        return statistics.median(times_ns) / 1e6
 
     def _run(self, model: VersionModel, call: Callable[[Onboard], object]) -> None:
         """Call what runs a model.
