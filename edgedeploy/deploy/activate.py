@@ -46,14 +46,14 @@ class Wanted:
     Attributes:
         app: Application.
         version: The version's name, or the start of it.
-        ceilings_ms: Largest median latency by model name, milliseconds.
+        ceilings_ms: Largest median latency by model and target, milliseconds.
         golden: Run the staged version first; without, the operator's hooks alone vouch for it.
         wait_s: How long to wait for the lock when somebody else holds it.
     """
 
     app: str
     version: str
-    ceilings_ms: Mapping[str, float] = field(default_factory=dict)
+    ceilings_ms: Mapping[tuple[str, str], float] = field(default_factory=dict)
     golden: bool = True
     wait_s: float = 0.0
 

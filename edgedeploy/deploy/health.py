@@ -89,7 +89,7 @@ class Runs(Protocol):
 
 
 def check_staged(
-    link: Link, version: Version, folder: str, runs: Runs, ceilings_ms: Mapping[str, float]
+    link: Link, version: Version, folder: str, runs: Runs, ceilings_ms: Mapping[tuple[str, str], float]
 ) -> Health:
     """Run every model of a staged version on the device and return what is wrong.
 
@@ -98,7 +98,8 @@ def check_staged(
         version: What its manifest says.
         folder: Absolute path of the version on the device.
         runs: Runs models there.
-        ceilings_ms: Largest median latency by model name, milliseconds, where the profile has one.
+        ceilings_ms: Largest median latency by model and target, milliseconds, where the profile
+            has one.
 
     Raises:
         DeviceError: The device has no runtime for a model, or the connection is lost.
@@ -114,7 +115,7 @@ def check_staged(
             one = _Model(link, version, model, model.golden, folder, runs, Path(name))
             try:
                 found += one.golden()
-                ceiling_ms = ceilings_ms.get(model.name)
+                ceiling_ms = ceilings_ms.get((model.name, model.target))
                 if ceiling_ms is not None and not found.faults:
                     found += one.latency(ceiling_ms)
             except RefusedError as error:

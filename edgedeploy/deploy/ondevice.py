@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedeploy.backends import FAMILIES
 from edgedeploy.bench.job import BenchArtifact, BenchInputs, BenchJob, BenchPlan, OutputsJob
-from edgedeploy.bench.onboard import Onboard
+from edgedeploy.bench.onboard import Onboard, PythonOnboard
 from edgedeploy.deploy.unit import Unit
 from edgedeploy.devices.version import Version, VersionModel
 from edgedeploy.errors import DeviceError, RefusedError
@@ -35,6 +35,11 @@ _REFUSED = frozenset({"E470", "E471", "E472"})
 
 FindRuntime = Callable[[Remote, str, str, str | None], DeviceRuntime]
 MakeOnboard = Callable[[Remote, DeviceRuntime, str], Onboard]
+
+
+def make_onboard(remote: Remote, runtime: DeviceRuntime, scratch: str) -> Onboard:
+    """Return what runs artifacts with a runtime of a device."""
+    return PythonOnboard(remote, runtime, scratch)
 
 
 class OnDevice:
