@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
+from edgedeploy.bench.environment import Environment
 from edgedeploy.bench.job import BenchPlan
-from edgedeploy.bench.loop import Environment
 from edgedeploy.bench.validity import judge
 
 PLAN = BenchPlan(warmup_max_s=1, window_s=0.1, min_s=1, min_count=64, max_s=60)
