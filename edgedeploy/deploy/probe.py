@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from edgedeploy.deploy.fleet import Answer, Fleet, Link, Result
 from edgedeploy.records import add_record, conditions_key, latest_record
 
 if TYPE_CHECKING:
     from edgedeploy.devices.facts import DeviceFacts
+    from edgedeploy.devices.inventory import Device
     from edgedeploy.remote import Remote
     from edgedeploy.store import Store
 
@@ -70,6 +72,27 @@ def probe_device(store: Store, remote: Remote, root: str = "~", python: str | No
     add_record(store, _key(remote.name), record, ())
     changed = None if before is None else _changed(before.to_json(), facts.to_json())
     return Probe(device=remote.name, created=created, facts=facts, changed=changed)
+
+
+def probe_all(fleet: Fleet[Device], store: Store) -> Result:
+    """Probe every device of a fleet and keep what was found; each row's details are a probe."""
+
+    def work(device: Device, link: Link) -> Answer:
+        found = probe_device(store, link.remote, device.root, device.python)
+        return Answer(text=_in_words(found), details=found.to_json())
+
+    return fleet.run(work)
+
+
+def _in_words(probe: Probe) -> str:
+    facts = probe.facts
+    what = [facts.board or facts.cpu, facts.arch, facts.distribution]
+    text = ", ".join(word for word in what if word)
+    if facts.emulated:
+        text += f", emulated ({facts.virtual})"
+    if probe.changed:
+        text += f"; changed since the last probe: {', '.join(probe.changed)}"
+    return text
 
 
 def latest_facts(store: Store, device: str) -> DeviceFacts | None:

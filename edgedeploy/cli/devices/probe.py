@@ -8,35 +8,42 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgedeploy.cli.fleet import fleet_of, fleet_options, show_rows
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.cli.request import device_options
+from edgedeploy.places import default_store_path
 
 if TYPE_CHECKING:
-    from edgedeploy.deploy.probe import Probe
+    from edgedeploy.deploy.fleet import Row
 
 
 @click.command()
 @device_options
+@fleet_options
 @click.option("--store", type=click.Path(path_type=Path), help="Store folder (EDGEDEPLOY_STORE).")
 @verb
-def command(output: Output, store: Path | None, **rest: Any) -> int:
+def command(output: Output, store: Path | None, wait_s: float, **rest: Any) -> int:
     """Find out what devices are: processor, system, memory, runtimes, sensors.
 
-    Nothing is written on a device. What is found is kept with its date, and a target that does not
-    fit is then refused before anything is sent.
+    Nothing is written on a device. What is found is kept with its date and digest.
     """
-    raise NotImplementedError
+    from edgedeploy.deploy.probe import probe_all
+    from edgedeploy.store import Store
+
+    fleet = fleet_of(output, rest, Path())
+    result = probe_all(fleet, Store(store or default_store_path()))
+    return show_rows(output, result, lines=_lines)
 
 
-def table(probe: Probe) -> str:
-    """Return one device's facts as lines of text."""
-    lines = [f"{probe.device}  ({probe.created}, {probe.facts.digest[:12]})"]
-    for name, value in probe.facts.to_json().items():
-        if value in (None, "", [], {}, False):
-            continue
-        changed = "  (changed)" if name in (probe.changed or ()) else ""
-        lines.append(f"  {name.removesuffix('_bytes'):<16} {_shown(name, value)}{changed}")
-    return "\n".join(lines)
+def _lines(row: Row) -> list[str]:
+    """Return a device's facts as lines of text; what it does not say is left out."""
+    facts, changed = row.details.get("facts", {}), row.details.get("changed") or ()
+    return [
+        f"  {name.removesuffix('_bytes'):<15} {_shown(name, value)}"
+        + ("  (changed)" if name in changed else "")
+        for name, value in facts.items()
+        if value not in (None, "", [], {}, False)
+    ]
 
 
 def _shown(name: str, value: Any) -> str:
