@@ -9,6 +9,8 @@ from pathlib import Path
 
 from edgedeploy.building import BuildOptions, BuildResult, BuildRun
 from edgedeploy.config.bundled import bundled_folder
+from edgedeploy.deploy.depots import Care, app_name
+from edgedeploy.deploy.verbs import ActivateOptions, activate, fsck, rollback
 from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
 from edgedeploy.footprint import confirmed, footprint, used_records
@@ -20,7 +22,19 @@ from edgedeploy.places import default_store_path
 from edgedeploy.report.files import write_reports
 from edgedeploy.store import Store
 
-__all__ = ["BuildOptions", "BuildResult", "Request", "build", "open_profile"]
+__all__ = [
+    "ActivateOptions",
+    "BuildOptions",
+    "BuildResult",
+    "Care",
+    "Request",
+    "activate",
+    "app_name",
+    "build",
+    "fsck",
+    "open_profile",
+    "rollback",
+]
 
 
 def build(
