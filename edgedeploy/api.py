@@ -10,7 +10,14 @@ from pathlib import Path
 from edgedeploy.building import BuildOptions, BuildResult, BuildRun
 from edgedeploy.config.bundled import bundled_folder
 from edgedeploy.deploy.depots import Care, app_name
-from edgedeploy.deploy.verbs import ActivateOptions, activate, fsck, rollback
+from edgedeploy.deploy.verbs import (
+    ActivateOptions,
+    PushOptions,
+    activate,
+    fsck,
+    push,
+    rollback,
+)
 from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
 from edgedeploy.footprint import confirmed, footprint, used_records
@@ -27,12 +34,14 @@ __all__ = [
     "BuildOptions",
     "BuildResult",
     "Care",
+    "PushOptions",
     "Request",
     "activate",
     "app_name",
     "build",
     "fsck",
     "open_profile",
+    "push",
     "rollback",
 ]
 
