@@ -217,11 +217,12 @@ class Link:
         """
         return self._remote or self._taken(self._connect())
 
-    def reconnect(self, within_s: float) -> Remote:
+    def reconnect(self, within_s: float | None = None) -> Remote:
         """Connect anew, after the connection was lost.
 
         Args:
-            within_s: Give up after this; connecting has its own limits, which are longer.
+            within_s: Give up after this; None leaves it to the limits of connecting itself, which
+                are longer.
 
         Raises:
             DeviceError: It cannot be reached (E401), or not in time (E404).
