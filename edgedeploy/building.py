@@ -60,6 +60,7 @@ class BuildOptions:
             always; ``known`` uses records only, ``off`` not even those.
         sensitivity: Look at how every layer takes to 8 bits, also where the choice needs no such
             look.
+        runs: False runs no stage: what is not in the store up to date fails (E438).
     """
 
     output: Path = Path("build")
@@ -69,6 +70,7 @@ class BuildOptions:
     fail_fast: bool = False
     measure: Measure = "missing"
     sensitivity: bool = False
+    runs: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +154,7 @@ class BuildRun:
             workers=self._pool,
             events=events,
             known=memory.components,
+            runs=options.runs,
         )
         # Published calibration tables, with their digests.
         self._tables: dict[Path, str] = {}

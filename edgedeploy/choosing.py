@@ -17,9 +17,9 @@ from edgedeploy.artifact import Tree
 from edgedeploy.backends import FAMILIES
 from edgedeploy.errors import BuildError, Diagnostic, EdgedeployError, ExitCode, ModelError
 from edgedeploy.executor import Builder
+from edgedeploy.measuring import ANSWERS
 from edgedeploy.node import Node
 from edgedeploy.parity.evaluation import Evaluation
-from edgedeploy.measuring import ANSWERS
 from edgedeploy.parity.gates import GateVerdict, judge, judge_answers
 from edgedeploy.plan import CandidateNodes, Item
 from edgedeploy.quant.candidates import LEAST_SHARE, Candidate

@@ -12,8 +12,16 @@ STANDALONE = (
     "bench/environment.py",
     "bench/power.py",
     "bench/loop.py",  # after what it needs beside it
-    "devices/agent.py",
     "release/verify_file.py",
+)
+
+# The modules of the device agent: the same, but for one another.
+AGENT = (
+    "devices/agent.py",
+    *(
+        f"devices/ondevice/{name}.py"
+        for name in ("care", "disk", "layout", "lock", "switch", "transfer", "versions")
+    ),
 )
 
 
