@@ -8,7 +8,13 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "edgedeploy"
 
 # Programs of one file that also run on a device, with its own Python and without edgedeploy.
-STANDALONE = ("bench/loop.py", "devices/agent.py", "release/verify_file.py")
+STANDALONE = (
+    "bench/loop.py",
+    "bench/environment.py",
+    "bench/power.py",
+    "devices/agent.py",
+    "release/verify_file.py",
+)
 
 
 def package_files() -> list[Path]:
