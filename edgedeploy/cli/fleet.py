@@ -13,6 +13,7 @@ from edgedeploy.cli.output import Output
 if TYPE_CHECKING:
     from edgedeploy.deploy.fleet import Fleet, Result, Row
     from edgedeploy.devices.inventory import Device
+    from edgedeploy.errors import ExitCode
     from edgedeploy.remote import Remote
 
 _TEXT = 100
@@ -102,6 +103,7 @@ def show_rows(
     result: Result,
     more: Mapping[str, Any] | None = None,
     lines: Callable[[Row], list[str]] | None = None,
+    code: ExitCode | None = None,
 ) -> int:
     """Print what became of every device as the verb's result; return the exit status.
 
@@ -110,6 +112,7 @@ def show_rows(
         result: The rows.
         more: What the JSON document holds besides.
         lines: Further lines of text for a row.
+        code: The exit status; None takes that of the rows.
     """
     output.diagnostics(
         dict.fromkeys(
@@ -126,4 +129,5 @@ def show_rows(
     counts = [f"{count} {state}" for state, count in result.counts.items() if count]
     if len(result.rows) > 1:
         text.append(", ".join(counts))
-    return output.result("\n".join(text), {**result.to_json(), **(more or {})}, result.exit_code)
+    data = {**result.to_json(), **(more or {})}
+    return output.result("\n".join(text), data, result.exit_code if code is None else code)
