@@ -336,6 +336,11 @@ def allowed_versions(family: str) -> str:
     return TargetLibrary().runtime_versions(family) or ">=0"
 
 
+def is_version(text: str) -> bool:
+    """Return whether a text is a version number and nothing else."""
+    return bool(_VERSION.fullmatch(text))
+
+
 def in_range(version: str, wanted: str) -> bool:
     """Return whether a version lies in a range such as ``>=1.17,<2`` (release numbers alone)."""
     return all(
