@@ -10,7 +10,10 @@ from edgedeploy.config.nearest import nearest
 from edgedeploy.errors import UsageError
 
 # Sub-verb -> one line for --help. Each lives in cli/devices/<name>.py as `command`.
-ACTIONS: dict[str, str] = {}
+ACTIONS: dict[str, str] = {
+    "list": "List the devices of devices.yaml.",
+    "show": "Show what a connection to a device would use.",
+}
 
 
 class Actions(click.Group):
