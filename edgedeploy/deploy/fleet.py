@@ -353,6 +353,39 @@ def run_on(
     return Result(rows=tuple(run.rows[device.name] for device in devices))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet(Generic[DeviceT]):
+    """Devices, and how work is done on them; see :func:`run_on`.
+
+    Attributes:
+        devices: Which, in order.
+        connect: Makes the connection to a device.
+        jobs: Devices at once.
+        rollout: Canaries, batches and when to stop.
+        executor: Runs the work; None takes ``jobs`` threads.
+        told: Called with lines of progress, from any thread.
+    """
+
+    devices: Sequence[DeviceT]
+    connect: Callable[[DeviceT], Remote]
+    jobs: int = JOBS
+    rollout: Rollout | None = None
+    executor: concurrent.futures.Executor | None = None
+    told: Callable[[str], None] | None = None
+
+    def run(self, work: Work[DeviceT]) -> Result:
+        """Do one piece of work on every device and return what became of each."""
+        return run_on(
+            self.devices,
+            work,
+            connect=self.connect,
+            jobs=self.jobs,
+            rollout=self.rollout,
+            executor=self.executor,
+            told=self.told,
+        )
+
+
 class _Run(Generic[DeviceT]):
     """The state of one run."""
 

@@ -19,6 +19,7 @@ ROWS = (
             "footprint",
             "report",
             "building",
+            "sessions",
             "choosing",
             "measuring",
             "intake",

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from edgedeploy.artifact import FileEntry, Segment
 from edgedeploy.devices.version import (
     MAX_FILES,
-    VersionGolden,
     Version,
+    VersionGolden,
     VersionModel,
     parse_version,
 )

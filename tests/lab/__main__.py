@@ -1,0 +1,56 @@
+"""`make lab-up` and `make lab-down`: devices to try things on by hand.
+
+python -m lab up [IMAGE ...]    one of each, or of the images named; they stay
+python -m lab down              remove every device that no running test owns
+"""
+
+import shlex
+import sys
+
+import yaml
+
+from lab.images import PACKAGES
+from lab.lab import BOARDS, Lab, inventory_entry, tear_down
+from lab.place import LabError
+
+
+def up(images: list[str]) -> None:
+    """Make devices and print how to reach them."""
+    names = images or [f"{board}-{kind}" for board in reversed(BOARDS) for kind in PACKAGES]
+    lab = Lab(persistent=True)
+    made = []
+    try:
+        for name in names:
+            made.append(lab.device(name, runtime=False))
+            print(f"# up: {name}", file=sys.stderr)
+    finally:
+        lab.close()
+    print("# devices.yaml")
+    print(
+        yaml.safe_dump(
+            {"devices": {device.name: inventory_entry(device) for device in made}}, sort_keys=False
+        )
+    )
+    for device in made:
+        print(f"# {shlex.join(device.ssh())}")
+
+
+def main(words: list[str]) -> int:
+    """Run one command; return the exit status."""
+    try:
+        match words:
+            case ["up", *images]:
+                up(images)
+            case ["down"]:
+                print(f"removed {tear_down()} devices", file=sys.stderr)
+            case _:
+                print(__doc__, file=sys.stderr)
+                return 2
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
