@@ -32,7 +32,9 @@ SPARE_BYTES = 1 << 20
 GHOST_S = LEASE_S + 5.0
 """The longest that the lock of our own lost connection can outlive it."""
 
-CORRUPT = "E720"
+WRONG = ("E720", "E433")
+"""What assembling says when the parts make another object, or are not all there."""
+
 NO_SPACE = "E423"
 
 
@@ -230,7 +232,9 @@ class _Push:
 
             try:
                 self._make(depot, item, told)
-            except IntegrityError as error:
+            except (IntegrityError, DeviceError) as error:
+                if error.diagnostics[0].code not in WRONG:
+                    raise
                 self._refuse(item, error)
                 return False
             self._advance(item.file.sha256, item.file.size + 1)
@@ -301,17 +305,23 @@ class _Push:
             start = stream.start(held)
             if start < stream.length or held.length != stream.length:
                 told(start)
-                depot.receive(name, start, stream.frames(start), told)
+                depot.receive(
+                    name,
+                    start,
+                    stream.frames(start),
+                    lambda count: told(start + count),
+                    total=stream.length,
+                )
         depot.assemble(item.recipe(name))
 
-    def _refuse(self, item: Missing, error: IntegrityError) -> None:
+    def _refuse(self, item: Missing, error: IntegrityError | DeviceError) -> None:
         """Note that an object came out wrong; what it was made from is damaged, or was not that.
 
         The device has removed the damaged ones, so a second plan does without them. When that fails
         too, the object travels whole: the manifests that named its parts may be wrong.
 
         Raises:
-            IntegrityError: It travelled whole and came out wrong twice.
+            IntegrityError, DeviceError: It travelled whole and came out wrong twice.
         """
         count = self._refused[item.file.sha256] = self._refused.get(item.file.sha256, 0) + 1
         if count > 2 or (count > 1 and not item.sources):
