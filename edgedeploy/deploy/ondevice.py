@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedeploy.backends import FAMILIES
 from edgedeploy.bench.job import BenchArtifact, BenchInputs, BenchJob, BenchPlan, OutputsJob
+from edgedeploy.bench.native import NativeOnboard
 from edgedeploy.bench.onboard import Onboard, PythonOnboard
 from edgedeploy.deploy.unit import Unit
 from edgedeploy.devices.version import Version, VersionModel
@@ -39,6 +40,8 @@ MakeOnboard = Callable[[Remote, DeviceRuntime, str], Onboard]
 
 def make_onboard(remote: Remote, runtime: DeviceRuntime, scratch: str) -> Onboard:
     """Return what runs artifacts with a runtime of a device."""
+    if runtime.kind == "native":
+        return NativeOnboard(remote, runtime, scratch)
     return PythonOnboard(remote, runtime, scratch)
 
 

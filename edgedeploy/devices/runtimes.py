@@ -244,15 +244,7 @@ def _provisioned(remote: Remote, family: str, said: Mapping[str, str]) -> Provis
             raise ValueError("another family")
     except (ValueError, RecursionError):
         return None
-    version, python, trouble = _loaded(said.get("edgedeploy-ours", ""))
-    if version is None:
-        broken: str | None = trouble
-    elif version != record.version:
-        broken = f"it says that it is {version}, not {record.version}"
-    elif record.python is not None and python != record.python:
-        broken = f"it was made for Python {record.python}, and python3 is {python} now"
-    else:
-        broken = None
+    broken = _trouble(record, said.get("edgedeploy-ours", ""))
     return Provisioned(name=name, record=record, root=root, broken=broken)
 
 
@@ -265,11 +257,48 @@ def _loaded(answer: str) -> tuple[str | None, str, str]:
     return None, "", (rest if word == "broken" else answer)[-300:] or "it says nothing"
 
 
-def command_of(found: Provisioned, python: str | None = None) -> str:
-    """Return the start of a shell command that runs a provisioned runtime."""
-    if found.record.kind == "native":
-        return runner_command(f"{found.root}/{found.record.family}/versions/{found.name}")
-    return python_command(f"{found.root}/trees/{found.name}", found.root, python)
+def runtime_command(root: str, name: str, record: RuntimeRecord, python: str | None = None) -> str:
+    """Return the start of a shell command that runs a runtime that we put on a device.
+
+    Args:
+        root: Absolute path of ``<base>/.runtimes`` on the device.
+        name: Its version in the depot.
+        record: What it is.
+        python: Interpreter on the device; None for ``python3``.
+    """
+    if record.kind == "native":
+        return runner_command(f"{root}/{record.family}/versions/{name}")
+    return python_command(f"{root}/trees/{name}", root, python)
+
+
+def load_check(
+    remote: Remote, root: str, name: str, record: RuntimeRecord, python: str | None = None
+) -> str | None:
+    """Return why a runtime that was put on a device cannot be loaded, None when it can.
+
+    Args are those of :func:`runtime_command`.
+
+    Raises:
+        DeviceError: The connection fails.
+    """
+    check = "version" if record.kind == "native" else import_check(record.family)
+    command = runtime_command(root, name, record, python)
+    done = remote.run(
+        f"{command} {check} 2>&1 | tail -n 1", timeout_s=_CHECK_S, limit_bytes=_ANSWER_BYTES
+    )
+    return _trouble(record, printable(done.stdout).strip())
+
+
+def _trouble(record: RuntimeRecord, answer: str) -> str | None:
+    """Return what is wrong with the answer of a check, None when nothing is."""
+    version, python, trouble = _loaded(answer)
+    if version is None:
+        return trouble
+    if version != record.version:
+        return f"it says that it is {version}, not {record.version}"
+    if record.python is not None and python != record.python:
+        return f"it was made for Python {record.python}, and the device has {python} now"
+    return None
 
 
 def find_runtime(
@@ -295,7 +324,7 @@ def find_runtime(
             family=family,
             kind=ours.record.kind,
             version=ours.record.version,
-            command=command_of(ours, python),
+            command=runtime_command(ours.root, ours.name, ours.record, python),
             provisioned=ours.name,
         )
     again = f"edgedeploy devices provision -d {remote.name}"
