@@ -187,7 +187,7 @@ def _put(
     """Push a runtime, load it on the device and make it the one that counts."""
     contents = made.contents(platform)
     name, depot = contents.version.name, runtime_depot(unit.root, wish.family)
-    link.say(f"sending {contents.version.size_bytes / 1e6:.1f} MB")
+    link.say(f"sending what is missing of {contents.version.size_bytes / 1e6:.1f} MB")
     pushed = push_version(
         link.reconnect, depot, contents, opener=opener, wait_s=wish.wait_s, python=unit.python,
         sleep=link.wait,
@@ -197,8 +197,9 @@ def _put(
     locked = opener(link.remote, depot, python=unit.python)
     try:
         locked.lock(wish.wait_s)
-        _ready(link.remote, root, name, made.record, unit.python)
-        trouble = load_check(link.remote, root, name, made.record, unit.python)
+        python = platform.python.command if platform.python else ""
+        _ready(link.remote, root, name, made.record, python)
+        trouble = load_check(link.remote, root, name, made.record, python)
         if trouble is not None:
             raise DeviceError(
                 f"{MODULES[wish.family]} {made.record.version} is on it and does not load: "
@@ -216,7 +217,7 @@ def _put(
     return Answer(text=text, details=_details(name, made.record, platform, pushed))
 
 
-def _ready(remote: Remote, root: str, name: str, record: RuntimeRecord, python: str | None) -> None:
+def _ready(remote: Remote, root: str, name: str, record: RuntimeRecord, python: str) -> None:
     """Unpack wheels, or make the runner executable.
 
     Raises:
@@ -230,7 +231,7 @@ def _ready(remote: Remote, root: str, name: str, record: RuntimeRecord, python: 
         words = [word for part in record.parts for word in (part["sha256"], part["file"])]
         arguments = " ".join(quote(word) for word in (root, name, record.family, *words))
         done = remote.run(
-            f"{quote(python or 'python3')} - {arguments}",
+            f"{quote(python)} - {arguments}",
             stdin=(PACKAGE / "devices" / "unpack.py").read_bytes(),
             timeout_s=UNPACK_S,
             limit_bytes=_ANSWER_BYTES,
