@@ -11,7 +11,7 @@ from pathlib import Path
 from edgedeploy.building import BuildOptions, BuildResult, BuildRun
 from edgedeploy.config.bundled import bundled_folder
 from edgedeploy.deploy.provision import Wish
-from edgedeploy.deploy.verbs import provision
+from edgedeploy.deploy.verbs import PushOptions, provision, push
 from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
 from edgedeploy.footprint import confirmed, footprint, used_records
@@ -28,11 +28,13 @@ from edgedeploy.store import Store
 __all__ = [
     "BuildOptions",
     "BuildResult",
+    "PushOptions",
     "Request",
     "Wish",
     "build",
     "open_profile",
     "provision",
+    "push",
 ]
 
 

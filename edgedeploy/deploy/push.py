@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgedeploy.artifact import FileEntry
+from edgedeploy.deploy.fleet import Answer, Link
 from edgedeploy.deploy.patience import Patience
 from edgedeploy.deploy.stream import Stream
+from edgedeploy.deploy.unit import Unit, depot_folder, short
 from edgedeploy.devices.depot import LEASE_S, Depot, DepotState
 from edgedeploy.devices.difference import Difference, Missing, difference
 from edgedeploy.devices.version import Version, parse_version
 from edgedeploy.errors import DeviceError, IntegrityError
 from edgedeploy.events import EventLog, Note, PushProgress, PushStarted
 from edgedeploy.remote import Remote
+from edgedeploy.report.figures import size
 
 MAX_BASES = 4
 """Versions on a device in which segments are looked for; each costs its manifest."""
@@ -146,6 +149,55 @@ def push_version(
         except DeviceError as error:
             patience.lost(error)
     return push.result(remote.name, time.monotonic() - started, patience.retries)
+
+
+def push_to(
+    link: Link,
+    unit: Unit,
+    contents: Contents,
+    *,
+    opener: Opener,
+    wait_s: float = 0.0,
+    events: EventLog | None = None,
+) -> Answer:
+    """Stage a version on a device of a fleet; there is nothing to do where it lies already.
+
+    Raises:
+        EdgedeployError: As :func:`push_version`.
+        Interrupted: The run is being ended.
+    """
+    reaches = iter((lambda: link.remote,))
+
+    def reach() -> Remote:
+        first = next(reaches, None)
+        return first() if first else link.reconnect()
+
+    done = push_version(
+        reach,
+        depot_folder(unit, contents.version.app),
+        contents,
+        opener=opener,
+        wait_s=wait_s,
+        python=unit.python,
+        events=events,
+        sleep=link.wait,
+    )
+    pretended = link.remote.pretended
+    return Answer(
+        text=_in_words(done) + (", on a fake device" if pretended else ""),
+        details={**done.to_json(), "pretended": pretended},
+        already=done.already,
+    )
+
+
+def _in_words(done: Pushed) -> str:
+    name = short(done.version)
+    if done.already:
+        return f"{name} is there"
+    text = f"{name} is staged: {size(done.sent_bytes)} of {size(done.total_bytes)} sent"
+    if done.retries:
+        text += f", over {done.retries + 1} connections"
+    return text
 
 
 class _Push:
