@@ -50,7 +50,6 @@ ALLOWED_SKIPS = (
     "needs a device",
     "needs Linux",
     "needs root",
-    "needs apt",
     "needs an SSH server",
     "needs rsync",
     "needs no root",
