@@ -48,6 +48,7 @@ ALLOWED_SKIPS = (
     "needs a GPU",
     "needs an NPU",
     "needs a device",
+    "needs OpenSSH server",
     "needs Linux",
     "needs root",
     "needs an SSH server",

@@ -58,6 +58,7 @@ def build_record(
             "peak_bytes": warm["peak_bytes"],
             "baseline_bytes": warm["baseline_bytes"],
         },
+        "energy": _energy(job, result["power"], windows),
         "layers": about["layers"],
         "environment": _environment(result, windows, about),
         "validity": judge(result, artifact.id, job.effective_plan, artifact.threads).to_json(),
@@ -72,6 +73,7 @@ def _conditions(
     return {
         "mode": job.mode,
         "threads": artifact.threads,
+        "cpus": list(job.cpus),
         "family": artifact.family,
         "runtime_version": version,
         "options": dict(artifact.options),
@@ -100,6 +102,37 @@ def _latency(
         "p99_ms": _ms(percentile(samples, 0.99)),
         "samples_file": name,
     }
+
+
+def _energy(
+    job: BenchJob, power: Mapping[str, Any], windows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the energy of one inference in J, all of it and above that of the idle machine.
+
+    Each window is one value: what the source told, divided by its inferences.
+    """
+    spent, above = [], []
+    for window in windows:
+        joules, count = window["energy_j"], len(window["samples_ns"])
+        if joules is None:
+            continue
+        spent.append(joules / count)
+        if power["idle_w"] is not None:
+            idle_j = power["idle_w"] * (window["end_ns"] - window["begin_ns"]) / 1e9
+            above.append((joules - idle_j) / count)
+    return {
+        **power,
+        "per_inference_j": _of_windows(spent, job.seed),
+        "above_idle_j": _of_windows(above, job.seed),
+        "windows": len(spent),
+    }
+
+
+def _of_windows(values: Sequence[float], seed: int) -> dict[str, float] | None:
+    import numpy as np
+
+    found = median([np.array([value]) for value in values], seed=seed)
+    return None if found is None else found.to_json()
 
 
 def _ms(estimate: Estimate | None) -> dict[str, float] | None:

@@ -92,11 +92,12 @@ def _target(
     for key in ("keep_float", "keep_float_ops"):
         if key in quantize:
             quantize[key] = tuple(quantize[key])
+    bench = override(_given(schema.bench), _given(use.bench))
     return TargetUse(
         target=target,
         quantize=QuantizeSpec(**quantize),
         gates=_gates(override(_given(schema.gates), _given(use.gates))),
-        bench=BenchSpec(**override(_given(schema.bench), _given(use.bench))),
+        bench=BenchSpec(**{**bench, "cpus": tuple(bench.get("cpus", ()))}),
         options=dict(use.options),
         place=place,
     )

@@ -257,15 +257,18 @@ class QuantizeSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchSpec:
-    """How local measurements are made.
+    """How measurements are made, here and on devices.
 
     Attributes:
         mode: ``off``, ``quick`` (10 s windows, labelled quick) or ``full`` (60 s and 1024 samples).
+            Devices are measured by `bench -d` alone; ``off`` is ``quick`` there.
         threads: Threads of the runtime.
+        cpus: CPUs that the measuring process is bound to; empty leaves it to the system.
     """
 
     mode: Literal["off", "quick", "full"] = "off"
     threads: int = 1
+    cpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,9 @@ from edgedeploy.config.nearest import nearest
 from edgedeploy.errors import UsageError
 
 # Sub-verb -> one line for --help. Each lives in cli/devices/<name>.py as `command`.
-ACTIONS: dict[str, str] = {}
+ACTIONS: dict[str, str] = {
+    "fsck": "Check, repair and clean what lies on devices.",
+}
 
 
 class Actions(click.Group):

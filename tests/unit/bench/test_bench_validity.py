@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from edgedeploy.bench.environment import Environment
 from edgedeploy.bench.job import BenchPlan
-from edgedeploy.bench.loop import Environment
 from edgedeploy.bench.validity import judge
 
 PLAN = BenchPlan(warmup_max_s=1, window_s=0.1, min_s=1, min_count=64, max_s=60)
