@@ -33,6 +33,7 @@ VERBS = {
     "report": "Show the last build as a table, JSON, Markdown or HTML.",
     "compare": "Compare two builds.",
     "doctor": "Check this machine and the installed tools.",
+    "devices": "List and show devices.",
     "targets": "List and show targets.",
     "profiles": "List and show bundled profiles.",
     "cache": "List, check and clean the store.",

@@ -8,8 +8,8 @@ CODES: dict[str, Explanation] = {
     "E401": Explanation(
         "A device is not reached",
         "Its name is unknown, no packet comes back, or there is no route to it; or the jump host "
-        "says that it cannot reach it. See whether the device is on, in this network, and named right in "
-        "devices.yaml.",
+        "says that it cannot reach it. See whether the device is on, in this network, and named "
+        "right in devices.yaml.",
     ),
     "E402": Explanation(
         "A device refuses the connection",
