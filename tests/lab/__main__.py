@@ -7,12 +7,10 @@ python -m lab down [NAME ...]    remove those devices, or all that `up` made
 import shlex
 import sys
 
-import yaml
-
-from lab.device import BOARDS
+from lab.device import BOARDS, write_inventory
 from lab.images import PACKAGES
 from lab.lab import Lab, tear_down
-from lab.place import LabError
+from lab.place import RUN, LabError
 
 
 def up(images: list[str]) -> None:
@@ -26,9 +24,8 @@ def up(images: list[str]) -> None:
             print(f"# up: {name}", file=sys.stderr)
     finally:
         lab.close()
-    print("# devices.yaml")
-    inventory = {"devices": {device.name: device.inventory_entry() for device in made}}
-    print(yaml.safe_dump(inventory, sort_keys=False))
+    print(f"# devices.yaml, also at {(inventory := write_inventory(RUN, made))}")
+    print(inventory.read_text())
     for device in made:
         print(f"# {shlex.join(device.ssh())}")
 
