@@ -11,9 +11,9 @@ from edgedeploy.errors import UsageError
 
 # Sub-verb -> one line for --help. Each lives in cli/devices/<name>.py as `command`.
 ACTIONS: dict[str, str] = {
-    "fsck": "Check, repair and clean what lies on devices.",
     "list": "List the devices of devices.yaml.",
     "show": "Show what a connection to a device would use.",
+    "fsck": "Check, repair and clean what lies on devices.",
 }
 
 

@@ -13,7 +13,17 @@ import pytest
 
 from edgedeploy.devices.depot import FRAME_BYTES, Depot, Incoming, Part, Recipe
 from edgedeploy.errors import DeviceError
-from tests.unit.devices.depots import ABSENT, Box, content, frames, manifest, push, put, refused, sha
+from tests.unit.devices.depots import (
+    ABSENT,
+    Box,
+    content,
+    frames,
+    manifest,
+    push,
+    put,
+    refused,
+    sha,
+)
 
 SMALL = {"main/model.ort": content(1, 5000), "labels.txt": b"cat\ndog\n"}
 OTHER = {"main/model.ort": content(2, 6000), "labels.txt": b"cat\ndog\n"}
@@ -286,9 +296,7 @@ def test_a_version_needs_its_objects(box: Box) -> None:
 
 NEED_LOCK: dict[str, Callable[[Depot], object]] = {
     "receive": lambda depot: depot.receive(ABSENT, 0, [b"x"]),
-    "assemble": lambda depot: depot.assemble(
-        Recipe(sha256=ABSENT, size=0, stream=None, parts=())
-    ),
+    "assemble": lambda depot: depot.assemble(Recipe(sha256=ABSENT, size=0, stream=None, parts=())),
     "stage": lambda depot: depot.stage(manifest({})),
     "activate": lambda depot: depot.activate(ABSENT, 10),
     "confirm": lambda depot: depot.confirm(),

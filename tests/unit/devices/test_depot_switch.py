@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.unit.devices.depots import ABSENT, Box, content, push, refused
-
-SETTLE = Path(__file__).parents[3] / "edgedeploy/devices/settle.sh"
-
-
-def versions(box: Box, count: int) -> list[str]:
-    """Push versions; the first is active and confirmed."""
-    with box.locked() as depot:
-        names = [push(depot, {"f": content(seed, 100), "same": b"x"}) for seed in range(count)]
-        depot.activate(names[0], 60)
-        depot.confirm()
-    return names
+from tests.unit.devices.leftovers import LEFT, leave, versions
 
 
 def test_activate_and_confirm(box: Box) -> None:
@@ -152,125 +137,23 @@ def test_a_trial_of_another_is_left_alone(box: Box) -> None:
         assert other.hello().previous == one
 
 
-# What a holder that lost power left: the links, `pending`, and what must come of it.
-LEFT = {
-    "announced": (("one", None), ("trial", "one", "two"), ("one", None), "two"),
-    "switched": (("two", None), ("trial", "one", "two"), ("one", None), "two"),
-    "switched with a previous": (("two", "three"), ("trial", "one", "two"), ("one", "three"), "two"),
-    "confirmation begun": (("two", "one"), ("trial", "one", "two"), ("two", "one"), None),
-    "reverted": (("one", "three"), ("trial", "one", "two"), ("one", "three"), "two"),
-    "first": (("one", None), ("trial", None, "one"), (None, None), "one"),
-    "the same": (("one", "two"), ("trial", "one", "one"), ("one", "two"), "one"),
-    "rollback announced": (("one", "two"), ("swap", "one", "two"), ("two", "one"), None),
-    "rollback half": (("two", "two"), ("swap", "one", "two"), ("two", "one"), None),
-    "rollback done": (("two", "one"), ("swap", "one", "two"), ("two", "one"), None),
-}
-
-
-def leave(box: Box, names: dict[str, str], links: tuple, pending: tuple, boot: str) -> None:
-    for link, name in zip(("current", "previous"), links, strict=True):
-        (box.folder / link).unlink(missing_ok=True)
-        if name is not None:
-            (box.folder / link).symlink_to(f"versions/{names[name]}")
-    kind, before, version = pending
-    record = {
-        "before": names[before] if before else None,
-        "boot": boot,
-        "deadline": int(time.time()) + 1000,
-        "kind": kind,
-        "token": "5" * 32,
-        "version": names[version],
-    }
-    text = json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n"
-    (box.folder / "pending").write_text(text)
-    if before:
-        (box.folder / "pending.back").symlink_to(f"versions/{names[before]}")
-
-
-@pytest.mark.parametrize("case", LEFT)
 @pytest.mark.parametrize("contact", ["hello", "lock"])
-def test_what_was_left_over_is_settled_at_the_next_contact(
-    box: Box, case: str, contact: str
-) -> None:
+def test_what_was_left_over_is_settled_at_the_next_contact(box: Box, contact: str) -> None:
     names = dict(zip(("one", "two", "three"), versions(box, 3), strict=True))
-    links, pending, expected, reverted = LEFT[case]
-    leave(box, names, links, pending, "another boot")
-    depot = box.open()
-    if contact == "hello":
-        state = depot.hello()
-        assert state.reverted == (names[reverted] if reverted else None)
-        assert depot.hello().reverted is None
-    else:
-        depot.lock()
-        state = depot.hello()
-    found = tuple(names[name] if name else None for name in expected)
-    assert (state.current, state.previous, state.pending) == (*found, None)
-    assert sorted(path.name for path in box.folder.glob("pending*")) == []
-    box.check()
-
-
-def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-SHELLS: dict[str, list[str]] = {
-    name: [path, *arguments]
-    for name, arguments in (("dash", []), ("bash", ["--posix"]), ("busybox", ["sh"]))
-    if (path := shutil.which(name))
-}
-
-
-def settle(folder: Path, shell: str, path: str | None = None) -> int:
-    return subprocess.run(
-        [*SHELLS[shell], str(folder / "settle.sh")],
-        env={**os.environ, "PATH": path or os.environ["PATH"]},
-        timeout=60,
-    ).returncode
-
-
-@pytest.mark.parametrize("case", LEFT)
-@pytest.mark.parametrize("shell", SHELLS)
-def test_the_script_for_the_start_settles_the_same(box: Box, case: str, shell: str) -> None:
-    names = dict(zip(("one", "two", "three"), versions(box, 3), strict=True))
-    links, pending, expected, _ = LEFT[case]
-    leave(box, names, links, pending, "another boot")
-    assert (box.folder / "settle.sh").read_bytes() == SETTLE.read_bytes()
-    assert settle(box.folder, shell) == 0
-    found = tuple(names[name] if name else None for name in expected)
-    assert box.current() == found[0]
-    state = box.open().hello()
-    assert (state.current, state.previous, state.pending) == (*found, None)
-    assert state.reverted is None
-    assert sorted(path.name for path in box.folder.glob("pending*")) == []
-    assert list((box.folder / "tmp").iterdir()) == []
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_the_script_for_the_start_leaves_a_living_trial_alone(box: Box, shell: str) -> None:
-    one, two = versions(box, 2)
-    with box.locked() as depot:
-        depot.activate(two, 60)
-        assert settle(box.folder, shell) == 0
-        depot.confirm()
-    assert (box.current(), settle(box.folder, shell)) == (two, 0)
-
-
-@pytest.mark.parametrize(("boot", "expected"), [("this", 1), ("another", 0)])
-def test_the_script_for_the_start_without_flock(
-    box: Box, tmp_path: Path, boot: str, expected: int
-) -> None:
-    """Then the boot in ``pending`` says whether its holder may be alive."""
-    names = dict(zip(("one", "two"), versions(box, 2), strict=True))
-    links = ("two", None)
-    leave(box, names, links, ("trial", "one", "two"), boot_id() if boot == "this" else boot)
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for name in "cat dirname grep ln mv readlink rm sed sync".split():
-        found = shutil.which(name)
-        assert found is not None
-        (tools / name).symlink_to(found)
-    assert settle(box.folder, "dash", str(tools)) == 0
-    assert box.current() == names[("one", "two")[expected]]
+    for case, left in LEFT.items():
+        leave(box, names, left, "another boot")
+        depot = box.open()
+        if contact == "hello":
+            assert depot.hello().reverted == (names[left.reverted] if left.reverted else None), case
+            state = depot.hello()
+            assert state.reverted is None, case
+        else:
+            depot.lock()
+            state = depot.hello()
+        assert (state.current, state.previous, state.pending) == (*left.goal(names), None), case
+        assert sorted(path.name for path in box.folder.glob("pending*")) == [], case
+        box.check()
+        depot.close()
 
 
 def test_a_folder_in_the_place_of_current_is_left_alone(box: Box) -> None:
