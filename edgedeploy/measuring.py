@@ -87,7 +87,6 @@ class Session:
         bench: Mode, threads and CPUs.
         options: Of the runtime, so that it computes as when the artifact was verified.
         machines: How ``uname -m`` may name the board's architecture.
-        host_class: Whether the board is a class of machines, not one kind of board.
         stands_in: Whether this machine may stand in for the board.
         device: Facts of this machine.
         reference: What the answers of a device are compared with.
@@ -106,7 +105,6 @@ class Session:
     bench: BenchSpec
     options: Mapping[str, Any]
     machines: tuple[str, ...]
-    host_class: bool
     stands_in: bool
     device: Mapping[str, Any]
     reference: Reference

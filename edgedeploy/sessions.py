@@ -145,7 +145,6 @@ class Bench:
             bench=item.use.bench,
             options=FAMILIES[item.target.runtime].bench_options,
             machines=machines_of(item.target),
-            host_class=bool(item.target.get("board.host")),
             stands_in=is_this_machine(item.target),
             device=host_facts(),
             reference=Reference(

@@ -27,6 +27,7 @@ _FILES = (
 _FILE_BYTES = 1 << 18
 _TEXT = 200
 _EMULATOR = re.compile(r"(?:^|/)(?:qemu-[a-z0-9_]+|[a-z0-9_]+-binfmt)")
+_X86 = ("x86_64", "i686", "i586", "i386")
 _MACHINE = re.compile(r"[A-Za-z0-9_]{1,32}")
 
 
@@ -37,14 +38,13 @@ class Identity:
     Attributes:
         facts: As :func:`edgedeploy.bench.host.host_facts`.
         machine: Architecture as ``uname -m`` names it.
-        emulated: Which emulator computes instead of hardware; empty where none was seen.
-        virtual: Which hypervisor it runs under; empty where none was seen.
+        emulated: What computes instead of the hardware that it seems to be; empty where nothing
+            of that kind was seen.
     """
 
     facts: Mapping[str, Any]
     machine: str
     emulated: str
-    virtual: str
 
 
 def identify(remote: Remote) -> Identity:
@@ -86,12 +86,11 @@ def identify(remote: Remote) -> Identity:
         key: printable(value[:_TEXT].encode()) if isinstance(value, str) else value
         for key, value in facts.items()
     }
-    return Identity(
-        facts=facts,
-        machine=machine,
-        emulated=_emulated(said, machine),
-        virtual=facts["virtual"] or "",
-    )
+    emulated = _emulated(said, machine)
+    if not emulated and facts["virtual"] == "QEMU" and machine not in _X86:
+        # With hardware help or without, it cannot be told; a board it is not.
+        emulated = "QEMU virtual machine"
+    return Identity(facts=facts, machine=machine, emulated=emulated)
 
 
 def _emulated(said: Mapping[str, str], machine: str) -> str:
@@ -103,8 +102,6 @@ def _emulated(said: Mapping[str, str], machine: str) -> str:
     cpuinfo = said.get("proc/cpuinfo", "")
     if "QEMU TCG" in cpuinfo or "QEMU Virtual CPU" in cpuinfo:
         return "qemu (TCG)"
-    if machine.startswith(("aarch64", "arm", "riscv")) and re.search(
-        r"^vendor_id\s*: (?:GenuineIntel|AuthenticAMD)", cpuinfo, re.M
-    ):
+    if machine not in _X86 and re.search(r"^vendor_id\s*: (?:Genuine|Authentic)", cpuinfo, re.M):
         return f"an emulator of {machine} on x86"
     return ""

@@ -98,7 +98,7 @@ class DeviceSite:
             runtime = self._find(self._reached(), root, family, self.unit.python)
             folders = self._staged(session)
             onboard = self._make(self._reached(), runtime, f"{root}/.scratch")
-            evidence = self._evidence(session, identity)
+            evidence: Evidence = "simulated" if self._emulated(identity) else "device"
             mode: Literal["quick", "full"] = "full" if session.bench.mode == "full" else "quick"
             about = self._about(identity, runtime)
             job = bench_job(session, folders, mode, device=about, evidence=evidence)
@@ -137,22 +137,17 @@ class DeviceSite:
             )
         return found
 
-    def _evidence(self, session: Session, identity: Identity) -> Evidence:
-        """Return what figures from the device are worth for the session's board."""
-        # A virtual machine is a member of a class such as linux-x86-64; a Raspberry Pi it is not.
-        virtual = identity.virtual and not session.host_class
-        if self._pretended or identity.emulated or virtual:
-            return "simulated"
-        return "device"
+    def _emulated(self, identity: Identity) -> str:
+        """Return what stands for the hardware; figures of such a device are simulated."""
+        return "fake device" if self._pretended else identity.emulated
 
     def _about(self, identity: Identity, runtime: DeviceRuntime) -> dict[str, Any]:
         """Return the facts of the device that a record keeps."""
-        emulated = "fake device" if self._pretended else identity.emulated
         return {
             **identity.facts,
             "name": self.name,
             "board": self.board,
-            "emulated": emulated,
+            "emulated": self._emulated(identity),
             "facts": digest("device", dict(identity.facts)),
             "runtime": {
                 "kind": runtime.kind,
