@@ -12,7 +12,7 @@ from typing import Any
 
 from edgedeploy.bench import compare
 from edgedeploy.bench.job import BenchArtifact, BenchJob
-from edgedeploy.bench.statistics import Estimate, median, percentile
+from edgedeploy.bench.statistics import Estimate, percentile
 from edgedeploy.bench.validity import judge
 
 RECORD_SCHEMA = 1
@@ -97,7 +97,7 @@ def _latency(
     return {
         "n": len(samples),
         "mean_ms": float(samples.mean()) / _NS_PER_MS,
-        "p50_ms": _ms(median(blocks, seed=job.seed)),
+        "p50_ms": _ms(percentile(samples, 0.50)),
         "p90_ms": _ms(percentile(samples, 0.90)),
         "p99_ms": _ms(percentile(samples, 0.99)),
         "samples_file": name,
