@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from lab import emulation
 from lab.images import USER, USER_ID
 from lab.network import LinkBytes, Network
@@ -334,14 +336,28 @@ class LabDevice:
         return ["ssh", "-F", str(self.ssh_config), *options, self.name]
 
     def inventory_entry(self) -> dict[str, Any]:
-        """Return what devices.yaml says about it."""
+        """Return what devices.yaml says about it, beside the `ssh_config` that knows its name."""
         tags = [self.facts.kind, *(["emulated"] if self.facts.emulated else [])]
-        return {
-            "host": self.name,
-            "ssh_config": str(self.ssh_config),
-            "board": BOARDS[self.facts.architecture],
-            "tags": tags,
-        }
+        return {"host": self.name, "board": BOARDS[self.facts.architecture], "tags": tags}
+
+
+def write_inventory(
+    folder: Path, devices: Sequence[LabDevice], changes: Mapping[str, Any] | None = None
+) -> Path:
+    """Write `devices.yaml` and the `ssh_config` that it names; return the first.
+
+    Args:
+        folder: Where to; it exists.
+        devices: Their names become those of the inventory.
+        changes: More of the entry of every device, such as `root` or hooks.
+    """
+    config = folder / "ssh_config"
+    config.write_text("".join(device.ssh_config.read_text() for device in devices))
+    entries = {device.name: {**device.inventory_entry(), **(changes or {})} for device in devices}
+    inventory = folder / "devices.yaml"
+    text = yaml.safe_dump({"ssh_config": str(config), "devices": entries}, sort_keys=False)
+    inventory.write_text(text)
+    return inventory
 
 
 def end_processes(network: Network) -> None:
