@@ -142,8 +142,10 @@ class _Session:
         if not transport.is_active():
             raise self.lost()
         paramiko = self._paramiko
+        # Longer than a link may be silent: what is lost shall be called lost.
+        limit_s = self._patience.lost_s + 1
         try:
-            channel = transport.open_session(timeout=self._patience.greet_s)
+            channel = transport.open_session(timeout=limit_s)
             for variable, value in options.environment:
                 channel.set_environment_variable(variable, value)
             request = paramiko.Message()
@@ -165,7 +167,7 @@ class _Session:
         except (paramiko.SSHException, EOFError, OSError) as error:
             if transport.is_active():
                 raise failure(
-                    f"{self._name} opens no further session within {self._patience.greet_s:g} s",
+                    f"{self._name} opens no further session within {limit_s:g} s",
                     "E406",
                     "see whether the device is overloaded, and try again",
                     retryable=True,
