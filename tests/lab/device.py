@@ -293,11 +293,16 @@ class LabDevice:
             LabError: Less is free already.
         """
         disk = self.folder / "disk"
-        taken = shutil.disk_usage(disk).free - free_bytes
-        if taken < 0:
+        if shutil.disk_usage(disk).free < free_bytes:
             raise LabError(f"{self.name}: {free_bytes} bytes are no longer free")
-        with open(disk / "ballast", "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, taken))
+        deadline = time.monotonic() + 10
+        with open(disk / "ballast", "ab") as file:
+            while (more := shutil.disk_usage(disk).free - free_bytes) > 0:
+                # Others may be writing to it meanwhile, so that this much is no longer there.
+                with contextlib.suppress(OSError):
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), more)
+                if time.monotonic() > deadline:
+                    raise LabError(f"{self.name}: its disk does not fill")
 
     def empty_disk(self) -> None:
         """Free what :meth:`fill_disk` took."""
