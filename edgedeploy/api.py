@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgedeploy.building import BuildOptions, BuildResult, BuildRun
 from edgedeploy.config.bundled import bundled_folder
+from edgedeploy.deploy.verbs import PushOptions, push
 from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
 from edgedeploy.footprint import confirmed, footprint, used_records
@@ -23,7 +24,15 @@ from edgedeploy.plan import Plan
 from edgedeploy.report.files import write_reports
 from edgedeploy.store import Store
 
-__all__ = ["BuildOptions", "BuildResult", "Request", "build", "open_profile"]
+__all__ = [
+    "BuildOptions",
+    "BuildResult",
+    "PushOptions",
+    "Request",
+    "build",
+    "open_profile",
+    "push",
+]
 
 
 def build(

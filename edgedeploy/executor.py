@@ -248,7 +248,8 @@ class Builder:
                 self._finished(node, "hit", 0.0)
                 return record
             if not self._runs:
-                raise _not_built(node.id, self.explain(node))
+                first = _first_miss(self, node)
+                raise _not_built(first.id, self.explain(first))
             upstream = [ref.node for ref in node.inputs.values() if isinstance(ref, OutputRef)]
             for outcome in self.build_all(upstream):
                 if isinstance(outcome, EdgedeployError):
@@ -578,7 +579,7 @@ def _unreadable(error: OSError) -> ModelError:
 
 def _not_built(node_id: str, why: str) -> BuildError:
     return BuildError(
-        f"{node_id} is not built: {why}",
+        f"{node_id} would have to run: {why}",
         code="E438",
         subject=node_id,
         hint="run `edgedeploy build` on the profile, with the same options",

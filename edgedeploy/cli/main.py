@@ -24,6 +24,7 @@ VERBS = {
     "check": "Check profiles and targets; explain diagnostic codes.",
     "plan": "Show what a build would do and why; run nothing.",
     "build": "Build, verify and gate the artifacts of a profile.",
+    "push": "Stage what was built on devices; what they run stays as it is.",
     "bench": "Measure built artifacts, here or on devices.",
     "accept": "Judge the gates of the last build again.",
     "activate": "Switch devices to a pushed version, if it is well there.",

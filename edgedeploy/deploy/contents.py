@@ -310,7 +310,7 @@ def _not_built(diagnostics: tuple[object, ...]) -> bool:
 
 def _stale(item: Item, why: str) -> EdgedeployError:
     return BuildError(
-        f"{item.name} is not built as the profile says: {why}",
+        f"{item.name} has to be built first: {why}",
         code="E438",
         subject=item.name,
         hint="run `edgedeploy build` on the profile, with the same options, then push",

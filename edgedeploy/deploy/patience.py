@@ -7,26 +7,31 @@ import time
 from collections.abc import Callable
 
 from edgedeploy.errors import DeviceError
-from edgedeploy.remote import Remote
+from edgedeploy.remote import (
+    CHUNK_BYTES,
+    LIMIT_BYTES,
+    STALL_S,
+    Finished,
+    Pipe,
+    Remote,
+)
 
-AWAY_S = 8.0
-"""How long a device may be away after its connection was found lost.
+AWAY_S = 14.0
+"""How long after its last sign of life a device is given up, unless something new has arrived."""
 
-A dead link is found within 6 s, so that a push which cannot go on ends within 15 s of the cut.
-"""
+LEAST_S = 1.0
+"""What the first attempt at another connection gets, however late the loss was noticed."""
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 2.0
 
-BARREN = 4
-"""Connections in a row that bring nothing on before a push gives up."""
-
-# Lost, silent, the lease ran out while we were away: the next connection may go on.
-_LOST = frozenset({"E403", "E404", "E422"})
+# A write as long as this does not fit beside what a dead link left in the system's buffers.
+_TELLING_BYTES = 1 << 16
+_STUCK_S = 5.0
 
 
 class Patience:
-    """Counts what is lost, and says when it is enough.
+    """Says whether another connection is worth a try.
 
     A link that comes and goes may do so for ever, as long as every time something new arrives.
 
@@ -36,57 +41,68 @@ class Patience:
 
     def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sleep = sleep
-        self._last: DeviceError | None = None
-        self._away_s = 0.0
-        self._barren = 0
-        self._pause_s = FIRST_PAUSE_S
+        self._alive_at = 0.0
+        self._dead_since: float | None = None
+        self._tries = 0
+        self._error: DeviceError | None = None
         self.retries = 0
 
     def advanced(self) -> None:
         """Note that something new arrived."""
-        self._away_s, self._barren, self._pause_s = 0.0, 0, FIRST_PAUSE_S
+        self._dead_since, self._tries, self._error = None, 0, None
 
     def lost(self, error: DeviceError) -> None:
-        """Take in an error of an open connection.
+        """Take in what ended a connection.
 
         Raises:
-            DeviceError: The same one, if another connection would not help or there were enough.
+            DeviceError: The same one, when another connection would not help.
         """
-        self._barren += 1
-        if error.diagnostics[0].code not in _LOST or self._barren > BARREN:
+        if not error.retryable or error.diagnostics[0].code == "E421":
             raise error
-        self._last = error
+        self._error = error
         self.retries += 1
+        if self._dead_since is None:
+            self._dead_since = self._alive_at
 
     def reached(self, reach: Callable[[], Remote]) -> Remote:
         """Return a connection: the first, whatever comes of it, or another after one was lost.
 
         Raises:
-            DeviceError: There is none; after a loss, when the device was away for ``AWAY_S``, and
-                then what was lost first says why.
+            DeviceError: There is none, or there were enough; it says what was in the way last.
         """
-        if self._last is None:
-            return reach()
         while True:
-            started = time.monotonic()
+            if self._dead_since is None or self._error is None:
+                remote = reach()
+                break
+            left_s = self._dead_since + AWAY_S - time.monotonic()
+            if self._tries and left_s <= 0:
+                raise self._error
+            if self._tries:
+                pause_s = FIRST_PAUSE_S * 2 ** min(self._tries - 1, 10)
+                self._sleep(min(pause_s, LONGEST_PAUSE_S, left_s))
+            self._tries += 1
             try:
-                self._sleep(self._pause_s)
-                self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
-                return _within(reach, max(0.1, AWAY_S - self._away_s))
+                found = _within(reach, max(LEAST_S, left_s))
             except DeviceError as error:
                 if not error.retryable:
                     raise
-            finally:
-                self._away_s += time.monotonic() - started
-            if self._away_s >= AWAY_S:
-                raise self._last
+                self._error = error
+                continue
+            if found is not None:
+                remote = found
+                break
+        self._alive_at = time.monotonic()
+        return _Watched(remote, self._lives)
+
+    def _lives(self, at: float) -> None:
+        self._alive_at = max(self._alive_at, at)
 
 
-def _within(reach: Callable[[], Remote], seconds: float) -> Remote:
-    """Return what ``reach`` does, or stop waiting for it: connecting has its own, longer limits.
+def _within(reach: Callable[[], Remote], seconds: float) -> Remote | None:
+    """Return what ``reach`` does, None when it takes longer: connecting has its own, longer limits.
 
     Raises:
-        DeviceError: As ``reach``, or it took too long (E404).
+        DeviceError: As ``reach``.
     """
     found: list[Remote] = []
     failed: list[BaseException] = []
@@ -110,10 +126,76 @@ def _within(reach: Callable[[], Remote], seconds: float) -> Remote:
     thread.join(seconds)
     with mutex:
         late = True
-    if found:
-        return found[0]
     if failed:
         raise failed[0]
-    error = DeviceError("the device does not answer", code="E404", hint="see whether it is on")
-    error.retryable = True
-    raise error
+    return found[0] if found else None
+
+
+class _Watched:
+    """A remote that tells when the device shows that it is alive."""
+
+    def __init__(self, remote: Remote, lives: Callable[[float], None]) -> None:
+        self._remote = remote
+        self._lives = lives
+
+    @property
+    def name(self) -> str:
+        return self._remote.name
+
+    @property
+    def pretended(self) -> bool:
+        return self._remote.pretended
+
+    def run(
+        self,
+        command: str,
+        *,
+        stdin: bytes = b"",
+        timeout_s: float = 60.0,
+        limit_bytes: int = LIMIT_BYTES,
+    ) -> Finished:
+        done = self._remote.run(command, stdin=stdin, timeout_s=timeout_s, limit_bytes=limit_bytes)
+        self._lives(time.monotonic())
+        return done
+
+    def open(self, command: str) -> Pipe:
+        return _WatchedPipe(self._remote.open(command), self._lives)
+
+    def close(self) -> None:
+        self._remote.close()
+
+
+class _WatchedPipe:
+    def __init__(self, pipe: Pipe, lives: Callable[[float], None]) -> None:
+        self._pipe = pipe
+        self._lives = lives
+        self._doubtful = False
+
+    def write(self, data: bytes | memoryview) -> None:
+        began = time.monotonic()
+        self._pipe.write(data)
+        now = time.monotonic()
+        # A write that was stuck may end well only because the connection died under it, and so may
+        # those right after it.
+        self._doubtful = self._doubtful or now - began > _STUCK_S
+        if len(data) >= _TELLING_BYTES and not self._doubtful:
+            self._lives(now)
+
+    def end_input(self) -> None:
+        self._pipe.end_input()
+
+    def read(self, limit: int = CHUNK_BYTES, stall_s: float | None = STALL_S) -> bytes:
+        data = self._pipe.read(limit, stall_s)
+        if data:
+            self._doubtful = False
+            self._lives(time.monotonic())
+        return data
+
+    def errors(self) -> bytes:
+        return self._pipe.errors()
+
+    def wait(self, timeout_s: float) -> int:
+        return self._pipe.wait(timeout_s)
+
+    def close(self) -> None:
+        self._pipe.close()

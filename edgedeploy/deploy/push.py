@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgedeploy.artifact import FileEntry
+from edgedeploy.deploy.fleet import Answer, Link
 from edgedeploy.deploy.patience import Patience
 from edgedeploy.deploy.stream import Stream
+from edgedeploy.deploy.unit import Unit, depot_folder, short
 from edgedeploy.devices.depot import LEASE_S, Depot, DepotState
 from edgedeploy.devices.difference import Difference, Missing, difference
 from edgedeploy.devices.version import Version, parse_version
 from edgedeploy.errors import DeviceError, IntegrityError
 from edgedeploy.events import EventLog, Note, PushProgress, PushStarted
 from edgedeploy.remote import Remote
+from edgedeploy.report.figures import size
 
 MAX_BASES = 4
 """Versions on a device in which segments are looked for; each costs its manifest."""
@@ -32,7 +35,9 @@ SPARE_BYTES = 1 << 20
 GHOST_S = LEASE_S + 5.0
 """The longest that the lock of our own lost connection can outlive it."""
 
-CORRUPT = "E720"
+WRONG = ("E720", "E433")
+"""What assembling says when the parts make another object, or are not all there."""
+
 NO_SPACE = "E423"
 
 
@@ -146,6 +151,55 @@ def push_version(
     return push.result(remote.name, time.monotonic() - started, patience.retries)
 
 
+def push_to(
+    link: Link,
+    unit: Unit,
+    contents: Contents,
+    *,
+    opener: Opener,
+    wait_s: float = 0.0,
+    events: EventLog | None = None,
+) -> Answer:
+    """Stage a version on a device of a fleet; there is nothing to do where it lies already.
+
+    Raises:
+        EdgedeployError: As :func:`push_version`.
+        Interrupted: The run is being ended.
+    """
+    reaches = iter((lambda: link.remote,))
+
+    def reach() -> Remote:
+        first = next(reaches, None)
+        return first() if first else link.reconnect()
+
+    done = push_version(
+        reach,
+        depot_folder(unit, contents.version.app),
+        contents,
+        opener=opener,
+        wait_s=wait_s,
+        python=unit.python,
+        events=events,
+        sleep=link.wait,
+    )
+    pretended = link.remote.pretended
+    return Answer(
+        text=_in_words(done) + (", on a fake device" if pretended else ""),
+        details={**done.to_json(), "pretended": pretended},
+        already=done.already,
+    )
+
+
+def _in_words(done: Pushed) -> str:
+    name = short(done.version)
+    if done.already:
+        return f"{name} is there"
+    text = f"{name} is staged: {size(done.sent_bytes)} of {size(done.total_bytes)} sent"
+    if done.retries:
+        text += f", over {done.retries + 1} connections"
+    return text
+
+
 class _Push:
     """One push, over as many connections as it takes."""
 
@@ -230,7 +284,9 @@ class _Push:
 
             try:
                 self._make(depot, item, told)
-            except IntegrityError as error:
+            except (IntegrityError, DeviceError) as error:
+                if error.diagnostics[0].code not in WRONG:
+                    raise
                 self._refuse(item, error)
                 return False
             self._advance(item.file.sha256, item.file.size + 1)
@@ -301,17 +357,23 @@ class _Push:
             start = stream.start(held)
             if start < stream.length or held.length != stream.length:
                 told(start)
-                depot.receive(name, start, stream.frames(start), told)
+                depot.receive(
+                    name,
+                    start,
+                    stream.frames(start),
+                    lambda count: told(start + count),
+                    total=stream.length,
+                )
         depot.assemble(item.recipe(name))
 
-    def _refuse(self, item: Missing, error: IntegrityError) -> None:
+    def _refuse(self, item: Missing, error: IntegrityError | DeviceError) -> None:
         """Note that an object came out wrong; what it was made from is damaged, or was not that.
 
         The device has removed the damaged ones, so a second plan does without them. When that fails
         too, the object travels whole: the manifests that named its parts may be wrong.
 
         Raises:
-            IntegrityError: It travelled whole and came out wrong twice.
+            IntegrityError, DeviceError: It travelled whole and came out wrong twice.
         """
         count = self._refused[item.file.sha256] = self._refused.get(item.file.sha256, 0) + 1
         if count > 2 or (count > 1 and not item.sources):

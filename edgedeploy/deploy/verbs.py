@@ -5,8 +5,8 @@ The composition that the command line and Python share; each device's part lies 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgedeploy.deploy.activate import Wanted, activate_version, roll_back
@@ -14,13 +14,73 @@ from edgedeploy.deploy.contents import Built
 from edgedeploy.deploy.depots import Care, care_for
 from edgedeploy.deploy.fleet import Answer, Fleet, Link, Result
 from edgedeploy.deploy.ondevice import OnDevice, make_onboard
+from edgedeploy.deploy.push import push_to
 from edgedeploy.devices.inventory import Device
 from edgedeploy.devices.opening import open_depot
 from edgedeploy.devices.runtimes import find_runtime
+from edgedeploy.errors import Diagnostic
 from edgedeploy.events import EventLog
 from edgedeploy.opening import Request, open_profile
 from edgedeploy.plan import Plan
+from edgedeploy.remote import Remote
 from edgedeploy.store import Store
+from edgedeploy.target.types import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushOptions:
+    """How versions are pushed.
+
+    Attributes:
+        output: Folder for results that the build was given.
+        store: The store that it was built with.
+        wait_s: How long to wait for the lock when somebody else holds it.
+    """
+
+    output: Path
+    store: Path
+    wait_s: float = 0.0
+
+
+Fits = Callable[[Remote, Device, Target], tuple[Diagnostic, ...]]
+"""Looks whether a connected device is what a target says; returns notes, raises when it is not."""
+
+
+def push(
+    request: Request,
+    fleet: Fleet[Device],
+    options: PushOptions,
+    events: EventLog,
+    fits: Fits | None = None,
+) -> Result:
+    """Stage what the last build made for it on every device of a fleet.
+
+    Args:
+        request: Which profile, with the options that it was built with.
+        fleet: The devices.
+        options: How.
+        events: Where progress is told.
+        fits: Looks at each device before anything travels; None trusts the inventory's board.
+
+    Raises:
+        EdgedeployError: The profile is refused, is not built, or fits one of the devices not; then
+            no device is touched.
+    """
+    built = Built(request, options.output, Store(options.store, events), events)
+    targets = {device.name: built.target(device.board, device.name) for device in fleet.devices}
+    for target in dict.fromkeys(targets.values()):
+        built.contents(target)  # all that can be wrong here is, before a device is touched
+
+    def work(device: Device, link: Link) -> Answer:
+        target = targets[device.name]
+        notes = fits(link.remote, device, built.plan.targets[target]) if fits else ()
+        contents = built.contents(target)
+        answer = push_to(
+            link, device, contents, opener=open_depot, wait_s=options.wait_s, events=events
+        )
+        return replace(answer, diagnostics=(*notes, *answer.diagnostics))
+
+    return fleet.run(work)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

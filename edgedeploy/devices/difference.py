@@ -74,10 +74,11 @@ class Difference:
     def needed_bytes(self) -> int:
         """Free space that the device needs: all new objects, and the largest stream beside them.
 
-        A stream goes when its object is made, so that two never lie there at a time.
+        A stream goes when its object is made, so that two never lie there at a time; one that is
+        the whole object becomes it where it lies.
         """
-        streams = [item.stream_bytes for item in self.missing]
-        return sum(item.file.size for item in self.missing) + max(streams, default=0)
+        beside = [item.stream_bytes for item in self.missing if item.stream_bytes < item.file.size]
+        return sum(item.file.size for item in self.missing) + max(beside, default=0)
 
 
 def difference(

@@ -124,6 +124,8 @@ class MemoryDepot:
         offset: int,
         frames: Iterable[bytes],
         told: Callable[[int], None] | None = None,
+        *,
+        total: int | None = None,
     ) -> None:
         """Append frames; a lost connection keeps those that arrived."""
         self._begin("receive", locked=True)
@@ -135,7 +137,7 @@ class MemoryDepot:
             self._device.frames += 1
             self._device.streams[stream] += self._device.spoil(frame)
             if told is not None:
-                told(len(self._device.streams[stream]))
+                told(len(self._device.streams[stream]) - offset)
 
     def assemble(self, recipe: Recipe) -> None:
         """Put an object together; take away what is damaged when it comes out wrong."""

@@ -136,8 +136,11 @@ def test_connection_lost_at_any_operation(big: Contents, operation: str) -> None
     assert done.retries == 1 and not done.already
 
 
-def test_link_that_brings_nothing_is_given_up(big: Contents) -> None:
+def test_link_that_brings_nothing_is_given_up(
+    big: Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Connections come about and die at once: not for ever."""
+    monkeypatch.setattr(patience_module, "AWAY_S", 0.3)
     device = MemoryDevice()
 
     def before(name: str) -> None:
@@ -146,9 +149,9 @@ def test_link_that_brings_nothing_is_given_up(big: Contents) -> None:
 
     device.before = before
     with pytest.raises(DeviceError) as caught:
-        push(device, big)
+        push(device, big, sleep=patience_module.time.sleep)
     assert caught.value.diagnostics[0].code == "E403" and caught.value.retryable
-    assert device.calls.count("open") == patience_module.BARREN + 1
+    assert 2 <= device.calls.count("open") <= 5
 
 
 def test_link_that_comes_and_goes_is_used_while_it_brings_something(tmp_path: Path) -> None:
@@ -184,7 +187,7 @@ def test_device_that_stays_away_is_given_up(big: Contents, monkeypatch: pytest.M
 
     device.before = before
     with pytest.raises(DeviceError) as caught:
-        push(device, big, sleep=lambda seconds: patience_module.time.sleep(seconds))
+        push(device, big, sleep=patience_module.time.sleep)
     assert caught.value.diagnostics[0].code == "E403"
     assert len(next(iter(device.streams.values()))) == 2 * FRAME_BYTES
 
@@ -310,11 +313,11 @@ def test_version_that_cannot_be_read_is_no_base(big: Contents) -> None:
 def test_space_is_looked_at_before_anything_travels(big: Contents) -> None:
     """The message says how much is needed and how much is there."""
     device = MemoryDevice()
-    device.free_bytes = 12 * MB
+    device.free_bytes = 10 * MB
     with pytest.raises(DeviceError) as caught:
         push(device, big)
     assert caught.value.diagnostics[0].code == "E423"
-    assert f"{12 * MB} are free" in caught.value.diagnostics[0].message
+    assert f"{10 * MB} are free" in caught.value.diagnostics[0].message
     assert device.frames == 0
 
 
@@ -330,7 +333,7 @@ def test_what_came_in_before_counts_as_space(big: Contents) -> None:
     with pytest.raises(KeyboardInterrupt):
         push(device, big)
     device.before = lambda name: None
-    device.free_bytes = big.version.size_bytes + 2 * MB
+    device.free_bytes = 2 * MB
     push(device, big)
     check(device, big)
 

@@ -170,8 +170,10 @@ def test_base_that_is_gone_is_not_used() -> None:
 
 
 def test_space_that_a_device_needs() -> None:
-    """All objects, and the largest stream: the device lays the object beside what it came from."""
-    one, _ = entry("a", [tensor(1, 5000)])
-    two, _ = entry("b", [tensor(2, 300)])
+    """All objects, and the largest stream that is not an object by itself."""
+    base, _ = entry("old", [tensor(1, 5000), tensor(2, 5000)])
+    one, _ = entry("a", [tensor(1, 5000), tensor(3, 4000)])
+    two, _ = entry("b", [tensor(4, 300)])
 
-    assert difference([one, two], (), ()).needed_bytes == 5300 + 5000
+    assert difference([one, two], (), ()).needed_bytes == 9300
+    assert difference([one, two], {base.sha256}, [base]).needed_bytes == 9300 + 4000
