@@ -10,7 +10,15 @@ from pathlib import Path
 
 from edgedeploy.building import BuildOptions, BuildResult, BuildRun
 from edgedeploy.config.bundled import bundled_folder
-from edgedeploy.deploy.verbs import PushOptions, push
+from edgedeploy.deploy.depots import Care, app_name
+from edgedeploy.deploy.verbs import (
+    ActivateOptions,
+    PushOptions,
+    activate,
+    fsck,
+    push,
+    rollback,
+)
 from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
 from edgedeploy.footprint import confirmed, footprint, used_records
@@ -25,13 +33,19 @@ from edgedeploy.report.files import write_reports
 from edgedeploy.store import Store
 
 __all__ = [
+    "ActivateOptions",
     "BuildOptions",
     "BuildResult",
+    "Care",
     "PushOptions",
     "Request",
+    "activate",
+    "app_name",
     "build",
+    "fsck",
     "open_profile",
     "push",
+    "rollback",
 ]
 
 
