@@ -40,8 +40,11 @@ MakeOnboard = Callable[[Remote, DeviceRuntime, str], "Onboard"]
 
 def make_onboard(remote: Remote, runtime: DeviceRuntime, scratch: str) -> Onboard:
     """Return what runs artifacts with a runtime of a device."""
+    from edgedeploy.bench.native import NativeOnboard
     from edgedeploy.bench.onboard import PythonOnboard
 
+    if runtime.kind == "native":
+        return NativeOnboard(remote, runtime, scratch)
     return PythonOnboard(remote, runtime, scratch)
 
 
