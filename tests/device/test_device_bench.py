@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench_project import (
@@ -199,13 +204,13 @@ def test_another_architecture_than_the_boards(project: Project, robot: Device) -
     assert gates(result)["latency_p50"] == ("not_judged", "none")
 
 
-@pytest.mark.parametrize("board", [None, "rpi4"])
-def test_a_device_that_the_profile_has_nothing_for(
-    project: Project, robot: Device, board: str | None
-) -> None:
-    with pytest.raises(UsageError) as error:
-        check_boards(project.build().plan, [replace(robot, board=board)])
-    assert error.value.diagnostics[0].code == "E478"
+def test_a_device_that_the_profile_has_nothing_for(project: Project, robot: Device) -> None:
+    plan = project.build().plan
+    check_boards(plan, [robot])
+    for board in (None, "rpi4"):
+        with pytest.raises(UsageError) as error:
+            check_boards(plan, [robot, replace(robot, board=board)])
+        assert error.value.diagnostics[0].code == "E478"
 
 
 def test_the_command_line(
@@ -229,3 +234,46 @@ def test_the_command_line(
     assert "device, quick" in shown.out and "on here" in shown.out
     assert "20 samples" in str((project.build_folder / "robot-eyes/build.json").read_text())
     assert edgedeploy("bench", *common, "-d", "here", "--devices", devices, "--parity", "x") == 2
+
+
+def test_an_interruption_ends_the_run_on_the_device(project: Project) -> None:
+    """Ctrl-C in the middle of measuring: exit status 130, nothing runs on, nothing is left."""
+    root = project.folder / "root"
+    devices = project.folder / "devices.yaml"
+    devices.write_text(
+        f"devices:\n  here: {{connection: local, board: robot, python: {sys.executable}, "
+        f"root: {root}}}\n"
+    )
+    where = ["--devices", devices, "-o", project.build_folder, "--store", project.store]
+    command = [sys.executable, "-m", "edgedeploy", "bench", project.profile, "-d", "here", *where]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        runs = wait_for(lambda: on_device(root), "the measuring process")
+        run.send_signal(signal.SIGINT)
+        assert run.wait(20) == 130
+    finally:
+        run.kill()
+        run.communicate()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in runs), "its end")
+    assert not list((root / ".scratch").iterdir())
+    assert not (root / "robot-eyes/current").exists()
+
+
+def on_device(root: Path) -> list[int]:
+    """Return the processes that run in a folder of a run on the device."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink().is_relative_to(root / ".scratch"):
+                found.append(int(process.name))
+    return found
+
+
+def wait_for(look: Callable[[], Any], what: str) -> Any:
+    """Wait until something is there and return it."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.05)
+    pytest.fail(f"{what} did not come")
