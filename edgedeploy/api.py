@@ -11,11 +11,13 @@ from pathlib import Path
 from edgedeploy.building import BuildOptions, BuildResult, BuildRun
 from edgedeploy.config.bundled import bundled_folder
 from edgedeploy.deploy.depots import Care, app_name
+from edgedeploy.deploy.provision import Wish
 from edgedeploy.deploy.verbs import (
     ActivateOptions,
     PushOptions,
     activate,
     fsck,
+    provision,
     push,
     rollback,
 )
@@ -39,11 +41,13 @@ __all__ = [
     "Care",
     "PushOptions",
     "Request",
+    "Wish",
     "activate",
     "app_name",
     "build",
     "fsck",
     "open_profile",
+    "provision",
     "push",
     "rollback",
 ]

@@ -96,6 +96,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = cli.main(args=arguments, prog_name="edgedeploy", standalone_mode=False) or 0
     except click.exceptions.Exit as error:
         code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.ctx.get_help() if error.ctx else "", file=sys.stderr)
+        code = ExitCode.USAGE
     except click.ClickException as error:
         code = output.failure(_usage(error))
     except EdgedeployError as error:

@@ -40,6 +40,10 @@ MakeOnboard = Callable[[Remote, DeviceRuntime, str], "Onboard"]
 
 def make_onboard(remote: Remote, runtime: DeviceRuntime, scratch: str) -> Onboard:
     """Return what runs artifacts with a runtime of a device."""
+    if runtime.kind == "native":
+        from edgedeploy.bench.native import NativeOnboard
+
+        return NativeOnboard(remote, runtime, scratch)
     from edgedeploy.bench.onboard import PythonOnboard
 
     return PythonOnboard(remote, runtime, scratch)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Literal
 
+from edgedeploy.devices.opening import CANDIDATES
 from edgedeploy.errors import DeviceError
 from edgedeploy.remote import Remote, printable
 
@@ -28,13 +29,16 @@ _LOADERS: Mapping[str, str] = {
 _MACHINE = re.compile(r"[A-Za-z0-9_]{1,32}")
 _GLIBC = re.compile(r"(?i)(?:glibc|version|libc\))\D{0,3}(2\.[0-9]{1,3})")
 _MUSL = re.compile(r"(?i)version (1\.[0-9]{1,3})")
-_PYTHON = re.compile(r"([a-z]{1,20}) 3\.([0-9]{1,2}) ([A-Za-z0-9_-]{0,64}) linux-([A-Za-z0-9_]+)")
+_PYTHON = re.compile(
+    r"(\S{1,300}) ([a-z]{1,20}) 3\.([0-9]{1,2}) ([A-Za-z0-9_-]{0,64}) linux-([A-Za-z0-9_]+)"
+)
 
 # Held to Python 3.6.
 _PYTHON_SAYS = """
 import sys, sysconfig
 soabi = sysconfig.get_config_var("SOABI") or ""
-print(sys.implementation.name, "%d.%d" % sys.version_info[:2], soabi, sysconfig.get_platform())
+version = "%d.%d" % sys.version_info[:2]
+print(sys.argv[1], sys.implementation.name, version, soabi, sysconfig.get_platform())
 """
 
 
@@ -43,11 +47,13 @@ class DevicePython:
     """A device's Python.
 
     Attributes:
+        command: Its path on the device, or a name that is found there.
         version: Such as ``3.11``.
         implementation: Such as ``cpython``.
         free_threaded: Built without the global lock: it needs wheels of its own.
     """
 
+    command: str
     version: str
     implementation: str
     free_threaded: bool
@@ -77,18 +83,27 @@ class DevicePlatform:
         return f"{self.machine}, {libc}, {python}"
 
 
+def choose_python(python: str | None) -> str:
+    """Return shell text that sets ``py`` to a device's Python, as opening a depot finds it."""
+    if python is not None:
+        return f"py={quote(python)}"
+    names = " ".join(quote(name) for name in CANDIDATES)
+    return (
+        f'py=python3; for p in {names}; do command -v "$p" >/dev/null && {{ py=$p; break; }}; done'
+    )
+
+
 def ask_platform(remote: Remote, python: str | None = None) -> DevicePlatform:
     """Ask a device in one command what it is.
 
     Args:
         remote: The device.
-        python: Interpreter on the device; None for ``python3``.
+        python: Interpreter on the device; None for the first of :data:`.opening.CANDIDATES`.
 
     Raises:
         DeviceError: It is no Linux, or its answer tells no C library (E461), or the connection
             fails.
     """
-    interpreter = quote(python or "python3")
     loaders = " ".join(f"/lib*/{name} /lib/*/{name}" for name in _LOADERS)
     answer = remote.run(
         'printf "edgedeploy-system %s\\n" "$(uname -s)"\n'
@@ -99,7 +114,8 @@ def ask_platform(remote: Remote, python: str | None = None) -> DevicePlatform:
         f"for file in {loaders}; do\n"
         '[ -e "$file" ] || continue; printf "edgedeploy-loader %s\\n" "$file"; '
         'tell "$file" --version; tell "${file%/*}/libc.so.6"; done\n'
-        f'printf "edgedeploy-python "; {interpreter} -c {quote(_PYTHON_SAYS)} 2>/dev/null '
+        f"{choose_python(python)}\n"
+        f'printf "edgedeploy-python "; "$py" -c {quote(_PYTHON_SAYS)} "$py" 2>/dev/null '
         "| tail -n 1; echo\necho edgedeploy-end",
         timeout_s=_ASK_S,
         limit_bytes=_ANSWER_BYTES,
@@ -110,12 +126,13 @@ def ask_platform(remote: Remote, python: str | None = None) -> DevicePlatform:
         if key.startswith("edgedeploy-"):
             said.setdefault(key, []).append(value.strip())
     if "edgedeploy-end" not in said:
-        raise _unclear(remote, printable(answer.stderr or answer.stdout)[-200:] or "nothing")
+        said_all = printable(answer.stderr or answer.stdout).split()
+        raise _unclear(remote, f"it said: {' '.join(said_all)[-200:] or 'nothing'}")
     system = said.get("edgedeploy-system", [""])[0]
     if system != "Linux":
         raise _unclear(remote, f"its system is {system[:40] or 'not named'}, not Linux")
     libc, version = _libc(remote, said.get("edgedeploy-libc", []))
-    own, machine = _python(said.get("edgedeploy-python", [""])[0])
+    own, machine = _python(said.get("edgedeploy-python", [""])[0], python)
     return DevicePlatform(
         machine=machine or _machine(remote, said), libc=libc, libc_version=version, python=own
     )
@@ -132,14 +149,16 @@ def _libc(remote: Remote, answers: list[str]) -> tuple[Libc, tuple[int, int]]:
     raise _unclear(remote, "it names neither glibc nor musl and their version")
 
 
-def _python(answer: str) -> tuple[DevicePython | None, str]:
+def _python(answer: str, wanted: str | None) -> tuple[DevicePython | None, str]:
     """Return Python and the machine that it was built for; 32-bit user space shows here."""
     found = _PYTHON.fullmatch(answer)
-    if not found:
+    if not found or found.group(1) not in (CANDIDATES if wanted is None else (wanted,)):
         return None, ""
-    implementation, minor, soabi, machine = found.groups()
+    command, implementation, minor, soabi, machine = found.groups()
     free = bool(re.search(rf"-3{minor}t", soabi))
-    python = DevicePython(version=f"3.{minor}", implementation=implementation, free_threaded=free)
+    python = DevicePython(
+        command=command, version=f"3.{minor}", implementation=implementation, free_threaded=free
+    )
     return python, machine
 
 

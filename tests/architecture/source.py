@@ -12,6 +12,7 @@ STANDALONE = (
     "bench/environment.py",
     "bench/power.py",
     "bench/loop.py",  # after what it needs beside it
+    "devices/unpack.py",
     "release/verify_file.py",
 )
 
