@@ -19,7 +19,7 @@ from edgedeploy.deploy.fleet import ROLLED_BACK, Answer, Interrupted, Link
 from edgedeploy.deploy.health import Check, Health, Runs, check_running, check_staged
 from edgedeploy.deploy.hooks import run_command, start_command
 from edgedeploy.deploy.push import GHOST_S, Opener
-from edgedeploy.deploy.unit import Unit, depot_folder, short
+from edgedeploy.deploy.unit import Unit, depot_folder, pretended, short
 from edgedeploy.devices.depot import Depot, DepotState
 from edgedeploy.devices.version import parse_version
 from edgedeploy.errors import (
@@ -334,11 +334,13 @@ class _Activation(_Device):
             depot.note(event, details)
 
     def _answer(self, text: str, already: bool = False) -> Answer:
+        words = f"{short(self._version)} was {text}" if already else text
         return Answer(
-            text=f"{short(self._version)} was {text}" if already else text,
+            text=words + pretended(self.link),
             already=already,
             details={
                 "app": self._wanted.app,
+                "pretended": self.link.remote.pretended,
                 "version": self._version,
                 "before": self._before,
                 "checks": [check.to_json() for check in self._health.checks],
@@ -386,7 +388,7 @@ class _Rollback(_Device):
                     depot.note("rolled back", json.dumps({"version": current, "by": "operator"}))
         finally:
             depot.close()
-        text = f"{short(current)} is active, was {short(state.current)}"
+        text = f"{short(current)} is active, was {short(state.current)}{pretended(self.link)}"
         code = ExitCode.REFUSED if health.faults else ExitCode.DONE
         if any(check.state == "not judged" for check in health.checks):
             code = ExitCode.DEVICE
@@ -394,6 +396,7 @@ class _Rollback(_Device):
             text=text if not health.faults else f"{text}; it is not well",
             details={
                 **_versions(current, state.current),
+                "pretended": self.link.remote.pretended,
                 "checks": [check.to_json() for check in health.checks],
             },
             exit_code=code,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgedeploy.deploy.fleet import Answer, Link
 from edgedeploy.deploy.push import Opener
-from edgedeploy.deploy.unit import Unit, depot_folder, short
+from edgedeploy.deploy.unit import Unit, depot_folder, pretended, short
 from edgedeploy.devices.depot import Damage, Depot
 from edgedeploy.devices.runtimes import FOLDER as RUNTIMES
 from edgedeploy.devices.runtimes import shell_path
@@ -119,7 +119,8 @@ def care_for(link: Link, unit: Unit, app: str | None, care: Care, *, opener: Ope
             found.append({"app": name, **_cared(depot, care)})
         finally:
             depot.close()
-    return _answer(found, app, unit, care.repair)
+    answer = _answer(found, app, unit, care.repair)
+    return replace(answer, text=answer.text + pretended(link))
 
 
 def _cared(depot: Depot, care: Care) -> dict[str, Any]:

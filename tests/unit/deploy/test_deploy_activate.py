@@ -15,15 +15,46 @@ from robot import Robot
 
 from edgedeploy.deploy import activate, hooks
 from edgedeploy.deploy.fleet import Interrupted
+from edgedeploy.devices.depot import Depot
 from edgedeploy.devices.local import LocalPipe, LocalRemote
+from edgedeploy.devices.shell_depot import ShellDepot
 from edgedeploy.errors import DeviceError, EdgedeployError, ExitCode, RefusedError, UsageError
-from edgedeploy.remote import CHUNK_BYTES, STALL_S
+from edgedeploy.remote import CHUNK_BYTES, STALL_S, Remote
 
 
 @pytest.fixture
 def robot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Robot:
     monkeypatch.setattr(hooks, "POLL_S", 0.1)
     return Robot(tmp_path / "device")
+
+
+def by_shell(remote: Remote, folder: str, *, python: str | None = None) -> Depot:
+    """Open a depot as on a device without Python."""
+    return ShellDepot(remote, folder)
+
+
+def test_a_device_without_python(tmp_path, monkeypatch):
+    """All of it once with the shell's agent: both keep the same contract."""
+    monkeypatch.setattr(hooks, "POLL_S", 0.1)
+    robot = Robot(tmp_path / "device", opener=by_shell)
+    first, bad = robot.push("one"), robot.push("bad", health="exit 1")
+    second = robot.push("two")
+    robot.with_hooks(timeout_s=2.0)
+    with pytest.raises(RefusedError):
+        robot.activate(bad)
+    assert robot.active() is None
+    robot.with_hooks(timeout_s=30.0)
+    robot.activate(first)
+    robot.activate(second)
+    assert (robot.active(), robot.before(), robot.running()) == (second, first, second)
+    robot.with_hooks(timeout_s=2.0)
+    with pytest.raises(RefusedError):
+        robot.activate(bad)
+    robot.with_hooks(timeout_s=30.0)
+    assert (robot.active(), robot.before(), robot.running()) == (second, first, second)
+    robot.roll_back()
+    assert (robot.active(), robot.before(), robot.running()) == (first, second, first)
+    robot.check()
 
 
 def codes(error: EdgedeployError) -> list[str]:
