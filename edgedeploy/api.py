@@ -10,8 +10,17 @@ from pathlib import Path
 
 from edgedeploy.building import BuildOptions, BuildResult, BuildRun
 from edgedeploy.config.bundled import bundled_folder
+from edgedeploy.deploy.depots import Care, app_name
 from edgedeploy.deploy.provision import Wish
-from edgedeploy.deploy.verbs import PushOptions, provision, push
+from edgedeploy.deploy.verbs import (
+    ActivateOptions,
+    PushOptions,
+    activate,
+    fsck,
+    provision,
+    push,
+    rollback,
+)
 from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
 from edgedeploy.footprint import confirmed, footprint, used_records
@@ -26,15 +35,21 @@ from edgedeploy.report.files import write_reports
 from edgedeploy.store import Store
 
 __all__ = [
+    "ActivateOptions",
     "BuildOptions",
     "BuildResult",
+    "Care",
     "PushOptions",
     "Request",
     "Wish",
+    "activate",
+    "app_name",
     "build",
+    "fsck",
     "open_profile",
     "provision",
     "push",
+    "rollback",
 ]
 
 

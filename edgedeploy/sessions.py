@@ -27,7 +27,7 @@ from edgedeploy.measuring import (
 from edgedeploy.plan import CandidateNodes, Plan
 from edgedeploy.signature import Signature
 from edgedeploy.store import Store
-from edgedeploy.target.host import is_this_machine
+from edgedeploy.target.host import is_this_machine, machines_of
 from edgedeploy.toolchain import tool_version
 
 
@@ -144,6 +144,7 @@ class Bench:
             state=tuple((pair.input, pair.output) for pair in shared.model.state),
             bench=item.use.bench,
             options=FAMILIES[item.target.runtime].bench_options,
+            machines=machines_of(item.target),
             stands_in=is_this_machine(item.target),
             device=host_facts(),
             reference=Reference(
