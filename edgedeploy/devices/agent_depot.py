@@ -59,13 +59,14 @@ class AgentDepot:
         self._writing = threading.Lock()
         self._closed = threading.Event()
         self._broken = False
+        threading.Thread(target=self._beat, daemon=True).start()
         try:
             self._fresh: DepotState | None = state_of(self._answer()[0])
         except BaseException:
+            self._closed.set()
             pipe.close()
             raise
         self._codecs = self._fresh.codecs
-        threading.Thread(target=self._beat, daemon=True).start()
 
     def hello(self) -> DepotState:
         """Return the state; the first time, the one that came with the greeting."""

@@ -54,6 +54,16 @@ class Box:
         finally:
             depot.close()
 
+    @contextmanager
+    def locked_by_waiting(self) -> Iterator[Depot]:
+        """Hold the lock as soon as others gave it back."""
+        depot = self._opener(str(self.folder))
+        try:
+            depot.lock(wait_s=60)
+            yield depot
+        finally:
+            depot.close()
+
     def close(self) -> None:
         """Close what is still open."""
         for depot in self._open:
