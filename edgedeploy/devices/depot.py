@@ -118,7 +118,9 @@ class Depot(Protocol):
     :class:`~edgedeploy.errors.DeviceError` E422 and change nothing. All raise E403-E406 when the
     connection fails, E420 for an answer that is none, E423 when the device's disk is full, E424
     when its file system refuses (read-only, quota, no hard links, EIO, failing fsync), and
-    :class:`~edgedeploy.errors.IntegrityError` E720 when content is not its digest.
+    :class:`~edgedeploy.errors.IntegrityError` E720 when content is not its digest. A folder that is
+    no depot is E429, one that is not this user's alone E430, a request that the device does not
+    understand E431.
     """
 
     def hello(self) -> DepotState:
@@ -132,10 +134,14 @@ class Depot(Protocol):
         """
 
     def unlock(self) -> None:
-        """Give the lock back."""
+        """Give the lock back; a trial that was not confirmed is reverted first."""
 
     def manifest(self, version: str) -> bytes:
-        """Return the canonical manifest of a complete version, checked against its name."""
+        """Return the canonical manifest of a complete version, checked against its name.
+
+        Raises:
+            DeviceError: There is no such version (E425).
+        """
 
     def have(self, objects: Sequence[str]) -> frozenset[str]:
         """Return which of these objects the depot holds (by name and size, not rehashed)."""
@@ -149,6 +155,8 @@ class Depot(Protocol):
         offset: int,
         frames: Iterable[bytes],
         told: Callable[[int], None] | None = None,
+        *,
+        total: int | None = None,
     ) -> None:
         """* Cut a stream to ``offset`` bytes and append frames.
 
@@ -157,7 +165,13 @@ class Depot(Protocol):
             offset: Multiple of ``FRAME_BYTES``, at most the length that the device holds.
             frames: Uncompressed; each ``FRAME_BYTES`` long but the last. Compressed on the way
                 when that pays.
-            told: Called with the number of uncompressed bytes that the device has acknowledged.
+            told: Called with the number of uncompressed bytes of this call that the device has
+                acknowledged.
+            total: Length of the whole stream; what does not fit is refused before any byte
+                travels (E423).
+
+        Raises:
+            DeviceError: The device holds fewer bytes than ``offset`` (E432).
         """
 
     def assemble(self, recipe: Recipe) -> None:
@@ -165,16 +179,26 @@ class Depot(Protocol):
 
         The stream it used is removed. E720 when the result is not its digest: then every object
         that it was made from has been rehashed, and those found bad have been removed.
+
+        Raises:
+            DeviceError: A source is not there or is shorter than the recipe says (E433).
         """
 
     def stage(self, manifest: bytes) -> str:
-        """* Make a version of objects that are there; return its name, the manifest's SHA-256."""
+        """* Make a version of objects that are there; return its name, the manifest's SHA-256.
+
+        A version of that name that is damaged is healed.
+
+        Raises:
+            DeviceError: An object is not there (E433), or the manifest is refused (E434).
+        """
 
     def activate(self, version: str, trial_s: float) -> None:
         """* Switch ``current`` to a version on trial.
 
         Unless :meth:`confirm` follows within ``trial_s`` and with the lock still held, the device
-        switches back by itself, at the latest at the next contact or start.
+        switches back by itself, at the latest at the next contact or start. A trial of this
+        connection that still runs is reverted first; :meth:`rollback` does that too.
 
         Raises:
             DeviceError: There is no such complete version (E425).
@@ -200,8 +224,8 @@ class Depot(Protocol):
     def fsck(self, repair: bool) -> tuple[Damage, ...]:
         """* Rehash every object, check every version and link; with ``repair`` put right what can.
 
-        Damaged objects and versions are removed, except that ``current`` is never taken away: a
-        push of the same version heals it.
+        Damaged objects and versions are removed, except that ``current`` is never taken away: it
+        is no longer listed in :attr:`DepotState.versions`, and a push of it heals it.
         """
 
     def collect(self, keep: int) -> int:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from source import PACKAGE, ROOT, STANDALONE, name_of, package_files, tree
+from source import AGENT, PACKAGE, ROOT, STANDALONE, name_of, package_files, tree
 
 VAGUE = {"utils", "util", "common", "helper", "helpers", "manager", "misc", "base_utils"}
 # A module of ours with the name of a library shadows it in scripts and confuses find_spec.
@@ -60,7 +60,7 @@ def test_only_the_command_line_prints_and_nobody_asserts(path: Path) -> None:
             assert may_print or node.func.id != "print", f"{path}:{node.lineno}: print"
 
 
-@pytest.mark.parametrize("name", STANDALONE)
+@pytest.mark.parametrize("name", STANDALONE + AGENT)
 def test_programs_for_devices_parse_on_old_pythons(name: str) -> None:
     """They run on whatever the board has; 3.6 is the oldest."""
     path = PACKAGE / name

@@ -1,0 +1,49 @@
+#!/bin/sh
+# Left in the depot by edgedeploy's `activate`; run it at start, before the application, as the
+# depot's user: `ExecStartPre=/bin/sh %h/.edgedeploy/APP/settle.sh` in the application's unit.
+#
+# When the device lost power during a trial, nobody confirmed the new version: this switches back to
+# the one before. It changes nothing when no trial is left over or when somebody holds the lock.
+
+cd "$(dirname "$0")" || exit 1
+[ -f pending ] || exit 0
+
+if command -v flock >/dev/null 2>&1; then
+    exec 9>>lock || exit 1
+    flock -n 9 || exit 0
+elif grep -qF "\"boot\":\"$(cat /proc/sys/kernel/random/boot_id)\"" pending; then
+    exit 0 # of this boot: its holder may be alive
+fi
+
+# field NAME: the digest that a field of `pending` (one line of JSON) holds, or nothing.
+field() {
+    sed -n "s/.*\"$1\":\"\([0-9a-f]\{64\}\)\".*/\1/p" pending
+}
+
+# point NAME VERSION: let a link lead to a version, in one step where mv can.
+point() {
+    ln -sfn "versions/$2" "tmp/settle.$$" || exit 1
+    mv -Tf "tmp/settle.$$" "$1" 2>/dev/null || ln -sfn "versions/$2" "$1" || exit 1
+    rm -f "tmp/settle.$$"
+    sync
+}
+
+leads() {
+    [ "$(readlink "$1" 2>/dev/null)" = "versions/$2" ]
+}
+
+version=$(field version)
+before=$(field before)
+if grep -qF '"kind":"swap"' pending; then
+    leads current "$version" || point current "$version"
+    [ -z "$before" ] || leads previous "$before" || point previous "$before"
+elif [ -n "$before" ] && [ "$before" != "$version" ] && leads previous "$before"; then
+    : # the confirmation had begun: the new version stays
+elif [ -n "$before" ]; then
+    leads current "$before" || point current "$before"
+else
+    rm -f current
+    sync
+fi
+rm -f pending.back pending
+sync
