@@ -16,10 +16,8 @@
 # PYTHON=python3.12 chooses the interpreter, JOBS=4 the test processes, ARGS="-k store" adds
 # arguments to pytest.
 
-# The lab's devices that `make lab-up` makes: IMAGES="arm64-python amd64-minimal"; one of each.
-IMAGES ?=
-
-.PHONY: help quickstart test test-fast test-torch lint lab-up lab-down bench soak wheel lock clean env env-torch
+.PHONY: help quickstart test test-fast test-torch lint lab-up lab-down bench soak wheel lock clean
+.PHONY: env env-torch
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 unexport PYTHONPATH
@@ -65,6 +63,9 @@ lint: env
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The devices to make, as in IMAGES="arm64-python amd64-minimal"; one of each when it is empty.
+IMAGES ?=
 
 lab-up: env
 	@sh tests/lab/install.sh

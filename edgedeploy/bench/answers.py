@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgedeploy.bench.checking import parsed, unpacked, whole
 from edgedeploy.bench.job import OutputsJob
-from edgedeploy.data.pack import INDEX_NAME, TENSORS_NAME, PackReader, PackWriter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +34,8 @@ def write_subset(pack: Path, samples: int | None, folder: Path) -> int:
         samples: How many; None takes all.
         folder: Existing folder for ``index.json`` and ``tensors.bin.gz``.
     """
+    from edgedeploy.data.pack import INDEX_NAME, TENSORS_NAME
+
     entries = json.loads((pack / INDEX_NAME).read_text(encoding="utf-8"))["samples"]
     entries = entries[: samples or len(entries)]
     sequences: dict[str, int] = {}
@@ -70,6 +71,8 @@ def write_answers(index: bytes, tensors: Path, job: OutputsJob, count: int, goal
     Raises:
         ValueError: It is not what was asked for, or contradicts itself.
     """
+    from edgedeploy.data.pack import PackReader, PackWriter
+
     data = parsed(unpacked(index, _INDEX_BYTES))
     entries = data.get("samples") if isinstance(data, dict) else None
     if not isinstance(entries, list) or len(entries) != count:

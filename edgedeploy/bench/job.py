@@ -126,7 +126,7 @@ class BenchJob:
         noise_floor: Measure the baseline against itself as well (an A/A run).
         device: Facts of the machine, from :func:`edgedeploy.bench.host.host_facts`.
         evidence: ``device`` when this machine is the target's board, else ``host-runtime``.
-        seed: Of the order within repetitions and of the bootstrap.
+        seed: Of the order within repetitions.
         plan: Replaces the mode's own plan.
         cpus: CPUs that everything is bound to; empty leaves it to the system.
         sysfs, procfs: Where clock, heat and load evidence is read.

@@ -146,6 +146,33 @@ class Session:
         return [{name: feed[name] for (name,) in chosen} for feed in feeds]
 
 
+def session_entries(artifact: Dict[str, Any], path: str) -> Dict[str, str]:
+    """Return the session entries with which ONNX Runtime loads an artifact."""
+    # A spinning worker burns a core while nothing runs: it heats and disturbs what follows.
+    entries = {"session.intra_op.allow_spinning": "0"}
+    if path.endswith(".ort"):
+        entries["session.use_memory_mapped_ort_model"] = "1"
+        entries["session.use_ort_model_bytes_for_initializers"] = "1"
+    entries.update(artifact["options"].get("config", {}))
+    return entries
+
+
+def kernel_times(events: Sequence[Dict[str, Any]], runs: int) -> List[Dict[str, Any]]:
+    """Return the mean time of each node in a profile of ONNX Runtime; its first run is warm-up."""
+    layers = {}  # type: Dict[str, Dict[str, Any]]
+    seen_runs = 0
+    for event in events:
+        seen_runs += event["name"] == "model_run"  # comes after the events of its run
+        name, found, _ = event["name"].partition("_kernel_time")
+        if seen_runs == 0 or not found:
+            continue
+        given = event["args"]
+        about = {"name": name, "op": given["op_name"], "provider": given["provider"]}
+        layer = layers.setdefault(name, dict(about, mean_ms=0.0))
+        layer["mean_ms"] += event["dur"] / 1000.0 / runs
+    return list(layers.values())
+
+
 class OrtSession(Session):
     """One artifact loaded by ONNX Runtime; an ``.ort`` file is memory-mapped."""
 
@@ -156,12 +183,7 @@ class OrtSession(Session):
         options.intra_op_num_threads = artifact["threads"]
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # A spinning worker burns a core while nothing runs: it heats and disturbs what follows.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if path.endswith(".ort"):
-            options.add_session_config_entry("session.use_memory_mapped_ort_model", "1")
-            options.add_session_config_entry("session.use_ort_model_bytes_for_initializers", "1")
-        for key, value in sorted(artifact["options"].get("config", {}).items()):
+        for key, value in sorted(session_entries(artifact, path).items()):
             options.add_session_config_entry(key, value)
         if artifact["options"].get("optimise") is False:
             level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -184,20 +206,7 @@ class OrtSession(Session):
         for position in range(runs + 1):
             self.run(feeds[position % len(feeds)])
         with open(self._session.end_profiling()) as file:
-            events = json.load(file)
-        layers = {}  # type: Dict[str, Dict[str, Any]]
-        seen_runs = 0
-        for event in events:
-            # The events of a run come before its own "model_run"; the first run is warm-up.
-            seen_runs += event["name"] == "model_run"
-            name, found, _ = event["name"].partition("_kernel_time")
-            if seen_runs == 0 or not found:
-                continue
-            given = event["args"]
-            about = {"name": name, "op": given["op_name"], "provider": given["provider"]}
-            layer = layers.setdefault(name, dict(about, mean_ms=0.0))
-            layer["mean_ms"] += event["dur"] / 1000.0 / runs
-        return list(layers.values())
+            return kernel_times(json.load(file), runs)
 
 
 class OpenVinoSession(Session):

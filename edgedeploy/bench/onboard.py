@@ -106,13 +106,13 @@ class PythonOnboard:
                 _send_pack(scratch, inputs.pack, inputs.samples)
                 inputs = replace(inputs, pack=Path(scratch.path))
             told = replace(job, inputs=inputs).to_loop()
-            run = _Run(self._remote, self._runtime, scratch, about, on_progress)
+            run = DeviceRun(self._remote, self._runtime, scratch, about, on_progress)
             threads = max(item.threads for item in job.artifacts)
             data = run.result(told, [], threads, deadline_s or longest_s(job))
         try:
             return checking.checked_result(job, data)
         except ValueError as error:
-            raise run.failed("E474", f"its result cannot be: {error}", _HOSTILE) from error
+            raise run.failed("E474", f"its result cannot be: {error}", HOSTILE) from error
 
     def outputs(
         self,
@@ -126,7 +126,7 @@ class PythonOnboard:
         with Scratch(self._remote, self._scratch) as scratch, tempfile.TemporaryDirectory() as here:
             count = _send_pack(scratch, job.pack, job.samples)
             told = job.to_loop(artifact, scratch.path)
-            run = _Run(self._remote, self._runtime, scratch, artifact.id, on_progress)
+            run = DeviceRun(self._remote, self._runtime, scratch, artifact.id, on_progress)
             data = run.result(told, ["outputs", artifact.id], artifact.threads, job.deadline_s)
             index, tensors = Path(here, "outputs.json.gz"), Path(here, "outputs.bin.gz")
             there = [
@@ -142,10 +142,10 @@ class PythonOnboard:
                 write_answers(index.read_bytes(), tensors, job, count, goal)
                 return tuple(checking.whole(item, "a time", 1, 10**15) for item in times)
             except ValueError as error:
-                raise run.failed("E474", f"its outputs cannot be: {error}", _HOSTILE) from error
+                raise run.failed("E474", f"its outputs cannot be: {error}", HOSTILE) from error
 
 
-_HOSTILE = "see what runs on the device under the runtime's name; nothing of this run was kept"
+HOSTILE = "see what runs on the device under the runtime's name; nothing of this run was kept"
 
 
 def _send_pack(scratch: Scratch, pack: Path, samples: int | None) -> int:
@@ -157,8 +157,16 @@ def _send_pack(scratch: Scratch, pack: Path, samples: int | None) -> int:
     return count
 
 
-class _Run:
-    """One run of ``loop.py`` in its folder on the device."""
+class DeviceRun:
+    """One run in its folder on the device: watched to its end, and its failures typed.
+
+    Args:
+        remote: The device.
+        runtime: What runs.
+        scratch: The run's folder.
+        about: Which artifacts it is about, for messages.
+        on_progress: Called with each progress line.
+    """
 
     def __init__(
         self,
@@ -189,7 +197,7 @@ class _Run:
             scratch.put(LOOP.with_name(name), name)
         scratch.write(json.dumps({**job, "held": True, "result": _RESULT}).encode(), "job.json")
         words = " ".join(map(quote, [DEVICE_FILES[0], "job.json", *phase]))
-        status = self._watch(
+        status = self.watch(
             f"cd {quote(scratch.path)} && export TMPDIR={quote(scratch.path)} "
             f"ORT_DISABLE_TELEMETRY=1 PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS={threads} && "
             f"{self._runtime.command} {words} 2>&1 >/dev/null",
@@ -198,17 +206,17 @@ class _Run:
         with tempfile.TemporaryDirectory() as here:
             goal = Path(here, _RESULT)
             if not scratch.get(_RESULT, goal, checking.RESULT_BYTES):
-                raise self._without_result(status)
+                raise self.without_result(status)
             try:
                 data = checking.parsed(checking.unpacked(goal.read_bytes()))
                 failure = checking.failure_of(data)
             except ValueError as error:
-                raise self.failed("E474", f"its result cannot be: {error}", _HOSTILE) from error
+                raise self.failed("E474", f"its result cannot be: {error}", HOSTILE) from error
         if failure is not None:
-            raise self._told(failure)
+            raise self.told(failure)
         return data
 
-    def _watch(self, command: str, deadline_s: float) -> int:
+    def watch(self, command: str, deadline_s: float) -> int:
         """Run a command to its end, pass its progress on and return its status."""
         end = time.monotonic() + deadline_s
         pipe = self._remote.open(command)
@@ -225,14 +233,15 @@ class _Run:
                     raise
                 read += len(line)
                 if read > LIMIT_BYTES:
-                    raise self.failed("E474", "it prints without end", _HOSTILE)
+                    raise self.failed("E474", "it prints without end", HOSTILE)
                 if time.monotonic() >= end:
                     raise self._too_long(deadline_s)
-                self._take(line)
+                self.take(line)
         finally:
             pipe.close()
 
-    def _take(self, line: bytes) -> None:
+    def take(self, line: bytes) -> None:
+        """Pass a line that the run printed on, or keep it for messages."""
         event = _event(line)
         if event is None:
             self._noise = [*self._noise, printable(line)[:300]][-_NOISE_LINES:]
@@ -243,7 +252,8 @@ class _Run:
         what = f"it did not end within {deadline_s:g} s and was ended"
         return self.failed("E472", what, "the runtime hangs, or try `--mode quick`")
 
-    def _without_result(self, status: int) -> DeviceError:
+    def without_result(self, status: int) -> DeviceError:
+        """Return the failure of a run that ended with a status and left nothing."""
         last = f" ({self._noise[-1]})" if self._noise else ""
         if status in _MISSING:
             return self._missing(f"cannot be started there{last}")
@@ -256,7 +266,7 @@ class _Run:
             "check that the device has room, and that its Python has NumPy and the runtime",
         )
 
-    def _told(self, failure: Mapping[str, Any]) -> DeviceError:
+    def told(self, failure: Mapping[str, Any]) -> DeviceError:
         """Return the failure that the loop itself reports."""
         self._about = failure["artifact"] or self._about
         if failure["status"] < 0:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,8 @@ from edgedeploy.cli.output import Output
 if TYPE_CHECKING:
     from edgedeploy.deploy.fleet import Fleet, Result, Row
     from edgedeploy.devices.inventory import Device
+    from edgedeploy.errors import ExitCode
+    from edgedeploy.remote import Remote
 
 _TEXT = 100
 
@@ -90,18 +90,12 @@ def fleet_of(output: Output, options: dict[str, Any], project: Path) -> Fleet[De
     )
 
 
-def _connector(accept_new: bool, no_input: bool) -> Callable[[Device], Any]:
+def _connector(accept_new: bool, no_input: bool) -> Callable[[Device], Remote]:
+    from edgedeploy.cli.asking import asker
     from edgedeploy.devices.connect import connect
 
-    mutex = threading.Lock()  # several devices may ask at once
-
-    def ask(prompt: str) -> str | None:
-        with mutex:
-            text: str = click.prompt(prompt, hide_input=True, prompt_suffix="", err=True)
-        return text
-
-    asking = None if no_input or not sys.stdin.isatty() else ask
-    return lambda device: connect(device, accept_new=accept_new, ask=asking)
+    ask = asker(no_input=no_input)
+    return lambda device: connect(device, accept_new=accept_new, ask=ask)
 
 
 def show_rows(
@@ -109,6 +103,7 @@ def show_rows(
     result: Result,
     more: Mapping[str, Any] | None = None,
     lines: Callable[[Row], list[str]] | None = None,
+    code: ExitCode | None = None,
 ) -> int:
     """Print what became of every device as the verb's result; return the exit status.
 
@@ -117,6 +112,7 @@ def show_rows(
         result: The rows.
         more: What the JSON document holds besides.
         lines: Further lines of text for a row.
+        code: The exit status; None takes that of the rows.
     """
     output.diagnostics(
         dict.fromkeys(
@@ -133,4 +129,5 @@ def show_rows(
     counts = [f"{count} {state}" for state, count in result.counts.items() if count]
     if len(result.rows) > 1:
         text.append(", ".join(counts))
-    return output.result("\n".join(text), {**result.to_json(), **(more or {})}, result.exit_code)
+    data = {**result.to_json(), **(more or {})}
+    return output.result("\n".join(text), data, result.exit_code if code is None else code)

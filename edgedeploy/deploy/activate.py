@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,6 @@ from typing import Any
 from edgedeploy.deploy.fleet import ROLLED_BACK, Answer, Interrupted, Link
 from edgedeploy.deploy.health import Check, Health, Runs, check_running, check_staged
 from edgedeploy.deploy.hooks import run_command, start_command
-from edgedeploy.deploy.patience import Patience
 from edgedeploy.deploy.push import GHOST_S, Opener
 from edgedeploy.deploy.unit import Unit, depot_folder, short
 from edgedeploy.devices.depot import Depot, DepotState
@@ -35,8 +35,14 @@ from edgedeploy.remote import Remote
 SPARE_S = 30.0
 """What a trial lasts beyond the times that restart and health may take."""
 
-_LOST = frozenset({"E403", "E404", "E422"})
+BACK_S = 8.0
+"""How long a device may be away after its connection was found lost, which takes 6 s itself."""
+
+LEAST_S = 0.5
+PAUSE_S = 0.5
+
 _NO_TRIAL = "E426"
+_BUSY = "E421"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +118,11 @@ def activate_version(
     return _Activation(link, unit, wanted, opener).run(runs)
 
 
+def is_lost(error: DeviceError) -> bool:
+    """Whether another connection may go on where an error ended one."""
+    return error.retryable and error.diagnostics[0].code != _BUSY
+
+
 class _Device:
     """A device whose depot is opened again after a loss."""
 
@@ -124,28 +135,29 @@ class _Device:
     def open(self, remote: Remote | None = None) -> Depot:
         return self._opener(remote or self.link.remote, self.folder, python=self.unit.python)
 
-    def reopened(self, error: DeviceError) -> tuple[Depot, DepotState]:
+    def reopened(self) -> tuple[Depot, DepotState]:
         """Return the depot after a loss, locked: what the lost connection held is let go.
 
         Raises:
-            DeviceError: The device does not come back (E403, E404), or somebody else is there.
+            DeviceError: The device does not come back within ``BACK_S``, or somebody else is there.
         """
-        patience = Patience(self.link.wait)
-        patience.lost(error)
+        deadline = time.monotonic() + BACK_S
         while True:
-            remote = patience.reached(self.link.reconnect)
-            self.link.say("connected again; waiting until it lets go of the lost connection")
-            depot = self.open(remote)
             try:
-                depot.hello()  # reverts what nobody holds any more
-                depot.lock(GHOST_S)
-                return depot, depot.hello()
+                left_s = max(LEAST_S, deadline - time.monotonic())
+                depot = self.open(self.link.reconnect(left_s))
+                self.link.say("connected again; waiting until it lets go of the lost connection")
+                try:
+                    depot.hello()  # reverts what nobody holds any more
+                    depot.lock(GHOST_S)
+                    return depot, depot.hello()
+                except BaseException:
+                    depot.close()
+                    raise
             except DeviceError as again:
-                depot.close()
-                patience.lost(again)
-            except BaseException:
-                depot.close()
-                raise
+                if not is_lost(again) or time.monotonic() >= deadline:
+                    raise
+            self.link.wait(PAUSE_S)
 
     def restart_again(self) -> Diagnostic | None:
         """Let the application load what is active now; return what went wrong, if anything."""
@@ -223,7 +235,7 @@ class _Activation(_Device):
             if not self._health.faults:
                 depot.confirm()
         except DeviceError as error:
-            if error.diagnostics[0].code in _LOST:
+            if is_lost(error):
                 return self._after_loss(error)
             if not self._switched:  # it was never switched, or not in a way that is sure to last
                 with contextlib.suppress(DeviceError):
@@ -250,28 +262,29 @@ class _Activation(_Device):
         try:
             depot.revert()
         except DeviceError as error:
-            code = error.diagnostics[0].code
-            if code in _LOST:
-                self._settled(error)
-            elif code != _NO_TRIAL:  # else the device did it by itself, when the trial was over
+            if is_lost(error):
+                self._settled()
+            elif (
+                error.diagnostics[0].code != _NO_TRIAL
+            ):  # else the device did it by itself, when the trial was over
                 raise self._unknown(error) from error
         self._note(depot, "reverted")
 
     def _after_loss(self, error: DeviceError) -> Answer:
         """Find out what became of the trial after the connection was lost in it."""
-        state = self._settled(error)
+        state = self._settled()
         if state.current == self._version:
             return self._answer(f"{short(self._version)} is active, confirmed as the link broke")
         raise self._rolled_back("the connection was lost during the trial", error.diagnostics)
 
-    def _settled(self, error: DeviceError) -> DepotState:
+    def _settled(self) -> DepotState:
         """Return the state after a loss, with no trial going on.
 
         Raises:
             DeviceError: The connection was lost for good (E445).
         """
         try:
-            depot, state = self.reopened(error)
+            depot, state = self.reopened()
             try:
                 if state.pending == self._version:
                     depot.revert()
@@ -394,7 +407,7 @@ class _Rollback(_Device):
         try:
             return depot.rollback()
         except DeviceError as error:
-            if error.diagnostics[0].code not in _LOST:
+            if not is_lost(error):
                 raise
             return self._after_loss(error, before)
 
@@ -405,7 +418,7 @@ class _Rollback(_Device):
             DeviceError: It had not, or the device is away (E445).
         """
         try:
-            depot, state = self.reopened(error)
+            depot, state = self.reopened()
             depot.close()
         except DeviceError as last:
             found = DeviceError(

@@ -215,15 +215,33 @@ class Link:
             DeviceError: It cannot be reached (E401).
             Interrupted: The run is being ended.
         """
-        return self._remote or self.reconnect()
+        return self._remote or self._taken(self._connect())
 
-    def reconnect(self) -> Remote:
-        """Connect anew, after the connection was lost; raises as :attr:`remote`."""
+    def reconnect(self, within_s: float | None = None) -> Remote:
+        """Connect anew, after the connection was lost.
+
+        Args:
+            within_s: Give up after this; None leaves it to the limits of connecting itself, which
+                are longer.
+
+        Raises:
+            DeviceError: It cannot be reached (E401), or not in time (E404).
+            Interrupted: The run is being ended.
+        """
         if self._remote is not None:
-            self._remote.close()
-        if self._closed:
-            raise Interrupted
-        remote = self._connect()
+            threading.Thread(target=self._remote.close, daemon=True).start()
+        future = DaemonThreads(1).submit(self._connect)
+        try:
+            return self._taken(future.result(within_s))
+        except TimeoutError:
+            future.add_done_callback(_unwanted)
+            error = DeviceError(
+                f"{self.name} does not answer", code="E404", hint="see whether it is on"
+            )
+            error.retryable = True
+            raise error from None
+
+    def _taken(self, remote: Remote) -> Remote:
         with self._mutex:
             self._remote = remote
             closed = self._closed
@@ -313,6 +331,12 @@ class DaemonThreads(concurrent.futures.Executor):
 
         threading.Thread(target=run, daemon=True).start()
         return future
+
+
+def _unwanted(future: concurrent.futures.Future[Remote]) -> None:
+    """Close a connection that came about when nobody waited for it any more."""
+    if not future.cancelled() and future.exception() is None:
+        future.result().close()
 
 
 Work = Callable[[DeviceT, Link], Answer]

@@ -89,7 +89,11 @@ class Runs(Protocol):
 
 
 def check_staged(
-    link: Link, version: Version, folder: str, runs: Runs, ceilings_ms: Mapping[tuple[str, str], float]
+    link: Link,
+    version: Version,
+    folder: str,
+    runs: Runs,
+    ceilings_ms: Mapping[tuple[str, str], float],
 ) -> Health:
     """Run every model of a staged version on the device and return what is wrong.
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgedeploy.backends import FAMILIES
 from edgedeploy.bench.job import BenchArtifact, BenchInputs, BenchJob, BenchPlan, OutputsJob
-from edgedeploy.bench.onboard import Onboard, PythonOnboard
 from edgedeploy.deploy.unit import Unit
 from edgedeploy.devices.version import Version, VersionModel
 from edgedeploy.errors import DeviceError, RefusedError
@@ -18,6 +17,8 @@ from edgedeploy.remote import DeviceRuntime, Remote
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from edgedeploy.bench.onboard import Onboard
 
 OUTPUTS_S = 300.0
 """How long a model may take to load and answer its golden samples."""
@@ -34,11 +35,17 @@ QUICK = BenchPlan(
 _REFUSED = frozenset({"E470", "E471", "E472"})
 
 FindRuntime = Callable[[Remote, str, str, str | None], DeviceRuntime]
-MakeOnboard = Callable[[Remote, DeviceRuntime, str], Onboard]
+MakeOnboard = Callable[[Remote, DeviceRuntime, str], "Onboard"]
 
 
 def make_onboard(remote: Remote, runtime: DeviceRuntime, scratch: str) -> Onboard:
     """Return what runs artifacts with a runtime of a device."""
+    if runtime.kind == "native":
+        from edgedeploy.bench.native import NativeOnboard
+
+        return NativeOnboard(remote, runtime, scratch)
+    from edgedeploy.bench.onboard import PythonOnboard
+
     return PythonOnboard(remote, runtime, scratch)
 
 

@@ -14,6 +14,7 @@ from edgedeploy.deploy.contents import Built
 from edgedeploy.deploy.depots import Care, care_for
 from edgedeploy.deploy.fleet import Answer, Fleet, Link, Result
 from edgedeploy.deploy.ondevice import OnDevice, make_onboard
+from edgedeploy.deploy.provision import Wish, provision_device
 from edgedeploy.deploy.push import push_to
 from edgedeploy.devices.inventory import Device
 from edgedeploy.devices.opening import open_depot
@@ -177,5 +178,14 @@ def fsck(app: str | None, fleet: Fleet[Device], care: Care) -> Result:
 
     def work(device: Device, link: Link) -> Answer:
         return care_for(link, device, app, care, opener=open_depot)
+
+    return fleet.run(work)
+
+
+def provision(fleet: Fleet[Device], wish: Wish) -> Result:
+    """Put a runtime on every device of a fleet that does not have it."""
+
+    def work(device: Device, link: Link) -> Answer:
+        return provision_device(link, device, wish, opener=open_depot)
 
     return fleet.run(work)

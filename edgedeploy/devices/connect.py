@@ -142,8 +142,10 @@ class _Session:
         if not transport.is_active():
             raise self.lost()
         paramiko = self._paramiko
+        # Longer than a link may be silent: what is lost shall be called lost.
+        limit_s = self._patience.lost_s + 1
         try:
-            channel = transport.open_session(timeout=self._patience.greet_s)
+            channel = transport.open_session(timeout=limit_s)
             for variable, value in options.environment:
                 channel.set_environment_variable(variable, value)
             request = paramiko.Message()
@@ -165,7 +167,7 @@ class _Session:
         except (paramiko.SSHException, EOFError, OSError) as error:
             if transport.is_active():
                 raise failure(
-                    f"{self._name} opens no further session within {self._patience.greet_s:g} s",
+                    f"{self._name} opens no further session within {limit_s:g} s",
                     "E406",
                     "see whether the device is overloaded, and try again",
                     retryable=True,
@@ -270,18 +272,29 @@ class _Session:
         """Exchange greetings and keys."""
         where = f"{options.host} port {options.port}"
         paramiko = self._paramiko
+        offered: dict[str, list[str]] = {}
+        read_offer = transport._really_parse_kex_init
+
+        def keep_offer(message: Any, **options: bool) -> Any:
+            found = read_offer(message, **options)
+            offered.update(found)
+            return found
+
+        transport._really_parse_kex_init = keep_offer
         try:
             transport.start_client(timeout=self._patience.greet_s)
             if transport.initial_kex_done:
                 return
             why = f"nothing within {self._patience.greet_s:g} s"
         except paramiko.ssh_exception.IncompatiblePeer as error:
-            raise _nothing_in_common(where, transport, str(error)) from error
+            raise _nothing_in_common(where, transport, offered, str(error)) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             why = printable(str(error).encode()) or "the connection was closed"
         if not transport.remote_version:
+            said = printable(wire.beginning).strip().splitlines()
             raise failure(
-                f"{where} takes the connection and does not answer as an SSH server ({why[:200]})",
+                f"{where} takes the connection and does not answer as an SSH server: "
+                + (f"it says `{said[0][:80]}`" if said else why[:200]),
                 "E408",
                 "see whether another program listens on this port, or the device is still starting",
                 retryable=True,
@@ -318,6 +331,10 @@ class _Login:
         identities = [
             found for file in self._options.identities if (found := identity(file)) is not None
         ]
+        if self._options.chosen:
+            there = {one.file for one in identities}
+            gone = [file for file in self._options.identities if file not in there]
+            self._tried.extend(f"{file}: not there" for file in gone)
         with contextlib.closing(self._agent()) as agent:
             if self._with_ready_keys(agent.get_keys(), identities):
                 return
@@ -407,7 +424,8 @@ class _Login:
 
         unusable = (ValueError, OSError, UnsupportedAlgorithm, UnknownKeyType)
         try:
-            return self._paramiko.PKey.from_path(file, passphrase)
+            secret = None if passphrase is None else passphrase.encode()
+            return self._paramiko.PKey.from_path(file, secret)
         except (*unusable, self._paramiko.SSHException):
             wrong = "cannot be read" if passphrase is None else "the passphrase does not fit"
             self._tried.append(f"{file}: {wrong}")
@@ -496,9 +514,10 @@ def _ask_for_life(paramiko: Any, transport: Any) -> None:
         transport._send_user_message(request)
 
 
-def _nothing_in_common(where: str, transport: Any, said: str) -> DeviceError:
+def _nothing_in_common(
+    where: str, transport: Any, offered: dict[str, list[str]], said: str
+) -> DeviceError:
     """Return the error of a server that offers only what is refused here, with the names."""
-    offered = transport._get_latest_kex_init()
     ours = {
         "kex": transport.preferred_kex,
         "host_keys": transport.preferred_keys,
@@ -506,7 +525,7 @@ def _nothing_in_common(where: str, transport: Any, said: str) -> DeviceError:
         "macs": transport.preferred_macs,
     }
     for what, field in _OFFERED.items():
-        theirs = [printable(str(name).encode())[:60] for name in offered[field][:20]]
+        theirs = [printable(str(name).encode())[:60] for name in offered.get(field, [])[:20]]
         if not set(theirs) & set(ours[what]):
             return failure(
                 f"{where} offers only {', '.join(theirs) or 'nothing'} as {what}, "

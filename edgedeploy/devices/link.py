@@ -41,6 +41,8 @@ class Patience:
 
 PATIENCE = Patience()
 
+BEGINNING_BYTES = 200
+
 
 class Wire:
     """A socket (or an SSH channel that stands for one) that ends itself when it falls silent.
@@ -49,6 +51,10 @@ class Wire:
         socket: Anything with ``recv``, ``send``, ``settimeout`` and ``close``.
         patience: When to ask and when to give up.
         clock: Seconds, monotonic.
+
+    Attributes:
+        fell_silent: Whether it ended itself.
+        beginning: The first bytes that came in, for telling what answers there.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class Wire:
         self._ask: Callable[[], None] | None = None
         self._closed = False  # the SSH library reads this name
         self.fell_silent = False
+        self.beginning = b""
 
     def watch(self, ask: Callable[[], None]) -> None:
         """Begin to judge silence; ``ask`` sends something that a live server answers."""
@@ -84,6 +91,8 @@ class Wire:
             self._ask_if_due()
             raise
         self._heard = self._looked = self._clock()
+        if len(self.beginning) < BEGINNING_BYTES:
+            self.beginning += data[:BEGINNING_BYTES]
         return data
 
     def send(self, data: bytes) -> int:

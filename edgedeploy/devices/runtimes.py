@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any, Literal
 
+from edgedeploy.devices.opening import CANDIDATES
+from edgedeploy.devices.platform import choose_python
 from edgedeploy.errors import DeviceError
 from edgedeploy.remote import DeviceRuntime, Remote, printable
 from edgedeploy.target.library import TargetLibrary
@@ -130,11 +132,13 @@ class Survey:
         own_version: Version of the device's own package, None when its Python has none, and when
             ours was loaded: then it was not asked.
         own_trouble: Why there is none, as the device says it.
+        python: The Python that was asked.
     """
 
     provisioned: Provisioned | None
     own_version: str | None
     own_trouble: str
+    python: str
 
 
 def shell_path(path: str) -> str:
@@ -149,18 +153,18 @@ def runtime_depot(base: str, family: str) -> str:
     return f"{base.rstrip('/')}/{FOLDER}/{family}"
 
 
-def python_command(tree: str, root: str, python: str | None) -> str:
+def python_command(tree: str, root: str, python: str) -> str:
     """Return the start of a shell command that runs a Python with an unpacked runtime.
 
     Args:
         tree: Absolute path of the unpacked wheels on the device.
         root: Absolute path of ``<base>/.runtimes``; compiled modules are kept below it, because
             the tree itself stays as its digests say.
-        python: Interpreter on the device; None for ``python3``.
+        python: Interpreter on the device; None finds one.
     """
     return (
         f"env ORT_DISABLE_TELEMETRY=1 PYTHONNOUSERSITE=1 PYTHONPATH={quote(tree)} "
-        f"PYTHONPYCACHEPREFIX={quote(f'{root}/compiled')} {quote(python or 'python3')}"
+        f"PYTHONPYCACHEPREFIX={quote(f'{root}/compiled')} {quote(python)}"
     )
 
 
@@ -171,9 +175,9 @@ def runner_command(folder: str) -> str:
     )
 
 
-def own_command(python: str | None) -> str:
+def own_command(python: str) -> str:
     """Return the start of a shell command that runs the device's own Python."""
-    return f"env ORT_DISABLE_TELEMETRY=1 {quote(python or 'python3')}"
+    return f"env ORT_DISABLE_TELEMETRY=1 {quote(python)}"
 
 
 def import_check(family: str) -> str:
@@ -188,24 +192,23 @@ def survey(remote: Remote, base: str, family: str, python: str | None = None) ->
         remote: The device.
         base: Folder of the depots on the device.
         family: ``ort`` or ``openvino``.
-        python: Interpreter on the device; None for ``python3``.
+        python: Interpreter on the device; None finds one.
 
     Raises:
         DeviceError: The connection fails, or the answer is none (E461).
     """
     depot = shell_path(runtime_depot(base, family))
-    interpreter = quote(python or "python3")
     check = import_check(family)
     telemetry = "ORT_DISABLE_TELEMETRY=1; export ORT_DISABLE_TELEMETRY"
-    own = f"{interpreter} {check} 2>&1 | tail -n 1"
-    ours = (
+    own = _last_line(f'"$py" {check}')
+    ours = _last_line(
         f'if [ -f "$here/{RUNNER}" ]; then "$here/{RUNNER}" "$here/{LIBRARY}" version; '
         f'else PYTHONNOUSERSITE=1 PYTHONPATH="$root/trees/${{link##*/}}" '
-        f'PYTHONPYCACHEPREFIX="$root/compiled" {interpreter} {check}; fi 2>&1 | tail -n 1'
+        f'PYTHONPYCACHEPREFIX="$root/compiled" "$py" {check}; fi'
     )
     # Each answer is one line behind its own word: what a login shell prints cannot pass for one.
     answer = remote.run(
-        f"{telemetry}; ours=\n"
+        f'{telemetry}; ours=\n{choose_python(python)}; echo "edgedeploy-python $py"\n'
         f"if link=$(readlink {depot}/current 2>/dev/null); then\n"
         f'root=$(cd {depot}/.. && pwd -P); here="$root/{family}/$link"\n'
         'printf "edgedeploy-link %s\\nedgedeploy-root %s\\nedgedeploy-record " "$link" "$root"\n'
@@ -229,7 +232,20 @@ def survey(remote: Remote, base: str, family: str, python: str | None = None) ->
         provisioned=_provisioned(remote, family, said) if "edgedeploy-link" in said else None,
         own_version=version,
         own_trouble=trouble,
+        python=_python(remote, said.get("edgedeploy-python", ""), python),
     )
+
+
+def _last_line(command: str) -> str:
+    """Return shell text that prints the last line of a command, or which signal ended it."""
+    died = 'echo "broken ended by signal $((s - 128))"'
+    return f"{{ {command}; s=$?; [ $s -le 128 ] || {died}; }} 2>&1 | tail -n 1"
+
+
+def _python(remote: Remote, said: str, wanted: str | None) -> str:
+    if said not in (CANDIDATES if wanted is None else (wanted,)):
+        raise _no_answer(remote, said)
+    return said
 
 
 def _provisioned(remote: Remote, family: str, said: Mapping[str, str]) -> Provisioned | None:
@@ -244,15 +260,7 @@ def _provisioned(remote: Remote, family: str, said: Mapping[str, str]) -> Provis
             raise ValueError("another family")
     except (ValueError, RecursionError):
         return None
-    version, python, trouble = _loaded(said.get("edgedeploy-ours", ""))
-    if version is None:
-        broken: str | None = trouble
-    elif version != record.version:
-        broken = f"it says that it is {version}, not {record.version}"
-    elif record.python is not None and python != record.python:
-        broken = f"it was made for Python {record.python}, and python3 is {python} now"
-    else:
-        broken = None
+    broken = _trouble(record, said.get("edgedeploy-ours", ""))
     return Provisioned(name=name, record=record, root=root, broken=broken)
 
 
@@ -265,11 +273,48 @@ def _loaded(answer: str) -> tuple[str | None, str, str]:
     return None, "", (rest if word == "broken" else answer)[-300:] or "it says nothing"
 
 
-def command_of(found: Provisioned, python: str | None = None) -> str:
-    """Return the start of a shell command that runs a provisioned runtime."""
-    if found.record.kind == "native":
-        return runner_command(f"{found.root}/{found.record.family}/versions/{found.name}")
-    return python_command(f"{found.root}/trees/{found.name}", found.root, python)
+def runtime_command(root: str, name: str, record: RuntimeRecord, python: str) -> str:
+    """Return the start of a shell command that runs a runtime that we put on a device.
+
+    Args:
+        root: Absolute path of ``<base>/.runtimes`` on the device.
+        name: Its version in the depot.
+        record: What it is.
+        python: Interpreter on the device; None finds one.
+    """
+    if record.kind == "native":
+        return runner_command(f"{root}/{record.family}/versions/{name}")
+    return python_command(f"{root}/trees/{name}", root, python)
+
+
+def load_check(
+    remote: Remote, root: str, name: str, record: RuntimeRecord, python: str
+) -> str | None:
+    """Return why a runtime that was put on a device cannot be loaded, None when it can.
+
+    Args are those of :func:`runtime_command`.
+
+    Raises:
+        DeviceError: The connection fails.
+    """
+    check = "version" if record.kind == "native" else import_check(record.family)
+    command = runtime_command(root, name, record, python)
+    done = remote.run(
+        _last_line(f"{command} {check}"), timeout_s=_CHECK_S, limit_bytes=_ANSWER_BYTES
+    )
+    return _trouble(record, printable(done.stdout).strip())
+
+
+def _trouble(record: RuntimeRecord, answer: str) -> str | None:
+    """Return what is wrong with the answer of a check, None when nothing is."""
+    version, python, trouble = _loaded(answer)
+    if version is None:
+        return trouble
+    if version != record.version:
+        return f"it says that it is {version}, not {record.version}"
+    if record.python is not None and python != record.python:
+        return f"it was made for Python {record.python}, and the device has {python} now"
+    return None
 
 
 def find_runtime(
@@ -282,7 +327,7 @@ def find_runtime(
         base: Folder of the depots on the device (``root`` of the inventory; may start with
             ``~/``).
         family: ``ort`` or ``openvino``.
-        python: Interpreter on the device; None for ``python3``.
+        python: Interpreter on the device; None finds one.
 
     Raises:
         DeviceError: There is none (E460), it is older than the target allows (E462), what we put
@@ -295,7 +340,7 @@ def find_runtime(
             family=family,
             kind=ours.record.kind,
             version=ours.record.version,
-            command=command_of(ours, python),
+            command=runtime_command(ours.root, ours.name, ours.record, found.python),
             provisioned=ours.name,
         )
     again = f"edgedeploy devices provision -d {remote.name}"
@@ -326,7 +371,7 @@ def find_runtime(
         family=family,
         kind="python",
         version=found.own_version,
-        command=own_command(python),
+        command=own_command(found.python),
         provisioned=None,
     )
 
@@ -334,6 +379,11 @@ def find_runtime(
 def allowed_versions(family: str) -> str:
     """Return the versions of a family's runtime that targets allow, such as ``>=1.17``."""
     return TargetLibrary().runtime_versions(family) or ">=0"
+
+
+def is_version(text: str) -> bool:
+    """Return whether a text is a version number and nothing else."""
+    return bool(_VERSION.fullmatch(text))
 
 
 def in_range(version: str, wanted: str) -> bool:
@@ -354,7 +404,8 @@ def _release(version: str) -> tuple[int, ...]:
 
 def _no_answer(remote: Remote, said: str) -> DeviceError:
     return DeviceError(
-        f"it did not say which runtimes it has; it said: {said.strip()[-200:] or 'nothing'}",
+        "it did not say which runtimes it has; it said: "
+        + (" ".join(said.split())[-200:] or "nothing"),
         code="E461",
         subject=remote.name,
         hint="see what `ssh` to it prints; a login shell that prints or asks must stop doing so",

@@ -3,6 +3,7 @@
 #include "runner.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -35,6 +36,17 @@ static void put_evidence(void) {
         put_word(text);
         fputc('\n', out);
     }
+}
+
+/* How many CPUs there are, how long a tick of /proc/stat is, and where this process may run. */
+static void put_host(void) {
+    cpu_set_t set;
+    int i;
+    fprintf(out, "host %ld %ld", sysconf(_SC_NPROCESSORS_ONLN), sysconf(_SC_CLK_TCK));
+    for (i = 0; !sched_getaffinity(0, sizeof set, &set) && i < CPU_SETSIZE; i++)
+        if (CPU_ISSET((size_t)i, &set))
+            fprintf(out, " %d", i);
+    fputc('\n', out);
 }
 
 static int by_size(const void *one, const void *other) {
@@ -145,6 +157,7 @@ void put_windows(void) {
     }
     for (i = 0; i < job.artifact_count; i++)
         warm_up(&job.artifacts[i], i, feeds[i]);
+    put_host();
     begin = now_ns();
     put_evidence();
     for (; repetition < job.plan[MIN_REPETITIONS] || !enough(); repetition++) {

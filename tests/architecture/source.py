@@ -9,9 +9,10 @@ PACKAGE = ROOT / "edgedeploy"
 
 # Programs of one file that also run on a device, with its own Python and without edgedeploy.
 STANDALONE = (
-    "bench/loop.py",
     "bench/environment.py",
     "bench/power.py",
+    "bench/loop.py",  # after what it needs beside it
+    "devices/unpack.py",
     "release/verify_file.py",
 )
 

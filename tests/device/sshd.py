@@ -93,7 +93,7 @@ class Sshd:
                     "UseDNS no",
                     "PrintMotd no",
                     "MaxStartups 100",
-                    "LogLevel DEBUG1",
+                    "LogLevel VERBOSE",  # DEBUG1 would print into sessions
                 ]
             )
             + "\n"

@@ -1,17 +1,16 @@
 """`make lab-up` and `make lab-down`: devices to try things on by hand.
 
-python -m lab up [IMAGE ...]    one of each, or of the images named; they stay
-python -m lab down              remove every device that no running test owns
+python -m lab up [IMAGE ...]     one of each, or of the images named; they stay
+python -m lab down [NAME ...]    remove those devices, or all that `up` made
 """
 
 import shlex
 import sys
 
-import yaml
-
+from lab.device import BOARDS, write_inventory
 from lab.images import PACKAGES
-from lab.lab import BOARDS, Lab, inventory_entry, tear_down
-from lab.place import LabError
+from lab.lab import Lab, tear_down
+from lab.place import RUN, LabError
 
 
 def up(images: list[str]) -> None:
@@ -21,16 +20,12 @@ def up(images: list[str]) -> None:
     made = []
     try:
         for name in names:
-            made.append(lab.device(name, runtime=False))
+            made.append(lab.device(name))
             print(f"# up: {name}", file=sys.stderr)
     finally:
         lab.close()
-    print("# devices.yaml")
-    print(
-        yaml.safe_dump(
-            {"devices": {device.name: inventory_entry(device) for device in made}}, sort_keys=False
-        )
-    )
+    print(f"# devices.yaml, also at {(inventory := write_inventory(RUN, made))}")
+    print(inventory.read_text())
     for device in made:
         print(f"# {shlex.join(device.ssh())}")
 
@@ -41,8 +36,8 @@ def main(words: list[str]) -> int:
         match words:
             case ["up", *images]:
                 up(images)
-            case ["down"]:
-                print(f"removed {tear_down()} devices", file=sys.stderr)
+            case ["down", *names]:
+                print(f"# removed: {tear_down(names)}", file=sys.stderr)
             case _:
                 print(__doc__, file=sys.stderr)
                 return 2

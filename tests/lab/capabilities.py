@@ -130,7 +130,11 @@ def _root() -> None:
 
 def _sshd() -> None:
     with tempfile.TemporaryDirectory(prefix="edgedeploy-lab-") as folder:
-        UserSshd(Path(folder, "sshd")).close()
+        server = UserSshd(Path(folder, "sshd"))
+        try:
+            call([*server.ssh(), "true"])  # some accounts may not log in, whatever their key
+        finally:
+            server.close()
 
 
 def _rsync() -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from lab import emulation
 from lab.images import USER, USER_ID
 from lab.network import LinkBytes, Network
@@ -291,11 +293,16 @@ class LabDevice:
             LabError: Less is free already.
         """
         disk = self.folder / "disk"
-        taken = shutil.disk_usage(disk).free - free_bytes
-        if taken < 0:
+        if shutil.disk_usage(disk).free < free_bytes:
             raise LabError(f"{self.name}: {free_bytes} bytes are no longer free")
-        with open(disk / "ballast", "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, taken))
+        deadline = time.monotonic() + 10
+        with open(disk / "ballast", "ab") as file:
+            while (more := shutil.disk_usage(disk).free - free_bytes) > 0:
+                # Others may be writing to it meanwhile, so that this much is no longer there.
+                with contextlib.suppress(OSError):
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), more)
+                if time.monotonic() > deadline:
+                    raise LabError(f"{self.name}: its disk does not fill")
 
     def empty_disk(self) -> None:
         """Free what :meth:`fill_disk` took."""
@@ -334,14 +341,28 @@ class LabDevice:
         return ["ssh", "-F", str(self.ssh_config), *options, self.name]
 
     def inventory_entry(self) -> dict[str, Any]:
-        """Return what devices.yaml says about it."""
+        """Return what devices.yaml says about it, beside the `ssh_config` that knows its name."""
         tags = [self.facts.kind, *(["emulated"] if self.facts.emulated else [])]
-        return {
-            "host": self.name,
-            "ssh_config": str(self.ssh_config),
-            "board": BOARDS[self.facts.architecture],
-            "tags": tags,
-        }
+        return {"host": self.name, "board": BOARDS[self.facts.architecture], "tags": tags}
+
+
+def write_inventory(
+    folder: Path, devices: Sequence[LabDevice], changes: Mapping[str, Any] | None = None
+) -> Path:
+    """Write `devices.yaml` and the `ssh_config` that it names; return the first.
+
+    Args:
+        folder: Where to; it exists.
+        devices: Their names become those of the inventory.
+        changes: More of the entry of every device, such as `root` or hooks.
+    """
+    config = folder / "ssh_config"
+    config.write_text("".join(device.ssh_config.read_text() for device in devices))
+    entries = {device.name: {**device.inventory_entry(), **(changes or {})} for device in devices}
+    inventory = folder / "devices.yaml"
+    text = yaml.safe_dump({"ssh_config": str(config), "devices": entries}, sort_keys=False)
+    inventory.write_text(text)
+    return inventory
 
 
 def end_processes(network: Network) -> None:

@@ -5,10 +5,10 @@ everything of it. A folder belongs to the process that holds its lock; one whose
 swept by the next lab, unless `make lab-up` meant it to stay.
 """
 
-import contextlib
 import fcntl
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -93,7 +93,7 @@ class Lab:
         )
         if facts.cpu is not None and facts.cpu not in emulation.CPUS:
             raise LabError(f"{cpu}: a CPU model is one of {', '.join(emulation.CPUS)}")
-        number, folder = self._claim(emulated=facts.emulated)
+        number, folder = self._claim(name, emulated=facts.emulated)
         key = folder / "client_key"
         made = LabDevice(
             name=name,
@@ -129,7 +129,7 @@ class Lab:
         with locked(RUN / "lock"):
             _leave()
 
-    def _claim(self, *, emulated: bool) -> tuple[int, Path]:
+    def _claim(self, name: str, *, emulated: bool) -> tuple[int, Path]:
         """Take the lowest free number; return it and the device's new folder."""
         with locked(RUN / "lock"):
             if emulated:
@@ -140,7 +140,7 @@ class Lab:
             folder = RUN / f"device-{number}"
             folder.mkdir(mode=0o755)
             if self.persistent:
-                (folder / "persistent").touch()
+                (folder / "persistent").write_text(name)
             owner = open(folder / "owner", "w")  # noqa: SIM115 - its lock says that we live
             fcntl.flock(owner, fcntl.LOCK_EX)
             self._owned.append(owner)
@@ -157,31 +157,41 @@ def devices_there() -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def sweep(*, persistent: bool = False) -> int:
-    """Remove devices whose owner is gone; return how many. Call it under the lab's lock.
+def sweep() -> None:
+    """Remove devices that should have ended with their owner. Call it under the lab's lock."""
+    for number, folder in devices_there():
+        if not (folder / "persistent").exists() and _abandoned(folder):
+            demolish(folder, Network(number))
+
+
+def tear_down(names: Sequence[str] = ()) -> int:
+    """Remove devices of persistent labs, and abandoned ones; return how many.
 
     Args:
-        persistent: Also those that were meant to stay.
+        names: Of devices; all when empty.
     """
-    swept = 0
-    for number, folder in devices_there():
-        if (folder / "persistent").exists() and not persistent:
-            continue
-        with open(folder / "owner", "a") as owner, contextlib.suppress(BlockingIOError):
-            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            demolish(folder, Network(number))
-            swept += 1
-    return swept
-
-
-def tear_down() -> int:
-    """Remove every device that no running process owns; return how many."""
     if not RUN.exists():
         return 0
+    removed = 0
     with locked(RUN / "lock"):
-        swept = sweep(persistent=True)
+        sweep()
+        for number, folder in devices_there():
+            mark = folder / "persistent"
+            if mark.exists() and (not names or mark.read_text() in names) and _abandoned(folder):
+                demolish(folder, Network(number))
+                removed += 1
         _leave()
-    return swept
+    return removed
+
+
+def _abandoned(folder: Path) -> bool:
+    """Return whether the process that made a device has ended."""
+    with open(folder / "owner", "a") as owner:
+        try:
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def _leave() -> None:

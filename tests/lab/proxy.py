@@ -10,8 +10,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 CHUNK_BYTES = 1 << 16
+
+
+@dataclass(eq=False, slots=True)
+class _Connection:
+    """The two sockets of one connection, and how many of its directions have ended."""
+
+    client: socket.socket
+    server: socket.socket
+    ended: int = 0
 
 
 class Proxy:
@@ -38,7 +48,7 @@ class Proxy:
         self.spoil: Callable[[bytes, int], bytes] | None = None
         self.sent = self.received = self.connections = 0
         self._goal = (host, port)
-        self._open: set[socket.socket] = set()
+        self._open: set[_Connection] = set()
         self._guard = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.host, self.port = self._listener.getsockname()
@@ -53,8 +63,8 @@ class Proxy:
     def cut(self) -> None:
         """Reset every open connection (RST, not FIN)."""
         with self._guard:
-            lines, self._open = self._open, set()
-        for line in lines:
+            connections, self._open = self._open, set()
+        for line in [line for each in connections for line in (each.client, each.server)]:
             with contextlib.suppress(OSError):
                 # Linger for 0 s: closing sends a reset.
                 line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -83,13 +93,17 @@ class Proxy:
             server.settimeout(None)
             for line in (client, server):
                 line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = _Connection(client, server)
             with self._guard:
-                self._open |= {client, server}
-            self._pump(client, server, upwards=True)
-            self._pump(server, client, upwards=False)
+                self._open.add(connection)
+            self._pump(connection, upwards=True)
+            self._pump(connection, upwards=False)
 
-    def _pump(self, source: socket.socket, goal: socket.socket, *, upwards: bool) -> None:
+    def _pump(self, connection: _Connection, *, upwards: bool) -> None:
         """Start the two threads of one direction: one reads, one waits and writes."""
+        source, goal = connection.client, connection.server
+        if not upwards:
+            source, goal = goal, source
         # Bounded, so that a slow link pushes back on its sender; a far one must hold more.
         waiting: queue.Queue[tuple[float, bytes]] = queue.Queue(maxsize=256)
 
@@ -124,22 +138,23 @@ class Proxy:
                     self.sent += len(data)
                 else:
                     self.received += len(data)
-            self._end(source, goal)
+            self._end(connection, goal)
 
         for work in (read, write):
             threading.Thread(target=work, daemon=True).start()
 
-    def _end(self, source: socket.socket, goal: socket.socket) -> None:
-        """Pass the end of one direction on; the last one closes both sockets."""
+    def _end(self, connection: _Connection, goal: socket.socket) -> None:
+        """Pass the end of one direction on; the second one closes both sockets."""
         with self._guard:
-            both = {source, goal} <= self._open
-            if goal in self._open:  # not cut: that is no orderly end
-                with contextlib.suppress(OSError):
-                    goal.shutdown(socket.SHUT_WR)
-            self._open.discard(source)
-        if not both:
-            source.close()
-            goal.close()
+            if connection not in self._open:
+                return  # cut, which is no orderly end
+            with contextlib.suppress(OSError):
+                goal.shutdown(socket.SHUT_WR)
+            connection.ended += 1
+            if connection.ended == 2:
+                self._open.discard(connection)
+                connection.client.close()
+                connection.server.close()
 
 
 class Tarpit:

@@ -10,9 +10,10 @@ import pytest
 
 from lab import capabilities, emulation, network
 from lab.device import LabDevice
-from lab.lab import Lab, devices_there
+from lab.lab import Lab, devices_there, tear_down
 from lab.place import PREFIX, RUN, LabError
 
+PATHS = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
 IMAGES = ("amd64-python", "amd64-minimal", "arm64-python", "arm64-minimal")
 
 
@@ -226,7 +227,7 @@ def test_what_a_killed_lab_left_is_swept(lab: Lab) -> None:
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env=PATHS,
     )
     number = int(owner.stdout.readline().strip().removeprefix("device-"))
     Lab().close()
@@ -235,6 +236,26 @@ def test_what_a_killed_lab_left_is_swept(lab: Lab) -> None:
     owner.wait()
     Lab().close()
     assert traces(number) == []
+
+
+def test_a_lab_that_was_brought_up_stays_until_it_is_taken_down() -> None:
+    """`make lab-up` and `make lab-down`; a lab of tests in between does not touch it."""
+    capabilities.require("lab")
+    name = f"stays-{os.getpid()}"
+    program = (
+        "from lab.lab import Lab; lab = Lab(persistent=True);"
+        f"made = lab.device('amd64-minimal', name={name!r}); print(*made.ssh()); lab.close()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=PATHS
+    )
+    assert done.returncode == 0, done.stderr
+    Lab().close()
+    ssh = done.stdout.split()
+    assert subprocess.run([*ssh, "true"], timeout=30).returncode == 0
+    assert tear_down([name]) == 1
+    assert subprocess.run([*ssh, "true"], capture_output=True, timeout=30).returncode == 255
+    assert tear_down([name]) == 0
 
 
 def test_wrong_names_are_refused(lab: Lab) -> None:

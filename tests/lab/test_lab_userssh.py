@@ -16,21 +16,10 @@ def server(user_sshd: UserSshd) -> UserSshd:
     return user_sshd
 
 
-def ssh(server: UserSshd, command: str, port: int = 0, stdin: bytes = b""):
+def ssh(server: UserSshd, command: str, port: int | None = None, stdin: bytes = b""):
     """Run a command through the system's own client."""
-    options = {
-        "UserKnownHostsFile": server.known_hosts,
-        "IdentitiesOnly": "yes",
-        "BatchMode": "yes",
-        "HostKeyAlias": f"[{server.host}]:{server.port}",
-    }
-    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    words += ["-i", str(server.key), "-p", str(port or server.port), f"{server.user}@{server.host}"]
     return subprocess.run(
-        ["ssh", "-F", "none", *words, command],
-        input=stdin,
-        capture_output=True,
-        timeout=30,
+        [*server.ssh(port), command], input=stdin, capture_output=True, timeout=30
     )
 
 

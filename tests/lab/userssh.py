@@ -107,6 +107,23 @@ class UserSshd:
             self._server.wait()
             self._server = None
 
+    def ssh(self, port: int | None = None) -> list[str]:
+        """Return the start of a command line of the system's own client that logs in.
+
+        Args:
+            port: Of a proxy on the way; the server's own when None.
+        """
+        options = {
+            "BatchMode": "yes",
+            "HostKeyAlias": f"[{self.host}]:{self.port}",
+            "IdentitiesOnly": "yes",
+            "IdentityFile": self.key,
+            "Port": port or self.port,
+            "UserKnownHostsFile": self.known_hosts,
+        }
+        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        return ["ssh", "-F", "none", *words, f"{self.user}@{self.host}"]
+
     def sessions(self) -> list[int]:
         """Return the process ids of what serves clients (one or two for each connection)."""
         return sshd_below([self._server.pid] if self._server else []) + self._orphans

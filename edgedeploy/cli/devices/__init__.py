@@ -13,6 +13,8 @@ from edgedeploy.errors import UsageError
 ACTIONS: dict[str, str] = {
     "list": "List the devices of devices.yaml.",
     "show": "Show what a connection to a device would use.",
+    "probe": "Find out what devices are.",
+    "provision": "Put a runtime on devices that have none; they need no internet.",
     "fsck": "Check, repair and clean what lies on devices.",
 }
 

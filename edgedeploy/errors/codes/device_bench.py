@@ -47,4 +47,14 @@ CODES: dict[str, Explanation] = {
         "Each run uses a folder of its own below the device's `root`, and removes it. Check `root` "
         "in devices.yaml, its permissions and the free space.",
     ),
+    "E477": Explanation(
+        "The device is not the board that it is said to be",
+        "Its processor has another architecture than the board that devices.yaml gives it. Figures "
+        "from it would be taken for that board's. Correct `board:` of the device.",
+    ),
+    "E478": Explanation(
+        "The profile has nothing for the device",
+        "`bench -d` measures the targets of the profile whose board is the device's, as `board:` "
+        "in devices.yaml says. Set it, or add a target for that board to the profile.",
+    ),
 }

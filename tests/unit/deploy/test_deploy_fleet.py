@@ -197,7 +197,7 @@ def swallowed(address: tuple[str, int], wait_s: float) -> None:
 
 
 def test_a_tarpit_and_the_dead_do_not_hold_up_the_others(tarpit):
-    """Row 58: 50 devices, 10 % dead, one tarpit: the rest is done while the tarpit is waited for."""
+    """Row 58: 50 devices, 10 % dead, one tarpit: the rest is done meanwhile."""
     wait_s = 4.0
     fates = {3: "tarpit", **dict.fromkeys((7, 17, 27, 37, 47), "dead")}
     units = [Unit(f"d{at}", fates.get(at, "good")) for at in range(50)]
