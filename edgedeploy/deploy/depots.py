@@ -119,7 +119,7 @@ def care_for(link: Link, unit: Unit, app: str | None, care: Care, *, opener: Ope
             found.append({"app": name, **_cared(depot, care)})
         finally:
             depot.close()
-    return _answer(found, app, unit)
+    return _answer(found, app, unit, care.repair)
 
 
 def _cared(depot: Depot, care: Care) -> dict[str, Any]:
@@ -146,7 +146,9 @@ def _damage(item: Damage) -> dict[str, Any]:
     return {"path": printable(item.path.encode()), "what": item.what, "repaired": item.repaired}
 
 
-def _answer(depots: Sequence[dict[str, Any]], app: str | None, unit: Unit) -> Answer:
+def _answer(
+    depots: Sequence[dict[str, Any]], app: str | None, unit: Unit, repaired: bool
+) -> Answer:
     if not depots:
         text = "no depot" if app is None else f"no depot of {app}"
         return Answer(text=text, already=True, details={"depots": []})
@@ -160,7 +162,9 @@ def _answer(depots: Sequence[dict[str, Any]], app: str | None, unit: Unit) -> An
         message=f"{len(left)} damaged in the depots of {unit.name}, first "
         f"{left[0]['path'] if left else ''} ({left[0]['what'] if left else ''})",
         subject=unit.name,
-        hint="`edgedeploy devices fsck --repair`, then push again",
+        hint="push the same version again: what is active is healed by that alone"
+        if repaired
+        else "`edgedeploy devices fsck --repair`, then push again",
     )
     return Answer(
         text="; ".join(texts),

@@ -83,7 +83,7 @@ class Robot:
                 # The application keeps the version that was active when it was started.
                 restart=f"readlink {current} > {self.loaded}; sh {current}/files/restart.sh",
                 health=f"sh {current}/files/health.sh",
-                timeout_s=1.5,
+                timeout_s=30.0,
             ),
         )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from robot import Robot
 
-from edgedeploy.deploy import activate
+from edgedeploy.deploy import activate, hooks
 from edgedeploy.deploy.fleet import Interrupted
 from edgedeploy.devices.local import LocalPipe, LocalRemote
 from edgedeploy.errors import DeviceError, EdgedeployError, ExitCode, RefusedError, UsageError
@@ -21,7 +21,8 @@ from edgedeploy.remote import CHUNK_BYTES, STALL_S
 
 
 @pytest.fixture
-def robot(tmp_path: Path) -> Robot:
+def robot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Robot:
+    monkeypatch.setattr(hooks, "POLL_S", 0.1)
     return Robot(tmp_path / "device")
 
 
@@ -64,6 +65,7 @@ def test_a_version_that_is_not_well_is_rolled_back(robot, how):
     good = robot.push("good")
     robot.activate(good)
     bad = robot.push("bad", **words)
+    robot.with_hooks(timeout_s=2.0)
     with pytest.raises(RefusedError) as caught:
         robot.activate(bad)
     assert codes(caught.value)[0] == "E002" and caught.value.exit_code == ExitCode.REFUSED
@@ -73,7 +75,8 @@ def test_a_version_that_is_not_well_is_rolled_back(robot, how):
     robot.check()
     assert bad in robot.state().versions  # it stays, staged
     # Once what is wrong is mended, the same command succeeds.
-    robot.with_hooks(restart=f"readlink {robot.depot}/current > {robot.loaded}", health="true")
+    loads = f"readlink {robot.depot}/current > {robot.loaded}"
+    robot.with_hooks(restart=loads, health="true", timeout_s=30.0)
     robot.activate(bad)
     assert (robot.active(), robot.before(), robot.running()) == (bad, good, bad)
 
@@ -134,6 +137,7 @@ def test_without_golden_samples_the_hooks_vouch(robot):
 
 def test_a_first_version_that_is_not_well_leaves_none(robot):
     bad = robot.push("bad", health="exit 1")
+    robot.with_hooks(timeout_s=2.0)
     with pytest.raises(RefusedError) as caught:
         robot.activate(bad)
     assert "rolled back to no version" in str(caught.value)
@@ -317,7 +321,7 @@ def test_a_roll_back_that_is_not_well_says_so_and_stands(robot):
     first, second = robot.push("one"), robot.push("two")
     robot.activate(first)
     robot.activate(second)
-    robot.with_hooks(health="exit 1")
+    robot.with_hooks(health="exit 1", timeout_s=2.0)
     answer = robot.roll_back()
     assert (robot.active(), answer.exit_code) == (first, ExitCode.REFUSED)
     assert "not well" in answer.text and answer.diagnostics[0].code == "E448"
