@@ -331,6 +331,10 @@ class _Login:
         identities = [
             found for file in self._options.identities if (found := identity(file)) is not None
         ]
+        if self._options.chosen:
+            there = {one.file for one in identities}
+            gone = [file for file in self._options.identities if file not in there]
+            self._tried.extend(f"{file}: not there" for file in gone)
         with contextlib.closing(self._agent()) as agent:
             if self._with_ready_keys(agent.get_keys(), identities):
                 return

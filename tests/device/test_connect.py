@@ -415,6 +415,12 @@ def test_a_dead_agent_is_named_and_does_not_matter(
     connect(sshd.device(identity=sshd.folder / "client_key")).close()
 
 
+def test_a_key_that_is_not_there_is_named(sshd: Sshd, tmp_path: Path) -> None:
+    (sshd.folder / "authorized_keys").write_text("")
+    device = sshd.device(identity=tmp_path / "gone")
+    assert f"{tmp_path / 'gone'}: not there" in str(refused(device, "E412"))
+
+
 def test_a_key_that_others_may_read_is_not_used(sshd: Sshd) -> None:
     (sshd.folder / "client_key").chmod(0o644)
     assert "others may read it" in str(refused(sshd.device(), "E412"))
