@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from edgedeploy.errors import DeviceError
 from edgedeploy.remote import (
@@ -168,9 +169,11 @@ class _WatchedPipe:
     def __init__(self, pipe: Pipe, lives: Callable[[], None]) -> None:
         self._pipe = pipe
         self._lives = lives
+        self._lost = False  # then what is still read came long ago
 
     def write(self, data: bytes | memoryview) -> None:
-        self._pipe.write(data)
+        with self._noticing():
+            self._pipe.write(data)
         if len(data) >= _TELLING_BYTES:
             self._lives()
 
@@ -178,10 +181,19 @@ class _WatchedPipe:
         self._pipe.end_input()
 
     def read(self, limit: int = CHUNK_BYTES, stall_s: float | None = STALL_S) -> bytes:
-        data = self._pipe.read(limit, stall_s)
-        if data:
+        with self._noticing():
+            data = self._pipe.read(limit, stall_s)
+        if data and not self._lost:
             self._lives()
         return data
+
+    @contextlib.contextmanager
+    def _noticing(self) -> Iterator[None]:
+        try:
+            yield
+        except DeviceError:
+            self._lost = True
+            raise
 
     def errors(self) -> bytes:
         return self._pipe.errors()
