@@ -60,6 +60,7 @@ ALLOWED_SKIPS = (
     "needs CI",
     "needs TensorRT for RTX",  # Linux x86-64 alone has it
     "needs NNCF",  # its NumPy is older than the one locked for Python 3.12 and newer
+    "needs a C compiler",
     "needs Python 3.11 or 3.12",  # the oldest ONNX Runtime has no build for a newer one
 )
 

@@ -26,7 +26,7 @@ _FILES = (
 )
 _FILE_BYTES = 1 << 18
 _TEXT = 200
-_EMULATOR = re.compile(r"(?:^|/)(?:qemu-[a-z0-9_]+|[a-z0-9_]+-binfmt)")
+_EMULATOR = re.compile(r"(?:^|/)(qemu-[a-z0-9_-]+|[a-z0-9_]+-binfmt(?:-[A-Z]+)?)$")
 _X86 = ("x86_64", "i686", "i586", "i386")
 _MACHINE = re.compile(r"[A-Za-z0-9_]{1,32}")
 
@@ -98,7 +98,7 @@ def _emulated(said: Mapping[str, str], machine: str) -> str:
     for line in said.get("emulator", "").splitlines():
         found = _EMULATOR.search(line.split(" ")[0])
         if found:
-            return found[0].rpartition("/")[2]
+            return found[1]
     cpuinfo = said.get("proc/cpuinfo", "")
     if "QEMU TCG" in cpuinfo or "QEMU Virtual CPU" in cpuinfo:
         return "qemu (TCG)"

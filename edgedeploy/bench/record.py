@@ -58,7 +58,7 @@ def build_record(
             "peak_bytes": warm["peak_bytes"],
             "baseline_bytes": warm["baseline_bytes"],
         },
-        "energy": _energy(job, result["power"], windows),
+        "energy": _energy(result["power"], windows),
         "layers": about["layers"],
         "environment": _environment(result, windows, about),
         "validity": judge(result, artifact.id, job.effective_plan, artifact.threads).to_json(),
@@ -104,9 +104,7 @@ def _latency(
     }
 
 
-def _energy(
-    job: BenchJob, power: Mapping[str, Any], windows: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _energy(power: Mapping[str, Any], windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the energy of one inference in J, all of it and above that of the idle machine.
 
     Each window is one value: what the source told, divided by its inferences.
@@ -122,16 +120,16 @@ def _energy(
             above.append((joules - idle_j) / count)
     return {
         **power,
-        "per_inference_j": _of_windows(spent, job.seed),
-        "above_idle_j": _of_windows(above, job.seed),
+        "per_inference_j": _of_windows(spent),
+        "above_idle_j": _of_windows(above),
         "windows": len(spent),
     }
 
 
-def _of_windows(values: Sequence[float], seed: int) -> dict[str, float] | None:
+def _of_windows(values: Sequence[float]) -> dict[str, float] | None:
     import numpy as np
 
-    found = median([np.array([value]) for value in values], seed=seed)
+    found = percentile(np.asarray(values), 0.50)
     return None if found is None else found.to_json()
 
 

@@ -14,6 +14,7 @@ from edgedeploy.errors import DeviceError
 from edgedeploy.remote import Remote, get_file, printable, put_file
 
 _REMOVING_S = 20.0
+_INTERRUPTED_S = 1.5
 _PATH = 4096
 
 
@@ -62,8 +63,11 @@ class Scratch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with contextlib.suppress(DeviceError):  # a broken connection: the next run removes it
-            self._remote.run(f"rm -rf {quote(self.path)}", timeout_s=_REMOVING_S)
+        # Who interrupts does not wait for long; what is left is removed by the run of another day.
+        ended = kind is None or issubclass(kind, Exception)
+        timeout_s = _REMOVING_S if ended else _INTERRUPTED_S
+        with contextlib.suppress(DeviceError):  # a broken connection
+            self._remote.run(f"rm -rf {quote(self.path)}", timeout_s=timeout_s)
 
     def of(self, name: str) -> str:
         """Return the absolute path of a file in the folder."""

@@ -113,10 +113,14 @@ def compilers(platform: DevicePlatform) -> Iterator[Compiler]:
     names = [f"{_TARGETS[platform.machine]}-gcc"]
     if sys.platform == "linux" and here.machine() == platform.machine:
         names += ["gcc", "cc"]
+    seen = set()
     for name in names:
         path = shutil.which(name)
-        version = path and _version_of(path)
-        if path and version:
+        if path is None or Path(path).resolve() in seen:
+            continue
+        seen.add(Path(path).resolve())
+        version = _version_of(path)
+        if version:
             yield Compiler(name=version, command=(path,))
 
 

@@ -28,6 +28,7 @@ LONGEST_PAUSE_S = 2.0
 
 # A write as long as this does not fit beside what a dead link left in the system's buffers.
 _TELLING_BYTES = 1 << 16
+_STUCK_S = 5.0
 
 
 class Patience:
@@ -94,8 +95,8 @@ class Patience:
         self._alive_at = time.monotonic()
         return _Watched(remote, self._lives)
 
-    def _lives(self) -> None:
-        self._alive_at = time.monotonic()
+    def _lives(self, at: float) -> None:
+        self._alive_at = max(self._alive_at, at)
 
 
 def _within(reach: Callable[[], Remote], seconds: float) -> Remote | None:
@@ -134,7 +135,7 @@ def _within(reach: Callable[[], Remote], seconds: float) -> Remote | None:
 class _Watched:
     """A remote that tells when the device shows that it is alive."""
 
-    def __init__(self, remote: Remote, lives: Callable[[], None]) -> None:
+    def __init__(self, remote: Remote, lives: Callable[[float], None]) -> None:
         self._remote = remote
         self._lives = lives
 
@@ -155,7 +156,7 @@ class _Watched:
         limit_bytes: int = LIMIT_BYTES,
     ) -> Finished:
         done = self._remote.run(command, stdin=stdin, timeout_s=timeout_s, limit_bytes=limit_bytes)
-        self._lives()
+        self._lives(time.monotonic())
         return done
 
     def open(self, command: str) -> Pipe:
@@ -166,16 +167,22 @@ class _Watched:
 
 
 class _WatchedPipe:
-    def __init__(self, pipe: Pipe, lives: Callable[[], None]) -> None:
+    def __init__(self, pipe: Pipe, lives: Callable[[float], None]) -> None:
         self._pipe = pipe
         self._lives = lives
-        self._lost = False  # then what is still read came long ago
+        self._doubtful = False
+        self._lost = False
 
     def write(self, data: bytes | memoryview) -> None:
+        began = time.monotonic()
         with self._noticing():
             self._pipe.write(data)
-        if len(data) >= _TELLING_BYTES:
-            self._lives()
+        now = time.monotonic()
+        # A write that was stuck may end well only because the connection died under it, and so may
+        # those right after it.
+        self._doubtful = self._doubtful or now - began > _STUCK_S
+        if len(data) >= _TELLING_BYTES and not self._doubtful:
+            self._lives(now)
 
     def end_input(self) -> None:
         self._pipe.end_input()
@@ -183,8 +190,9 @@ class _WatchedPipe:
     def read(self, limit: int = CHUNK_BYTES, stall_s: float | None = STALL_S) -> bytes:
         with self._noticing():
             data = self._pipe.read(limit, stall_s)
-        if data and not self._lost:
-            self._lives()
+        if data and not self._lost:  # what is read after a loss came long before it
+            self._doubtful = False
+            self._lives(time.monotonic())
         return data
 
     @contextlib.contextmanager

@@ -201,7 +201,17 @@ def _download(requirement: str, flags: Sequence[str], goal: Path, platform: Devi
             hint=f"`{sys.executable} -m ensurepip`, or `uv pip install pip` in uv's environments",
         )
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input"]
-    command += ["--no-deps", "--only-binary=:all:", "--dest", str(goal), *flags, requirement]
+    # With no retry pip does not say that the index was not reached.
+    command += [
+        "--retries",
+        "2",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(goal),
+        *flags,
+        requirement,
+    ]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PIP_S, check=False

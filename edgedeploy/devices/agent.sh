@@ -1,8 +1,9 @@
 #!/bin/sh
-# The device agent for devices without Python: sh agent.sh FOLDER OPERATION [ARGUMENT...]
+# The device agent for devices without Python: sh agent.sh FOLDER SYNC OPERATION [ARGUMENT...]
 #
 # The host joins ondevice/*.sh and this to one program. One operation per run, on the depot in
-# FOLDER (docs/device-protocol.md). It needs a POSIX shell with `test -ef` and `test -O`, and small
+# FOLDER (docs/device-protocol.md). SYNC is what `hello` said of the tool that syncs here, and "-"
+# for the first of a connection, which looks at the tools. It needs a POSIX shell with `test -ef` and `test -O`, and small
 # tools as busybox has them. Answers are lines after "edgedeploy-sh 1"; a failure is a line
 # "! CODE MESSAGE" and status 1. Lists and data come on standard input.
 #
@@ -22,12 +23,16 @@ refused() { # MESSAGE: the system refuses; what it said is on standard error
     fail E424 "$*"
 }
 
-main() { # FOLDER OPERATION ARGUMENT...
+main() { # FOLDER SYNC OPERATION ARGUMENT...
     echo "edgedeploy-sh 1"
-    need_tools
+    first=
+    case $2 in
+    fsync | sync | sync_all) sync_tool=$2 ;;
+    *) first=1 && need_tools && choose_sync ;;
+    esac
     enter "$1"
-    operation=$2
-    shift 2
+    operation=$3
+    shift 3
     case $operation in
     hello | hold | manifest | have | incoming | journal | receive | assemble | stage | \
         activate | confirm | revert | rollback | collect | note | fsck) "op_$operation" "$@" ;;

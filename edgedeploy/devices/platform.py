@@ -126,7 +126,8 @@ def ask_platform(remote: Remote, python: str | None = None) -> DevicePlatform:
         if key.startswith("edgedeploy-"):
             said.setdefault(key, []).append(value.strip())
     if "edgedeploy-end" not in said:
-        raise _unclear(remote, printable(answer.stderr or answer.stdout)[-200:] or "nothing")
+        said_all = printable(answer.stderr or answer.stdout).split()
+        raise _unclear(remote, f"it said: {' '.join(said_all)[-200:] or 'nothing'}")
     system = said.get("edgedeploy-system", [""])[0]
     if system != "Linux":
         raise _unclear(remote, f"its system is {system[:40] or 'not named'}, not Linux")

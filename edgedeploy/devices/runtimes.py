@@ -200,11 +200,11 @@ def survey(remote: Remote, base: str, family: str, python: str | None = None) ->
     depot = shell_path(runtime_depot(base, family))
     check = import_check(family)
     telemetry = "ORT_DISABLE_TELEMETRY=1; export ORT_DISABLE_TELEMETRY"
-    own = f'"$py" {check} 2>&1 | tail -n 1'
-    ours = (
+    own = _last_line(f'"$py" {check}')
+    ours = _last_line(
         f'if [ -f "$here/{RUNNER}" ]; then "$here/{RUNNER}" "$here/{LIBRARY}" version; '
         f'else PYTHONNOUSERSITE=1 PYTHONPATH="$root/trees/${{link##*/}}" '
-        f'PYTHONPYCACHEPREFIX="$root/compiled" "$py" {check}; fi 2>&1 | tail -n 1'
+        f'PYTHONPYCACHEPREFIX="$root/compiled" "$py" {check}; fi'
     )
     # Each answer is one line behind its own word: what a login shell prints cannot pass for one.
     answer = remote.run(
@@ -234,6 +234,12 @@ def survey(remote: Remote, base: str, family: str, python: str | None = None) ->
         own_trouble=trouble,
         python=_python(remote, said.get("edgedeploy-python", ""), python),
     )
+
+
+def _last_line(command: str) -> str:
+    """Return shell text that prints the last line of a command, or which signal ended it."""
+    died = 'echo "broken ended by signal $((s - 128))"'
+    return f"{{ {command}; s=$?; [ $s -le 128 ] || {died}; }} 2>&1 | tail -n 1"
 
 
 def _python(remote: Remote, said: str, wanted: str | None) -> str:
@@ -294,7 +300,7 @@ def load_check(
     check = "version" if record.kind == "native" else import_check(record.family)
     command = runtime_command(root, name, record, python)
     done = remote.run(
-        f"{command} {check} 2>&1 | tail -n 1", timeout_s=_CHECK_S, limit_bytes=_ANSWER_BYTES
+        _last_line(f"{command} {check}"), timeout_s=_CHECK_S, limit_bytes=_ANSWER_BYTES
     )
     return _trouble(record, printable(done.stdout).strip())
 
@@ -398,7 +404,8 @@ def _release(version: str) -> tuple[int, ...]:
 
 def _no_answer(remote: Remote, said: str) -> DeviceError:
     return DeviceError(
-        f"it did not say which runtimes it has; it said: {said.strip()[-200:] or 'nothing'}",
+        "it did not say which runtimes it has; it said: "
+        + (" ".join(said.split())[-200:] or "nothing"),
         code="E461",
         subject=remote.name,
         hint="see what `ssh` to it prints; a login shell that prints or asks must stop doing so",

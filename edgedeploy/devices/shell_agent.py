@@ -25,6 +25,7 @@ _GREETING = b"edgedeploy-sh 1"
 _ABSENT = b"edgedeploy-sh absent"
 _NOISE_LINES = 1000
 _PARTS = ("disk", "lock", "layout", "transfer", "versions", "switch", "care")
+_SYNCS = ("fsync", "sync", "sync_all")
 _FULL = "No space left on device"
 
 
@@ -51,6 +52,7 @@ class ShellAgent:
         beside = folder.rstrip("/").rpartition("/")[0]
         self._home = _shell_path(f"{beside}/.agents")
         self._path = f"{self._home}/{self._digest}.sh"
+        self._sync = "-"
 
     def begin(self) -> list[bytes]:
         """Return the answer to ``hello``; put the program on the device if it is not there.
@@ -68,7 +70,11 @@ class ShellAgent:
         if _ABSENT in finished.stdout.splitlines():
             self._upload()
             finished = self._remote.run(command, timeout_s=ANSWER_S)
-        return _body(finished).splitlines()
+        lines = _body(finished).splitlines()
+        for tool in _SYNCS:
+            if f"sync {tool}".encode() in lines:
+                self._sync = tool
+        return lines
 
     def ask(
         self,
@@ -94,7 +100,7 @@ class ShellAgent:
         return Running(self._remote.open(self._command(operation, *arguments)))
 
     def _command(self, operation: str, *arguments: object) -> str:
-        words = (self._folder, operation, *map(str, arguments))
+        words = (self._folder, self._sync, operation, *map(str, arguments))
         return f"sh {self._path} {' '.join(map(quote, words))}"
 
     def _upload(self) -> None:

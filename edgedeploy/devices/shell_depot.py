@@ -53,6 +53,7 @@ class ShellDepot:
         self._lock = ShellLock(self._agent)
         self._fresh: DepotState | None = _state(self._agent.begin())
         self._codecs = self._fresh.codecs
+        self._trial_end = math.inf
 
     def hello(self) -> DepotState:
         """Return the state; the first time, the one that came when the depot was opened."""
@@ -111,26 +112,36 @@ class ShellDepot:
         """* Cut a stream to ``offset`` bytes and append frames; see :class:`Depot`."""
         if offset % FRAME_BYTES:
             raise _refused("E432", f"a stream goes on at a whole frame, not at {offset}")
-        source = iter(frames)
-        first = next(source, b"")
-        gzip = "gzip" in self._codecs and Squeeze(("zlib",)).pack(first)[0] == "zlib"
-        need_kib = -(-max(0, total - offset) // 1024) if total is not None else 0
-        arguments = (stream, offset // FRAME_BYTES, "gzip" if gzip else "raw", need_kib)
-        running = self._start("receive", *arguments)
-        acks = _Acks(running, offset)
+        need = 0 if total is None else max(0, total - offset)
+        running = self._start("receive", stream, offset // FRAME_BYTES, -(-need // 1024), need)
         try:
-            packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP) if gzip else None
+            if running.line(ANSWER_S) != b"ready":
+                raise no_answer("did not say that it is ready for a stream")
+            acks = _Acks(running, offset, told)
             with contextlib.suppress(BrokenPipeError):  # its answer says why
-                for frame in _chain(first, source):
-                    acks.sent += len(frame)
-                    _send(running, frame, packer)
-                    acks.tell(told)
-                if packer is not None:
-                    running.pipe.write(packer.flush())
+                self._send(running, frames, acks)
             running.pipe.end_input()
-            acks.finish(told)
+            acks.finish()
+        except EOFError:
+            raise no_answer("ended its program instead of receiving") from None
         finally:
             running.close()
+
+    def _send(self, running: Running, frames: Iterable[bytes], acks: _Acks) -> None:
+        """Send frames, as one gzip stream if the first of them is worth that."""
+        packer: Any = None
+        for number, frame in enumerate(frames):
+            if not 0 < len(frame) <= FRAME_BYTES:
+                raise ValueError(f"a frame of {len(frame)} bytes")
+            if number == 0:
+                if "gzip" in self._codecs and Squeeze(("zlib",)).pack(frame)[0] == "zlib":
+                    packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+                running.pipe.write(b"gzip\n" if packer else b"raw\n")
+            data = packer.compress(frame) + packer.flush(zlib.Z_SYNC_FLUSH) if packer else frame
+            for start in range(0, len(data), CHUNK_BYTES):
+                running.pipe.write(memoryview(data)[start : start + CHUNK_BYTES])
+            acks.expect(len(frame))
+        running.pipe.write(packer.flush() if packer else b"" if acks.expected else b"raw\n")
 
     def assemble(self, recipe: Recipe) -> None:
         """* Put an object together, check and sync it; see :class:`Depot`."""
@@ -165,10 +176,13 @@ class ShellDepot:
         """* Switch ``current`` to a version on trial; see :class:`Depot`."""
         seconds = max(1, math.ceil(trial_s))
         self._change("activate", version, seconds, stdin=_SETTLE.read_bytes())
+        self._trial_end = time.monotonic() + trial_s
         self._lock.beat()  # so that the holder learns of the trial's end now
 
     def confirm(self) -> None:
         """* End the trial: the version stays."""
+        if time.monotonic() >= self._trial_end:  # the device counts whole seconds
+            self.revert()
         self._change("confirm")
 
     def revert(self) -> None:
@@ -241,28 +255,25 @@ class _Acks:
     """Reads what the device says of a stream that is sent, in a thread of its own.
 
     Attributes:
-        sent: Bytes of this call that were sent, uncompressed.
+        expected: Lengths of the stream at the ends of the frames that were sent.
     """
 
-    def __init__(self, running: Running, offset: int) -> None:
-        self.sent = 0
+    def __init__(self, running: Running, offset: int, told: Callable[[int], None] | None) -> None:
+        self.expected: list[int] = []
         self._running = running
-        self._offset = offset
-        self._length = offset
-        self._told = 0
+        self._offset = self._length = offset
+        self._told = told
+        self._acknowledged = 0
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
-    def tell(self, told: Callable[[int], None] | None) -> None:
-        """Tell what was acknowledged since the last time."""
-        done = min(self._length - self._offset, self.sent)
-        if done > self._told:
-            self._told = done
-            if told is not None:
-                told(done)
+    def expect(self, count: int) -> None:
+        """A frame of ``count`` bytes was sent; tell of those that the device has by now."""
+        self.expected.append((self.expected or [self._offset])[-1] + count)
+        self._tell()
 
-    def finish(self, told: Callable[[int], None] | None) -> None:
+    def finish(self) -> None:
         """Wait until the device has everything.
 
         Raises:
@@ -273,14 +284,23 @@ class _Acks:
             self._thread.join(0.5)
             if self._length != length:
                 length, since = self._length, time.monotonic()
-                self.tell(told)
+                self._tell()
             elif time.monotonic() - since > ANSWER_S:
                 raise _stuck()
         if self._error is not None:
             raise self._error
-        if self._length != self._offset + self.sent:
+        if self._length != (self.expected or [self._offset])[-1]:
             raise no_answer(f"says that it has {self._length} bytes of a stream")
-        self.tell(told)
+        self._tell()
+
+    def _tell(self) -> None:
+        held = self._length
+        for end in self.expected[self._acknowledged :]:
+            if end > held:
+                break
+            self._acknowledged += 1
+            if self._told is not None:
+                self._told(end - self._offset)
 
     def _read(self) -> None:
         try:
@@ -369,22 +389,6 @@ def _is_all_of_stream(recipe: Recipe) -> bool:
             return False
         at += part.length
     return recipe.stream is not None
-
-
-def _send(running: Running, frame: bytes, packer: Any) -> None:
-    if not 0 < len(frame) <= FRAME_BYTES:
-        raise ValueError(f"a frame of {len(frame)} bytes")
-    if packer is not None:
-        frame = packer.compress(frame) + packer.flush(zlib.Z_SYNC_FLUSH)
-    view = memoryview(frame)
-    for start in range(0, len(view), CHUNK_BYTES):
-        running.pipe.write(view[start : start + CHUNK_BYTES])
-
-
-def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    if first:
-        yield first
-        yield from rest
 
 
 def _check_manifest(manifest: bytes) -> None:

@@ -20,18 +20,22 @@ static double resident(int handle) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), pages, i, found = 0;
     unsigned char *flags;
     void *address;
+    double part = -1;
     if (fstat(handle, &state) || !state.st_size)
         return 0;
     pages = ((size_t)state.st_size + page - 1) / page;
-    address = mmap(NULL, (size_t)state.st_size, PROT_READ, MAP_SHARED, handle, 0);
-    flags = malloc(pages);
-    if (address == MAP_FAILED || !flags || mincore(address, (size_t)state.st_size, flags))
+    if (!(flags = malloc(pages)))
         return -1;
-    for (i = 0; i < pages; i++)
-        found += flags[i] & 1;
-    munmap(address, (size_t)state.st_size);
+    address = mmap(NULL, (size_t)state.st_size, PROT_READ, MAP_SHARED, handle, 0);
+    if (address != MAP_FAILED && !mincore(address, (size_t)state.st_size, flags)) {
+        for (i = 0; i < pages; i++)
+            found += flags[i] & 1;
+        part = (double)found / (double)pages;
+    }
+    if (address != MAP_FAILED)
+        munmap(address, (size_t)state.st_size);
     free(flags);
-    return (double)found / (double)pages;
+    return part;
 }
 
 /* Drop an artifact's files from the page cache; return why that did not work, NULL if it did. */

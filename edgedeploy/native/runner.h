@@ -10,7 +10,7 @@
  * The runtime's C interface. OrtApi is a table of functions that is only ever appended to: "All
  * members of OrtApi ... cannot be removed or reordered" (onnxruntime_c_api.h, and static_asserts in
  * onnxruntime_c_api.cc). So a function is known by its position. These were counted in the header
- * of 1.21.0 and tried against 1.19.2, the oldest whose wheel has the library, and 1.32.0. All of them
+ * of 1.21.0 and tried against 1.19.2, the oldest whose wheel has the library, and 1.32.0. All
  * are of version 3 of the interface or older.
  */
 enum {
@@ -117,7 +117,7 @@ extern job_data job;
 extern FILE *out;
 int64_t now_ns(void);
 void put_word(const char *text);
-void fail(int code, const char *format, ...);
+void fail(int code, const char *format, ...) __attribute__((noreturn, format(printf, 2, 3)));
 void check(status s);
 void *grown(void *list, size_t count, size_t size);
 

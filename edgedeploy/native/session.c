@@ -160,7 +160,8 @@ static void put_output(const char *name, void *value, size_t at) {
     for (i = 0; i < rank; i++)
         fprintf(out, " %lld", (long long)dims[i]);
     fputc('\n', out);
-    fwrite(data, element_bytes(type), count, out);
+    if (count) /* an empty tensor may have no data at all */
+        fwrite(data, element_bytes(type), count, out);
     fputc('\n', out);
 }
 

@@ -36,8 +36,9 @@ class GateVerdict:
     """The verdict of one gate.
 
     Attributes:
-        gate: ``parity``, ``metric``, ``cosine``, ``size``, ``latency_p50`` .., ``memory`` or
-            ``not_slower``; those on outputs end with ``_on_device`` where a device computed them.
+        gate: ``parity``, ``metric``, ``cosine``, ``size``, ``latency_p50`` .., ``memory``,
+            ``energy`` or ``not_slower``; those on outputs end with ``_on_device`` where a device
+            computed them.
         state: The verdict.
         limit: What is acceptable, as text.
         value: What was found, as text; empty when not judged.
@@ -101,6 +102,8 @@ def judge(
         found.append(_latency(name, limit_ms, bench, board_is_host))
     if gates.memory_bytes is not None:
         found.append(_memory(gates.memory_bytes, bench, board_is_host))
+    if gates.energy_j is not None:
+        found.append(_energy(gates.energy_j, bench, board_is_host))
     if gates.not_slower_than_float:
         found.append(_not_slower(bench, float_bench, board_is_host))
     return tuple(found)
@@ -357,6 +360,30 @@ def _memory(limit_bytes: int, bench: Mapping[str, Any] | None, board_is_host: bo
         value=f"{used_bytes} B",
         evidence=bench["evidence"],
         reason="peak resident memory above the process's baseline",
+    )
+
+
+def _energy(limit_j: float, bench: Mapping[str, Any] | None, board_is_host: bool) -> GateVerdict:
+    limit = f"<= {limit_j:g} J"
+    refused = _bench_gate("energy", limit, bench, board_is_host)
+    if refused or bench is None:
+        return refused or _not_judged("energy", limit, "there is no bench record")
+    energy = bench["energy"]
+    found = energy["per_inference_j"]
+    if found is None:
+        why = energy["why_not"] or "power was read in too few windows"
+        return _not_judged("energy", limit, why, bench["evidence"])
+    uncertain = found["low"] <= limit_j < found["high"]
+    interval = f"95 % interval {found['low']:.4g} to {found['high']:.4g} J"
+    return GateVerdict(
+        gate="energy",
+        state=_state(found["value"] <= limit_j),
+        limit=limit,
+        value=f"{found['value']:.4g} J",
+        evidence=bench["evidence"],
+        reason=f"{interval}, {energy['source']}: {energy['scope']}"
+        + ("; uncertain: n too small" if uncertain else ""),
+        uncertain=uncertain,
     )
 
 

@@ -110,6 +110,7 @@ def _gates(given: Mapping[str, Any]) -> GateSpec:
         size_bytes=given.get("size"),
         latency_ms={key: value for key, value in latency.items() if value is not None},
         memory_bytes=given.get("memory"),
+        energy_j=given.get("energy"),
         not_slower_than_float=given.get("not_slower_than_float", True),
         cosine=given.get("cosine"),
     )

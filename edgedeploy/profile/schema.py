@@ -20,6 +20,7 @@ from edgedeploy.profile.schema_parts import (
     Dim,
     Distribution,
     Duration,
+    Energy,
     FunctionName,
     ImageSize,
     MetricName,
@@ -363,6 +364,11 @@ class GatesSchema(Strict):
     )
     latency: LatencySchema | None = Field(default=None, description="Ceilings of the latency.")
     memory: Size | None = Field(default=None, description="Largest peak memory, such as `200 MB`.")
+    energy: Energy | None = Field(
+        default=None,
+        description="Most energy of one inference, such as `5 mJ`; judged on devices and machines "
+        "that tell their power.",
+    )
     not_slower_than_float: bool = Field(
         default=True, description="The artifact must be no slower than the float one."
     )

@@ -10,7 +10,8 @@ op_fsck() { # TOKEN REPAIR: rehash every object, check every version, link and n
     for path in objects/[0-9a-f][0-9a-f]/*; do
         is_file "$path" && is_digest "${path##*/}" || continue
         facts "$path" && printf 'at %s\n' "$size"
-        [ "$(sha_of "$path")" != "${path##*/}" ] || continue
+        hash "$path"
+        [ "$sum" != "${path##*/}" ] || continue
         bad="$bad${path##*/} "
         if [ "$repair" -eq 1 ]; then
             forget_object "$path"
@@ -46,7 +47,8 @@ check_version() { # VERSION
         found bad-version "versions/$1" 1
         find_extra "versions/$1"
     else
-        case $(needed) in *" $1 "*) found bad-version "versions/$1" 0 && return 0 ;; esac
+        find_used # it stays; a push heals it
+        case $used in *" $1 "*) found bad-version "versions/$1" 0 && return 0 ;; esac
         take_away "$1"
         found bad-version "versions/$1" 1
     fi
@@ -70,13 +72,13 @@ list_wrong() { # VERSION: DIGEST/PATH of each file that is not its good object
 relink_all() { # FOLDER: make what is wrong in a version one with its objects again
     while IFS=/ read -r sha path; do
         is_digest "$sha" && is_path "$path" || return 1
-        relink "$1/$path" "$(object "$sha")" "$sha" || relink "$(object "$sha")" "$1/$path" "$sha" ||
-            return 1
+        place "$sha"
+        relink "$1/$path" "$object" "$sha" || relink "$object" "$1/$path" "$sha" || return 1
     done <"$work/wrong"
 }
 
 relink() { # SOURCE LOST DIGEST: give the lost name to the source, if that is right
-    is_file "$1" && is_folder "${2%/*}" && [ "$(sha_of "$1")" = "$3" ] || return 1
+    is_file "$1" && is_folder "${2%/*}" && hash "$1" && [ "$sum" = "$3" ] || return 1
     mkdir -p "$work/link" && ln "$1" "$work/link/${2##*/}" || return 1
     fence
     mv -f "$work/link/${2##*/}" "${2%/*}/" || return 1
@@ -111,8 +113,10 @@ find_strangers() { # what has no place in a depot
         incoming/*.part) is_digest "${name%.part}" && is_file "$path" && continue ;;
         incoming/*) ;;
         objects/*/*)
+            case $path in objects/[0-9a-f][0-9a-f]/*) ;; *) continue ;; esac
             is_folder "${path%/*}" || continue
-            is_digest "$name" && is_file "$path" && [ "$path" = "$(object "$name")" ] && continue
+            place "$name"
+            is_digest "$name" && is_file "$path" && [ "$path" = "$object" ] && continue
             ;;
         objects/[0-9a-f][0-9a-f]) is_folder "$path" && continue ;;
         objects/*) ;;
@@ -137,7 +141,8 @@ find_strays() { # what interrupted runs left; a trial's own files are none
 
 check_links() {
     for name in current previous; do
-        exists "$name" && [ -z "$(version_at "$name")" ] || continue
+        version_at "$name"
+        exists "$name" && [ -z "$goal" ] || continue
         if [ "$repair" -eq 1 ] && [ "$name" = previous ] && [ -h previous ]; then
             forget previous
             found bad-link previous 1

@@ -1,4 +1,7 @@
 # Checked names, and what every change on the disk is made of: syncs, and links by rename.
+#
+# To start a process takes milliseconds on a small board, so functions that tell something set a
+# variable instead of printing it, and small files are read by the shell itself.
 
 EMPTY=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 
@@ -23,12 +26,12 @@ number() { is_number "$1" || fail E431 "an argument is no number"; }
 is_file() { [ -f "$1" ] && [ ! -h "$1" ]; }
 is_folder() { [ -d "$1" ] && [ ! -h "$1" ]; }
 exists() { [ -e "$1" ] || [ -h "$1" ]; }
-object() { printf 'objects/%s/%s' "${1%"${1#??}"}" "$1"; }
+place() { object=objects/${1%"${1#??}"}/$1; }
 shown() { tr -c '0-9A-Za-z._/-' '?'; }
-quoted() { if [ -z "$1" ]; then printf null; else printf '"%s"' "$1"; fi; }
 
-sha_of() {
-    sum=$(sha256sum <"$1") && printf '%s' "${sum%% *}"
+hash() { # FILE: sets sum to its digest, empty when it cannot be read
+    sum=$(sha256sum <"$1") || sum=
+    sum=${sum%% *}
 }
 
 facts() { # sets mode, links and size of a name that exists, not following a link
@@ -40,44 +43,41 @@ facts() { # sets mode, links and size of a name that exists, not following a lin
     mode=$1 links=$2 size=$5
 }
 
-text_of() { # FILE MEMBER: a plain string or number of a small JSON file; empty without it
-    text=$(head -c 4096 "$1" 2>/dev/null)
-    case $text in *"\"$2\":"*) ;; *) return 0 ;; esac
-    text=${text#*"\"$2\":"}
+member() { # FILE NAME: sets text to a string or number of one line of JSON; empty without it
+    text=
+    [ -f "$1" ] || return 0
+    read -r text <"$1" || :
+    case $text in *"\"$2\":"*) text=${text#*"\"$2\":"} ;; *) text= ;; esac
     case $text in
     \"*) text=${text#\"} && text=${text%%\"*} ;;
     *) text=${text%%[,\}]*} ;;
     esac
-    case $text in null | *[!0-9a-zA-Z.]*) return 0 ;; esac
-    printf '%s' "$text"
+    case $text in null | *[!0-9a-zA-Z.]*) text= ;; esac
 }
 
-sync_tool=
 sync_all() { command sync; }
 
-durable() { # fsync; where no tool can sync one file, everything. A failure means: not written
-    if [ -n "$sync_tool" ]; then
-        :
-    elif command -v fsync >/dev/null; then
+choose_sync() { # sets sync_tool: what syncs single files or, where no tool can, everything
+    if command -v fsync >/dev/null; then
         sync_tool=fsync
-    elif sync . 2>/dev/null && ! sync ./absent/absent 2>/dev/null; then
+    elif sync "$0" 2>/dev/null && ! sync "$0/absent" 2>/dev/null; then
         sync_tool=sync
     else
         sync_tool=sync_all
     fi
+}
+
+durable() { # a failure means: not written
     $sync_tool "$@" || refused "cannot sync $1"
 }
 
-drop() { # also what was made read-only
-    exists "$1" || return 0
-    [ -h "$1" ] || chmod -R u+w "$1" 2>/dev/null
-    rm -rf "$1" || refused "cannot remove $1"
-}
+drop() { rm -rf "$1" || refused "cannot remove $1"; }
 
 work=
 scratch() { # a folder of this run; the next holder of the lock sweeps what a dead one left
     [ -z "$work" ] || return 0
-    work=tmp/sh.$$.$(date +%s)
+    work=tmp/sh.$$
+    ! exists "$work" || drop "$work"
     mkdir "$work" || refused "cannot make $work"
     trap 'drop "$work"' EXIT
 }

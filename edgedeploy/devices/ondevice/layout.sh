@@ -14,6 +14,7 @@ enter() { # FOLDER: make it the current one
     *) fail E429 "the depot's path is not absolute on the device" ;;
     esac
     exists "$root" || make_folders "$root" || exit 1
+    [ -d "$root" ] || fail E429 "$root is no folder"
     cd "$root" || refused "cannot enter $root"
     # shellcheck disable=SC3067 # dash, ash, bash and mksh have it
     [ -O . ] || fail E430 "$root belongs to another user"
@@ -35,27 +36,37 @@ make_depot() {
         *) ! exists "$name" || fail E429 "$root holds other things ($(printf '%s' "$name" | shown))" ;;
         esac
     done
-    mkdir -p objects versions incoming tmp || refused "cannot make the depot"
+    make_parts
     printf '1\n' >"tmp/format.$$" || refused "cannot write format"
     durable "tmp/format.$$" .
     mv -f "tmp/format.$$" format || exists format || refused "cannot write format"
     durable .
 }
 
+make_parts() {
+    for name in incoming objects tmp versions; do
+        ! is_folder "$name" || continue
+        ! exists "$name" || fail E429 "$name is something else where a folder belongs"
+        mkdir "$name" || is_folder "$name" || refused "cannot make $name"
+        durable .
+    done
+}
+
 op_hello() { # make the depot if there is none, settle what nobody holds, tell the state
     exists format || make_depot
     found=$(head -c 16 format)
     [ "$found" = 1 ] || fail E429 "$root is of format $(printf '%s' "$found" | shown)"
-    probe_move
+    make_parts
+    [ -z "$first" ] || probe_move
     settle_left
     durable versions
-    printf 'root %s\n' "$(pwd -P)"
+    printf 'sync %s\nroot %s\n' "$sync_tool" "$(pwd -P)"
     for name in $(versions); do
         ! whole "$name" || printf 'version %s\n' "$name"
     done
     for name in current previous; do
-        version=$(version_at $name)
-        [ -z "$version" ] || printf '%s %s\n' $name "$version"
+        version_at $name
+        [ -z "$goal" ] || printf '%s %s\n' $name "$goal"
     done
     if read_pending && [ "$kind" = trial ]; then printf 'pending %s\n' "$version"; fi
     [ -z "$reverted" ] || printf 'reverted %s\n' "$reverted"
@@ -75,16 +86,22 @@ free_kib() { # in the last line: file system, blocks, used, available, capacity 
     printf '%s' "$1"
 }
 
-goal_of() { # LINK: the version that it names, there or not; empty when it is no such link
-    goal=$(readlink "$1" 2>/dev/null)
-    case $goal in
-    versions/*) ! is_digest "${goal#*/}" || printf '%s' "${goal#*/}" ;;
-    esac
+goal_of() { # LINK: sets goal to the version that it names, there or not; empty if it is no such link
+    goal=
+    [ -h "$1" ] || return 0
+    goal=$(readlink "$1")
+    case $goal in versions/*) goal=${goal#*/} ;; *) goal= ;; esac
+    is_digest "$goal" || goal=
 }
 
-version_at() { # LINK: the version that it leads to; empty when there is none
-    goal=$(goal_of "$1")
-    [ -z "$goal" ] || ! is_folder "versions/$goal" || printf '%s' "$goal"
+version_at() { # LINK: sets goal to the version that it leads to; empty when there is none
+    goal_of "$1"
+    [ -z "$goal" ] || is_folder "versions/$goal" || goal=
+}
+
+names() { # LINK VERSION: whether it names that one
+    goal_of "$1"
+    [ "$goal" = "$2" ]
 }
 
 versions() { # oldest first by the times of their folders, which op_stage keeps rising by seconds
@@ -103,11 +120,12 @@ files_of() { # MANIFEST: DIGEST/SIZE/PATH of each file; the form is canonical JS
 
 has_manifest() { # VERSION: and it is what its name says
     is_folder "versions/$1" && is_file "versions/$1/manifest.json" &&
-        [ "$(sha_of "versions/$1/manifest.json")" = "$1" ]
+        hash "versions/$1/manifest.json" && [ "$sum" = "$1" ]
 }
 
 is_its_object() { # PATH DIGEST SIZE
-    is_file "$1" && [ "$1" -ef "$(object "$2")" ] && facts "$1" && [ "$size" = "$3" ]
+    place "$2"
+    is_file "$1" && [ "$1" -ef "$object" ] && facts "$1" && [ "$size" = "$3" ]
 }
 
 whole() { # VERSION: every file is its object and of its size; not rehashed
@@ -118,9 +136,12 @@ whole() { # VERSION: every file is its object and of its size; not rehashed
     )
 }
 
-read_pending() { # sets kind, version and before of what is going on; fails when nothing is
+read_pending() { # sets what is known of what is going on; fails when nothing is
     is_file pending || return 1
-    kind=$(text_of pending kind) version=$(text_of pending version) before=$(text_of pending before)
+    member pending kind && kind=$text
+    member pending version && version=$text
+    member pending before && before=$text
+    member pending deadline && deadline=$text
     is_digest "$version" || return 1
     [ -z "$before" ] || is_digest "$before" || return 1
     [ "$kind" = trial ] || [ "$kind" = swap ]
@@ -132,11 +153,22 @@ op_manifest() { # VERSION
     cat "versions/$1/manifest.json" || refused "cannot read the manifest"
 }
 
-op_have() { # digests on the input, those that are there on the output
+op_have() { # digests on the input, those that are there, and of the size that is known, on the output
+    sizes=$(for name in $(versions); do
+        ! has_manifest "$name" || files_of "versions/$name/manifest.json"
+    done)
     while read -r name; do
         digest "$name"
-        is_file "$(object "$name")" || continue
+        place "$name"
+        is_file "$object" && facts "$object" || continue
+        case $sizes in
+        *"$name/"*)
+            known=${sizes#*"$name/"}
+            [ "$size" = "${known%%/*}" ] || continue
+            ;;
         # An empty one is what a power cut leaves where folders are synced alone.
-        if [ -s "$(object "$name")" ] || [ "$name" = $EMPTY ]; then printf '%s\n' "$name"; fi
+        *) [ "$size" != 0 ] || [ "$name" = $EMPTY ] || continue ;;
+        esac
+        printf '%s\n' "$name"
     done
 }

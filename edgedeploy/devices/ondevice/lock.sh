@@ -6,8 +6,8 @@
 LEASE=30
 
 token=
-owned() { [ "$(text_of lock.owner token)" = "$token" ]; }
-own_trial() { [ "$(text_of pending token)" = "$token" ]; }
+owned() { member lock.owner token && [ "$text" = "$token" ]; }
+own_trial() { member pending token && [ "$text" = "$token" ]; }
 holder() { case $1 in '' | *[!0-9a-f]*) fail E431 "an argument is no token" ;; esac; }
 
 fence() { # right before every change
@@ -22,8 +22,18 @@ under_lock() { # TOKEN: join the lock of its holder for the rest of this run
     fence
     exec 8>>lock || refused "cannot open the lock"
     ! flock -n -x 8 || lost # its holder is gone
-    timeout 5 flock -s 8 || lost
+    soon 5 flock -n -s 8 || lost
     fence
+}
+
+# Not with `timeout`: that of busybox leaves a process behind for a while, which keeps the lock.
+soon() { # COUNT COMMAND...: try it so many times, a second apart
+    tries=$1
+    shift
+    until "$@"; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] && sleep 1 || return 1
+    done
 }
 
 op_hold() { # TOKEN WHO: take the lock; keep it while a line comes within the lease
@@ -42,7 +52,7 @@ op_hold() { # TOKEN WHO: take the lock; keep it while a line comes within the le
     echo locked
     watch_input
     ! owned || own '{}' # fences what still runs
-    if own_trial && timeout 60 flock -x 9 && own_trial; then
+    if own_trial && soon 60 flock -n -x 9 && own_trial; then
         token=
         settle
     fi
@@ -55,11 +65,11 @@ own() { # overwritten in place: that needs no space, so a full disk can still be
 
 share() { flock -n -s 9 && owned; }
 
-seconds() { # since the device started: setting its clock changes nothing
-    if read -r now _ 2>/dev/null </proc/uptime; then
-        printf '%s' "${now%%.*}"
+seconds() { # sets now: since the device started, so that setting its clock changes nothing
+    if [ -r /proc/uptime ] && read -r now _ </proc/uptime; then
+        now=${now%%.*}
     else
-        date +%s
+        now=$(date +%s)
     fi
 }
 
@@ -67,12 +77,13 @@ watch_input() { # return when the input or the lease ends; end an own trial at i
     silent=0 trial=
     while [ $silent -lt $LEASE ]; do
         wait_s=$((LEASE - silent))
-        if own_trial; then
-            if [ "$trial" != "$(trial_now)" ]; then
-                trial=$(trial_now)
-                ends=$(($(seconds) + $(text_of pending seconds)))
+        if own_trial && read_pending && member pending seconds && is_number "$text"; then
+            seconds
+            if [ "$trial" != "$version $deadline" ]; then
+                trial="$version $deadline"
+                ends=$((now + text))
             fi
-            left_s=$((ends - $(seconds)))
+            left_s=$((ends - now))
             if [ $left_s -le 0 ]; then
                 end_trial || return 0
                 left_s=1
@@ -88,8 +99,6 @@ watch_input() { # return when the input or the lease ends; end an own trial at i
     done
 }
 
-trial_now() { printf '%s %s' "$(text_of pending version)" "$(text_of pending deadline)"; }
-
 end_trial() { # alone, so that no confirmation runs meanwhile; fails when the lock was lost
     if flock -n -x 9; then
         owned || return 1
@@ -98,10 +107,10 @@ end_trial() { # alone, so that no confirmation runs meanwhile; fails when the lo
     share
 }
 
-boot() { # the name of this boot of the device, empty where the kernel tells none
-    if read -r id 2>/dev/null </proc/sys/kernel/random/boot_id; then
-        case $id in *[!0-9a-f-]*) ;; *) printf '%s' "$id" ;; esac
-    fi
+boots() { # sets boot: the name of this boot of the device, empty where the kernel tells none
+    boot=
+    [ ! -r /proc/sys/kernel/random/boot_id ] || read -r boot </proc/sys/kernel/random/boot_id
+    case $boot in *[!0-9a-f-]*) boot= ;; esac
 }
 
 record() { # EVENT MEMBERS: a line of the journal; a full disk must not keep a change from being done
@@ -109,7 +118,8 @@ record() { # EVENT MEMBERS: a line of the journal; a full disk must not keep a c
 }
 
 note() { # MEMBERS: a line of the journal, cut to its newer half at 1 MiB
-    line="{\"boot\":\"$(boot)\",\"clock\":$(date +%s),$1}"
+    boots
+    line="{\"boot\":\"$boot\",\"clock\":$(date +%s),$1}"
     [ -z "$(tail -c 1 journal.jsonl 2>/dev/null)" ] || line="
 $line" # after one that a power cut tore
     printf '%s\n' "$line" >>journal.jsonl || refused "cannot write the journal"

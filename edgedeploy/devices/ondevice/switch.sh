@@ -8,11 +8,12 @@ op_activate() { # TOKEN VERSION SECONDS: switch to a version on trial; settle.sh
     check_current
     settle
     durable versions
-    before=$(version_at current)
+    version_at current
+    before=$goal
     # Else a trial would look like one whose confirmation began.
-    [ -z "$before" ] || [ "$(goal_of previous)" != "$before" ] || rm -f previous
+    [ -z "$before" ] || ! names previous "$before" || rm -f previous
     take_script
-    rm -f pending.back
+    ! exists pending.back || rm -f pending.back
     if [ -n "$before" ]; then
         ln -s "versions/$before" pending.back || refused "cannot make a link"
     fi
@@ -20,27 +21,36 @@ op_activate() { # TOKEN VERSION SECONDS: switch to a version on trial; settle.sh
         settle
         exit 1
     fi
-    record activate "$(about "$2" "$before"),\"trial_s\":$3"
+    about "$2" "$before"
+    record activate "$about,\"trial_s\":$3"
 }
 
 check_current() { ! exists current || [ -h current ] || fail E429 "current is no link"; }
 
-about() { # VERSION BEFORE: members of a line of the journal
-    printf '"before":%s,"version":"%s"' "$(quoted "$2")" "$1"
+about() { # VERSION BEFORE: sets about to members of JSON
+    about="\"before\":null,\"version\":\"$1\""
+    [ -z "$2" ] || about="\"before\":\"$2\",\"version\":\"$1\""
 }
 
 take_script() { # from the input: what ends a trial at the device's start
     scratch
     cat >"$work/settle.sh" || refused "cannot write settle.sh"
-    is_file settle.sh && [ "$(sha_of settle.sh)" = "$(sha_of "$work/settle.sh")" ] && return 0
+    if is_file settle.sh; then
+        hash settle.sh
+        same=$sum
+        hash "$work/settle.sh"
+        [ "$sum" != "$same" ] || return 0
+    fi
     chmod 0755 "$work/settle.sh" || refused "cannot write settle.sh"
     put "$work/settle.sh" .
 }
 
 announce() { # KIND VERSION BEFORE SECONDS
     scratch
-    printf '{"before":%s,"boot":"%s","deadline":%s,"kind":"%s","seconds":%s,"token":"%s","version":"%s"}\n' \
-        "$(quoted "$3")" "$(boot)" $(($(date +%s) + $4)) "$1" "$4" "$token" "$2" >"$work/pending" ||
+    boots
+    about "$2" "$3"
+    printf '{%s,"boot":"%s","deadline":%s,"kind":"%s","seconds":%s,"token":"%s"}\n' "$about" \
+        "$boot" $(($(date +%s) + $4)) "$1" "$4" "$token" >"$work/pending" ||
         refused "cannot write pending"
     put "$work/pending" .
 }
@@ -50,7 +60,8 @@ op_confirm() { # TOKEN: the version on trial stays
     read_pending && [ "$kind" = trial ] && own_trial || fail E426 "no version is on trial"
     [ -z "$before" ] || [ "$before" = "$version" ] || point previous "$before"
     forget pending pending.back
-    record confirm "$(about "$version" "$before")"
+    about "$version" "$before"
+    record confirm "$about"
 }
 
 op_revert() { # TOKEN: the version before the trial is active again
@@ -61,13 +72,15 @@ op_revert() { # TOKEN: the version before the trial is active again
 op_rollback() { # TOKEN: current and previous change places
     under_lock "$1"
     settle
-    goal=$(version_at previous) before=$(version_at current)
+    version_at previous
     [ -n "$goal" ] || fail E427 "no version was active before"
     whole "$goal" || fail E427 "the version before, $goal, is not complete"
     check_current
-    announce swap "$goal" "$before" 0
+    back=$goal
+    version_at current
+    announce swap "$back" "$goal" 0
     settle
-    printf 'current %s\n' "$(goal_of current)"
+    printf 'current %s\n' "$back"
 }
 
 settle_left() { # end what nobody holds any more
@@ -81,28 +94,29 @@ settle_left() { # end what nobody holds any more
 reverted=
 settle() { # bring what was begun to its end
     read_pending || return 0
+    about "$version" "$before"
     if [ "$kind" = swap ]; then
-        [ "$(goal_of current)" = "$version" ] || point current "$version"
-        [ -z "$before" ] || [ "$(goal_of previous)" = "$before" ] || point previous "$before"
+        names current "$version" || point current "$version"
+        [ -z "$before" ] || names previous "$before" || point previous "$before"
         forget pending pending.back
-        record rollback "$(about "$version" "$before")"
-    elif [ -n "$before" ] && [ "$before" != "$version" ] && [ "$(goal_of previous)" = "$before" ]; then
+        record rollback "$about"
+    elif [ -n "$before" ] && [ "$before" != "$version" ] && names previous "$before"; then
         forget pending pending.back # the confirmation had begun
-        record confirm "$(about "$version" "$before")"
+        record confirm "$about"
     else
         go_back
         forget pending pending.back
         reverted=$version
-        record revert "$(about "$version" "$before")"
+        record revert "$about"
     fi
 }
 
 go_back() { # with the link that was made in advance, if it is there: that needs no space
     if [ -z "$before" ]; then
         [ ! -h current ] || forget current
-    elif [ "$(goal_of current)" = "$before" ]; then
+    elif names current "$before"; then
         :
-    elif [ "$(goal_of pending.back)" = "$before" ]; then
+    elif names pending.back "$before"; then
         fence
         rm -f tmp/current
         if ! { mv -f pending.back tmp/current && mv -f tmp/current ./; }; then

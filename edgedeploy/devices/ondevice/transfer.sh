@@ -18,13 +18,14 @@ op_incoming() { # STREAM: the digest of each frame, then the length
     printf 'length %s\n' "$size"
 }
 
-op_receive() { # TOKEN STREAM FRAMES CODEC KIB: cut the stream to whole frames, append the input
+# Cut a stream to whole frames and append the input, of which the first line names the compression.
+op_receive() { # TOKEN STREAM FRAMES KIB BYTES: so much room is needed
     under_lock "$1"
     digest "$2"
     number "$3"
-    number "$5"
+    number "$4"
     free=$(free_kib)
-    [ "${free:-$5}" -ge "$5" ] || fail E423 "the rest of the stream needs $5 KiB, $free are free"
+    [ "${free:-$4}" -ge "$4" ] || fail E423 "the rest of the stream needs $5 bytes, $free KiB are free"
     part=incoming/$2.part
     is_file "$part" || drop "$part"
     if [ "$3" -gt 0 ]; then
@@ -35,8 +36,10 @@ op_receive() { # TOKEN STREAM FRAMES CODEC KIB: cut the stream to whole frames, 
         printf '%s\n' "$said" >&2
         refused "cannot cut $part"
     fi
+    echo ready
+    read -r codec
     exec 3<&0
-    case $4 in
+    case $codec in
     raw) cat <&3 >>"$part" & ;;
     gzip) gzip -dc <&3 >>"$part" & ;;
     *) fail E431 "an argument is no codec" ;;
@@ -71,8 +74,9 @@ op_assemble() { # TOKEN DIGEST SIZE STREAM HOW: make an object of the stream (al
     number "$3"
     [ "$4" = - ] || digest "$4"
     folder=objects/${2%"${2#??}"}
-    mkdir -p "$folder" || refused "cannot make $folder"
-    if is_file "$(object "$2")" && facts "$(object "$2")" && [ "$size" = "$3" ]; then
+    is_folder "$folder" || mkdir "$folder" || refused "cannot make $folder"
+    place "$2"
+    if is_file "$object" && facts "$object" && [ "$size" = "$3" ]; then
         durable "$folder" objects
     else
         scratch
@@ -82,12 +86,13 @@ op_assemble() { # TOKEN DIGEST SIZE STREAM HOW: make an object of the stream (al
         *) join_pieces "$4" ;;
         esac
         facts "$goal" && [ "$size" = "$3" ] || fail E433 "what $2 is made of is shorter than it"
-        [ "$(sha_of "$goal")" = "$2" ] || blame "$4"
+        hash "$goal"
+        [ "$sum" = "$2" ] || blame "$4"
         chmod 0444 "$goal" || refused "cannot protect $2"
         durable objects
         put "$goal" "$folder"
     fi
-    rm -f "incoming/$4.part"
+    ! exists "incoming/$4.part" || rm -f "incoming/$4.part"
 }
 
 take_stream() { # STREAM: without a copy; a wrong one is of no use to anybody
@@ -105,7 +110,8 @@ join_pieces() { # STREAM; pieces on the input
         else
             digest "$source"
             case $used in *"$source"*) ;; *) used="$used $source" ;; esac
-            source=$(object "$source")
+            place "$source"
+            source=$object
         fi
         is_file "$source" || fail E433 "$source is not there"
         if ! piece "$source" "$block" "$from" "$count" >>"$goal" 2>"$work/said"; then
@@ -127,7 +133,9 @@ blame() { # STREAM: remove what made a wrong object: the stream, objects that ar
     fence
     rm -f "incoming/$1.part"
     for source in $used; do
-        [ "$(sha_of "$(object "$source")")" = "$source" ] || drop "$(object "$source")"
+        place "$source"
+        hash "$object"
+        [ "$sum" = "$source" ] || drop "$object"
     done
     fail E720 "what was put together for ${goal##*/} is not it"
 }

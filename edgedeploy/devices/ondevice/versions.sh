@@ -7,17 +7,19 @@ op_stage() { # TOKEN VERSION; the manifest on the input
     made=$work/$2
     mkdir "$made" || refused "cannot make $made"
     cat >"$made/manifest.json" || refused "cannot write the manifest"
-    [ "$(sha_of "$made/manifest.json")" = "$2" ] || fail E720 "the manifest arrived damaged"
+    hash "$made/manifest.json"
+    [ "$sum" = "$2" ] || fail E720 "the manifest arrived damaged"
     chmod 0444 "$made/manifest.json" || refused "cannot protect the manifest"
     files_of "$made/manifest.json" >"$work/files" || refused "cannot read the manifest"
     while IFS=/ read -r sha bytes path; do
         is_path "$path" || fail E434 "a path is not allowed"
-        is_file "$(object "$sha")" && facts "$(object "$sha")" && [ "$size" = "$bytes" ] ||
-            fail E433 "$(object "$sha") is not there"
+        place "$sha"
+        is_file "$object" && facts "$object" && [ "$size" = "$bytes" ] ||
+            fail E433 "$object is not there"
         case $path in
-        */*) mkdir -p "$made/${path%/*}" || refused "cannot make a folder" ;;
+        */*) is_folder "$made/${path%/*}" || mkdir -p "$made/${path%/*}" || refused "cannot make a folder" ;;
         esac
-        ln "$(object "$sha")" "$made/$path" || refused "cannot make a hard link to $(object "$sha")"
+        ln "$object" "$made/$path" || refused "cannot make a hard link to $object"
     done <"$work/files"
     if ! is_folder "versions/$2"; then
         date_version "$made"
@@ -42,9 +44,15 @@ date_version() { # FOLDER: newer than all others, whatever the clock does
 
 sync_below() { # FOLDER: it and all in it
     find "$1" ! -type l >"$work/names" || refused "cannot list $1"
+    set --
     while IFS= read -r name; do
-        durable "$name"
+        set -- "$@" "$name"
+        if [ $# -eq 50 ]; then
+            durable "$@"
+            set --
+        fi
     done <"$work/names"
+    [ $# -eq 0 ] || durable "$@"
 }
 
 heal() { # VERSION: put what it should hold over what differs, the manifest last
@@ -63,9 +71,10 @@ heal() { # VERSION: put what it should hold over what differs, the manifest last
     sync_below "versions/$1"
 }
 
-needed() { # the versions that something leads to, between spaces: they are never removed
-    ! read_pending || printf ' %s %s' "$version" "$before"
-    printf ' %s %s ' "$(goal_of current)" "$(goal_of previous)"
+find_used() { # sets used to what the application uses or will, between spaces
+    goal_of current
+    used=" $goal "
+    ! read_pending || used="$used$version $before "
 }
 
 op_collect() { # TOKEN KEEP: remove what is not needed, keep the newest whole versions
@@ -75,7 +84,9 @@ op_collect() { # TOKEN KEEP: remove what is not needed, keep the newest whole ve
     for name in $(versions); do
         ! whole "$name" || printf '%s\n' "$name"
     done >"$work/whole"
-    kept="$(needed)$(tail -n "$2" "$work/whole" | tr '\n' ' ')"
+    find_used
+    goal_of previous
+    kept="$used$goal $(tail -n "$2" "$work/whole" | tr '\n' ' ')"
     for name in $(versions); do
         case $kept in *" $name "*) continue ;; esac
         ! facts "versions/$name/manifest.json" 2>/dev/null || printf 'freed %s\n' "$size"

@@ -54,7 +54,7 @@ CODES: dict[str, Explanation] = {
     ),
     "E478": Explanation(
         "The profile has nothing for the device",
-        "`bench -d` measures the targets of the profile whose board is the device's, as `board:` in "
-        "devices.yaml says. Set it, or add a target for that board to the profile.",
+        "`bench -d` measures the targets of the profile whose board is the device's, as `board:` "
+        "in devices.yaml says. Set it, or add a target for that board to the profile.",
     ),
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -178,3 +180,29 @@ def test_a_step_is_called_unreliable(machine: Any, size: float) -> None:
         return 1 + size * (np.arange(count) >= source.integers(4, 37))
 
     assert flagged(machine, level) >= 0.95
+
+
+def test_the_firmware_is_asked_where_the_kernel_does_not_tell(
+    machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Raspberry Pi kernels without get_throttled in sysfs: vcgencmd says it."""
+    shutil.rmtree(machine.sysfs / "devices/platform")
+    tool = tmp_path / "bin/vcgencmd"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\n[ "$1" = get_throttled ] && echo throttled=0x50005\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
+    environment = Environment(str(machine.sysfs), str(machine.procfs))
+    assert environment.sample()["firmware_throttled"] == [0x50005]
+    assert judge(result_of(machine), "a", PLAN, threads=2).reasons[0].startswith("throttled: the")
+    tool.write_text("#!/bin/sh\necho VCHI initialization failed\n")
+    assert environment.sample()["firmware_throttled"] == [0]
+
+
+def test_power_mode_and_locked_clocks_are_facts(machine: Any, tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("pmode:0002\n")
+    machine.write(CPU.format(0) + "cpufreq/scaling_min_freq", 1_800_000)
+    environment = Environment(str(machine.sysfs), str(machine.procfs), str(tmp_path / "status"))
+    facts = environment.facts()
+    assert facts["power_mode"] == "pmode:0002"
+    assert facts["min_khz"] == [1_800_000, None] and facts["max_khz"] == [1_800_000] * 2
