@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import random
@@ -16,6 +17,8 @@ from edgedeploy.devices.depot import FRAME_BYTES, Depot, Part, Recipe
 from edgedeploy.devices.local import LocalRemote
 from edgedeploy.devices.opening import open_depot
 from edgedeploy.errors import EdgedeployError
+from edgedeploy.manifest import canonical
+from tests.unit.devices.shells import SHELLS, open_with
 
 ABSENT = "ab" * 32
 """A digest of nothing that any test makes."""
@@ -25,7 +28,10 @@ def _agent(folder: str) -> Depot:
     return open_depot(LocalRemote(), folder, python=sys.executable)
 
 
-KINDS: dict[str, Callable[[str], Depot]] = {"agent": _agent}
+KINDS: dict[str, Callable[[str], Depot]] = {
+    "agent": _agent,
+    **{shell: functools.partial(open_with, shell) for shell in ("busybox",) if shell in SHELLS},
+}
 """Every conformance test runs with each of these; to add a kind is to add an entry."""
 
 
@@ -135,11 +141,7 @@ def manifest(files: dict[str, bytes], app: str = "app") -> bytes:
         {"path": path, "size": len(data), "sha256": sha(data)}
         for path, data in sorted(files.items())
     ]
-    return json.dumps(
-        {"schema": 1, "app": app, "kind": "development", "files": listed},
-        sort_keys=True,
-        separators=(",", ":"),
-    ).encode()
+    return canonical({"schema": 1, "app": app, "kind": "development", "files": listed})
 
 
 def push(depot: Depot, files: dict[str, bytes]) -> str:
