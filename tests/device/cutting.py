@@ -5,13 +5,15 @@ the file system as a power cut does: ``flush`` writes the journal but no data an
 rename may be kept and what it names lost), ``lose`` loses the journal's tail too (2). Then it is
 mounted again, and the journal replayed. ``kill`` only ends the process, on any file system.
 
-Run as ``python -m tests.device.cutting CASE HOW COUNT`` in a mount namespace of its own: a process
-that copied our mounts into another would keep the stopped file system alive there. COUNT calls are
-sampled, 0 takes all. The last line of its output is the number of cuts that were made.
+Run as ``python -m tests.device.cutting CASE HOW COUNT [unsynced]`` in a mount namespace of its own: a
+process that copied our mounts into another would keep the stopped file system alive there. COUNT
+calls are sampled, 0 takes all; ``unsynced`` agents sync nothing. The last line of the output is the
+number of cuts that were made.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import json
@@ -149,8 +151,9 @@ CASES = {
 class Cutter:
     """Runs one case again and again, cut at another call each time."""
 
-    def __init__(self, folder: Path, name: str, how: How) -> None:
+    def __init__(self, folder: Path, name: str, how: How, *, unsynced: bool) -> None:
         self.case = CASES[name]
+        self._skip = ["fsync"] if unsynced else []
         self.how = how
         self._folder = folder
         self._power = how != "kill"
@@ -208,7 +211,7 @@ class Cutter:
         """Cut before a call (from 1; one past the last: right after the success) and check all."""
         what = {"kill": True} if not self._power else {"shutdown": FLAGS[self.how]}
         with self._copy() as image:
-            with self._disk(image) as disk, orders(at=at, mount=str(disk), **what):
+            with self._disk(image) as disk, orders(at=at, mount=str(disk), skip=self._skip, **what):
                 try:
                     self._run(disk)
                     done = True
@@ -222,15 +225,15 @@ class Cutter:
 
     def _check(self, disk: Path, done: bool) -> None:
         box = odd_box(self._folder, disk / "depot")
-        if self.case is not CASES["heal"] and (box.folder / "current").is_symlink():
-            box.check()  # before anything repairs
-        state = box.open().hello()
-        assert state.pending is None
-        allowed = {self.case.after} if done else {self.case.before, self.case.after}
-        assert state.current in allowed, state
-        if self.case is CASES["push"] and done:
-            assert NAME_B in state.versions  # what was told to be there is there
-        box.close()
+        with contextlib.closing(box):
+            if self.case is not CASES["heal"] and (box.folder / "current").is_symlink():
+                box.check()  # before anything repairs
+            state = box.open().hello()
+            assert state.pending is None
+            allowed = {self.case.after} if done else {self.case.before, self.case.after}
+            assert state.current in allowed, state
+            if self.case is CASES["push"] and done:
+                assert NAME_B in state.versions  # what was told to be there is there
         self._run(disk)  # the same command, with nothing cleaned by hand
         box.check()
         assert box.current() == self.case.after
@@ -266,9 +269,9 @@ def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def cuts(name: str, how: How, count: int) -> int:
+def cuts(name: str, how: How, count: int, *more: str) -> int:
     """Cut a case in a process with mounts of its own; return how many cuts were made."""
-    command = [sys.executable, "-m", "tests.device.cutting", name, how, str(count)]
+    command = [sys.executable, "-m", "tests.device.cutting", name, how, str(count), *more]
     if how != "kill":
         command = ["unshare", "--mount", "--propagation", "private", *command]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
@@ -295,10 +298,10 @@ def can_cut_power() -> bool:
     return True
 
 
-def main(name: str, how: How, count: int) -> None:
+def main(name: str, how: How, count: int, more: list[str]) -> None:
     """Cut a case at some calls, or at all, and once right after its success."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as at:
-        cutter = Cutter(Path(at), name, how)
+        cutter = Cutter(Path(at), name, how, unsynced="unsynced" in more)
         last = len(cutter.calls) + 1
         points = list(range(1, last + 1))
         if count:
@@ -310,4 +313,4 @@ def main(name: str, how: How, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))  # type: ignore[arg-type]
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:])  # type: ignore[arg-type]
