@@ -5,10 +5,10 @@ the file system as a power cut does: ``flush`` writes the journal but no data an
 rename may be kept and what it names lost), ``lose`` loses the journal's tail too (2). Then it is
 mounted again, and the journal replayed. ``kill`` only ends the process, on any file system.
 
-Run as ``python -m tests.device.cutting CASE HOW COUNT [unsynced]`` in a mount namespace of its own: a
-process that copied our mounts into another would keep the stopped file system alive there. COUNT
-calls are sampled, 0 takes all; ``unsynced`` agents sync nothing. The last line of the output is the
-number of cuts that were made.
+Run as ``python -m tests.device.cutting CASE HOW COUNT [unsynced]`` in mounts of its own (unshare):
+a process that copied our mounts into another would keep the stopped file system alive there. COUNT
+calls are sampled, 0 takes all; ``unsynced`` agents sync nothing. The last line of the output is
+the number of cuts that were made.
 """
 
 from __future__ import annotations
