@@ -19,9 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgedeploy.devices.inventory import Device
-from edgedeploy.devices.link import failure
+from edgedeploy.devices.link import failure, one_line
 from edgedeploy.errors import DeviceError
-from edgedeploy.remote import printable
 
 MOST_JUMPS = 8
 """The longest chain of jump hosts that is followed."""
@@ -206,7 +205,7 @@ class _Asker:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise _not_asked(host, str(error)) from error
         if run.returncode != 0:
-            raise _not_asked(host, printable(run.stderr.replace(b"\r", b""))[-300:].strip())
+            raise _not_asked(host, one_line(run.stderr[-300:]))
         found: dict[str, list[str]] = {}
         for line in run.stdout.decode("utf-8", "surrogateescape").splitlines():
             key, _, value = line.partition(" ")

@@ -287,3 +287,30 @@ def test_groups_end_and_hold_what_their_members_hold(groups: dict[str, list[str]
             for name in (found[member[1:]] if member[0] == "@" else [member])
         }
         assert set(found[group]) == wanted
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "devices",
+        "groups",
+        "ssh_config",
+        "host",
+        "user",
+        "port",
+        "jump",
+        "identity",
+        "restart",
+        "health",
+    ],
+)
+def test_f16_no_profile_names_a_host_or_a_command(folder: Path, key: str) -> None:
+    """What devices.yaml may say about reaching and running, a profile may not."""
+    from edgedeploy.profile.load import load_profile
+
+    head = "edgedeploy: 1\nname: p\nmodel: {source: m.onnx}\ntargets: [linux-x86-64/ort]\n"
+    (folder / "p.yaml").write_text(f"{head}{key}: x\n")
+    with pytest.raises(EdgedeployError) as caught:
+        load_profile(folder / "p.yaml")
+    assert [item.code for item in caught.value.diagnostics] == ["E136"]
+    assert "devices.yaml" in (caught.value.diagnostics[0].hint or "")
