@@ -118,7 +118,7 @@ def test_a_fake_device_keeps_what_is_pushed_and_says_what_it_is(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     device = Device(name="pretend", kind="fake", facts={"arch": "aarch64"})
     remote = connect(device)
-    assert remote.pretended and remote.name == "pretend (fake)"
+    assert remote.pretended and remote.name == "pretend"
     home = tmp_path / "cache/edgedeploy/fake/pretend"
     assert remote.run("echo $HOME; pwd").stdout.decode().split() == [str(home)] * 2
     assert home.stat().st_mode & 0o777 == 0o700
@@ -126,7 +126,26 @@ def test_a_fake_device_keeps_what_is_pushed_and_says_what_it_is(
     put_file(remote, tmp_path / "file", str(home / "file"))
     get_file(connect(device), str(home / "file"), tmp_path / "back", 100)
     assert (tmp_path / "back").read_bytes() == b"content"
-    assert remote.facts == {"arch": "aarch64"}  # type: ignore[attr-defined]
+
+
+def test_a_fake_device_is_what_the_inventory_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgedeploy.deploy.probe import probe_device
+    from edgedeploy.errors import UsageError
+    from edgedeploy.store import Store
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = Store(tmp_path / "store")
+    remote = connect(Device(name="pretend", kind="fake"))
+    claimed = {"arch": "arm64", "cores": 77, "cpu_features": ["asimd"]}
+    facts = probe_device(store, remote, claimed=claimed).facts
+    assert (facts.arch, facts.cores, facts.cpu_features) == ("arm64", 77, ("asimd",))
+    assert facts.system == probe_device(store, remote).facts.system
+    for wrong in ({"colour": "red"}, {"gpus": [{"speed": 1}]}):
+        with pytest.raises(UsageError) as caught:
+            probe_device(store, remote, claimed=wrong)
+        assert caught.value.diagnostics[0].code == "E196"
 
 
 def test_local_is_this_machine() -> None:
