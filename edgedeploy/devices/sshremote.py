@@ -87,7 +87,8 @@ class SshPipe:
                 continue
             except (OSError, EOFError):  # the channel is closed, or the connection broke in here
                 count = 0
-            if count == 0:
+            # On a dead connection the library drops what it is given and says that it was sent.
+            if count == 0 or not self._alive():
                 if self._is_lost():
                     raise self._lost()
                 raise BrokenPipeError
