@@ -20,15 +20,18 @@ fail() { # CODE MESSAGE
 }
 
 refused() { # MESSAGE: the system refuses; what it said is on standard error
+    free_of i
+    if [ "$free" = 0 ]; then
+        fail E424 "$* (no inode is free)"
+    fi
     fail E424 "$*"
 }
 
 main() { # FOLDER SYNC OPERATION ARGUMENT...
     echo "edgedeploy-sh 1"
-    first=
     case $2 in
     fsync | sync | sync_all) sync_tool=$2 ;;
-    *) first=1 && need_tools && choose_sync ;;
+    *) need_tools && choose_sync ;;
     esac
     enter "$1"
     operation=$3

@@ -196,7 +196,7 @@ def _told(line: bytes, errors: bytes) -> EdgedeployError:
 def _refusal(code: str, message: str, errors: bytes) -> EdgedeployError:
     if code == "E421":
         message = f"the depot is locked {_holder(message)}"
-    if code == "E424":
+    if code == "E424":  # with what a tool said
         said = printable(errors)[-1000:].strip()
         code = "E423" if _FULL in said else code
         message = f"{message}: {said.splitlines()[-1] if said else 'it does not say why'}"

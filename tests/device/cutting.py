@@ -4,18 +4,26 @@ The agent runs on a small ext4 file system in a file. Before the chosen call EXT
 the file system as a power cut does: ``flush`` writes the journal but no data any more (1, so that a
 rename may be kept and what it names lost), ``lose`` loses the journal's tail too (2). Then it is
 mounted again, and the journal replayed. ``kill`` only ends the process, on any file system.
+
+Run as ``python -m tests.device.cutting CASE HOW COUNT [unsynced]`` in mounts of its own (unshare):
+a process that copied our mounts into another would keep the stopped file system alive there. COUNT
+calls are sampled, 0 takes all; ``unsynced`` agents sync nothing. The last line of the output is
+the number of cuts that were made.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import functools
 import json
 import os
+import random
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,8 +151,9 @@ CASES = {
 class Cutter:
     """Runs one case again and again, cut at another call each time."""
 
-    def __init__(self, folder: Path, name: str, how: How) -> None:
+    def __init__(self, folder: Path, name: str, how: How, *, unsynced: bool) -> None:
         self.case = CASES[name]
+        self._skip = ["fsync"] if unsynced else []
         self.how = how
         self._folder = folder
         self._power = how != "kill"
@@ -202,7 +211,7 @@ class Cutter:
         """Cut before a call (from 1; one past the last: right after the success) and check all."""
         what = {"kill": True} if not self._power else {"shutdown": FLAGS[self.how]}
         with self._copy() as image:
-            with self._disk(image) as disk, orders(at=at, mount=str(disk), **what):
+            with self._disk(image) as disk, orders(at=at, mount=str(disk), skip=self._skip, **what):
                 try:
                     self._run(disk)
                     done = True
@@ -216,15 +225,15 @@ class Cutter:
 
     def _check(self, disk: Path, done: bool) -> None:
         box = odd_box(self._folder, disk / "depot")
-        if self.case is not CASES["heal"] and (box.folder / "current").is_symlink():
-            box.check()  # before anything repairs
-        state = box.open().hello()
-        assert state.pending is None
-        allowed = {self.case.after} if done else {self.case.before, self.case.after}
-        assert state.current in allowed, state
-        if self.case is CASES["push"] and done:
-            assert NAME_B in state.versions  # what was told to be there is there
-        box.close()
+        with contextlib.closing(box):
+            if self.case is not CASES["heal"] and (box.folder / "current").is_symlink():
+                box.check()  # before anything repairs
+            state = box.open().hello()
+            assert state.pending is None
+            allowed = {self.case.after} if done else {self.case.before, self.case.after}
+            assert state.current in allowed, state
+            if self.case is CASES["push"] and done:
+                assert NAME_B in state.versions  # what was told to be there is there
         self._run(disk)  # the same command, with nothing cleaned by hand
         box.check()
         assert box.current() == self.case.after
@@ -234,7 +243,7 @@ class Cutter:
 
 @contextmanager
 def mounted(image: Path, mount: Path) -> Iterator[None]:
-    """Mount an image; its loop device is gone afterwards, so that no later mount meets it."""
+    """Mount an image on a loop device of its own."""
     device = run("losetup", "--find", "--show", str(image)).strip()
     try:
         run("mount", device, str(mount))
@@ -244,8 +253,6 @@ def mounted(image: Path, mount: Path) -> Iterator[None]:
             run("umount", str(mount))
     finally:
         run("losetup", "--detach", device)
-        while run("losetup", "--associated", str(image)):
-            time.sleep(0.01)
 
 
 def cut_power(mount: Path, flag: int) -> None:
@@ -262,9 +269,20 @@ def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def cuts(name: str, how: How, count: int, *more: str) -> int:
+    """Cut a case in a process with mounts of its own; return how many cuts were made."""
+    command = [sys.executable, "-m", "tests.device.cutting", name, how, str(count), *more]
+    if how != "kill":
+        command = ["unshare", "--mount", "--propagation", "private", *command]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert ended.returncode == 0, ended.stdout[-500:] + ended.stderr[-3000:]
+    return int(ended.stdout.split()[-1])
+
+
+@functools.cache
 def can_cut_power() -> bool:
     """Whether this machine lets us make, mount and stop an ext4 file system."""
-    if os.geteuid() != 0 or shutil.which("mke2fs") is None:
+    if os.geteuid() != 0 or not all(map(shutil.which, ("mke2fs", "losetup", "unshare"))):
         return False
     with tempfile.TemporaryDirectory() as name:
         image, mount = Path(name, "image"), Path(name, "mount")
@@ -278,3 +296,21 @@ def can_cut_power() -> bool:
         except (OSError, subprocess.CalledProcessError):
             return False
     return True
+
+
+def main(name: str, how: How, count: int, more: list[str]) -> None:
+    """Cut a case at some calls, or at all, and once right after its success."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as at:
+        cutter = Cutter(Path(at), name, how, unsynced="unsynced" in more)
+        last = len(cutter.calls) + 1
+        points = list(range(1, last + 1))
+        if count:
+            points = [*sorted(random.Random(name + how).sample(points[:-1], count - 1)), last]
+        for point in points:
+            print(f"{name}, {how}, before call {point} of {last - 1}", flush=True)
+            cutter.cut(point)
+        print(len(points))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:])  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ forget_object() { # PATH
 }
 
 check_version() { # VERSION
-    : >"$work/listed"
+    true >"$work/listed"
     list_wrong "$1" >"$work/wrong"
     if [ ! -s "$work/wrong" ]; then
         find_extra "versions/$1"

@@ -96,17 +96,18 @@ point() { # NAME VERSION: old or new, durable
     ln -s "versions/$2" "$work/$1" || refused "cannot make a link"
     fence
     mv -f "$work/$1" ./ || refused "cannot switch $1"
+    names "$1" "$2" || fail E481 "mv does not replace a link"
     durable .
 }
 
-probe_move() { # whether mv does that
+probe_move() { # whether mv does that; tried where nothing can be harmed
     scratch
     if ! { mkdir "$work/goal" "$work/from" && ln -s goal "$work/link" && ln -s new "$work/from/link"; }
     then
         refused "cannot make a link"
     fi
     mv -f "$work/from/link" "$work/"
-    [ "$(readlink "$work/link")" = new ] || fail E481 "mv does not replace a link in one step"
+    [ "$(readlink "$work/link")" = new ] || fail E481 "mv does not replace a link"
 }
 
 forget() { # NAME...: remove files or links of the depot, durable

@@ -57,7 +57,6 @@ op_hello() { # make the depot if there is none, settle what nobody holds, tell t
     found=$(head -c 16 format)
     [ "$found" = 1 ] || fail E429 "$root is of format $(printf '%s' "$found" | shown)"
     make_parts
-    [ -z "$first" ] || probe_move
     settle_left
     durable versions
     printf 'sync %s\nroot %s\n' "$sync_tool" "$(pwd -P)"
@@ -70,20 +69,23 @@ op_hello() { # make the depot if there is none, settle what nobody holds, tell t
     done
     if read_pending && [ "$kind" = trial ]; then printf 'pending %s\n' "$version"; fi
     [ -z "$reverted" ] || printf 'reverted %s\n' "$reverted"
-    printf 'free_kib %s\n' "$(free_kib)"
+    free_of k
+    printf 'free_kib %s\n' "$free"
     printf 'clock %s\n' "$(date +%s)"
     if command -v gzip >/dev/null; then echo 'codec gzip'; fi
 }
 
-free_kib() { # in the last line: file system, blocks, used, available, capacity in %
-    line=$(df -Pk . | tail -n 1)
+free_of() { # k or i: sets free to the free KiB or inodes, empty when df does not tell
+    free=
+    line=$(df "-P$1" . 2>/dev/null | tail -n 1)
+    case $line in *%*) ;; *) return 0 ;; esac
     set -f
-    # shellcheck disable=SC2086 # the fields of the line
+    # shellcheck disable=SC2086 # file system, all, used, free, used in %
     set -- ${line%%%*}
     set +f
     [ $# -gt 2 ] || return 0
     shift $(($# - 2))
-    printf '%s' "$1"
+    ! is_number "$1" || free=$1
 }
 
 goal_of() { # LINK: sets goal to the version that it names, there or not; empty if it is no such link

@@ -16,11 +16,16 @@ fence() { # right before every change
 
 lost() { fail E422 "the depot's lock is not held by this run"; }
 
+can_lock() { # the shell ends when `exec` cannot open a file
+    true >>lock || refused "cannot open the lock"
+}
+
 under_lock() { # TOKEN: join the lock of its holder for the rest of this run
     holder "$1"
     token=$1
     fence
-    exec 8>>lock || refused "cannot open the lock"
+    can_lock
+    exec 8>>lock
     ! flock -n -x 8 || lost # its holder is gone
     soon 5 flock -n -s 8 || lost
     fence
@@ -40,7 +45,8 @@ op_hold() { # TOKEN WHO: take the lock; keep it while a line comes within the le
     holder "$1"
     case $2 in '' | *[!0-9A-Za-z@._-]*) fail E431 "an argument is no name" ;; esac
     trap '' HUP PIPE # what follows the end of the input must happen
-    exec 9>>lock || refused "cannot open the lock"
+    can_lock
+    exec 9>>lock
     flock -n -x 9 || fail E421 "$(head -c 512 lock.owner 2>/dev/null | head -n 1)"
     for left in tmp/*; do
         drop "$left"

@@ -25,7 +25,10 @@ op_activate() { # TOKEN VERSION SECONDS: switch to a version on trial; settle.sh
     record activate "$about,\"trial_s\":$3"
 }
 
-check_current() { ! exists current || [ -h current ] || fail E429 "current is no link"; }
+check_current() {
+    ! exists current || [ -h current ] || fail E429 "current is no link"
+    probe_move
+}
 
 about() { # VERSION BEFORE: sets about to members of JSON
     about="\"before\":null,\"version\":\"$1\""
@@ -59,7 +62,7 @@ op_confirm() { # TOKEN: the version on trial stays
     under_lock "$1"
     read_pending && [ "$kind" = trial ] && own_trial || fail E426 "no version is on trial"
     [ -z "$before" ] || [ "$before" = "$version" ] || point previous "$before"
-    forget pending pending.back
+    forget pending.back pending
     about "$version" "$before"
     record confirm "$about"
 }
@@ -85,7 +88,8 @@ op_rollback() { # TOKEN: current and previous change places
 
 settle_left() { # end what nobody holds any more
     exists pending || return 0
-    exec 9>>lock || refused "cannot open the lock"
+    can_lock
+    exec 9>>lock
     flock -n -x 9 || return 0
     settle
     exec 9>&-
@@ -93,19 +97,22 @@ settle_left() { # end what nobody holds any more
 
 reverted=
 settle() { # bring what was begun to its end
-    read_pending || return 0
+    if ! read_pending; then
+        rm -f pending.back
+        return 0
+    fi
     about "$version" "$before"
     if [ "$kind" = swap ]; then
         names current "$version" || point current "$version"
         [ -z "$before" ] || names previous "$before" || point previous "$before"
-        forget pending pending.back
+        forget pending.back pending
         record rollback "$about"
     elif [ -n "$before" ] && [ "$before" != "$version" ] && names previous "$before"; then
-        forget pending pending.back # the confirmation had begun
+        forget pending.back pending # the confirmation had begun
         record confirm "$about"
     else
         go_back
-        forget pending pending.back
+        forget pending.back pending
         reverted=$version
         record revert "$about"
     fi

@@ -24,7 +24,7 @@ op_receive() { # TOKEN STREAM FRAMES KIB BYTES: so much room is needed
     digest "$2"
     number "$3"
     number "$4"
-    free=$(free_kib)
+    free_of k
     [ "${free:-$4}" -ge "$4" ] || fail E423 "the rest of the stream needs $5 bytes, $free KiB are free"
     part=incoming/$2.part
     is_file "$part" || drop "$part"
@@ -102,7 +102,7 @@ take_stream() { # STREAM: without a copy; a wrong one is of no use to anybody
 }
 
 join_pieces() { # STREAM; pieces on the input
-    : >"$goal" || refused "cannot write $goal"
+    true >"$goal" || refused "cannot write $goal"
     while read -r source block from count; do
         number "$block" && number "$from" && number "$count"
         if [ "$source" = - ]; then

@@ -137,5 +137,10 @@ class DepotMachine(RuleBasedStateMachine):
 def test_any_order_of_operations(kind: str) -> None:
     machine = type("Machine", (DepotMachine,), {"kind": kind})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=8, stateful_step_count=15, deadline=None)
+        machine,
+        settings=settings(
+            max_examples=8 if kind == "agent" else 2,  # a shell takes a tenth of a second a step
+            stateful_step_count=15,
+            deadline=None,
+        ),
     )
