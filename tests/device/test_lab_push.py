@@ -20,6 +20,8 @@ from lab import capabilities
 from lab.device import LabDevice, write_inventory
 from lab.lab import Lab
 
+pytestmark = pytest.mark.slow
+
 NOISE_BYTES = 16 << 20
 RATE_BITS_S = 50_000_000  # the noise takes 2.7 s
 RESENT_BYTES = 8 << 20
