@@ -30,12 +30,13 @@ model: {source: tiny.onnx}
 quantize: none
 gates: {cosine: 0.9}
 files: [labels.txt, assets]
-targets: [linux-x86-64/ort, linux-x86-64/openvino]
+targets: [linux-x86-64/ort, linux-x86-64/openvino, rpi5/ort]
 """
 DEVICES = """\
 devices:
   shelf: {connection: fake, board: linux-x86-64}
-  other: {connection: fake, board: rpi5}
+  other: {connection: fake, board: rk3588}
+  liar: {connection: local, board: rpi5, root: /nonexistent/liar}
   blank: {connection: fake}
 """
 
@@ -62,7 +63,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("contents")
     write_model(folder / "tiny.onnx")
     (folder / "tiny.yaml").write_text(PROFILE)
-    (folder / "devices.yaml").write_text(DEVICES)
+    (folder / "devices.yaml").write_text(DEVICES.replace("NOT_THIS", NOT_THIS))
     (folder / "labels.txt").write_text("cat\ndog\n")
     (folder / "assets" / "sounds").mkdir(parents=True)
     (folder / "assets" / "sounds" / "ding.wav").write_bytes(b"ding")
@@ -140,7 +141,7 @@ def test_weights_have_a_segment_of_their_own(project: Path, target: str, path: s
 def test_board_decides_the_target(project: Path) -> None:
     """Several runtimes must be chosen from; a device of another board, or of none, is refused."""
     assert built(project, targets=["*/ort"]).target("linux-x86-64", "shelf") == ORT
-    for board, wanted in (("linux-x86-64", "E440"), ("rpi5", "E441"), (None, "E441")):
+    for board, wanted in (("linux-x86-64", "E440"), ("rk3588", "E441"), (None, "E441")):
         with pytest.raises(UsageError) as caught:
             built(project).target(board, "shelf")
         assert code(caught) == wanted
@@ -232,3 +233,14 @@ def test_command_pushes_to_a_fake_device(project: Path, tmp_path: Path) -> None:
         assert (status, told["diagnostics"][0]["code"]) == (2, wanted)
     status, told = push(project, tmp_path, "-d", "shelf", "-t", "*/ort", "--set", "quantize=fp16")
     assert (status, told["diagnostics"][0]["code"]) == (3, "E438")
+
+
+def test_device_that_is_another_machine_is_told_before_anything_travels(
+    project: Path, tmp_path: Path
+) -> None:
+    """Row 26: the inventory says that this machine is of another architecture."""
+    status, told = push(project, tmp_path, "-d", "liar", "-t", f"{NOT_THIS}/ort")
+    (row,) = told["devices"]
+    assert (status, row["state"]) == (4, "failed")
+    assert "E451" in [item["code"] for item in row["diagnostics"]]
+    assert not Path("/nonexistent").exists()
