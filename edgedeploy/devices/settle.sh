@@ -45,5 +45,5 @@ else
     rm -f current
     sync
 fi
-rm -f pending pending.back
+rm -f pending.back pending
 sync

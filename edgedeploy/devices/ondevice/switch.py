@@ -123,6 +123,7 @@ class Switch:
         """
         record = read_pending()
         if record is None:
+            disk.remove("pending.back")
             return None
         version, before = record["version"], record.get("before")
         allowed = self._lock.check if self._lock.token else _anybody
@@ -186,7 +187,7 @@ def _back(before: Optional[str], allowed: Any) -> None:
 
 
 def _forget() -> None:
-    for name in ("pending", "pending.back"):
+    for name in ("pending.back", "pending"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
     disk.sync_folder(".")

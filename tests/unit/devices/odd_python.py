@@ -97,4 +97,5 @@ def main() -> None:
     exec(code, {"__name__": "__main__"})
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""Cutting the power, or killing the agent, before each call that changes the disk.
+
+The agent runs on a small ext4 file system in a file. Before the chosen call EXT4_IOC_SHUTDOWN stops
+the file system as a power cut does: ``flush`` writes the journal but no data any more (1, so that a
+rename may be kept and what it names lost), ``lose`` loses the journal's tail too (2). Then it is
+mounted again, and the journal replayed. ``kill`` only ends the process, on any file system.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from edgedeploy.devices.depot import Depot, Part, Recipe
+from edgedeploy.errors import EdgedeployError
+from tests.unit.devices.depots import Box, content, frames, manifest, push, put, sha
+from tests.unit.devices.odd import odd_box, orders
+from tests.unit.devices.odd_python import EXT4_IOC_SHUTDOWN
+
+How = Literal["kill", "flush", "lose"]
+FLAGS = {"flush": 1, "lose": 2}
+IMAGE_BYTES = 24 << 20
+
+A = {"main/model.ort": content(1, 300_000), "main/labels.txt": b"cat\ndog\n"}
+# The model of B is put together of parts of A's and a stream, its table comes whole.
+_NEW = content(2, 40_000)
+B = {
+    "main/model.ort": A["main/model.ort"][:200_000] + _NEW + A["main/model.ort"][200_000:],
+    "main/labels.txt": b"cat\ndog\n",
+    "main/table.bin": content(3, 70_000),
+}
+NAME_A, NAME_B = sha(manifest(A)), sha(manifest(B))
+
+
+def push_b(depot: Depot) -> None:
+    """Push B as a push does."""
+    if NAME_B in depot.hello().versions:
+        return
+    depot.lock()
+    model, old = B["main/model.ort"], sha(A["main/model.ort"])
+    held = depot.have([sha(data) for data in B.values()])
+    if sha(model) not in held:
+        depot.receive(sha(_NEW), 0, frames(_NEW), total=len(_NEW))
+        parts = (
+            Part(source=old, offset=0, length=200_000),
+            Part(source=None, offset=0, length=len(_NEW)),
+            Part(source=old, offset=200_000, length=100_000),
+        )
+        recipe = Recipe(sha256=sha(model), size=len(model), stream=sha(_NEW), parts=parts)
+        depot.assemble(recipe)
+    if sha(B["main/table.bin"]) not in held:
+        put(depot, B["main/table.bin"])
+    depot.stage(manifest(B))
+
+
+def activate_b(depot: Depot) -> None:
+    """Activate and confirm B."""
+    depot.lock()
+    if depot.hello().current != NAME_B:
+        depot.activate(NAME_B, 600)
+        depot.confirm()
+
+
+def roll_back_to_a(depot: Depot) -> None:
+    """Go back to A."""
+    depot.lock()
+    if depot.hello().current != NAME_A:
+        depot.rollback()
+
+
+def clean(depot: Depot) -> None:
+    """Remove everything that is not needed."""
+    depot.lock()
+    depot.collect(0)
+
+
+def heal(depot: Depot) -> None:
+    """Repair, and push B again."""
+    depot.lock()
+    depot.fsck(repair=True)
+    push(depot, B)
+
+
+def nothing(_: Depot) -> None:
+    """Make the depot."""
+
+
+class Case(NamedTuple):
+    """An operation that is cut: what is there before, and what may be active after."""
+
+    prepare: Callable[[Box], None]
+    operate: Callable[[Depot], None]
+    before: str | None
+    after: str | None
+
+
+def prepared(*, pushed: bool, active: bool = False) -> Callable[[Box], None]:
+    """Return what makes a depot with A active, B pushed or not, B active or not."""
+
+    def prepare(box: Box) -> None:
+        with box.locked() as depot:
+            push(depot, A)
+            depot.activate(NAME_A, 60)
+            depot.confirm()
+        for wanted, operate in ((pushed, push_b), (active, activate_b)):
+            if wanted:
+                depot = box.open()
+                operate(depot)
+                depot.close()
+
+    return prepare
+
+
+def rotten(box: Box) -> None:
+    """B is active, and a byte of its table has flipped."""
+    prepared(pushed=True, active=True)(box)
+    path = box.object(sha(B["main/table.bin"]))
+    path.chmod(0o644)
+    path.write_bytes(b"?" + B["main/table.bin"][1:])
+    path.chmod(0o444)
+
+
+CASES = {
+    "begin": Case(lambda _: None, nothing, None, None),
+    "push": Case(prepared(pushed=False), push_b, NAME_A, NAME_A),
+    "activate": Case(prepared(pushed=True), activate_b, NAME_A, NAME_B),
+    "rollback": Case(prepared(pushed=True, active=True), roll_back_to_a, NAME_B, NAME_A),
+    "clean": Case(prepared(pushed=True), clean, NAME_A, NAME_A),
+    "heal": Case(rotten, heal, NAME_B, NAME_B),
+}
+
+
+class Cutter:
+    """Runs one case again and again, cut at another call each time."""
+
+    def __init__(self, folder: Path, name: str, how: How) -> None:
+        self.case = CASES[name]
+        self.how = how
+        self._folder = folder
+        self._power = how != "kill"
+        self._mount = folder / "mount"
+        self._mount.mkdir(parents=True)
+        self._base = folder / "base"
+        if self._power:
+            with open(self._base, "wb") as file:
+                file.truncate(IMAGE_BYTES)
+            run("mke2fs", "-q", "-t", "ext4", "-m", "0", str(self._base))
+        else:
+            self._base.mkdir()
+        with self._disk(self._base) as disk:
+            self._prepare(disk)
+        self.calls = self._count()
+
+    def _prepare(self, disk: Path) -> None:
+        box = odd_box(self._folder, disk / "depot")
+        self.case.prepare(box)
+        box.close()
+
+    @contextmanager
+    def _disk(self, image: Path) -> Iterator[Path]:
+        """Give the folder that holds the depot."""
+        if not self._power:
+            yield image
+            return
+        with mounted(image, self._mount):
+            yield self._mount
+
+    @contextmanager
+    def _copy(self) -> Iterator[Path]:
+        copy = self._folder / "copy"
+        run("cp", "-a", "--sparse=always", str(self._base), str(copy))
+        try:
+            yield copy
+        finally:
+            shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
+
+    def _count(self) -> list[str]:
+        """Return the names of the changing calls of a run that nothing cuts."""
+        told = self._folder / "calls"
+        with self._copy() as image, self._disk(image) as disk, orders(count=str(told)):
+            self._run(disk)
+        return list(json.loads(told.read_text()))
+
+    def _run(self, disk: Path) -> None:
+        box = odd_box(self._folder, disk / "depot")
+        try:
+            self.case.operate(box.open())
+        finally:
+            box.close()
+
+    def cut(self, at: int) -> None:
+        """Cut before a call (from 1; one past the last: right after the success) and check all."""
+        what = {"kill": True} if not self._power else {"shutdown": FLAGS[self.how]}
+        with self._copy() as image:
+            with self._disk(image) as disk, orders(at=at, mount=str(disk), **what):
+                try:
+                    self._run(disk)
+                    done = True
+                except EdgedeployError:
+                    done = False
+                if self._power and at > len(self.calls):
+                    cut_power(disk, FLAGS[self.how])
+            assert done or at <= len(self.calls)
+            with self._disk(image) as disk:
+                self._check(disk, done)
+
+    def _check(self, disk: Path, done: bool) -> None:
+        box = odd_box(self._folder, disk / "depot")
+        if self.case is not CASES["heal"] and (box.folder / "current").is_symlink():
+            box.check()  # before anything repairs
+        state = box.open().hello()
+        assert state.pending is None
+        allowed = {self.case.after} if done else {self.case.before, self.case.after}
+        assert state.current in allowed, state
+        if self.case is CASES["push"] and done:
+            assert NAME_B in state.versions  # what was told to be there is there
+        box.close()
+        self._run(disk)  # the same command, with nothing cleaned by hand
+        box.check()
+        assert box.current() == self.case.after
+        with box.locked() as depot:
+            assert depot.fsck(repair=False) == ()
+
+
+@contextmanager
+def mounted(image: Path, mount: Path) -> Iterator[None]:
+    """Mount an image; its loop device is gone afterwards, so that no later mount meets it."""
+    device = run("losetup", "--find", "--show", str(image)).strip()
+    try:
+        run("mount", device, str(mount))
+        try:
+            yield
+        finally:
+            run("umount", str(mount))
+    finally:
+        run("losetup", "--detach", device)
+        while run("losetup", "--associated", str(image)):
+            time.sleep(0.01)
+
+
+def cut_power(mount: Path, flag: int) -> None:
+    """Stop an ext4 file system as a power cut does."""
+    descriptor = os.open(mount, os.O_RDONLY)
+    try:
+        fcntl.ioctl(descriptor, EXT4_IOC_SHUTDOWN, struct.pack("I", flag))
+    finally:
+        os.close(descriptor)
+
+
+def run(*command: str) -> str:
+    """Run a tool of the system; return what it printed."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def can_cut_power() -> bool:
+    """Whether this machine lets us make, mount and stop an ext4 file system."""
+    if os.geteuid() != 0 or shutil.which("mke2fs") is None:
+        return False
+    with tempfile.TemporaryDirectory() as name:
+        image, mount = Path(name, "image"), Path(name, "mount")
+        mount.mkdir()
+        with open(image, "wb") as file:
+            file.truncate(4 << 20)
+        try:
+            run("mke2fs", "-q", "-t", "ext4", str(image))
+            with mounted(image, mount):
+                cut_power(mount, FLAGS["lose"])
+        except (OSError, subprocess.CalledProcessError):
+            return False
+    return True
