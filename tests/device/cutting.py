@@ -4,18 +4,24 @@ The agent runs on a small ext4 file system in a file. Before the chosen call EXT
 the file system as a power cut does: ``flush`` writes the journal but no data any more (1, so that a
 rename may be kept and what it names lost), ``lose`` loses the journal's tail too (2). Then it is
 mounted again, and the journal replayed. ``kill`` only ends the process, on any file system.
+
+Run as ``python -m tests.device.cutting CASE HOW COUNT`` in a mount namespace of its own: a process
+that copied our mounts into another would keep the stopped file system alive there. COUNT calls are
+sampled, 0 takes all. The last line of its output is the number of cuts that were made.
 """
 
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
+import random
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -234,7 +240,7 @@ class Cutter:
 
 @contextmanager
 def mounted(image: Path, mount: Path) -> Iterator[None]:
-    """Mount an image; its loop device is gone afterwards, so that no later mount meets it."""
+    """Mount an image on a loop device of its own."""
     device = run("losetup", "--find", "--show", str(image)).strip()
     try:
         run("mount", device, str(mount))
@@ -244,8 +250,6 @@ def mounted(image: Path, mount: Path) -> Iterator[None]:
             run("umount", str(mount))
     finally:
         run("losetup", "--detach", device)
-        while run("losetup", "--associated", str(image)):
-            time.sleep(0.01)
 
 
 def cut_power(mount: Path, flag: int) -> None:
@@ -262,9 +266,20 @@ def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def cuts(name: str, how: How, count: int) -> int:
+    """Cut a case in a process with mounts of its own; return how many cuts were made."""
+    command = [sys.executable, "-m", "tests.device.cutting", name, how, str(count)]
+    if how != "kill":
+        command = ["unshare", "--mount", "--propagation", "private", *command]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert ended.returncode == 0, ended.stdout[-500:] + ended.stderr[-3000:]
+    return int(ended.stdout.split()[-1])
+
+
+@functools.cache
 def can_cut_power() -> bool:
     """Whether this machine lets us make, mount and stop an ext4 file system."""
-    if os.geteuid() != 0 or shutil.which("mke2fs") is None:
+    if os.geteuid() != 0 or not all(map(shutil.which, ("mke2fs", "losetup", "unshare"))):
         return False
     with tempfile.TemporaryDirectory() as name:
         image, mount = Path(name, "image"), Path(name, "mount")
@@ -278,3 +293,21 @@ def can_cut_power() -> bool:
         except (OSError, subprocess.CalledProcessError):
             return False
     return True
+
+
+def main(name: str, how: How, count: int) -> None:
+    """Cut a case at some calls, or at all, and once right after its success."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as at:
+        cutter = Cutter(Path(at), name, how)
+        last = len(cutter.calls) + 1
+        points = list(range(1, last + 1))
+        if count:
+            points = [*sorted(random.Random(name + how).sample(points[:-1], count - 1)), last]
+        for point in points:
+            print(f"{name}, {how}, before call {point} of {last - 1}", flush=True)
+            cutter.cut(point)
+        print(len(points))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))  # type: ignore[arg-type]

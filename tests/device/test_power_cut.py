@@ -1,0 +1,24 @@
+"""Power cuts and kills at a sample of the calls that change the disk; `make soak` takes all."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.device.cutting import How, can_cut_power, cuts
+
+COUNT = 4
+
+
+@pytest.mark.parametrize("how", ["flush", "lose"])
+@pytest.mark.parametrize("name", ["push", "activate", "rollback"])
+def test_power_cut(name: str, how: How) -> None:
+    """Old or new, whole, and the same command then succeeds."""
+    if not can_cut_power():
+        pytest.skip("needs root")
+    assert cuts(name, how, COUNT) == COUNT
+
+
+@pytest.mark.parametrize("name", ["push", "activate", "rollback"])
+def test_killed_agent(name: str) -> None:
+    """The same without a power cut: SIGKILL on any file system."""
+    assert cuts(name, "kill", COUNT) == COUNT
