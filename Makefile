@@ -5,6 +5,8 @@
 #   make test-fast    the suite without what builds models, wheels or environments
 #   make test-torch   tests that export models with torch, in an environment of their own
 #   make lint         style, formatting and types
+#   make lab-up       devices on this machine to try things on (Debian, root); see docs/lab.md
+#   make lab-down     remove them
 #   make bench        the benchmarks that back the figures in the documents
 #   make soak         the long form of the crash tests (hours)
 #   make wheel        sdist and wheel in dist/
@@ -14,7 +16,8 @@
 # PYTHON=python3.12 chooses the interpreter, JOBS=4 the test processes, ARGS="-k store" adds
 # arguments to pytest.
 
-.PHONY: help quickstart test test-fast test-torch lint bench soak wheel lock clean env env-torch
+.PHONY: help quickstart test test-fast test-torch lint lab-up lab-down bench soak wheel lock clean
+.PHONY: env env-torch
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 unexport PYTHONPATH
@@ -60,6 +63,16 @@ lint: env
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The devices to make, as in IMAGES="arm64-python amd64-minimal"; one of each when it is empty.
+IMAGES ?=
+
+lab-up: env
+	@sh tests/lab/install.sh
+	@PYTHONPATH=tests $(BIN)/python -m lab up $(IMAGES)
+
+lab-down: env
+	@PYTHONPATH=tests $(BIN)/python -m lab down
 
 bench: env
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done

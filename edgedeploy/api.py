@@ -5,22 +5,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgedeploy.building import BuildOptions, BuildResult, BuildRun
 from edgedeploy.config.bundled import bundled_folder
+from edgedeploy.deploy.depots import Care, app_name
+from edgedeploy.deploy.provision import Wish
+from edgedeploy.deploy.verbs import (
+    ActivateOptions,
+    PushOptions,
+    activate,
+    fsck,
+    provision,
+    push,
+    rollback,
+)
 from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
 from edgedeploy.footprint import confirmed, footprint, used_records
 from edgedeploy.freshness import take
 from edgedeploy.lockfile import check_lock, read_lock, write_lock
+from edgedeploy.measuring import Site
 from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
 from edgedeploy.places import default_store_path
+from edgedeploy.plan import Plan
 from edgedeploy.report.files import write_reports
 from edgedeploy.store import Store
 
-__all__ = ["BuildOptions", "BuildResult", "Request", "build", "open_profile"]
+__all__ = [
+    "ActivateOptions",
+    "BuildOptions",
+    "BuildResult",
+    "Care",
+    "PushOptions",
+    "Request",
+    "Wish",
+    "activate",
+    "app_name",
+    "build",
+    "fsck",
+    "open_profile",
+    "provision",
+    "push",
+    "rollback",
+]
 
 
 def build(
@@ -29,6 +59,7 @@ def build(
     events: EventLog | None = None,
     *,
     fresh: Path | None = None,
+    sites: Callable[[Plan], Sequence[Site]] | None = None,
 ) -> BuildResult:
     """Build everything that a profile asks for.
 
@@ -37,6 +68,7 @@ def build(
         options: How.
         events: Where progress is told.
         fresh: Where to leave a snapshot, by which the next build may see that nothing changed.
+        sites: Returns, for the plan, devices on which what is for their boards is measured.
 
     Raises:
         ProfileError: The profile, or ``--locked``, refuses.
@@ -51,7 +83,8 @@ def build(
         plan, notes = open_profile(request, memory)
         folder = plan.profile.folder
         locked = read_lock(folder, plan.profile.name) if options.locked else None
-        run = BuildRun(store, plan, options, events, memory, locked)
+        measured_on = sites(plan) if sites else ()
+        run = BuildRun(store, plan, options, events, memory, locked, measured_on)
         try:
             outcomes = run.build()
             lock = run.lock(outcomes)

@@ -14,6 +14,8 @@ from edgedeploy.manifest import CHUNK_BYTES, digest
 
 MAX_FILES = 100_000
 MAX_DEPTH = 64
+SEGMENT_BYTES = 1024
+"""Tensors smaller than this get no segment of their own: a digest costs a tenth of that."""
 
 
 class UnfitTreeError(ValueError):

@@ -6,17 +6,17 @@ import concurrent.futures
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from edgedeploy import choosing
-from edgedeploy.backends import FAMILIES
-from edgedeploy.choosing import Chooser, Outcome, Trial
+from edgedeploy.choosing import Chooser, Outcome
 from edgedeploy.disk import disk_errors
 from edgedeploy.errors import (
     BuildError,
+    DeviceError,
     Diagnostic,
     EdgedeployError,
     ExitCode,
@@ -24,18 +24,12 @@ from edgedeploy.errors import (
     ProfileError,
     combined_exit_code,
 )
-from edgedeploy.events import EventLog, StageFinished, StageProgress, StageStarted
+from edgedeploy.events import EventLog, StageFinished
 from edgedeploy.executor import Builder
 from edgedeploy.lockfile import NAME as LOCK_NAME
 from edgedeploy.lockfile import Lock
 from edgedeploy.manifest import digest, sweep_parts, write_atomic
-from edgedeploy.measuring import (
-    FLOAT,
-    Measured,
-    Session,
-    known_records,
-    measure_session,
-)
+from edgedeploy.measuring import FLOAT, Measure, Site
 from edgedeploy.memory import Memory
 from edgedeploy.node import Node
 from edgedeploy.plan import CandidateNodes, Item, Plan
@@ -43,10 +37,9 @@ from edgedeploy.profile.expand import expand
 from edgedeploy.publish import is_published, publish, sweep
 from edgedeploy.quant.candidates import Candidate
 from edgedeploy.quant.scheme import Scheme
-from edgedeploy.signature import Signature, TensorSpec
+from edgedeploy.sessions import Bench
 from edgedeploy.store import Store
 from edgedeploy.target.host import is_this_machine
-from edgedeploy.toolchain import tool_version
 from edgedeploy.worker.launch import Stopped
 
 TABLES = "calibration"
@@ -67,6 +60,7 @@ class BuildOptions:
             always; ``known`` uses records only, ``off`` not even those.
         sensitivity: Look at how every layer takes to 8 bits, also where the choice needs no such
             look.
+        runs: False runs no stage: what is not in the store up to date fails (E438).
     """
 
     output: Path = Path("build")
@@ -74,8 +68,9 @@ class BuildOptions:
     jobs: int | None = None
     locked: bool = False
     fail_fast: bool = False
-    measure: Literal["off", "known", "missing", "again"] = "missing"
+    measure: Measure = "missing"
     sensitivity: bool = False
+    runs: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +108,8 @@ class BuildResult:
         """The process exit status that the outcomes deserve."""
         codes = []
         for outcome in self.outcomes:
+            if outcome.unmeasured:
+                codes.append(ExitCode.DEVICE)
             if outcome.state == "refused":
                 codes.append(ExitCode.REFUSED)
             elif outcome.state == "failed":
@@ -130,6 +127,7 @@ class BuildRun:
         events: Where progress is told.
         memory: What the last build knew.
         lock: The lock to follow, under ``--locked``.
+        sites: Devices on which the items for their boards are measured, one after the other.
     """
 
     def __init__(
@@ -140,6 +138,7 @@ class BuildRun:
         events: EventLog,
         memory: Memory,
         lock: Lock | None,
+        sites: Sequence[Site] = (),
     ) -> None:
         self._store = store
         self._plan = plan
@@ -155,11 +154,11 @@ class BuildRun:
             workers=self._pool,
             events=events,
             known=memory.components,
+            runs=options.runs,
         )
         # Published calibration tables, with their digests.
         self._tables: dict[Path, str] = {}
-        # Measurements that were looked for, and what was found or made.
-        self.sessions: list[tuple[Session, Mapping[str, Mapping[str, Any]] | None]] = []
+        self.bench = Bench(store, plan, self.builder, events, options.measure, sites)
         self._choosers: dict[str, Chooser] = {}
         self.notes: list[Diagnostic] = []
 
@@ -224,20 +223,26 @@ class BuildRun:
         return replace(outcome, baseline=baseline)
 
     def _settle(self, outcome: Outcome) -> Outcome:
-        """Measure the chosen artifact where this machine may, and judge all gates.
+        """Measure the chosen artifact where that may be, and judge all gates.
 
         A candidate that the measurement refuses is passed over like any other.
         """
         item = outcome.item
         here = is_this_machine(item.target)
         while outcome.chosen is not None and outcome.chosen.state == "accepted":
-            records = self._records(outcome) if here else {}
+            chosen, records, unmeasured = outcome.chosen, {}, outcome.unmeasured
+            try:
+                records = self.bench.records(outcome)
+            except DeviceError as error:
+                unmeasured = error.diagnostics
             reference = choosing.reference_evaluation(self.builder, item)
-            chosen = choosing.judged(item, outcome.chosen, reference, records, board_is_host=here)
+            chosen = choosing.judged(item, chosen, reference, records, board_is_host=here)
             trials = tuple(
                 chosen if trial.name == chosen.name else trial for trial in outcome.trials
             )
-            outcome = replace(outcome, chosen=chosen, trials=trials, records=records)
+            outcome = replace(
+                outcome, chosen=chosen, trials=trials, records=records, unmeasured=unmeasured
+            )
             if chosen.state == "accepted":
                 break
             chooser = self._choosers[item.name]
@@ -245,7 +250,7 @@ class BuildRun:
             more = chooser.screen()
             if more.chosen is None or more.chosen.name == chosen.name:
                 break
-            outcome = replace(more, baseline=outcome.baseline)
+            outcome = replace(more, baseline=outcome.baseline, unmeasured=outcome.unmeasured)
         return outcome
 
     def _surveyed(self, outcome: Outcome) -> Outcome:
@@ -261,60 +266,6 @@ class BuildRun:
         except (BuildError, ModelError) as error:  # what was built is worth no less for it
             self.notes += [replace(item, severity="warning") for item in error.diagnostics]
             return outcome
-
-    def _records(self, outcome: Outcome) -> Mapping[str, Mapping[str, Any]]:
-        """Return measurements of the chosen and the float artifact, made now if there are none."""
-        from edgedeploy.bench.host import host_facts
-
-        item, chosen, baseline = outcome.item, outcome.chosen, outcome.baseline
-        how = self._options.measure
-        if chosen is None or item.use.bench.mode == "off" or how == "off":
-            return {}
-        wanted = [chosen] if chosen.kind == FLOAT else [baseline, chosen]
-        samples, folder = self.builder.folder(item.shared.evaluate.output("samples"))
-        session = Session(
-            target=item.use.target,
-            runtime=item.target.runtime,
-            version=tool_version(str(item.target.get("runtime.distribution"))),
-            artifacts=tuple(
-                self._measured(trial, trial.nodes)
-                for trial in wanted
-                if trial and trial.compiled and trial.nodes
-            ),
-            samples=folder,
-            samples_digest=samples.digest,
-            state=self._state(item),
-            bench=item.use.bench,
-            options=FAMILIES[item.target.runtime].bench_options,
-            device=host_facts(),
-        )
-        known = known_records(self._store, session)
-        if how == "known" or (how == "missing" and known is not None):
-            self.sessions.append((session, known))
-            return known or {}
-        name = f"{item.name}.bench"
-        self._events.emit(StageStarted(node=name, why="no measurement of these artifacts here"))
-
-        def progress(line: Mapping[str, Any]) -> None:
-            done, total = int(line.get("done_s", 0)), int(line.get("total_s", 0))
-            self._events.emit(StageProgress(node=name, done=done, total=total, what="s"))
-
-        records = measure_session(self._store, session, progress)
-        self.sessions.append((session, records))
-        return records
-
-    def _state(self, item: Item) -> tuple[TensorSpec, ...]:
-        """Return the model's state inputs."""
-        names = {pair.input for pair in item.shared.model.state}
-        summary = self.builder.build(item.shared.normal).summary
-        signature = Signature.from_json(summary["signature"])
-        return tuple(spec for spec in signature.inputs if spec.name in names)
-
-    def _measured(self, trial: Trial, nodes: CandidateNodes) -> Measured:
-        tree, folder = self.builder.folder(nodes.compiled.output("artifact"))
-        entry = str(self.builder.build(nodes.compiled).summary["entry"])
-        name = FLOAT if trial.kind == FLOAT else trial.name
-        return Measured(name=name, tree=tree, folder=folder, entry=entry)
 
     # -- results ---------------------------------------------------------------------------
 
@@ -363,10 +314,7 @@ class BuildRun:
             place = self._place(outcome.item)
             if tree is not None and not is_published(tree, place, self._store.file_digests):
                 return False
-        return all(
-            _folders(known_records(self._store, session)) == _folders(records)
-            for session, records in self.sessions
-        )
+        return self.bench.stands()
 
     def _tables_stand(self, places: Iterable[Path]) -> bool:
         try:
@@ -505,11 +453,6 @@ def _locked(item: Item, lock: Lock | None) -> Candidate | None:
     return Candidate(
         name=name, kind="w8a8", scheme=Scheme.from_json(scheme), reason="The lock file names it."
     )
-
-
-def _folders(records: Mapping[str, Mapping[str, Any]] | None) -> dict[str, str]:
-    """Return where the records lie, by artifact name."""
-    return {name: str(record["folder"]) for name, record in (records or {}).items()}
 
 
 def _in_threads(

@@ -17,9 +17,10 @@ from edgedeploy.artifact import Tree
 from edgedeploy.backends import FAMILIES
 from edgedeploy.errors import BuildError, Diagnostic, EdgedeployError, ExitCode, ModelError
 from edgedeploy.executor import Builder
+from edgedeploy.measuring import ANSWERS
 from edgedeploy.node import Node
 from edgedeploy.parity.evaluation import Evaluation
-from edgedeploy.parity.gates import GateVerdict, judge
+from edgedeploy.parity.gates import GateVerdict, judge, judge_answers
 from edgedeploy.plan import CandidateNodes, Item
 from edgedeploy.quant.candidates import LEAST_SHARE, Candidate
 from edgedeploy.quant.search import LeftOut, Settled, Verdict, search
@@ -90,6 +91,7 @@ class Outcome:
         arithmetic: What the runtime computes of it on integers
             (:class:`edgedeploy.backends.base.Arithmetic` as JSON data).
         wider: Nodes (``node``, ``op``, ``reason``) whose weights have more bits than asked for.
+        unmeasured: Why a device that should have measured it did not.
     """
 
     item: Item
@@ -101,6 +103,7 @@ class Outcome:
     survey: Survey | None = None
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
     wider: tuple[Mapping[str, str], ...] = ()
+    unmeasured: tuple[Diagnostic, ...] = ()
 
     @property
     def state(self) -> State:
@@ -284,7 +287,10 @@ def judged(
     *,
     board_is_host: bool,
 ) -> Trial:
-    """Return the trial with the verdicts of its gates, given what was measured."""
+    """Return the trial with the verdicts of its gates, given what was measured.
+
+    Where a device of the board answered to samples, its answers are judged beside this machine's.
+    """
     if trial.evaluation is None or trial.artifact is None:
         return trial
     wanted = item.use.gates
@@ -299,6 +305,9 @@ def judged(
         float_bench=records.get("float"),
         board_is_host=board_is_host,
     )
+    answers = records.get(trial.name, {}).get(ANSWERS)
+    if answers is not None:
+        gates += judge_answers(wanted, Evaluation.from_json(answers))
     refused = [gate for gate in gates if gate.state == "refused"]
     reason = "; ".join(
         f"{gate.gate}: {gate.value} (limit {gate.limit})"

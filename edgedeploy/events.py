@@ -73,6 +73,26 @@ class Note(Event):
     text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushStarted(Event):
+    """A version begins to travel: ``missing_bytes`` of its ``total_bytes``."""
+
+    device: str
+    version: str
+    total_bytes: int
+    missing_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushProgress(Event):
+    """The device has ``done_bytes`` of the ``total_bytes`` that travel; ``file`` comes now."""
+
+    device: str
+    file: str
+    done_bytes: int
+    total_bytes: int
+
+
 class EventLog:
     """Passes events to listeners from any thread, one at a time."""
 

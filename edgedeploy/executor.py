@@ -61,6 +61,7 @@ class Builder:
             None makes a thread pool with one worker per core.
         events: Where progress is told.
         known: Components of the last build by node id, to say why something runs.
+        runs: False uses what the store holds; what would have to run fails instead (E438).
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class Builder:
         workers: concurrent.futures.Executor | None = None,
         events: EventLog | None = None,
         known: Mapping[str, Mapping[str, Any]] | None = None,
+        runs: bool = True,
     ) -> None:
         self._store = store
+        self._runs = runs
         self._project = project
         self._workers = workers
         self._own_workers: concurrent.futures.Executor | None = None
@@ -244,6 +247,9 @@ class Builder:
             if record is not None:
                 self._finished(node, "hit", 0.0)
                 return record
+            if not self._runs:
+                first = _first_miss(self, node)
+                raise _not_built(first.id, self.explain(first))
             upstream = [ref.node for ref in node.inputs.values() if isinstance(ref, OutputRef)]
             for outcome in self.build_all(upstream):
                 if isinstance(outcome, EdgedeployError):
@@ -568,6 +574,15 @@ def _unreadable(error: OSError) -> ModelError:
         code="E188",
         subject=str(error.filename),
         hint="check the path in the profile",
+    )
+
+
+def _not_built(node_id: str, why: str) -> BuildError:
+    return BuildError(
+        f"{node_id} would have to run: {why}",
+        code="E438",
+        subject=node_id,
+        hint="run `edgedeploy build` on the profile, with the same options",
     )
 
 

@@ -36,9 +36,9 @@ def footprint(request: Request, result: BuildResult, run: BuildRun, store: Store
     for record in used_records(result, run.builder):
         for item in record.observed:
             found.update(Path(item[name]) for name in ("file", "folder") if name in item)
-    for session, _ in run.sessions:
+    for session, _ in run.bench.sessions:
         # A newer measurement appears as a new folder, with the first one its parent.
-        found.add(record_folder(store, session.key()))
+        found.update(record_folder(store, key) for key in session.all_keys())
     return sorted(path.absolute() for path in found)
 
 

@@ -1,20 +1,33 @@
-"""Measuring artifacts on this machine and keeping the records."""
+"""Measuring artifacts, here or on a device, and keeping the records."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgedeploy.artifact import Tree
-from edgedeploy.profile.types import BenchSpec
-from edgedeploy.records import add_record, conditions_key, latest_record
-from edgedeploy.signature import TensorSpec
+from edgedeploy.profile.types import BenchSpec, MetricSpec
+from edgedeploy.records import add_record, conditions_key, latest_record, records_of
+from edgedeploy.signature import Signature
 from edgedeploy.store import Store
 
+if TYPE_CHECKING:
+    from edgedeploy.bench.job import BenchJob, GeneratedTensor
+
 FLOAT = "float"
+
+ANSWERS = "answers"
+"""Key of an artifact's record under which the evaluation of its answers on a device lies."""
+
+Measure = Literal["off", "known", "missing", "again"]
+"""When this machine measures: never, not even looking at records; never; where there is no record;
+always."""
+
+Progress = Callable[[Mapping[str, Any]], None]
+Records = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +39,33 @@ class Measured:
         tree: Its files.
         folder: Where they lie.
         entry: The file that the runtime loads, relative to ``folder``.
+        loaded: The files that the runtime needs, relative to ``folder``.
     """
 
     name: str
     tree: Tree
     folder: Path
     entry: str
+    loaded: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What the float model answers to a session's samples, and how answers are scored.
+
+    Attributes:
+        outputs: Tensor pack of its answers.
+        score: Folder with their evaluation.
+        metric: None where the profile names none.
+        metadata: The model's, for parameters of the metric.
+        folder: The profile's, for user functions.
+    """
+
+    outputs: Path
+    score: Path
+    metric: MetricSpec | None
+    metadata: Mapping[str, str]
+    folder: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,106 +73,263 @@ class Session:
     """What is measured together, interleaved: a target's float artifact and one other.
 
     Attributes:
+        app: Name of the profile.
+        model: Name of the model.
         target: Target id.
         runtime: ``ort`` or ``openvino``.
         version: Version of the runtime here.
         artifacts: The float one first.
         samples: Tensor pack that feeds them.
         samples_digest: The pack's digest.
-        state: State inputs, which samples do not hold; they stay zero while measuring.
-        bench: Mode and threads.
+        signature: Inputs and outputs of the model.
+        state: ``(state input, state output)``. Samples do not hold the inputs; they stay zero
+            while measuring.
+        bench: Mode, threads and CPUs.
         options: Of the runtime, so that it computes as when the artifact was verified.
+        machines: How ``uname -m`` may name the board's architecture.
+        stands_in: Whether this machine may stand in for the board.
         device: Facts of this machine.
+        reference: What the answers of a device are compared with.
     """
 
+    app: str
+    model: str
     target: str
     runtime: str
     version: str
     artifacts: tuple[Measured, ...]
     samples: Path
     samples_digest: str
-    state: tuple[TensorSpec, ...]
+    signature: Signature
+    state: tuple[tuple[str, str], ...]
     bench: BenchSpec
     options: Mapping[str, Any]
+    machines: tuple[str, ...]
+    stands_in: bool
     device: Mapping[str, Any]
+    reference: Reference
+
+    @property
+    def board(self) -> str:
+        """Id of the target's board."""
+        return self.target.partition("/")[0]
 
     def key(self) -> str:
-        """Return the key of this session's records: what was measured and how."""
+        """Return the key of this session's records here: what was measured and how."""
         device = {name: self.device.get(name) for name in ("cpu", "cores", "machine", "system")}
+        version = [self.runtime, self.version]
+        return self._key(self.bench.mode, {"runtime": version, "device": device})
+
+    def board_key(self, mode: str) -> str:
+        """Return the key of this session's records on devices of the target's board."""
+        return self._key(mode, {"runtime": [self.runtime], "board": self.board})
+
+    def _key(self, mode: str, where: Mapping[str, Any]) -> str:
         return conditions_key(
             {
                 "target": self.target,
-                "runtime": [self.runtime, self.version],
                 "artifacts": [[item.name, item.tree.digest] for item in self.artifacts],
                 "samples": self.samples_digest,
-                "mode": self.bench.mode,
+                "mode": mode,
                 "threads": self.bench.threads,
+                "cpus": list(self.bench.cpus),
                 "options": dict(self.options),
-                "device": device,
+                **where,
             }
         )
 
+    def board_keys(self) -> tuple[str, ...]:
+        """Return the keys under which records from devices count for this session.
 
-def known_records(store: Store, session: Session) -> dict[str, dict[str, Any]] | None:
-    """Return the latest records of a session by artifact name, None when there are none."""
+        What was measured in full counts where ``quick`` is asked for, not the other way round.
+        """
+        modes = ("full",) if self.bench.mode == "full" else ("full", "quick")
+        return tuple(self.board_key(mode) for mode in modes)
+
+    def all_keys(self) -> tuple[str, ...]:
+        """Return every key under which a record may lie."""
+        return (self.key(), *self.board_keys())
+
+    def zeros(self) -> tuple[GeneratedTensor, ...]:
+        """Return the state at the start of a sequence; open axes have the size 1."""
+        from edgedeploy.bench.job import GeneratedTensor
+
+        names = {given for given, _ in self.state}
+        return tuple(
+            GeneratedTensor(
+                name=spec.name,
+                dtype=spec.dtype,
+                shape=tuple(size if isinstance(size, int) else 1 for size in spec.dims or ()),
+                high=0,
+            )
+            for spec in self.signature.inputs
+            if spec.name in names
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What a device showed of a session.
+
+    Attributes:
+        mode: ``quick`` or ``full``.
+        records: One per artifact of the session, in its order; the chosen one's may hold the
+            evaluation of its answers under ``ANSWERS``.
+        samples: Files of raw samples that they name.
+    """
+
+    mode: Literal["quick", "full"]
+    records: tuple[dict[str, Any], ...]
+    samples: tuple[Path, ...]
+
+
+class Site(Protocol):
+    """A device on which sessions are measured."""
+
+    @property
+    def name(self) -> str:
+        """The device's name."""
+
+    @property
+    def board(self) -> str:
+        """Id of the board that it is."""
+
+    def measure(self, session: Session, folder: Path, progress: Progress) -> Taken:
+        """Measure a session on the device.
+
+        Args:
+            session: What to measure.
+            folder: Existing folder for the files of raw samples.
+            progress: Called with each line of progress.
+
+        Raises:
+            DeviceError: The device is lost, or a run there failed (E470-E476).
+        """
+
+
+def known_records(store: Store, session: Session) -> Records | None:
+    """Return the latest records of a session here by artifact name, None when there are none."""
     found = latest_record(store, session.key())
-    if found is None:
+    return None if found is None else _by_name(found)
+
+
+def board_records(store: Store, session: Session) -> Records | None:
+    """Return what devices of the session's board showed, None when none was measured.
+
+    The newest record in which every artifact's figures are valid, else the newest; what a device
+    answered to samples is the newest of that, in whichever record.
+    """
+    found = sorted(
+        (item for key in session.board_keys() for item in records_of(store, key)),
+        key=lambda item: str(item["created"]),
+        reverse=True,
+    )
+    if not found:
         return None
-    records: dict[str, dict[str, Any]] = found["artifacts"]
+    taken = _by_name(next((item for item in found if _valid(item)), found[0]))
+    for name, record in taken.items():
+        answers = next(_answers(found, name), None)
+        if answers is not None:
+            record[ANSWERS] = answers
+    return taken
+
+
+def _valid(found: Mapping[str, Any]) -> bool:
+    records = found["artifacts"].values()
+    return all(record["validity"]["verdict"] == "valid" for record in records)
+
+
+def _answers(found: Sequence[Mapping[str, Any]], name: str) -> Iterator[Any]:
+    for item in found:
+        answers = item["artifacts"].get(name, {}).get(ANSWERS)
+        if answers is not None:
+            yield answers
+
+
+def _by_name(found: Mapping[str, Any]) -> Records:
+    records: Records = found["artifacts"]
     return {name: {**record, "folder": found["folder"]} for name, record in records.items()}
 
 
-def measure_session(
-    store: Store, session: Session, progress: Callable[[Mapping[str, Any]], None]
-) -> dict[str, dict[str, Any]]:
-    """Measure a session now, keep its records and return them by artifact name.
+def bench_job(
+    session: Session, folders: Sequence[Path], mode: Literal["quick", "full"], **how: Any
+) -> BenchJob:
+    """Return the job that measures a session.
 
-    Raises:
-        BuildError: The runtime died or refused an artifact (E350-E353).
-        StoreError: The records cannot be written.
+    Args:
+        session: What to measure.
+        folders: Where the files of each artifact lie, on the machine that measures.
+        mode: How long.
+        how: Further fields of the job.
     """
-    from edgedeploy.bench.job import BenchArtifact, BenchInputs, BenchJob, GeneratedTensor
-    from edgedeploy.bench.measure import measure
+    from edgedeploy.bench.job import BenchArtifact, BenchInputs, BenchJob
 
     artifacts = tuple(
         BenchArtifact(
             id=item.name,
             family=session.runtime,  # type: ignore[arg-type]
-            path=item.folder / item.entry,
-            files=tuple(item.folder / file.path for file in item.tree.files),
+            path=folder / item.entry,
+            files=tuple(folder / path for path in item.loaded),
             threads=session.bench.threads,
             options=session.options,
             digest=item.tree.digest,
             target=session.target,
         )
-        for item in session.artifacts
+        for item, folder in zip(session.artifacts, folders, strict=True)
     )
-    job = BenchJob(
+    return BenchJob(
         artifacts=artifacts,
-        inputs=BenchInputs(
-            pack=session.samples,
-            generated=tuple(
-                GeneratedTensor(
-                    name=spec.name,
-                    dtype=spec.dtype,
-                    shape=tuple(size if isinstance(size, int) else 1 for size in spec.dims or ()),
-                    high=0,
-                )
-                for spec in session.state
-            ),
-        ),
-        mode="full" if session.bench.mode == "full" else "quick",
+        inputs=BenchInputs(pack=session.samples, generated=session.zeros()),
+        mode=mode,
         baseline=FLOAT if len(artifacts) > 1 else None,
-        device=session.device,
+        cpus=session.bench.cpus,
+        **how,
     )
+
+
+def measure_session(store: Store, session: Session, progress: Progress) -> Records:
+    """Measure a session here and now, keep its records and return them by artifact name.
+
+    Raises:
+        BuildError: The runtime died or refused an artifact (E350-E353).
+        StoreError: The records cannot be written.
+    """
+    from edgedeploy.bench.measure import measure
+
+    mode: Literal["quick", "full"] = "full" if session.bench.mode == "full" else "quick"
+    folders = [item.folder for item in session.artifacts]
+    job = bench_job(session, folders, mode, device=session.device)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         records = measure(job, folder, on_progress=progress)
-        whole = {
-            "created": records[0]["created"],
-            "artifacts": {
-                item.name: record for item, record in zip(session.artifacts, records, strict=True)
-            },
-        }
-        place = add_record(store, session.key(), whole, sorted(folder.glob("*.gz")))
-    return {item: {**record, "folder": str(place)} for item, record in whole["artifacts"].items()}
+        return _kept(store, session.key(), session, records, sorted(folder.glob("*.gz")))
+
+
+def measure_on(store: Store, session: Session, site: Site, progress: Progress) -> Records:
+    """Measure a session on a device, keep its records and return them by artifact name.
+
+    Raises:
+        DeviceError: As :meth:`Site.measure`.
+        StoreError: The records cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        taken = site.measure(session, Path(name), progress)
+        key = session.board_key(taken.mode)
+        return _kept(store, key, session, taken.records, taken.samples)
+
+
+def _kept(
+    store: Store,
+    key: str,
+    session: Session,
+    records: Sequence[dict[str, Any]],
+    samples: Sequence[Path],
+) -> Records:
+    whole = {
+        "created": records[0]["created"],
+        "artifacts": {
+            item.name: record for item, record in zip(session.artifacts, records, strict=True)
+        },
+    }
+    place = add_record(store, key, whole, samples)
+    return _by_name({**whole, "folder": str(place)})

@@ -20,13 +20,20 @@ def default_store_path() -> Path:
         StoreError: The user has no home folder (E602).
     """
     given = os.environ.get("EDGEDEPLOY_STORE")
-    if given:
-        return Path(given).absolute()
+    return Path(given).absolute() if given else user_cache() / "store"
+
+
+def user_cache() -> Path:
+    """Return the folder for what can be made or fetched again: ``$XDG_CACHE_HOME/edgedeploy``.
+
+    Raises:
+        StoreError: The user has no home folder (E602).
+    """
     cache = os.environ.get("XDG_CACHE_HOME")
     if cache and Path(cache).is_absolute():
-        return Path(cache) / "edgedeploy" / "store"
+        return Path(cache) / "edgedeploy"
     try:
-        return Path.home() / ".cache" / "edgedeploy" / "store"
+        return Path.home() / ".cache" / "edgedeploy"
     except RuntimeError as error:
         raise StoreError(
             "there is no home folder to keep the store in",

@@ -37,12 +37,17 @@ _SCHEME_NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateNodes:
-    """One way to represent the numbers of a model on a target, and its nodes."""
+    """One way to represent the numbers of a model on a target, and its nodes.
+
+    Attributes:
+        golden: Samples with the artifact's answers, for devices; a build alone never runs it.
+    """
 
     candidate: Candidate
     typed: OutputRef
     compiled: Node
     evaluated: Node
+    golden: Node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,14 +321,17 @@ def _candidate(
         tools=family.tools,
         code=code,
     )
+    here = {
+        "runtime": runtime,
+        # Artifacts are run on this machine's CPU, whatever they are for.
+        "options": {name: value for name, value in options.items() if name != "device"},
+        "state": shared.reference.params["state"],
+    }
     evaluated = Node(
         id=f"{base}.evaluate",
         kind="evaluate",
         params={
-            "runtime": runtime,
-            # Parity is judged on this machine's CPU, whatever the artifact is for.
-            "options": {name: value for name, value in options.items() if name != "device"},
-            "state": shared.reference.params["state"],
+            **here,
             "metric": shared.reference.params["metric"],
             "project": shared.reference.params["project"],
         },
@@ -337,4 +345,17 @@ def _candidate(
         tools=family.tools,
         code=code,
     )
-    return CandidateNodes(candidate=candidate, typed=typed, compiled=compiled, evaluated=evaluated)
+    golden = Node(
+        id=f"{base}.golden",
+        kind="golden",
+        params=here,
+        inputs={
+            "artifact": compiled.output("artifact"),
+            "samples": shared.evaluate.output("samples"),
+        },
+        tools=family.tools,
+        code=code,
+    )
+    return CandidateNodes(
+        candidate=candidate, typed=typed, compiled=compiled, evaluated=evaluated, golden=golden
+    )

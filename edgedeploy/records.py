@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,17 @@ def conditions_key(conditions: Mapping[str, Any]) -> str:
 
 def latest_record(store: Store, key: str) -> dict[str, Any] | None:
     """Return the newest readable record of ``key`` with ``folder`` added, or None."""
+    return next(records_of(store, key), None)
+
+
+def records_of(store: Store, key: str) -> Iterator[dict[str, Any]]:
+    """Yield the readable records of ``key``, the newest first, each with ``folder`` added."""
     for place in sorted(record_folder(store, key).glob("*/record.json"), reverse=True):
         try:
             record: dict[str, Any] = json.loads(place.read_bytes())
         except (OSError, ValueError):
             continue
-        return {**record, "folder": str(place.parent)}
-    return None
+        yield {**record, "folder": str(place.parent)}
 
 
 def add_record(store: Store, key: str, record: Mapping[str, Any], samples: Sequence[Path]) -> Path:

@@ -114,6 +114,10 @@ class Remote(Protocol):
     def name(self) -> str:
         """The device's name in the inventory."""
 
+    @property
+    def pretended(self) -> bool:
+        """Whether no device is behind it: figures measured on it say nothing about one."""
+
     def run(
         self,
         command: str,

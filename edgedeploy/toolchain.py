@@ -14,7 +14,7 @@ from edgedeploy.errors import ToolError
 
 PACKAGE = Path(__file__).parent
 
-EXTRAS: Mapping[str, str] = {"nncf": "'edgedeploy[nncf]'"}
+EXTRAS: Mapping[str, str] = {"nncf": "'edgedeploy[nncf]'", "ziglang": "'edgedeploy[native]'"}
 """Optional distribution -> what to install, so that its version fits."""
 
 

@@ -48,7 +48,11 @@ ALLOWED_SKIPS = (
     "needs a GPU",
     "needs an NPU",
     "needs a device",
+    "needs OpenSSH server",
+    "needs Linux",
     "needs root",
+    "needs an SSH server",
+    "needs rsync",
     "needs no root",
     "needs FUSE",
     "needs a cgroup",
@@ -56,8 +60,15 @@ ALLOWED_SKIPS = (
     "needs CI",
     "needs TensorRT for RTX",  # Linux x86-64 alone has it
     "needs NNCF",  # its NumPy is older than the one locked for Python 3.12 and newer
+    "needs a C compiler",
     "needs Python 3.11 or 3.12",  # the oldest ONNX Runtime has no build for a newer one
 )
+
+# For tests on devices; each capability that these need is tried when the first test asks for it.
+pytest_plugins = ("lab.fixtures",)
+
+# Where such tests are: a run that includes one of these says first what the machine can do.
+ON_DEVICES = ("lab", "device")
 
 # Folders with a command of their own; collected only when named on the command line.
 APART = ("with_torch", "soak")
@@ -70,6 +81,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         if not any(path.is_relative_to(collection_path) for path in named):
             return True
     return None
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what this machine can do, when tests that depend on it are going to run."""
+    from lab import capabilities
+
+    here = Path(__file__).parent
+    named = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    for folder in (here / name for name in ON_DEVICES if any((here / name).glob("test_*.py"))):
+        if any(folder.is_relative_to(path) or path.is_relative_to(folder) for path in named):
+            return capabilities.report()
+    return []
 
 
 def refused_skips(terminal: object) -> list[str]:

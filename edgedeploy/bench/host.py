@@ -26,17 +26,22 @@ def host_facts() -> dict[str, Any]:
     return linux_facts(Path("/"))
 
 
-def linux_facts(root: Path) -> dict[str, Any]:
-    """Return the facts of a Linux machine from the files under ``root``."""
+def linux_facts(root: Path, machine: str | None = None) -> dict[str, Any]:
+    """Return the facts of a Linux machine from the files under ``root``.
+
+    Args:
+        root: ``/``, or a copy of the files of another machine.
+        machine: Its architecture; None takes this machine's.
+    """
     cpuinfo = _text(root / "proc/cpuinfo") or ""
     memory = re.search(r"^MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo") or "", re.M)
     governor = _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return {
         "system": _os_release(_text(root / "etc/os-release") or ""),
         "kernel": _text(root / "proc/sys/kernel/osrelease"),
-        "machine": platform.machine(),
+        "machine": machine or platform.machine(),
         "cpu": _linux_cpu(root, cpuinfo),
-        "cores": len(re.findall(r"^processor\s*:", cpuinfo, re.M)) or os.cpu_count(),
+        "cores": len(re.findall(r"^processor\s*:", cpuinfo, re.M)) or _cores(machine),
         "memory_bytes": int(memory[1]) * 1024 if memory else None,
         "governor": governor,
         "virtual": _linux_virtual(root, cpuinfo),
@@ -58,6 +63,10 @@ def darwin_facts(sysctl: Sysctl) -> dict[str, Any]:
         "governor": None,
         "virtual": None if hypervisor is None else "hypervisor" if hypervisor == "1" else "",
     }
+
+
+def _cores(machine: str | None) -> int | None:
+    return None if machine else os.cpu_count()
 
 
 def _text(path: Path) -> str | None:
@@ -84,6 +93,9 @@ def _linux_cpu(root: Path, cpuinfo: str) -> str | None:
 def _linux_virtual(root: Path, cpuinfo: str) -> str | None:
     if (root / ".dockerenv").exists():
         return "docker"
+    # QEMU's board for arm, with KVM or without.
+    if "dummy-virt" in (_text(root / "sys/firmware/devicetree/base/model") or ""):
+        return "QEMU"
     product = _text(root / "sys/class/dmi/id/product_name") or ""
     vendor = _text(root / "sys/class/dmi/id/sys_vendor") or ""
     for word in ("KVM", "QEMU", "VMware", "VirtualBox", "Xen", "Amazon EC2", "Google Compute"):

@@ -13,6 +13,9 @@ _AGAIN = "#again"
 
 Mode = Literal["quick", "full"]
 
+DEVICE_FILES = ("loop.py", "environment.py", "power.py")
+"""The files of this folder that measure, and travel to devices; the first is run."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchPlan:
@@ -123,8 +126,9 @@ class BenchJob:
         noise_floor: Measure the baseline against itself as well (an A/A run).
         device: Facts of the machine, from :func:`edgedeploy.bench.host.host_facts`.
         evidence: ``device`` when this machine is the target's board, else ``host-runtime``.
-        seed: Of the order within repetitions and of the bootstrap.
+        seed: Of the order within repetitions.
         plan: Replaces the mode's own plan.
+        cpus: CPUs that everything is bound to; empty leaves it to the system.
         sysfs, procfs: Where clock, heat and load evidence is read.
     """
 
@@ -137,6 +141,7 @@ class BenchJob:
     evidence: Evidence = "host-runtime"
     seed: int = 0
     plan: BenchPlan | None = None
+    cpus: tuple[int, ...] = ()
     sysfs: Path = Path("/sys")
     procfs: Path = Path("/proc")
 
@@ -166,8 +171,45 @@ class BenchJob:
             "artifacts": artifacts,
             "inputs": inputs,
             "plan": self.effective_plan.to_json(),
+            "cpus": list(self.cpus),
             "sysfs": str(self.sysfs),
             "procfs": str(self.procfs),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputsJob:
+    """What an artifact on a device is asked.
+
+    Attributes:
+        pack: Folder here of the tensor pack with the samples, without state inputs.
+        samples: How many of its first; None takes all.
+        outputs: Names of the outputs that are wanted.
+        state: ``(state input, state output)`` names, carried along sequences.
+        zeros: The state at the start of a sequence.
+        cpus: CPUs that the run is bound to; empty leaves it to the system.
+        deadline_s: The run is ended after this.
+        limit_bytes: The most that all outputs may be together.
+    """
+
+    pack: Path
+    samples: int | None = None
+    outputs: tuple[str, ...]
+    state: tuple[tuple[str, str], ...] = ()
+    zeros: tuple[GeneratedTensor, ...] = ()
+    cpus: tuple[int, ...] = ()
+    deadline_s: float = 1800.0
+    limit_bytes: int = 1 << 30
+
+    def to_loop(self, artifact: BenchArtifact, pack: str) -> dict[str, Any]:
+        """Return the job as ``loop.py`` reads it, for a pack that lies on the device."""
+        return {
+            "loop": 1,
+            "artifacts": [_loop_artifact(artifact, artifact.id)],
+            "inputs": {"pack": pack, "generated": [item.to_json() for item in self.zeros]},
+            "outputs": list(self.outputs),
+            "state": [list(pair) for pair in self.state],
+            "cpus": list(self.cpus),
         }
 
 

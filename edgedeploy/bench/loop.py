@@ -1,10 +1,11 @@
 # Syntax and library held to Python 3.6; a failure of any kind is told on stdout, then typed there.
-# ruff: noqa: UP006, UP031, UP035, UP045, PTH100, PTH110, PTH118, PTH120, PTH122, PTH207
+# ruff: noqa: UP006, UP031, UP035, PTH100, PTH110, PTH118, PTH120, PTH122
 # ruff: noqa: B905, BLE001, RUF046
 """Measures artifacts on the machine it runs on: ``python loop.py job.json > result.json``.
 
-One file that needs the standard library and the runtime alone (NumPy comes with the runtime), so
-that it runs on a device as it is. Progress goes to stderr as JSON lines, the result to stdout.
+It needs ``environment.py`` and ``power.py`` beside it, the standard library and the runtime alone
+(NumPy comes with the runtime), so that it runs on a device as it is. Progress goes to stderr as
+JSON lines, the result to stdout, or gzipped into the job's file ``result``.
 
 The job (paths are relative to the job file)::
 
@@ -15,31 +16,37 @@ The job (paths are relative to the job file)::
                 "generated": [{"name", "dtype", "shape", "seed", "low", "high"}]},
      "plan": {"warmup_max_s", "window_s", "min_s", "min_count", "min_repetitions", "max_s",
               "layer_runs"},
+     "cpus": [0, 1], "held": false, "result": "result.json.gz",
      "sysfs": "/sys", "procfs": "/proc"}
 
-``options`` of family ``ort``: ``providers``, ``config`` (session entries), ``optimise: false``;
-of ``openvino``: ``device``, ``properties``. ``plan.min_*`` hold for each artifact; "all reached"
-or ``max_s`` ends the run; the result says which.
+``cpus`` bind everything to these CPUs; a ``held`` run ends with its standard input. ``options`` of
+family ``ort``: ``providers``, ``config`` (session entries), ``optimise: false``; of ``openvino``:
+``device``, ``properties``. ``plan.min_*`` hold for each artifact; "all reached" or ``max_s`` ends
+the run; the result says which.
 
 What is timed: one call of the runtime's Python API with inputs that lie in memory, outputs
 included, pre- and post-processing not. Load time, first inference and memory come from a fresh
 process per artifact; "cold" means that the artifact's own files were not in the page cache.
 Repetitions run a window of each artifact in random order, then reversed: drift hits all alike.
+
+``python loop.py job.json outputs ID`` writes what artifact ID answers to every sample instead, as a
+tensor pack in two files beside the job, ``outputs.bin.gz`` and ``outputs.json.gz``. It takes
+``"outputs": [names], "state": [[input, output]]`` of the job.
 """
 
 import array
-import functools
 import gc
-import glob
+import gzip
+import importlib.util
 import json
 import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
-import time
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NoReturn, Sequence, Tuple
 
 # The folder of this script must not shadow standard modules (``statistics`` lies beside it).
 if sys.path and os.path.abspath(sys.path[0]) == os.path.dirname(os.path.abspath(__file__)):
@@ -49,92 +56,32 @@ LOOP_VERSION = 1
 WARMUP_AGREEMENT_RATIO = 0.02
 WARMUP_WINDOWS = 3
 MEMORY_RUNS_S = 1.0
-COLD_RESIDENT_RATIO = 0.02
 
 Feed = Dict[str, Any]
+
+
+def _beside(name: str) -> Any:
+    """Return the module in the file of that name beside this one."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+    spec = importlib.util.spec_from_file_location("edgedeploy_" + name, path)  # type: Any
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+environment = _beside("environment")
+power = _beside("power")
+now_ns = environment.now_ns
 
 
 class JobError(Exception):
     """The job cannot be obeyed as it stands."""
 
 
-def _clock() -> Tuple[str, Callable[[], int]]:
-    """Return the name of the steadiest clock here and a function that reads it in ns."""
-    for name in ("CLOCK_MONOTONIC_RAW", "CLOCK_MONOTONIC"):
-        number = getattr(time, name, None)
-        if number is None:
-            continue
-        if hasattr(time, "clock_gettime_ns"):
-            return name, functools.partial(time.clock_gettime_ns, number)
-        return name, lambda clock=number: int(time.clock_gettime(clock) * 1e9)
-    return "monotonic", lambda: int(time.monotonic() * 1e9)
-
-
-CLOCK_NAME, now_ns = _clock()
-
-
 def say(event: str, **fields: Any) -> None:
     """Write one progress line to stderr."""
     sys.stderr.write(json.dumps(dict(fields, event=event), sort_keys=True) + "\n")
     sys.stderr.flush()
-
-
-def _read(path: str) -> Optional[str]:
-    try:
-        with open(path) as file:
-            return file.read().strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def _read_int(path: str) -> Optional[int]:
-    try:
-        return int(_read(path) or "", 0)
-    except ValueError:
-        return None
-
-
-class Environment:
-    """Clock, heat and load evidence, read from sysfs and procfs (empty where they lack it)."""
-
-    def __init__(self, sysfs: str, procfs: str) -> None:
-        self.procfs = procfs
-        cpu = os.path.join(sysfs, "devices/system/cpu")
-        self._cpufreq = sorted(glob.glob(os.path.join(cpu, "cpu[0-9]*/cpufreq")))
-        self._counters = sorted(glob.glob(os.path.join(cpu, "cpu[0-9]*/thermal_throttle/*_count")))
-        self._zones = sorted(glob.glob(os.path.join(sysfs, "class/thermal/thermal_zone[0-9]*")))
-        self._cooling = sorted(glob.glob(os.path.join(sysfs, "class/thermal/cooling_device[0-9]*")))
-        firmware = "devices/platform/soc*/*firmware*/get_throttled"
-        self._firmware = sorted(glob.glob(os.path.join(sysfs, firmware)))
-
-    def facts(self) -> Dict[str, Any]:
-        """Return what does not change during the run; frequencies in kHz."""
-        return {
-            "cpus": os.cpu_count(),
-            "ticks_hz": os.sysconf("SC_CLK_TCK"),
-            "governor": [_read(path + "/scaling_governor") for path in self._cpufreq],
-            "max_khz": [_read_int(path + "/scaling_max_freq") for path in self._cpufreq],
-            "zones": [_read(path + "/type") for path in self._zones],
-            "cooling": [_read(path + "/type") for path in self._cooling],
-        }
-
-    def sample(self) -> Dict[str, Any]:
-        """Return one reading: kHz, milli-degrees Celsius, cooling states, CPU ticks, counters."""
-        loadavg = (_read(os.path.join(self.procfs, "loadavg")) or "").split()
-        ticks = (_read(os.path.join(self.procfs, "stat")) or "").split("\n")[0].split()[1:9]
-        own = os.times()
-        return {
-            "t_ns": now_ns(),
-            "khz": [_read_int(path + "/scaling_cur_freq") for path in self._cpufreq],
-            "millicelsius": [_read_int(path + "/temp") for path in self._zones],
-            "cooling": [_read_int(path + "/cur_state") for path in self._cooling],
-            "throttle_counts": [_read_int(path) for path in self._counters],
-            "firmware_throttled": [int(_read(path) or "0", 16) for path in self._firmware],
-            "load1": float(loadavg[0]) if loadavg else None,
-            # user nice system idle iowait irq softirq steal, summed over all CPUs
-            "ticks": [int(item) for item in ticks] if len(ticks) == 8 else None,
-            "own_cpu_s": own[0] + own[1] + own[2] + own[3],
-        }
 
 
 def _generated(numpy: Any, spec: Dict[str, Any]) -> Any:
@@ -149,16 +96,20 @@ def _generated(numpy: Any, spec: Dict[str, Any]) -> Any:
     return source.randint(int(low), int(high) + 1, spec["shape"]).astype(dtype)
 
 
-def read_inputs(numpy: Any, spec: Dict[str, Any], folder: str) -> List[Feed]:
-    """Return the inputs to cycle through, one dict of tensors by name per inference."""
+def read_samples(
+    numpy: Any, spec: Dict[str, Any], folder: str
+) -> Iterator[Tuple[Dict[str, Any], Feed]]:
+    """Yield the samples of a job's pack with their inputs, generated ones added."""
     extra = {item["name"]: _generated(numpy, item) for item in spec.get("generated", [])}
     if not spec.get("pack"):
-        return [extra]
+        yield {"id": "generated"}, extra
+        return
     pack = os.path.join(folder, spec["pack"])
     with open(os.path.join(pack, "index.json"), encoding="utf-8") as file:
         samples = json.load(file)["samples"]
-    feeds = []
-    with open(os.path.join(pack, "tensors.bin"), "rb") as raw:
+    path = os.path.join(pack, "tensors.bin")
+    packed = os.path.exists(path + ".gz")
+    with gzip.open(path + ".gz", "rb") if packed else open(path, "rb") as raw:  # type: Any
         for sample in samples[: spec.get("samples") or len(samples)]:
             feed = dict(extra)
             for name, entry in sample["tensors"].items():
@@ -167,19 +118,25 @@ def read_inputs(numpy: Any, spec: Dict[str, Any], folder: str) -> List[Feed]:
                 else:
                     raw.seek(entry["offset"])
                     dtype = numpy.dtype(entry["dtype"]).newbyteorder("<")
-                    count = entry["nbytes"] // dtype.itemsize
-                    value = numpy.fromfile(raw, dtype, count).astype(dtype.newbyteorder("="))
+                    value = numpy.frombuffer(raw.read(entry["nbytes"]), dtype)
+                    value = value.astype(dtype.newbyteorder("="))
                 feed[name] = value.reshape(entry["shape"])
-            feeds.append(feed)
+            yield sample, feed
+
+
+def read_inputs(numpy: Any, spec: Dict[str, Any], folder: str) -> List[Feed]:
+    """Return the inputs to cycle through, one dict of tensors by name per inference."""
+    feeds = [feed for _, feed in read_samples(numpy, spec, folder)]
     if not feeds:
         raise JobError("the tensor pack holds no samples")
     return feeds
 
 
 class Session:
-    """One loaded artifact; ``inputs`` holds the names that each of its inputs answers to."""
+    """One loaded artifact; each of its inputs and outputs answers to several names."""
 
     inputs: Sequence[List[str]]
+    outputs: Sequence[List[str]]
 
     def bind(self, feeds: List[Feed]) -> List[Feed]:
         """Return the feeds reduced to this artifact's inputs."""
@@ -187,6 +144,33 @@ class Session:
         if not all(chosen):
             raise JobError("inputs %s, but the job gives %s" % (self.inputs, sorted(feeds[0])))
         return [{name: feed[name] for (name,) in chosen} for feed in feeds]
+
+
+def session_entries(artifact: Dict[str, Any], path: str) -> Dict[str, str]:
+    """Return the session entries with which ONNX Runtime loads an artifact."""
+    # A spinning worker burns a core while nothing runs: it heats and disturbs what follows.
+    entries = {"session.intra_op.allow_spinning": "0"}
+    if path.endswith(".ort"):
+        entries["session.use_memory_mapped_ort_model"] = "1"
+        entries["session.use_ort_model_bytes_for_initializers"] = "1"
+    entries.update(artifact["options"].get("config", {}))
+    return entries
+
+
+def kernel_times(events: Sequence[Dict[str, Any]], runs: int) -> List[Dict[str, Any]]:
+    """Return the mean time of each node in a profile of ONNX Runtime; its first run is warm-up."""
+    layers = {}  # type: Dict[str, Dict[str, Any]]
+    seen_runs = 0
+    for event in events:
+        seen_runs += event["name"] == "model_run"  # comes after the events of its run
+        name, found, _ = event["name"].partition("_kernel_time")
+        if seen_runs == 0 or not found:
+            continue
+        given = event["args"]
+        about = {"name": name, "op": given["op_name"], "provider": given["provider"]}
+        layer = layers.setdefault(name, dict(about, mean_ms=0.0))
+        layer["mean_ms"] += event["dur"] / 1000.0 / runs
+    return list(layers.values())
 
 
 class OrtSession(Session):
@@ -199,12 +183,7 @@ class OrtSession(Session):
         options.intra_op_num_threads = artifact["threads"]
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # A spinning worker burns a core while nothing runs: it heats and disturbs what follows.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if path.endswith(".ort"):
-            options.add_session_config_entry("session.use_memory_mapped_ort_model", "1")
-            options.add_session_config_entry("session.use_ort_model_bytes_for_initializers", "1")
-        for key, value in sorted(artifact["options"].get("config", {}).items()):
+        for key, value in sorted(session_entries(artifact, path).items()):
             options.add_session_config_entry(key, value)
         if artifact["options"].get("optimise") is False:
             level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -216,6 +195,7 @@ class OrtSession(Session):
         self._session = onnxruntime.InferenceSession(path, options, providers=providers)
         self.version = onnxruntime.__version__
         self.inputs = [[item.name] for item in self._session.get_inputs()]
+        self.outputs = [[item.name] for item in self._session.get_outputs()]
 
     def run(self, feed: Feed) -> Any:
         """Run one inference and return its outputs."""
@@ -226,20 +206,7 @@ class OrtSession(Session):
         for position in range(runs + 1):
             self.run(feeds[position % len(feeds)])
         with open(self._session.end_profiling()) as file:
-            events = json.load(file)
-        layers = {}  # type: Dict[str, Dict[str, Any]]
-        seen_runs = 0
-        for event in events:
-            # The events of a run come before its own "model_run"; the first run is warm-up.
-            seen_runs += event["name"] == "model_run"
-            name, found, _ = event["name"].partition("_kernel_time")
-            if seen_runs == 0 or not found:
-                continue
-            given = event["args"]
-            about = {"name": name, "op": given["op_name"], "provider": given["provider"]}
-            layer = layers.setdefault(name, dict(about, mean_ms=0.0))
-            layer["mean_ms"] += event["dur"] / 1000.0 / runs
-        return list(layers.values())
+            return kernel_times(json.load(file), runs)
 
 
 class OpenVinoSession(Session):
@@ -265,6 +232,7 @@ class OpenVinoSession(Session):
         self._request = model.create_infer_request()
         self.version = openvino.__version__
         self.inputs = [sorted(port.get_names()) for port in model.inputs]
+        self.outputs = [sorted(port.get_names()) for port in model.outputs]
 
     def run(self, feed: Feed) -> Any:
         """Run one inference and return its outputs (not copied: they belong to the request)."""
@@ -295,75 +263,16 @@ def _files(artifact: Dict[str, Any], path: str, folder: str) -> List[str]:
     ]
 
 
-def drop_page_cache(files: List[str]) -> Optional[str]:
-    """Drop the files from the page cache; return None when that worked, else why it did not."""
-    if not hasattr(os, "posix_fadvise"):
-        return "this system has no posix_fadvise"
-    for path in files:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)  # dirty pages are not dropped
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-            resident = _resident_ratio(handle)
-        except OSError as error:
-            return str(error)
-        finally:
-            os.close(handle)
-        if resident is None:
-            return "mincore is not available to check it"
-        if resident > COLD_RESIDENT_RATIO:
-            return "%.0f %% of the file stayed in the page cache" % (100 * resident)
-    return None
-
-
-def _resident_ratio(handle: int) -> Optional[float]:
-    """Return which part of a file's pages lies in the page cache, None when not to be known."""
-    import ctypes
-
-    size = os.fstat(handle).st_size
-    if size == 0:
-        return 0.0
-    pages = -(-size // resource.getpagesize())
-    vector = (ctypes.c_ubyte * pages)()
-    word, pointer = ctypes.c_size_t, ctypes.c_void_p
-    try:
-        libc = ctypes.CDLL(None)
-        libc.mmap.restype = pointer
-        read_only, shared = ctypes.c_int(1), ctypes.c_int(1)
-        address = libc.mmap(None, word(size), read_only, shared, ctypes.c_int(handle), word(0))
-        if address == pointer(-1).value:
-            return None
-        failed = libc.mincore(pointer(address), word(size), vector)
-        libc.munmap(pointer(address), word(size))
-    except (OSError, AttributeError):
-        return None
-    return None if failed else sum(item & 1 for item in vector) / float(pages)
-
-
-def _memory_bytes(procfs: str, field: str) -> Optional[int]:
-    for line in (_read(os.path.join(procfs, "self/status")) or "").split("\n"):
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def _reset_peak(procfs: str) -> bool:
-    try:
-        with open(os.path.join(procfs, "self/clear_refs"), "w") as file:
-            file.write("5")
-        return True
-    except OSError:
-        return False
-
-
 def load_phase(job: Dict[str, Any], artifact: Dict[str, Any], cold: bool) -> Dict[str, Any]:
     """Load one artifact in this fresh process and return its times and memory."""
     path, feeds = _prepare(job, artifact)
-    why_not_cold = drop_page_cache(_files(artifact, path, job["folder"])) if cold else None
-    exact = _reset_peak(job["procfs"])
+    why_not_cold = (
+        environment.drop_page_cache(_files(artifact, path, job["folder"])) if cold else None
+    )
+    exact = environment.reset_peak(job["procfs"])
     unit = 1 if sys.platform == "darwin" else 1024
     peak_so_far = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    baseline = _memory_bytes(job["procfs"], "VmRSS") or peak_so_far
+    baseline = environment.memory_bytes(job["procfs"], "VmRSS") or peak_so_far
     start = now_ns()
     session = FAMILIES[artifact["family"]](artifact, path)
     loaded = now_ns()
@@ -375,7 +284,7 @@ def load_phase(job: Dict[str, Any], artifact: Dict[str, Any], cold: bool) -> Dic
     while position < len(bound) and now_ns() - first < MEMORY_RUNS_S * 1e9:
         session.run(bound[position])
         position += 1
-    peak = _memory_bytes(job["procfs"], "VmHWM") if exact else None
+    peak = environment.memory_bytes(job["procfs"], "VmHWM") if exact else None
     if peak is None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {
@@ -397,6 +306,51 @@ def layers_phase(job: Dict[str, Any], artifact: Dict[str, Any]) -> Dict[str, Any
     with tempfile.TemporaryDirectory(prefix="edgedeploy-layers-") as folder:
         session = FAMILIES[artifact["family"]](artifact, path, os.path.join(folder, "profile"))
         return {"layers": session.layers(session.bind(feeds), runs)}
+
+
+def outputs_phase(job: Dict[str, Any], artifact: Dict[str, Any]) -> Dict[str, Any]:
+    """Write what the artifact answers to every sample, its state carried along sequences."""
+    import numpy
+
+    session = FAMILIES[artifact["family"]](artifact, os.path.join(job["folder"], artifact["path"]))
+    wanted = job["outputs"]
+    ports = [
+        (position, name)
+        for position, names in enumerate(session.outputs)
+        for name in names
+        if name in wanted
+    ]
+    state, carried, sequence = job.get("state", []), {}, None  # type: Any, Feed, Any
+    index, times = [], []  # type: List[Dict[str, Any]], List[int]
+    with gzip.open(os.path.join(job["folder"], "outputs.bin.gz"), "wb", 1) as out:
+        offset = 0
+        for sample, feed in read_samples(numpy, job["inputs"], job["folder"]):
+            if sample.get("sequence") is None or sample["sequence"] != sequence:
+                carried = {}
+            sequence = sample.get("sequence")
+            (bound,) = session.bind([dict(feed, **carried)])
+            start = now_ns()
+            answers = session.run(bound)
+            times.append(now_ns() - start)
+            found = {name: numpy.array(answers[position]) for position, name in ports}
+            carried = {given: found[made] for given, made in state}
+            entries = {}
+            for name, value in sorted(found.items()):
+                about = {"shape": list(value.shape), "dtype": value.dtype.name}  # type: Dict[str, Any]
+                if value.dtype.kind in "OUS":
+                    texts = [str(item) for item in value.reshape(-1)]
+                    entries[name] = dict(about, dtype="string", values=texts)
+                    continue
+                raw = numpy.ascontiguousarray(value.astype(value.dtype.newbyteorder("<"))).tobytes()
+                out.write(raw)
+                entries[name] = dict(about, offset=offset, nbytes=len(raw))
+                offset += len(raw)
+            index.append({"tensors": entries})
+            say("outputs", done=len(index))
+    told = {"pack": 1, "samples": index}
+    with gzip.open(os.path.join(job["folder"], "outputs.json.gz"), "wb") as out:
+        out.write(json.dumps(told).encode())
+    return {"times_ns": times, "version": session.version}
 
 
 def _prepare(job: Dict[str, Any], artifact: Dict[str, Any]) -> Tuple[str, List[Feed]]:
@@ -480,14 +434,14 @@ class Measured:
 
 
 def measure_windows(
-    measured: List[Measured], job: Dict[str, Any], environment: Environment
+    measured: List[Measured], job: Dict[str, Any], evidence: Any, meter: Any
 ) -> Dict[str, Any]:
     """Run the interleaved repetitions and return the windows with their evidence."""
     plan, order = job["plan"], random.Random(job.get("seed", 0))
     for item in measured:
         item.warm_up(plan["window_s"], plan["warmup_max_s"])
     begin = now_ns()
-    before = environment.sample()
+    before = evidence.sample()
     windows = []  # type: List[Dict[str, Any]]
     repetition = 0
     ended = "complete"
@@ -499,12 +453,7 @@ def measure_windows(
         order.shuffle(slots)
         for slot in slots + slots[::-1]:
             item = measured[slot]
-            durations = item.window(item.window_count)
-            evidence = environment.sample()
-            item.count += len(durations)
-            item.total_ns += sum(durations)
-            about = {"artifact": item.id, "repetition": repetition, "environment": evidence}
-            windows.append(dict(about, samples_ns=durations))
+            windows.append(_window(item, repetition, evidence, meter))
             gc.collect()
         repetition += 1
         least = min(measured, key=lambda item: item.total_ns)
@@ -512,9 +461,27 @@ def measure_windows(
     return {"windows": windows, "before": before, "ended": ended}
 
 
+def _window(item: Measured, repetition: int, evidence: Any, meter: Any) -> Dict[str, Any]:
+    """Run one window of an artifact and return its durations and what was seen meanwhile."""
+    spent, begin = meter.joules(), now_ns()
+    durations = item.window(item.window_count)
+    end, after = now_ns(), meter.joules()
+    item.count += len(durations)
+    item.total_ns += sum(durations)
+    return {
+        "artifact": item.id,
+        "repetition": repetition,
+        "environment": evidence.sample(),
+        "samples_ns": durations,
+        "begin_ns": begin,
+        "end_ns": end,
+        "energy_j": None if spent is None or after is None else after - spent,
+    }
+
+
 def run_job(job: Dict[str, Any], job_path: str) -> Dict[str, Any]:
     """Measure every artifact of the job and return the whole result."""
-    environment = Environment(job["sysfs"], job["procfs"])
+    evidence = environment.Environment(job["sysfs"], job["procfs"])
     artifacts = []  # type: List[Dict[str, Any]]
     for artifact in job["artifacts"]:
         found = {
@@ -529,15 +496,21 @@ def run_job(job: Dict[str, Any], job_path: str) -> Dict[str, Any]:
         artifacts.append(found)
     measured = [Measured(artifact, job) for artifact in job["artifacts"]]
     gc.disable()  # collected between the windows instead
-    result = measure_windows(measured, job, environment)
+    meter = power.Meter(job["sysfs"], now_ns)
+    with tempfile.TemporaryDirectory(prefix="edgedeploy-power-") as folder:
+        sampler = [sys.executable, __file__, job_path, "power"]
+        meter.start(sampler, os.path.join(folder, "samples"))
+        result = measure_windows(measured, job, evidence, meter)
+        energy = meter.finish(result["windows"], several=len(measured) > 1)
     for found, item in zip(artifacts, measured):
         found["warmup"] = item.warmup
     return dict(
         result,
         loop=LOOP_VERSION,
-        clock=CLOCK_NAME,
+        clock=environment.CLOCK_NAME,
         python="%d.%d.%d" % sys.version_info[:3],
-        environment=environment.facts(),
+        environment=evidence.facts(),
+        power=energy,
         artifacts=artifacts,
     )
 
@@ -566,24 +539,36 @@ def read_job(path: str) -> Dict[str, Any]:
     return job
 
 
+def run_phase(job: Dict[str, Any], phase: str, wanted: str) -> Dict[str, Any]:
+    """Return what one phase finds about the artifact of that id."""
+    artifact = next((item for item in job["artifacts"] if item["id"] == wanted), None)
+    if artifact is None:
+        raise JobError("the job has no artifact %r" % (wanted,))
+    if phase == "outputs":
+        return outputs_phase(job, artifact)
+    if phase == "layers":
+        return layers_phase(job, artifact)
+    return load_phase(job, artifact, cold=phase == "cold")
+
+
 def main(arguments: List[str]) -> NoReturn:
     """Run the job named on the command line; status 2 for a bad job, 3 for a failed runtime."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     # Only the result may reach stdout: what a native library prints goes to stderr.
     result_handle = os.dup(1)
     os.dup2(2, 1)
-    status = 0
+    status, watcher, path = 0, 0, None
     try:
         job = read_job(arguments[1])
-        if len(arguments) == 2:
-            result = run_job(job, arguments[1])
-        else:
-            phase, wanted = arguments[2:4]
-            artifact = next(item for item in job["artifacts"] if item["id"] == wanted)
-            if phase == "layers":
-                result = layers_phase(job, artifact)
-            else:
-                result = load_phase(job, artifact, cold=phase == "cold")
+        phase, wanted = [*arguments[2:4], "", ""][:2]
+        if job.get("held") and phase in ("", "outputs"):
+            watcher = environment.end_with_input()
+            path = os.path.join(job["folder"], job["result"])
+        if job.get("cpus"):
+            os.sched_setaffinity(0, job["cpus"])
+        if phase == "power":
+            power.record(job["sysfs"], wanted, now_ns)
+        result = run_phase(job, phase, wanted) if phase else run_job(job, arguments[1])
     except JobError as error:
         status, result = 2, {"failed": {"phase": "job", "message": str(error)}}
     except ChildFailed as error:
@@ -591,8 +576,15 @@ def main(arguments: List[str]) -> NoReturn:
     except Exception as error:  # the runtime's own: told to the caller, which types it
         message = "%s: %s" % (type(error).__name__, error)
         status, result = 3, {"failed": {"phase": "measure", "message": message}}
-    with os.fdopen(result_handle, "w") as out:
-        json.dump(result, out, default=list)
+    text = json.dumps(result, default=list)
+    if path:
+        with gzip.open(path, "wb") as packed:
+            packed.write(text.encode())
+    else:
+        with os.fdopen(result_handle, "w") as out:
+            out.write(text)
+    if watcher:
+        os.kill(watcher, signal.SIGKILL)
     sys.exit(status)
 
 

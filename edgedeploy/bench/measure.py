@@ -51,12 +51,15 @@ def measure(
         ToolError: The interpreter cannot be started (E355).
     """
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    plan = job.effective_plan
-    if deadline_s is None:
-        count = len(job.artifacts) + job.noise_floor
-        deadline_s = 2 * plan.max_s + count * (2 * plan.warmup_max_s + _LOADING_S)
+    deadline_s = deadline_s or longest_s(job)
     result = run_loop(job, workdir, python=python, deadline_s=deadline_s, on_progress=on_progress)
     return [build_record(job, item, result, created, workdir) for item in job.artifacts]
+
+
+def longest_s(job: BenchJob) -> float:
+    """Return how long a job may take: its plan's limits twice, ten minutes of loading each."""
+    plan, count = job.effective_plan, len(job.artifacts) + job.noise_floor
+    return 2 * plan.max_s + count * (2 * plan.warmup_max_s + _LOADING_S)
 
 
 def run_loop(

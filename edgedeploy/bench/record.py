@@ -12,7 +12,7 @@ from typing import Any
 
 from edgedeploy.bench import compare
 from edgedeploy.bench.job import BenchArtifact, BenchJob
-from edgedeploy.bench.statistics import Estimate, median, percentile
+from edgedeploy.bench.statistics import Estimate, percentile
 from edgedeploy.bench.validity import judge
 
 RECORD_SCHEMA = 1
@@ -58,6 +58,7 @@ def build_record(
             "peak_bytes": warm["peak_bytes"],
             "baseline_bytes": warm["baseline_bytes"],
         },
+        "energy": _energy(result["power"], windows),
         "layers": about["layers"],
         "environment": _environment(result, windows, about),
         "validity": judge(result, artifact.id, job.effective_plan, artifact.threads).to_json(),
@@ -72,6 +73,7 @@ def _conditions(
     return {
         "mode": job.mode,
         "threads": artifact.threads,
+        "cpus": list(job.cpus),
         "family": artifact.family,
         "runtime_version": version,
         "options": dict(artifact.options),
@@ -95,11 +97,40 @@ def _latency(
     return {
         "n": len(samples),
         "mean_ms": float(samples.mean()) / _NS_PER_MS,
-        "p50_ms": _ms(median(blocks, seed=job.seed)),
+        "p50_ms": _ms(percentile(samples, 0.50)),
         "p90_ms": _ms(percentile(samples, 0.90)),
         "p99_ms": _ms(percentile(samples, 0.99)),
         "samples_file": name,
     }
+
+
+def _energy(power: Mapping[str, Any], windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the energy of one inference in J, all of it and above that of the idle machine.
+
+    Each window is one value: what the source told, divided by its inferences.
+    """
+    spent, above = [], []
+    for window in windows:
+        joules, count = window["energy_j"], len(window["samples_ns"])
+        if joules is None:
+            continue
+        spent.append(joules / count)
+        if power["idle_w"] is not None:
+            idle_j = power["idle_w"] * (window["end_ns"] - window["begin_ns"]) / 1e9
+            above.append((joules - idle_j) / count)
+    return {
+        **power,
+        "per_inference_j": _of_windows(spent),
+        "above_idle_j": _of_windows(above),
+        "windows": len(spent),
+    }
+
+
+def _of_windows(values: Sequence[float]) -> dict[str, float] | None:
+    import numpy as np
+
+    found = percentile(np.asarray(values), 0.50)
+    return None if found is None else found.to_json()
 
 
 def _ms(estimate: Estimate | None) -> dict[str, float] | None:

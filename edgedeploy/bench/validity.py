@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -17,8 +19,16 @@ LEAST_CLOCK_RATIO = 0.95
 SLOW_WINDOWS_RATIO = 0.1
 """Windows that may lie below it (a reading may fall into a gap between two inferences)."""
 
-DRIFT_RATIO = 0.05
-"""Largest growth from the first quarter's median to the last quarter's."""
+CHANGE_RATIO = 0.05
+"""Largest change of the latency between an earlier and a later part of the run ..."""
+
+CHANGE_ERRORS = 4
+"""... unless it is within so many standard errors of the windows' noise."""
+
+LEAST_SIDE_RATIO = 0.1
+"""Of the windows: what is shorter than this is a disturbance and not another level."""
+
+LEAST_SIDE_WINDOWS = 3
 
 OTHER_LOAD_RATIO = 0.1
 """CPU time that others may use, of all CPUs; at least a quarter of one CPU is allowed."""
@@ -65,7 +75,7 @@ def judge(result: Mapping[str, Any], artifact: str, plan: BenchPlan, threads: in
     found = [
         _not_enough(samples, plan),
         None if warm["stable"] else "warm-up: the latency had not settled when it ended",
-        _drift(samples),
+        _change(windows),
         _cooling(evidence, facts),
         _clock(evidence, facts, threads),
         _counters(evidence, before),
@@ -84,16 +94,38 @@ def _not_enough(samples: np.ndarray, plan: BenchPlan) -> str | None:
     )
 
 
-def _drift(samples: np.ndarray) -> str | None:
+def _change(windows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return what is wrong when the latency drifted, or stepped to another level for good.
+
+    The windows' medians are split at every place with enough of them on both sides; a change is
+    told when two sides differ by ``CHANGE_RATIO`` and by more than their noise. The noise is
+    taken from successive differences, which a drift or one step hardly touches (von Neumann 1941).
+    """
     import numpy as np
 
-    quarter = len(samples) // 4
-    if quarter == 0:
+    medians = np.array([np.median(item["samples_ns"]) for item in windows])
+    count = len(medians)
+    least = max(LEAST_SIDE_WINDOWS, math.ceil(LEAST_SIDE_RATIO * count))
+    if count < 2 * least:
         return None
-    growth = float(np.median(samples[-quarter:]) / np.median(samples[:quarter])) - 1
-    if growth <= DRIFT_RATIO:
-        return None
-    return f"throttled: the last quarter was {growth:.0%} slower than the first"
+    noise = float(np.median(np.abs(np.diff(medians)))) / (NormalDist().inv_cdf(0.75) * math.sqrt(2))
+    strongest, said = 0.0, None
+    for cut in range(least, count - least + 1):
+        before, after = float(np.median(medians[:cut])), float(np.median(medians[cut:]))
+        error = noise * math.sqrt(1 / cut + 1 / (count - cut))
+        if abs(after - before) <= max(CHANGE_RATIO * min(before, after), CHANGE_ERRORS * error):
+            continue
+        # Where the change took place: the cut at which the means are the least alike by chance.
+        apart = abs(float(medians[:cut].mean() - medians[cut:].mean()))
+        strength = apart * math.sqrt(cut * (count - cut))
+        if strength > strongest:
+            strongest, where = strength, f"after {cut / count:.0%} of the run"
+            said = (
+                f"throttled: slower by {after / before - 1:.0%} {where}"
+                if after > before
+                else f"warm-up: faster by {before / after - 1:.0%} {where}"
+            )
+    return said
 
 
 def _cooling(evidence: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> str | None:

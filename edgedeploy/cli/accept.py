@@ -13,7 +13,7 @@ from edgedeploy.cli.progress import watch
 from edgedeploy.cli.request import profile_options, request_of
 from edgedeploy.errors import ExitCode, UsageError
 from edgedeploy.events import EventLog
-from edgedeploy.parity.gates import GateVerdict
+from edgedeploy.parity.gates import ON_DEVICE, GateVerdict
 from edgedeploy.runner import EVIDENCE_ORDER
 
 
@@ -79,8 +79,14 @@ def _requirement(text: str) -> tuple[str, str, str]:
 
 
 def _met(gates: tuple[GateVerdict, ...], name: str, evidence: str) -> bool:
-    """Whether every gate of that name (``latency`` means all its statistics) passed so."""
+    """Whether every gate of that name (``latency`` means all its statistics) passed so.
+
+    Of a gate that was judged here and on a device, the device's verdict counts for ``device``.
+    """
     found = [gate for gate in gates if gate.gate == name or gate.gate.startswith(f"{name}_")]
+    if evidence == "device":
+        twins = {gate.gate.removesuffix(ON_DEVICE) for gate in found if ON_DEVICE in gate.gate}
+        found = [gate for gate in found if gate.gate not in twins]
     return bool(found) and all(
         gate.state == "passed"
         and EVIDENCE_ORDER.index(gate.evidence) <= EVIDENCE_ORDER.index(evidence)

@@ -1,10 +1,12 @@
-"""``edgedeploy bench``: measure built artifacts on this machine."""
+"""``edgedeploy bench``: measure built artifacts, on this machine or on devices."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,37 +14,112 @@ from edgedeploy import api
 from edgedeploy.cli.build import show_build
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.cli.progress import watch
-from edgedeploy.cli.request import profile_options, request_of
+from edgedeploy.cli.request import device_options, profile_options, request_of
+from edgedeploy.errors import UsageError
 from edgedeploy.events import EventLog
+
+if TYPE_CHECKING:
+    from edgedeploy.deploy.bench import DeviceSite
+    from edgedeploy.plan import Plan
 
 
 @click.command()
 @profile_options
+@device_options
 @click.option(
     "--mode",
     type=click.Choice(["quick", "full"]),
     help="quick: 10 s each; full: 60 s and 1024 inferences each. By default the profile's.",
 )
+@click.option(
+    "--parity",
+    metavar="N",
+    default="16",
+    help="With -d: compare what the artifact answers there to the first N samples, 0 or `all`, "
+    "with the float model; by default 16.",
+)
 @click.option("-o", "--output", "folder", type=click.Path(path_type=Path), default=Path("build"))
 @click.option("--store", type=click.Path(path_type=Path), help="Store folder (EDGEDEPLOY_STORE).")
 @verb
-def command(output: Output, mode: str | None, folder: Path, store: Path | None, **rest: Any) -> int:
-    """Measure PROFILE's artifacts again, for the targets that this machine may stand in for.
+def command(
+    output: Output,
+    mode: str | None,
+    parity: str,
+    folder: Path,
+    store: Path | None,
+    **rest: Any,
+) -> int:
+    """Measure PROFILE's artifacts again, on this machine or on the devices that -d names.
 
-    What is not built yet is built first. Measurements are kept as dated records.
+    Without -d, for the targets that this machine may stand in for. With it, for the targets of
+    the devices' boards: the artifacts are staged there, never activated, measured in turns with
+    the float one, and asked samples. What is not built yet is built first. Measurements are kept
+    as dated records, by which later builds judge the gates.
     """
     request = request_of(rest)
     if mode:
         request = replace(request, sets=(*request.sets, f"bench={mode}"))
     listener = watch(output)
-    try:
+    events = EventLog(listener)
+    with contextlib.ExitStack() as stack:
+        stack.callback(listener.close)
+        sites = None
+        if rest["devices"]:
+            found = _sites(output, rest, request.profile.parent, _samples(parity), events)
+            for site in found:
+                stack.callback(site.close)
+            sites = _checked(found)
         result = api.build(
             request,
-            api.BuildOptions(output=folder, store=store, measure="again"),
-            EventLog(listener),
+            api.BuildOptions(output=folder, store=store, measure="known" if sites else "again"),
+            events,
+            sites=sites,
         )
-    finally:
-        listener.close()
-    if not any(outcome.records for outcome in result.outcomes):
-        output.say("nothing was measured: no target of the profile is this machine, or bench: off")
+    if not any(outcome.records or outcome.unmeasured for outcome in result.outcomes):
+        why = "no artifact for the board" if sites else "no target of the profile is this machine"
+        output.say(f"nothing was measured: {why}, or bench: off")
     return show_build(output, result.folder, result.exit_code)
+
+
+def _samples(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdecimal():
+        raise UsageError(
+            f"--parity {text!r:.40} is no number of samples",
+            code="E100",
+            hint="give a number, 0 for none, or `all`",
+        )
+    return int(text)
+
+
+def _sites(
+    output: Output, options: dict[str, Any], project: Path, samples: int | None, events: EventLog
+) -> list[DeviceSite]:
+    """Return the devices that were named."""
+    from edgedeploy.cli.fleet import fleet_of
+    from edgedeploy.deploy.bench import DeviceSite
+
+    fleet = fleet_of(output, {**options, "jobs": None}, project)
+    return [
+        DeviceSite(
+            device,
+            lambda device=device: fleet.connect(device),  # type: ignore[misc]
+            pretended=device.kind == "fake",
+            samples=samples,
+            events=events,
+        )
+        for device in fleet.devices
+    ]
+
+
+def _checked(sites: Sequence[DeviceSite]) -> Any:
+    """Return what refuses devices without a target before anything is built."""
+
+    def found(plan: Plan) -> Sequence[DeviceSite]:
+        from edgedeploy.deploy.bench import check_boards
+
+        check_boards(plan, [site.unit for site in sites])
+        return sites
+
+    return found

@@ -24,12 +24,17 @@ VERBS = {
     "check": "Check profiles and targets; explain diagnostic codes.",
     "plan": "Show what a build would do and why; run nothing.",
     "build": "Build, verify and gate the artifacts of a profile.",
-    "bench": "Measure built artifacts on this machine.",
+    "push": "Stage what was built on devices; what they run stays as it is.",
+    "bench": "Measure built artifacts, here or on devices.",
     "accept": "Judge the gates of the last build again.",
+    "activate": "Switch devices to a pushed version, if it is well there.",
+    "rollback": "Switch devices to the version before.",
+    "ship": "Build, push, bench, accept and activate.",
     "inspect": "Say what a model file is.",
     "report": "Show the last build as a table, JSON, Markdown or HTML.",
     "compare": "Compare two builds.",
     "doctor": "Check this machine and the installed tools.",
+    "devices": "List and show devices.",
     "targets": "List and show targets.",
     "profiles": "List and show bundled profiles.",
     "cache": "List, check and clean the store.",
@@ -91,6 +96,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = cli.main(args=arguments, prog_name="edgedeploy", standalone_mode=False) or 0
     except click.exceptions.Exit as error:
         code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.ctx.get_help() if error.ctx else "", file=sys.stderr)
+        code = ExitCode.USAGE
     except click.ClickException as error:
         code = output.failure(_usage(error))
     except EdgedeployError as error:

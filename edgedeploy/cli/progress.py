@@ -8,14 +8,20 @@ from edgedeploy.cli.output import Output
 from edgedeploy.events import (
     Event,
     Note,
+    PushProgress,
+    PushStarted,
     StageFinished,
     StageProgress,
     StageStarted,
     StoreHealed,
 )
+from edgedeploy.report.figures import size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+EVERY_S = 10.0
+"""How often a long transfer gets a line where there are no bars."""
 
 
 class Lines:
@@ -27,9 +33,21 @@ class Lines:
 
     def __init__(self, output: Output) -> None:
         self._output = output
+        # Of each transfer: where it began, and when it was last told.
+        self._began: dict[str, PushProgress] = {}
+        self._told_s: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
         """Print an event if it is worth a line."""
+        if isinstance(event, PushStarted):
+            self._began.pop(event.device, None)
+            self._told_s[event.device] = event.time_s
+            missing, total = size(event.missing_bytes), size(event.total_bytes)
+            self._output.say(f"{event.device}: {missing} of {total} to send")
+            return
+        if isinstance(event, PushProgress):
+            self._transfer(event)
+            return
         if isinstance(event, StageFinished):
             if event.state == "hit" and not self._output.verbose:
                 return
@@ -39,6 +57,18 @@ class Lines:
             self._output.say(f"healed {event.what}: {event.why}")
         elif isinstance(event, Note):
             self._output.say(event.text)
+
+    def _transfer(self, event: PushProgress) -> None:
+        """Tell of a transfer that takes long, and how long it will take."""
+        began = self._began.setdefault(event.device, event)
+        if event.time_s - self._told_s.get(event.device, began.time_s) < EVERY_S:
+            return
+        self._told_s[event.device] = event.time_s
+        text = f"{event.device}: {size(event.done_bytes)} of {size(event.total_bytes)} sent"
+        spent_s, done = event.time_s - began.time_s, event.done_bytes - began.done_bytes
+        if done > 0 and spent_s > 0:
+            text += f", {(event.total_bytes - event.done_bytes) * spent_s / done:.0f} s left"
+        self._output.say(text)
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -61,13 +91,32 @@ class Bars:
         if isinstance(event, StageStarted):
             bars = self._started()
             self._tasks[event.node] = bars.add_task(event.node, total=None)
+        elif isinstance(event, PushStarted):
+            self._drop(event.device)
+            self._tasks[event.device] = self._started().add_task(
+                event.device, total=event.missing_bytes
+            )
+        elif isinstance(event, PushProgress):
+            if event.device in self._tasks:
+                self._started().update(
+                    self._tasks[event.device],
+                    completed=event.done_bytes,
+                    description=f"{event.device} {event.file}",
+                )
+            if event.done_bytes == event.total_bytes:
+                self._drop(event.device)
         elif isinstance(event, StageProgress) and event.node in self._tasks:
             total = event.total or None
             self._started().update(self._tasks[event.node], completed=event.done, total=total)
         else:
-            if isinstance(event, StageFinished) and event.node in self._tasks:
-                self._started().remove_task(self._tasks.pop(event.node))
+            if isinstance(event, StageFinished):
+                self._drop(event.node)
             self._lines(event)
+
+    def _drop(self, name: str) -> None:
+        """Take a bar away, if it is there."""
+        if name in self._tasks:
+            self._started().remove_task(self._tasks.pop(name))
 
     def _started(self) -> Progress:
         """Return the bars; rich is imported when something runs, not before."""

@@ -45,6 +45,25 @@ def request_of(options: dict[str, Any]) -> Request:
     )
 
 
+device_option = click.option(
+    "-d",
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="NAME",
+    help="Only these: a name or pattern, @GROUP or tag:TAG.",
+)
+"""``-d``: which devices."""
+
+inventory_option = click.option(
+    "--devices",
+    "inventory",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Use this devices.yaml (EDGEDEPLOY_DEVICES).",
+)
+"""``--devices``: which inventory."""
+
+
 def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``-d``, ``--devices``, ``--accept-new`` and ``--no-input``: which devices, and how."""
     for option in (
@@ -54,20 +73,8 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=True,
             help="Trust the host key of a device that is not known yet, and keep it.",
         ),
-        click.option(
-            "--devices",
-            "inventory",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="Use this devices.yaml (EDGEDEPLOY_DEVICES).",
-        ),
-        click.option(
-            "-d",
-            "--device",
-            "devices",
-            multiple=True,
-            metavar="NAME",
-            help="Only these: a name or pattern, @GROUP or tag:TAG.",
-        ),
+        inventory_option,
+        device_option,
     ):
         function = option(function)
     return function

@@ -12,8 +12,8 @@ _KINDS: Mapping[str, str] = {
     "secrets": "password passwd passphrase token secret secrets api_key apikey private_key "
     "credentials",
     "hosts and users": "host hosts hostname address ip port user username ssh ssh_key "
-    "identity_file device devices",
-    "commands": "command commands cmd run exec shell script hook hooks restart",
+    "identity identity_file jump proxyjump ssh_config device devices groups",
+    "commands": "command commands cmd run exec shell script hook hooks restart health",
 }
 _FORBIDDEN = {word: kind for kind, words in _KINDS.items() for word in words.split()}
 
@@ -34,11 +34,16 @@ def _kind(key: str) -> str | None:
     return _FORBIDDEN.get(key.lower().replace("-", "_"))
 
 
+def is_secret(key: str) -> bool:
+    """Whether a key names a secret."""
+    return _kind(key) == "secrets"
+
+
 def secrets_within(value: Any, path: DataPath) -> Iterator[tuple[DataPath, str]]:
     """Yield (path, key) of each key in free-form parameters that names a secret."""
     if isinstance(value, dict):
         for key, item in value.items():
-            if _kind(key) == "secrets":
+            if is_secret(key):
                 yield (*path, key), key
             yield from secrets_within(item, (*path, key))
     elif isinstance(value, list):

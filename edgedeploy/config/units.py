@@ -23,6 +23,7 @@ SIZES_BYTES: Mapping[str, int] = {
     "GiB": 2**30,
 }
 FREQUENCIES_HZ: Mapping[str, int] = {"Hz": 1, "kHz": 10**3, "MHz": 10**6, "GHz": 10**9}
+ENERGIES_J: Mapping[str, float] = {"uJ": 1e-6, "mJ": 1e-3, "J": 1.0}
 DELTA_UNITS = ("pt", "%", "abs")
 
 # Bounded repetition: a longer number is no quantity, and int() of it would be slow.
@@ -69,6 +70,16 @@ def frequency_hz(text: object) -> int:
     """
     number, unit = _split(text, FREQUENCIES_HZ, "a frequency", "2.4 GHz")
     return _whole(number, FREQUENCIES_HZ[unit], f"{number} {unit}", "hertz")
+
+
+def energy_j(text: object) -> float:
+    """Return an energy such as ``5 mJ`` in joules.
+
+    Raises:
+        UnitError: It is no energy, has no unit, or is negative.
+    """
+    number, unit = _split(text, ENERGIES_J, "an energy", "5 mJ")
+    return float(number) * ENERGIES_J[unit]
 
 
 def ratio(text: object) -> float:

@@ -7,7 +7,7 @@ machine is never taken for it, and a record that is not valid never passes a gat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from edgedeploy.errors import DataError
@@ -24,6 +24,9 @@ The outputs of 8-bit models that keep their metric lie above 0.96; those of brok
 NOT_SLOWER_SLACK = 1.02
 """A ratio within 2 % of the float model's time is no difference (the noise of A/A runs)."""
 
+ON_DEVICE = "_on_device"
+"""What the gates on outputs are called, after their name, where a device computed them."""
+
 COSTLY_NODES = 5
 """Nodes that are named where an artifact is slower than float."""
 
@@ -33,8 +36,9 @@ class GateVerdict:
     """The verdict of one gate.
 
     Attributes:
-        gate: ``parity``, ``metric``, ``cosine``, ``size``, ``latency_p50`` .., ``memory`` or
-            ``not_slower``.
+        gate: ``parity``, ``metric``, ``cosine``, ``size``, ``latency_p50`` .., ``memory``,
+            ``energy`` or ``not_slower``; those on outputs end with ``_on_device`` where a device
+            computed them.
         state: The verdict.
         limit: What is acceptable, as text.
         value: What was found, as text; empty when not judged.
@@ -98,9 +102,37 @@ def judge(
         found.append(_latency(name, limit_ms, bench, board_is_host))
     if gates.memory_bytes is not None:
         found.append(_memory(gates.memory_bytes, bench, board_is_host))
+    if gates.energy_j is not None:
+        found.append(_energy(gates.energy_j, bench, board_is_host))
     if gates.not_slower_than_float:
         found.append(_not_slower(bench, float_bench, board_is_host))
     return tuple(found)
+
+
+def judge_answers(gates: GateSpec, evaluation: Evaluation) -> tuple[GateVerdict, ...]:
+    """Return the verdict of the gates on outputs for what a device answered, by names of their own.
+
+    Args:
+        gates: What is acceptable.
+        evaluation: Of the device's answers; its paired comparison holds the float model's figures.
+
+    Raises:
+        DataError: A gate that makes no sense for the metric (E285).
+    """
+    found = [_parity(evaluation, judged=gates.metric is not None or gates.cosine is not None)]
+    if gates.metric is not None:
+        found.append(_metric(gates.metric, evaluation, _float_of(evaluation)))
+    if gates.cosine is not None:
+        found.append(_cosine(gates.cosine, evaluation))
+    return tuple(replace(verdict, gate=f"{verdict.gate}{ON_DEVICE}") for verdict in found)
+
+
+def _float_of(evaluation: Evaluation) -> Evaluation | None:
+    """Return the float model's figures over the samples that a device answered to."""
+    paired, metric = evaluation.paired, evaluation.metric
+    if paired is None or metric is None:
+        return None
+    return replace(evaluation, metric=replace(metric, value=paired.float_value, interval=None))
 
 
 def _not_judged(gate: str, limit: str, reason: str, evidence: Evidence = "none") -> GateVerdict:
@@ -328,6 +360,30 @@ def _memory(limit_bytes: int, bench: Mapping[str, Any] | None, board_is_host: bo
         value=f"{used_bytes} B",
         evidence=bench["evidence"],
         reason="peak resident memory above the process's baseline",
+    )
+
+
+def _energy(limit_j: float, bench: Mapping[str, Any] | None, board_is_host: bool) -> GateVerdict:
+    limit = f"<= {limit_j:g} J"
+    refused = _bench_gate("energy", limit, bench, board_is_host)
+    if refused or bench is None:
+        return refused or _not_judged("energy", limit, "there is no bench record")
+    energy = bench["energy"]
+    found = energy["per_inference_j"]
+    if found is None:
+        why = energy["why_not"] or "power was read in too few windows"
+        return _not_judged("energy", limit, why, bench["evidence"])
+    uncertain = found["low"] <= limit_j < found["high"]
+    interval = f"95 % interval {found['low']:.4g} to {found['high']:.4g} J"
+    return GateVerdict(
+        gate="energy",
+        state=_state(found["value"] <= limit_j),
+        limit=limit,
+        value=f"{found['value']:.4g} J",
+        evidence=bench["evidence"],
+        reason=f"{interval}, {energy['source']}: {energy['scope']}"
+        + ("; uncertain: n too small" if uncertain else ""),
+        uncertain=uncertain,
     )
 
 

@@ -197,7 +197,11 @@ def _gates(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnos
             )
     machine_gates = [
         name
-        for name, given in (("latency", use.gates.latency_ms), ("memory", use.gates.memory_bytes))
+        for name, given in (
+            ("latency", use.gates.latency_ms),
+            ("memory", use.gates.memory_bytes),
+            ("energy", use.gates.energy_j),
+        )
         if given
     ]
     if machine_gates and not is_this_machine(target):

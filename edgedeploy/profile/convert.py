@@ -92,11 +92,12 @@ def _target(
     for key in ("keep_float", "keep_float_ops"):
         if key in quantize:
             quantize[key] = tuple(quantize[key])
+    bench = override(_given(schema.bench), _given(use.bench))
     return TargetUse(
         target=target,
         quantize=QuantizeSpec(**quantize),
         gates=_gates(override(_given(schema.gates), _given(use.gates))),
-        bench=BenchSpec(**override(_given(schema.bench), _given(use.bench))),
+        bench=BenchSpec(**{**bench, "cpus": tuple(bench.get("cpus", ()))}),
         options=dict(use.options),
         place=place,
     )
@@ -109,6 +110,7 @@ def _gates(given: Mapping[str, Any]) -> GateSpec:
         size_bytes=given.get("size"),
         latency_ms={key: value for key, value in latency.items() if value is not None},
         memory_bytes=given.get("memory"),
+        energy_j=given.get("energy"),
         not_slower_than_float=given.get("not_slower_than_float", True),
         cosine=given.get("cosine"),
     )

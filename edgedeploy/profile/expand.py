@@ -127,7 +127,7 @@ def _read_use(data: Mapping[str, Any]) -> TargetUse:
         target=data["target"],
         quantize=QuantizeSpec(**_tupled(data["quantize"], "keep_float", "keep_float_ops")),
         gates=GateSpec(**gates),
-        bench=BenchSpec(**data["bench"]),
+        bench=BenchSpec(**_tupled(data["bench"], "cpus")),
         options=data["options"],
     )
 

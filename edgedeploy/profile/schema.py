@@ -20,6 +20,7 @@ from edgedeploy.profile.schema_parts import (
     Dim,
     Distribution,
     Duration,
+    Energy,
     FunctionName,
     ImageSize,
     MetricName,
@@ -363,6 +364,11 @@ class GatesSchema(Strict):
     )
     latency: LatencySchema | None = Field(default=None, description="Ceilings of the latency.")
     memory: Size | None = Field(default=None, description="Largest peak memory, such as `200 MB`.")
+    energy: Energy | None = Field(
+        default=None,
+        description="Most energy of one inference, such as `5 mJ`; judged on devices and machines "
+        "that tell their power.",
+    )
     not_slower_than_float: bool = Field(
         default=True, description="The artifact must be no slower than the float one."
     )
@@ -374,7 +380,7 @@ class GatesSchema(Strict):
 
 
 class BenchSchema(Strict):
-    """How local measurements are made."""
+    """How measurements are made, here and on devices."""
 
     mode: Literal["off", "quick", "full"] = Field(
         default="off",
@@ -382,6 +388,11 @@ class BenchSchema(Strict):
     )
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(
         default=1, description="Threads of the runtime."
+    )
+    cpus: list[Annotated[int, Field(ge=0, le=1023)]] = Field(
+        default=[],
+        description="CPUs that the measuring process is bound to, such as `[4, 5]` for the fast "
+        "cores; empty leaves it to the system.",
     )
 
 
@@ -475,7 +486,7 @@ class ProfileSchema(Strict):
     )
     gates: GatesSchema = Field(default_factory=GatesSchema, description="Gates for every target.")
     bench: Bench = Field(
-        default_factory=BenchSchema, description="Local measurement; a bare word is the `mode`."
+        default_factory=BenchSchema, description="Measurement; a bare word is the `mode`."
     )
     targets: Annotated[
         dict[str, TargetSchema],

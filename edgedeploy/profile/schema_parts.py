@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from edgedeploy.config.nearest import advice, shorten
-from edgedeploy.config.units import UnitError, delta, duration_ms, size_bytes
+from edgedeploy.config.units import UnitError, delta, duration_ms, energy_j, size_bytes
 from edgedeploy.profile.dims import DimError, parse_dim
 from edgedeploy.profile.types import Delta, DimSpec
 
@@ -193,6 +193,7 @@ MetricName = Annotated[Text, AfterValidator(_metric_name)]
 Distribution = Annotated[Text, AfterValidator(_distribution)]
 Digest = Annotated[Text, AfterValidator(_digest)]
 Duration = Annotated[float, PlainValidator(_units(duration_ms), json_schema_input_type=str)]
+Energy = Annotated[float, PlainValidator(_units(energy_j), json_schema_input_type=str)]
 Size = Annotated[int, PlainValidator(_units(size_bytes), json_schema_input_type=str)]
 Change = Annotated[Delta, PlainValidator(_units(_delta), json_schema_input_type=str)]
 Dim = Annotated[DimSpec, PlainValidator(_dim, json_schema_input_type=int | str | list[int])]

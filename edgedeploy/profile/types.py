@@ -204,6 +204,7 @@ class GateSpec:
         size_bytes: Largest size of the files that the runtime loads, together.
         latency_ms: Ceilings by statistic (``p50``, ``p90``, ``p99``), milliseconds per inference.
         memory_bytes: Largest peak resident memory of the bench process above its baseline.
+        energy_j: Most energy of one inference, J, all that the board's source of power tells.
         not_slower_than_float: Whether the artifact must be no slower than the float one.
         cosine: Least cosine similarity of outputs with the float model (0-1).
     """
@@ -212,6 +213,7 @@ class GateSpec:
     size_bytes: int | None = None
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     memory_bytes: int | None = None
+    energy_j: float | None = None
     not_slower_than_float: bool = True
     cosine: float | None = None
 
@@ -257,15 +259,18 @@ class QuantizeSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchSpec:
-    """How local measurements are made.
+    """How measurements are made, here and on devices.
 
     Attributes:
         mode: ``off``, ``quick`` (10 s windows, labelled quick) or ``full`` (60 s and 1024 samples).
+            Devices are measured by `bench -d` alone; ``off`` is ``quick`` there.
         threads: Threads of the runtime.
+        cpus: CPUs that the measuring process is bound to; empty leaves it to the system.
     """
 
     mode: Literal["off", "quick", "full"] = "off"
     threads: int = 1
+    cpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

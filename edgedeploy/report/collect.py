@@ -161,8 +161,9 @@ def _target(outcome: Outcome) -> TargetReport:
 
 
 def _diagnostics(outcome: Outcome) -> tuple[Diagnostic, ...]:
-    """Return why candidates failed; what several fail of stands once."""
-    return tuple(dict.fromkeys(item for trial in outcome.trials for item in trial.diagnostics))
+    """Return why candidates failed, and devices did; what several fail of stands once."""
+    found = [item for trial in outcome.trials for item in trial.diagnostics]
+    return tuple(dict.fromkeys([*found, *outcome.unmeasured]))
 
 
 def wider(nodes: Iterable[Mapping[str, str]]) -> tuple[str, ...]:

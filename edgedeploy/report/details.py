@@ -174,7 +174,11 @@ def _bench(bench: BenchSummary | None) -> str:
         ("load, cold", cold),
         ("load, warm", f"{figures.number(bench.load_warm_ms)} ms"),
         ("memory", figures.memory(bench)),
+        *((("energy", figures.energy(bench)),) if bench.energy_j else ()),
+        ("energy from", bench.energy),
         ("evidence", figures.evidence(bench)),
+        *((("emulated", bench.emulated),) if bench.emulated else ()),
+        *((("device", bench.device),) if bench.device else ()),
         ("measured", f"{bench.created}, {bench.runtime}, {bench.cpu or 'unknown CPU'}"),
         ("validity", ": ".join([bench.validity, *bench.reasons])),
     ]

@@ -83,6 +83,10 @@ class BenchSummary:
         peak_bytes, baseline_bytes: Resident memory at its peak, and before loading.
         validity: ``unreliable`` figures gate nothing; ``reasons`` say why.
         quantiles_ms: The 0th, 1st ... 100th percentile of the raw samples, for plots.
+        device: Name of the device that measured; None: the machine that builds.
+        emulated: What stood for the device's hardware; empty where it was real.
+        energy_j: Of one inference, all that the source of power tells; None where it has none.
+        energy: Where that comes from, in words, or why there is none.
     """
 
     created: str
@@ -105,6 +109,10 @@ class BenchSummary:
     reasons: tuple[str, ...] = ()
     comparison: LatencyComparison | None = None
     quantiles_ms: tuple[float, ...] = ()
+    device: str | None = None
+    emulated: str = ""
+    energy_j: Interval | None = None
+    energy: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

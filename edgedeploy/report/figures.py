@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from edgedeploy.errors import Diagnostic
@@ -88,6 +89,27 @@ def evidence(bench: BenchSummary) -> str:
     return f"{bench.evidence}, {bench.mode}, {threads(bench)}"
 
 
+def energy(bench: BenchSummary) -> str:
+    """Return the energy of one inference with its interval, empty without one."""
+    if bench.energy_j is None:
+        return ""
+    for unit, factor in (("J", 1.0), ("mJ", 1e3)):
+        if bench.energy_j.value * factor >= 1:
+            return interval(bench.energy_j, unit, factor)
+    return interval(bench.energy_j, "uJ", 1e6)
+
+
+def measured_on(bench: BenchSummary, created: str) -> str:
+    """Return which device measured, when, and how long before the build at ``created``.
+
+    Times are ISO 8601 with their zone.
+    """
+    age = datetime.fromisoformat(created) - datetime.fromisoformat(bench.created)
+    old = f", {age.days} days before" if age.days > 1 else ""
+    where = f"{bench.device} ({bench.cpu or 'unknown CPU'}, {bench.runtime})"
+    return f"latency measured on {where} at {bench.created}{old}"
+
+
 def threads(bench: BenchSummary) -> str:
     """Return the number of threads in words."""
     return "1 thread" if bench.threads == 1 else f"{bench.threads} threads"
@@ -156,8 +178,13 @@ def sensitive(layer: SensitiveLayer) -> tuple[str, ...]:
     )
 
 
-def notes(target: TargetReport) -> list[str]:
-    """Return what must be said about a target beyond its figures, most important first."""
+def notes(target: TargetReport, created: str) -> list[str]:
+    """Return what must be said about a target beyond its figures, most important first.
+
+    Args:
+        target: What was built for it.
+        created: When the build was made.
+    """
     found = [diagnostic(item) for item in target.diagnostics]
     if target.arithmetic is not None:
         found.append(arithmetic(target.arithmetic))
@@ -174,6 +201,8 @@ def notes(target: TargetReport) -> list[str]:
             found.append(f"{candidate.name} {candidate.state}" + (f": {reason}" if reason else ""))
     found += target.wider
     if target.bench is not None:
+        if target.bench.device is not None:
+            found.append(measured_on(target.bench, created))
         found += [f"latency unreliable: {reason}" for reason in target.bench.reasons]
     evaluated = target.evaluation
     if evaluated is not None and evaluated.flipped_count:

@@ -19,7 +19,7 @@ def markdown_report(document: BuildDocument) -> str:
     for model in document.models:
         lines += [f"### Model {escape(model.name)}", "", *_table(model_table(model)), ""]
         for target in model.targets:
-            lines += _notes(target)
+            lines += _notes(target, document.created)
     about = [f"edgedeploy {document.version}", document.created, figures.host(document.host)]
     lines.append(f"<sub>{escape(', '.join(part for part in about if part))}</sub>")
     lines.append("<sub>Brackets hold 95 % confidence intervals; xR is the ratio to float.</sub>")
@@ -44,8 +44,8 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _notes(target: TargetReport) -> list[str]:
-    notes = figures.notes(target)
+def _notes(target: TargetReport, created: str) -> list[str]:
+    notes = figures.notes(target, created)
     if not notes:
         return []
     lines = [f"**{escape(target.target)}**", "", *(f"- {escape(note)}" for note in notes)]

@@ -54,7 +54,20 @@ def bench_summary(record: Mapping[str, Any], folder: Path) -> BenchSummary:
             samples[round(percent * (len(samples) - 1) / 100)] / _NS_PER_MS
             for percent in range(101)
         ),
+        device=record["device"].get("name"),
+        emulated=record["device"].get("emulated", ""),
+        energy_j=_interval(record["energy"]["per_inference_j"]),
+        energy=_energy(record["energy"]),
     )
+
+
+def _energy(energy: Mapping[str, Any]) -> str:
+    """Return where a figure of energy comes from, or why there is none."""
+    if energy["per_inference_j"] is None:
+        return str(energy["why_not"] or "too few windows in which power was read")
+    idle = "" if energy["idle_w"] is None else f"; idle {energy['idle_w']:.3g} W"
+    rails = ", ".join(energy["rails"])
+    return f"{energy['source']} ({rails}): {energy['scope']}; {energy['method']}{idle}"
 
 
 def layer_reports(record: Mapping[str, Any]) -> tuple[LayerReport, ...]:

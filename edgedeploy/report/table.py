@@ -136,6 +136,9 @@ def latency_lines(bench: BenchSummary | None) -> tuple[str, ...]:
         f"x{figures.interval(compared.ratio)}" if compared and compared.ratio else None,
         _said_of(compared.verdict, doubtful) if compared else None,
         f"{bench.evidence}, {bench.mode}",
+        f"on {bench.device}" if bench.device else None,
+        f"emulated: {bench.emulated}" if bench.emulated else None,
+        figures.energy(bench) or None,
         ", ".join(_lines(figures.threads(bench), "unreliable" if doubtful else None)),
     )
 

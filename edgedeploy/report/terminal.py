@@ -35,7 +35,11 @@ def terminal_report(document: BuildDocument, *, width: int = 110, colour: bool =
         parts.append(
             _rich_table(table, width) if rich else figures.printable(plain_table(table, width))
         )
-        parts += [block for target in model.targets if (block := _target_notes(target, width))]
+        parts += [
+            block
+            for target in model.targets
+            if (block := _target_notes(target, width, document.created))
+        ]
     parts.append(_foot(document))
     return "\n".join(parts)
 
@@ -60,9 +64,9 @@ def _foot(document: BuildDocument) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _target_notes(target: TargetReport, width: int) -> str:
+def _target_notes(target: TargetReport, width: int, created: str) -> str:
     lines = []
-    for note in figures.notes(target):
+    for note in figures.notes(target, created):
         lines += textwrap.wrap(
             note,
             max(width, 20),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from edgedeploy import backends
+from edgedeploy.artifact import SEGMENT_BYTES
 from edgedeploy.stage import Made, StageKind, Work
 
 
@@ -31,8 +33,13 @@ def run(work: Work) -> Made:
             "notes": list(report.notes),
             **report.metadata,
         },
-        segments={f"artifact/{file.path}": file.tensors for file in report.files if file.tensors},
+        segments={f"artifact/{file.path}": _cuts(file.tensors) for file in report.files},
     )
+
+
+def _cuts(tensors: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the tensors that are worth a digest of their own; small ones join their neighbours."""
+    return [(offset, length) for offset, length in tensors if length >= SEGMENT_BYTES]
 
 
 STAGE = StageKind(

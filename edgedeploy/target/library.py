@@ -84,6 +84,17 @@ class TargetLibrary:
         """Return the ids of all runtimes, sorted."""
         return self._ids("runtime")
 
+    def runtime_versions(self, runtime: str) -> str | None:
+        """Return which versions a runtime may have on a device, such as ``>=1.17``.
+
+        None when the runtime is unknown or sets no range.
+
+        Raises:
+            ProfileError: Its file is refused.
+        """
+        found = self._find("runtime", runtime)
+        return None if found is None else found.data.get("versions")
+
     def targets(self) -> list[str]:
         """Return the ids of all boards joined with a runtime that serves them, sorted.
 

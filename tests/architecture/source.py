@@ -8,7 +8,13 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "edgedeploy"
 
 # Programs of one file that also run on a device, with its own Python and without edgedeploy.
-STANDALONE = ("bench/loop.py", "release/verify_file.py")
+STANDALONE = (
+    "bench/environment.py",
+    "bench/power.py",
+    "bench/loop.py",  # after what it needs beside it
+    "devices/unpack.py",
+    "release/verify_file.py",
+)
 
 # The modules of the device agent: the same, but for one another.
 AGENT = (

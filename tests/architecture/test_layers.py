@@ -11,7 +11,7 @@ from source import AGENT, PACKAGE, STANDALONE, imports, module_of, name_of, pack
 # rows, and of its own row only where the row says "in order": then, those further down in it.
 IN_ORDER, NEVER = "in order", "never one another"
 ROWS = (
-    (IN_ORDER, ("__main__", "cli", "api")),
+    (IN_ORDER, ("__main__", "cli", "shipping", "api")),
     (
         IN_ORDER,
         (
@@ -19,6 +19,7 @@ ROWS = (
             "footprint",
             "report",
             "building",
+            "sessions",
             "choosing",
             "measuring",
             "intake",

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.slow
 def expected_files() -> set[str]:
     """Return what a wheel must hold besides its metadata, as the checkout has it."""
     files = {path for path in PACKAGE.rglob("*.py") if "_data" not in path.parts}
+    files |= {path for path in (PACKAGE / "native").iterdir() if path.suffix in (".c", ".h")}
+    files |= set((PACKAGE / "devices").rglob("*.sh"))
     names = {path.relative_to(ROOT).as_posix() for path in files} | {"edgedeploy/py.typed"}
     for folder in DATA:
         for path in (ROOT / folder).rglob("*"):
@@ -118,7 +120,8 @@ def test_the_metadata(wheel: Path) -> None:
     wanted = {Requirement(line).name for line in lines if line and not line.startswith("#")}
     needs = [Requirement(line) for line in metadata.get_all("Requires-Dist")]
     assert {need.name for need in needs if need.marker is None} == wanted
-    assert set(metadata.get_all("Provides-Extra")) == {"tensorrt", "tensorrt-rtx", "nncf", "all"}
+    extras = {"tensorrt", "tensorrt-rtx", "nncf", "native", "all"}
+    assert set(metadata.get_all("Provides-Extra")) == extras
 
 
 def test_versions_are_written_down_once() -> None:

@@ -99,12 +99,12 @@ class OpenVino:
         refused = [item for item in placement.diagnostics if item.severity == "error"]
         if refused:
             raise BuildError(refused)
-        convert.write_ir(converted, model, folder, half_weights=chosen["half_weights"])
+        places = convert.write_ir(converted, model, folder, half_weights=chosen["half_weights"])
         _write_json(folder / SIGNATURE, signature.to_json())
         _write_json(folder / PLACEMENT, placement.to_json())
         files = [
             CompiledFile(path=convert.MODEL, role="model"),
-            CompiledFile(path=convert.WEIGHTS, role="weights"),
+            CompiledFile(path=convert.WEIGHTS, role="weights", tensors=places),
             CompiledFile(path=SIGNATURE, role="signature"),
             CompiledFile(path=PLACEMENT, role="placement"),
         ]

@@ -28,6 +28,7 @@ _LAYER = re.compile(r'(<layer id="(\d+)" name=")([A-Za-z]\w*_\d+)(" type="(\w+)"
 _VERSION = re.compile(
     r'^\s*<(?:info name="OpenVINO Runtime"|Runtime_version) value="[^"]*" />\n', re.M
 )
+_PLACE = re.compile(r'<data [^<>]*\boffset="(\d+)" size="(\d+)"')
 
 Dims = Sequence[Any]
 """One entry per axis: a size, ``[low, high]`` (high None: no limit), or None to leave it."""
@@ -290,7 +291,9 @@ _DTYPES: dict[str, str] = {
 }
 
 
-def write_ir(converted: Any, model: Path, folder: Path, *, half_weights: bool) -> None:
+def write_ir(
+    converted: Any, model: Path, folder: Path, *, half_weights: bool
+) -> tuple[tuple[int, int], ...]:
     """Write ``model.xml`` and ``model.bin`` so that their bytes depend on the model alone.
 
     Names with the process's counter become ``type_id``, and the version that wrote the file is
@@ -301,6 +304,10 @@ def write_ir(converted: Any, model: Path, folder: Path, *, half_weights: bool) -
         model: The ONNX file it came from, whose names are kept.
         folder: Where to write.
         half_weights: Store float32 constants as float16; the graph still computes in float32.
+
+    Returns:
+        Offset and length in bytes of every constant in ``model.bin``, ascending; equal constants
+        share a place.
     """
     runtime = load_runtime()
     path = folder / MODEL
@@ -320,6 +327,8 @@ def write_ir(converted: Any, model: Path, folder: Path, *, half_weights: bool) -
 
     text = _VERSION.sub("", _LAYER.sub(stable, text))
     path.write_text(text, encoding="utf-8", newline="\n")
+    places = {(int(offset), int(size)) for offset, size in _PLACE.findall(text)}
+    return tuple(sorted(place for place in places if place[1]))
 
 
 def _halve(converted: Any) -> None:

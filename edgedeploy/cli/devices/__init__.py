@@ -10,7 +10,13 @@ from edgedeploy.config.nearest import nearest
 from edgedeploy.errors import UsageError
 
 # Sub-verb -> one line for --help. Each lives in cli/devices/<name>.py as `command`.
-ACTIONS: dict[str, str] = {}
+ACTIONS: dict[str, str] = {
+    "list": "List the devices of devices.yaml.",
+    "show": "Show what a connection to a device would use.",
+    "probe": "Find out what devices are.",
+    "provision": "Put a runtime on devices that have none; they need no internet.",
+    "fsck": "Check, repair and clean what lies on devices.",
+}
 
 
 class Actions(click.Group):

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgedeploy.bench import loop
+from edgedeploy.bench import environment, loop
+from edgedeploy.bench.job import DEVICE_FILES
 from edgedeploy.bench.measure import LOOP
 from edgedeploy.data.pack import PackWriter
 
@@ -42,22 +43,25 @@ def run(folder: Path, job: dict[str, Any], script: Path = LOOP) -> tuple[int, di
     return done.returncode, json.loads(done.stdout), done.stderr.decode()
 
 
-def test_the_syntax_is_that_of_python_3_6() -> None:
-    ast.parse(LOOP.read_text(), feature_version=(3, 6))
+@pytest.mark.parametrize("name", DEVICE_FILES)
+def test_the_syntax_is_that_of_python_3_6(name: str) -> None:
+    ast.parse(LOOP.with_name(name).read_text(), feature_version=(3, 6))
 
 
-def test_only_the_standard_library_is_imported_at_the_top() -> None:
-    tree = ast.parse(LOOP.read_text())
+@pytest.mark.parametrize("name", DEVICE_FILES)
+def test_only_the_standard_library_is_imported_at_the_top(name: str) -> None:
+    tree = ast.parse(LOOP.with_name(name).read_text())
     names = {
         alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names
     }
     names |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
-    assert names <= sys.stdlib_module_names
+    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
 
 
 def test_a_copy_measures_alone_on_a_device(tiny_model: Path, tmp_path: Path) -> None:
-    """The file is all that travels: nothing else of the package is beside it."""
-    shutil.copy(LOOP, tmp_path / "loop.py")
+    """These files are all that travels: nothing else of the package is beside them."""
+    for name in DEVICE_FILES:
+        shutil.copy(LOOP.with_name(name), tmp_path / name)
     shutil.copy(tiny_model, tmp_path / "tiny.onnx")
     status, result, stderr = run(tmp_path, job_of(tiny_model), tmp_path / "loop.py")
     assert status == 0
@@ -168,13 +172,13 @@ def test_generated_inputs_depend_on_the_seed_alone() -> None:
 def test_cold_is_claimed_only_where_the_cache_was_emptied(tmp_path: Path) -> None:
     path = tmp_path / "weights.bin"
     path.write_bytes(b"x" * (1 << 20))
-    why = loop.drop_page_cache([str(path)])
+    why = environment.drop_page_cache([str(path)])
     with open(path, "rb") as file:
-        resident = loop._resident_ratio(file.fileno())
+        resident = environment._resident_ratio(file.fileno())
         if why is None:
-            assert resident is not None and resident <= loop.COLD_RESIDENT_RATIO
+            assert resident is not None and resident <= environment.COLD_RESIDENT_RATIO
         file.read()
-        assert loop._resident_ratio(file.fileno()) in (1.0, None)
+        assert environment._resident_ratio(file.fileno()) in (1.0, None)
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a tmpfs at /dev/shm")
@@ -182,6 +186,6 @@ def test_a_file_on_tmpfs_cannot_be_cold() -> None:
     path = Path("/dev/shm") / "edgedeploy-test-cold"
     try:
         path.write_bytes(b"x" * 65536)
-        assert "stayed in the page cache" in (loop.drop_page_cache([str(path)]) or "")
+        assert "stayed in the page cache" in (environment.drop_page_cache([str(path)]) or "")
     finally:
         path.unlink()

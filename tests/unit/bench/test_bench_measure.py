@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgedeploy.bench.job import BenchArtifact, BenchInputs, BenchJob, BenchPlan, GeneratedTensor
 from edgedeploy.bench.measure import measure, signal_name
 from edgedeploy.bench.record import read_samples, write_samples
+from edgedeploy.bench.statistics import percentile
 from edgedeploy.errors import BuildError, ToolError
 from edgedeploy.errors.codes import bench as codes
 
@@ -40,7 +42,8 @@ def test_records_hold_what_schema_1_says(tiny_model: Path, tmp_path: Path) -> No
     record = records[1]
     assert record == json.loads(json.dumps(record))
     assert sorted(record) == [
-        "artifact", "comparison", "conditions", "created", "device", "environment", "evidence",
+        "artifact", "comparison", "conditions", "created", "device", "energy", "environment",
+        "evidence",
         "first_inference_ms", "kind", "latency", "layers", "load_ms", "memory", "schema", "target",
         "validity",
     ]  # fmt: skip
@@ -50,9 +53,11 @@ def test_records_hold_what_schema_1_says(tiny_model: Path, tmp_path: Path) -> No
     assert ratio["low"] <= ratio["value"] <= ratio["high"]
     assert record["comparison"]["noise_floor_ratio"] > 0
     latency = record["latency"]
-    for name in ("p50_ms", "p90_ms", "p99_ms"):
-        assert latency[name]["low"] <= latency[name]["value"] <= latency[name]["high"]
     windows = read_samples(tmp_path / latency["samples_file"])
+    samples = np.array([item for window in windows for item in window], dtype=np.float64)
+    for name, quantile in (("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99)):
+        found = percentile(samples, quantile)  # None on a machine that was too restless
+        assert latency[name] == (found and found.scaled(1e-6).to_json())
     assert sum(map(len, windows)) == latency["n"] >= 700
     mean_ms = sum(map(sum, windows)) / latency["n"] / 1e6
     assert latency["mean_ms"] == pytest.approx(mean_ms)

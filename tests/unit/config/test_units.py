@@ -11,6 +11,7 @@ from edgedeploy.config.units import (
     UnitError,
     delta,
     duration_ms,
+    energy_j,
     frequency_hz,
     ratio,
     size_bytes,
@@ -21,6 +22,8 @@ from edgedeploy.config.units import (
     ("parse", "text", "value"),
     [
         (duration_ms, "20 ms", 20.0),
+        (energy_j, "5 mJ", 0.005),
+        (energy_j, "1.5J", 1.5),
         (duration_ms, "10 s", 10_000.0),
         (duration_ms, "1.5min", 90_000.0),
         (duration_ms, "250 us", 0.25),

@@ -10,7 +10,7 @@ from edgedeploy.parity.evaluation import (
     OutputComparison,
     PairedResult,
 )
-from edgedeploy.parity.gates import LEAST_COSINE, GateVerdict, judge
+from edgedeploy.parity.gates import LEAST_COSINE, GateVerdict, judge, judge_answers
 from edgedeploy.profile.types import Delta, GateSpec
 
 
@@ -276,3 +276,41 @@ def test_what_is_slower_than_float_names_the_nodes_that_cost_it():
     assert found.reason.endswith(f"cost more than in float: {wanted}")
     fast = record(comparison={**ratio, "verdict": "faster"}, layers=ours["layers"])
     assert "cost more" not in verdict("not_slower", spec, bench=fast, float_bench=theirs).reason
+
+
+ENERGY = {"source": "hwmon", "scope": "rails", "why_not": None}
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "uncertain"),
+    [
+        ({"value": 0.004, "low": 0.003, "high": 0.0045}, "passed", False),
+        ({"value": 0.004, "low": 0.003, "high": 0.0055}, "passed", True),
+        ({"value": 0.006, "low": 0.0055, "high": 0.0065}, "refused", False),
+        (None, "not_judged", False),
+    ],
+)
+def test_energy(found, state, uncertain):
+    why = None if found else "the machine has no power monitor that Linux knows"
+    energy = {**ENERGY, "per_inference_j": found, "why_not": why}
+    spec = GateSpec(energy_j=0.005, not_slower_than_float=False)
+    verdict = {gate.gate: gate for gate in judge(
+        spec, evaluation=None, float_evaluation=None, size_bytes=0, bench=record(energy=energy),
+        float_bench=None, board_is_host=False,
+    )}["energy"]  # fmt: skip
+    assert (verdict.state, verdict.uncertain) == (state, uncertain)
+    assert verdict.evidence == "device" and (found or verdict.reason == why)
+
+
+def test_what_a_device_answers_has_gates_of_its_own():
+    """They compare with the float model over the samples that the device was asked."""
+    spec = GateSpec(metric=Delta(amount=-1.0, unit="pt"), cosine=0.9)
+    good = judge_answers(spec, evaluation(0.895, base=0.9))
+    assert [gate.gate for gate in good] == [
+        "parity_on_device", "metric_on_device", "cosine_on_device",
+    ]  # fmt: skip
+    assert {gate.state for gate in good} == {"passed"}
+    bad = {gate.gate: gate.state for gate in judge_answers(spec, evaluation(0.5, base=0.9))}
+    assert bad["metric_on_device"] == "refused"
+    far = judge_answers(GateSpec(), evaluation(cosine=0.2))
+    assert [(gate.gate, gate.state) for gate in far] == [("parity_on_device", "refused")]

@@ -150,10 +150,16 @@ USES = st.builds(
         size_bytes=st.none() | SIZES,
         latency_ms=st.dictionaries(st.sampled_from(["p50", "p90", "p99"]), REALS),
         memory_bytes=st.none() | SIZES,
+        energy_j=st.none() | st.floats(1e-6, 10),
         not_slower_than_float=st.booleans(),
         cosine=st.none() | REALS,
     ),
-    bench=st.builds(BenchSpec, mode=st.sampled_from(["off", "quick", "full"]), threads=SIZES),
+    bench=st.builds(
+        BenchSpec,
+        mode=st.sampled_from(["off", "quick", "full"]),
+        threads=SIZES,
+        cpus=st.lists(st.integers(0, 7), max_size=3).map(tuple),
+    ),
     options=PARAMETERS,
 )
 PROFILES = st.builds(

@@ -155,8 +155,8 @@ targets:
   linux-x86-64/ort:
   rpi5/ort:
     quantize: fp16
-    gates: {metric: null, latency: {p50: 0.1 s}, not_slower_than_float: false}
-    bench: quick
+    gates: {metric: null, latency: {p50: 0.1 s}, not_slower_than_float: false, energy: 5 mJ}
+    bench: {mode: quick, cpus: [4, 5]}
     options: {optimization_style: runtime}
   rpi4/ort: {quantize: {keep_float: [c]}}
 """
@@ -169,9 +169,12 @@ targets:
     )
     assert fast.quantize == QuantizeSpec(mode="fp16", per_channel=True, keep_float=("a", "b"))
     assert fast.gates == GateSpec(
-        size_bytes=4 << 20, latency_ms={"p50": 100.0, "p90": 30.0}, not_slower_than_float=False
+        size_bytes=4 << 20,
+        latency_ms={"p50": 100.0, "p90": 30.0},
+        not_slower_than_float=False,
+        energy_j=0.005,
     )
-    assert fast.bench == BenchSpec(mode="quick", threads=2)
+    assert fast.bench == BenchSpec(mode="quick", threads=2, cpus=(4, 5))
     assert fast.options == {"optimization_style": "runtime"}
     assert kept.quantize == QuantizeSpec(mode="w8a8", per_channel=True, keep_float=("c",))
 

@@ -20,7 +20,7 @@ def test_a_record_in_short(tmp_path: Path) -> None:
         "created": "2026-11-24T10:00:00+00:00",
         "artifact": "ab" * 32,
         "target": "linux-x86-64/ort",
-        "device": {"cpu": "Example"},
+        "device": {"cpu": "Example", "name": "robot", "emulated": "qemu-aarch64"},
         "conditions": {"mode": "full", "threads": 2, "family": "ort", "runtime_version": "1.32.0"},
         "evidence": "host-runtime",
         "load_ms": {"cold": None, "warm": 2.0},
@@ -28,6 +28,8 @@ def test_a_record_in_short(tmp_path: Path) -> None:
         "latency": {"n": 101, "mean_ms": 51.0, "p50_ms": interval, "p90_ms": interval,
                     "p99_ms": None, "samples_file": name},
         "memory": {"peak_bytes": 9, "baseline_bytes": 4},
+        "energy": {"per_inference_j": interval, "idle_w": 2.0, "source": "hwmon", "scope": "rails",
+                   "rails": ["VDD_IN"], "method": "sampled", "why_not": None},
         "layers": [layer],
         "environment": {},
         "validity": {"verdict": "unreliable", "reasons": ["too short: x"]},
@@ -40,4 +42,7 @@ def test_a_record_in_short(tmp_path: Path) -> None:
     assert (found.mode, found.threads, found.runtime) == ("full", 2, "ort 1.32.0")
     assert found.comparison is not None and found.comparison.verdict == "slower"
     assert (found.validity, found.reasons) == ("unreliable", ("too short: x",))
+    assert (found.device, found.emulated) == ("robot", "qemu-aarch64")
+    assert found.energy_j == Interval(value=51, low=50, high=52)
+    assert found.energy == "hwmon (VDD_IN): rails; sampled; idle 2 W"
     assert layer_reports(record)[0].op == "MatMul"

@@ -1,0 +1,62 @@
+"""``edgedeploy devices show``: what a connection to a device would use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgedeploy.cli.devices.list import summary
+from edgedeploy.cli.output import Output, verb
+from edgedeploy.cli.request import inventory_option
+
+
+@click.command("show")
+@click.argument("name")
+@inventory_option
+@verb
+def command(output: Output, name: str, inventory: Path | None) -> int:
+    """Show what devices.yaml and the ssh configuration say about NAME; connect to nothing."""
+    from edgedeploy.devices.inventory import load_inventory
+
+    found = load_inventory(inventory, Path())
+    shown: list[dict[str, Any]] = []
+    for device in found.select([name]):
+        data = summary(device)
+        data["connection"] = _connection(device) if device.kind == "ssh" else None
+        shown.append(data)
+    lines = [line for data in shown for line in _lines(data)]
+    file = None if found.file is None else str(found.file)
+    return output.result("\n".join(lines), {"file": file, "devices": shown})
+
+
+def _connection(device: Any) -> dict[str, Any]:
+    from edgedeploy.devices.sshconfig import options_for
+
+    options = options_for(device)
+    return {
+        "host": options.host,
+        "port": options.port,
+        "user": options.user,
+        "host_key_name": options.key_name,
+        "jumps": [f"{hop.user}@{hop.host}:{hop.port}" for hop in options.jumps],
+        "identities": [str(file) for file in options.identities],
+        "identities_only": options.identities_only,
+        "agent": options.agent,
+        "known_hosts": [str(file) for file in (*options.known_hosts, *options.system_known_hosts)],
+        "accept_new": options.accept_new,
+    }
+
+
+def _lines(data: dict[str, Any]) -> list[str]:
+    """Return a device as text; what nobody said is left out."""
+    lines = [data["name"] + (" (fake)" if data["kind"] == "fake" else "")]
+    for key, value in data.items():
+        inner = value.items() if isinstance(value, dict) else [(None, value)]
+        for part, one in inner:
+            if key == "name" or one in (None, [], {}, ""):
+                continue
+            text = ", ".join(str(item) for item in one) if isinstance(one, list) else str(one)
+            lines.append(f"  {key if part is None else f'{key}.{part}'} = {text}")
+    return lines

@@ -1,0 +1,259 @@
+"""A device as a site of measurements: artifacts are staged there, measured, and asked samples.
+
+Nothing here activates anything: the active version of the device stays what it is.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from edgedeploy.bench.identity import Identity, identify
+from edgedeploy.bench.job import BenchJob, OutputsJob
+from edgedeploy.bench.onboard import Onboard
+from edgedeploy.deploy.ondevice import FindRuntime, MakeOnboard, make_onboard
+from edgedeploy.deploy.parity import evaluate_answers
+from edgedeploy.deploy.push import Contents, Opener, push_version
+from edgedeploy.deploy.unit import Unit, depot_folder
+from edgedeploy.devices.opening import open_depot
+from edgedeploy.devices.runtimes import find_runtime
+from edgedeploy.devices.version import Version, VersionModel
+from edgedeploy.errors import DeviceError, UsageError
+from edgedeploy.events import EventLog
+from edgedeploy.manifest import digest
+from edgedeploy.measuring import ANSWERS, Measured, Progress, Session, Taken, bench_job
+from edgedeploy.plan import Plan
+from edgedeploy.remote import DeviceRuntime, Remote
+from edgedeploy.runner import Evidence
+
+SAMPLES = 16
+"""How many samples a device is asked unless the user says otherwise; 0 asks none, None all."""
+
+
+class DeviceSite:
+    """A device on which sessions are measured; a :class:`edgedeploy.measuring.Site`.
+
+    Args:
+        unit: What the inventory says of it.
+        connect: Makes a connection to it.
+        pretended: It is a fake one: figures from it are simulated.
+        samples: How many samples the chosen artifact is asked there; None all, 0 none.
+        events: Where the push is told.
+        opener: Opens a depot.
+        find: Finds a runtime.
+        make: Makes what runs artifacts with it.
+    """
+
+    def __init__(
+        self,
+        unit: Unit,
+        connect: Callable[[], Remote],
+        *,
+        pretended: bool = False,
+        samples: int | None = SAMPLES,
+        events: EventLog | None = None,
+        opener: Opener = open_depot,
+        find: FindRuntime = find_runtime,
+        make: MakeOnboard = make_onboard,
+    ) -> None:
+        self.unit = unit
+        self._connect = connect
+        self._pretended = pretended
+        self._samples = samples
+        self._events = events
+        self._opener = opener
+        self._find = find
+        self._make = make
+        self._remote: Remote | None = None
+        self._identity: Identity | None = None
+
+    @property
+    def name(self) -> str:
+        """The device's name."""
+        return self.unit.name
+
+    @property
+    def board(self) -> str:
+        """Id of the board that it is; empty when nobody said."""
+        return self.unit.board or ""
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._remote is not None:
+            self._remote.close()
+            self._remote = None
+
+    def measure(self, session: Session, folder: Path, progress: Progress) -> Taken:
+        """Measure a session; see :meth:`edgedeploy.measuring.Site.measure`."""
+        from edgedeploy.bench.record import build_record
+
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        try:
+            identity = self._identified(session)
+            family, root = session.runtime, self.unit.root.rstrip("/")
+            runtime = self._find(self._reached(), root, family, self.unit.python)
+            folders = self._staged(session)
+            onboard = self._make(self._reached(), runtime, f"{root}/.scratch")
+            evidence: Evidence = "simulated" if self._emulated(identity) else "device"
+            mode: Literal["quick", "full"] = "full" if session.bench.mode == "full" else "quick"
+            about = self._about(identity, runtime)
+            job = bench_job(session, folders, mode, device=about, evidence=evidence)
+            result = onboard.measure(job, on_progress=progress)
+            records = [build_record(job, item, result, created, folder) for item in job.artifacts]
+            if self._samples != 0:
+                records[-1][ANSWERS] = self._asked(session, onboard, job, evidence, progress)
+        except DeviceError:
+            self.close()  # the next session gets a connection of its own
+            raise
+        return Taken(mode=mode, records=tuple(records), samples=tuple(sorted(folder.glob("*.gz"))))
+
+    def _reached(self) -> Remote:
+        if self._remote is None:
+            self._remote = self._connect()
+        return self._remote
+
+    # -- what the device is ------------------------------------------------------------------
+
+    def _identified(self, session: Session) -> Identity:
+        """Return what the device is.
+
+        Raises:
+            DeviceError: It has another architecture than the board (E477).
+        """
+        if self._identity is None:
+            self._identity = identify(self._reached())
+        found = self._identity
+        if session.machines and found.machine not in session.machines and not self._pretended:
+            raise DeviceError(
+                f"{self.name} is said to be {self.board}, which is {session.machines[0]}, and says "
+                f"that it is {found.machine}",
+                code="E477",
+                subject=self.name,
+                hint="correct `board:` of the device in devices.yaml",
+            )
+        return found
+
+    def _emulated(self, identity: Identity) -> str:
+        """Return what stands for the hardware; figures of such a device are simulated."""
+        return "fake device" if self._pretended else identity.emulated
+
+    def _about(self, identity: Identity, runtime: DeviceRuntime) -> dict[str, Any]:
+        """Return the facts of the device that a record keeps."""
+        return {
+            **identity.facts,
+            "name": self.name,
+            "board": self.board,
+            "emulated": self._emulated(identity),
+            "facts": digest("device", dict(identity.facts)),
+            "runtime": {
+                "kind": runtime.kind,
+                "version": runtime.version,
+                "provisioned": runtime.provisioned,
+            },
+        }
+
+    # -- what is brought there ---------------------------------------------------------------
+
+    def _staged(self, session: Session) -> list[Path]:
+        """Stage the session's artifacts as one version; return their folders on the device."""
+        contents, reached = _contents(session), False
+
+        def reach() -> Remote:
+            nonlocal reached
+            if reached:  # asked again: the connection was lost
+                self.close()
+            reached = True
+            return self._reached()
+
+        pushed = push_version(
+            reach,
+            depot_folder(self.unit, session.app),
+            contents,
+            opener=self._opener,
+            python=self.unit.python,
+            events=self._events,
+        )
+        version = Path(pushed.root, "versions", pushed.version)
+        return [version / model.name for model in contents.version.models]
+
+    # -- what it answers ---------------------------------------------------------------------
+
+    def _asked(
+        self,
+        session: Session,
+        onboard: Onboard,
+        job: BenchJob,
+        evidence: Evidence,
+        progress: Progress,
+    ) -> dict[str, Any]:
+        """Return the evaluation of what the chosen artifact answers, as JSON data."""
+        asked = OutputsJob(
+            pack=session.samples,
+            samples=self._samples,
+            outputs=tuple(spec.name for spec in session.signature.outputs),
+            state=session.state,
+            zeros=session.zeros(),
+            cpus=session.bench.cpus,
+        )
+        with tempfile.TemporaryDirectory(prefix="answers-") as name:
+            goal = Path(name)
+            onboard.outputs(job.artifacts[-1], asked, goal, on_progress=progress)
+            return evaluate_answers(session, goal, self._samples, evidence).to_json()
+
+
+def _contents(session: Session) -> Contents:
+    """Return the session's artifacts as a version of their own.
+
+    Its files are the same objects as those of a version that is pushed, so that what the device
+    has does not travel again.
+    """
+    models, files, places = [], [], {}
+    for artifact in session.artifacts:
+        name = f"{session.model}.{artifact.name}"
+        models.append(_model(session, artifact, name))
+        for path in artifact.loaded:
+            file = artifact.tree.file(path)
+            files.append(replace(file, path=f"{name}/{path}"))
+            places[file.sha256] = artifact.folder / path
+    version = Version(
+        app=session.app,
+        board=session.board,
+        models=tuple(models),
+        files=tuple(sorted(files, key=lambda file: file.path)),
+    )
+    return Contents(version=version, places=places)
+
+
+def _model(session: Session, artifact: Measured, name: str) -> VersionModel:
+    return VersionModel(
+        name=name,
+        target=session.target,
+        runtime=session.runtime,
+        entry=f"{name}/{artifact.entry}",
+        artifact=artifact.tree.digest,
+        candidate=artifact.name,
+        options=session.options,
+    )
+
+
+def check_boards(plan: Plan, units: Sequence[Unit]) -> None:
+    """Refuse devices for whose board the profile has no target.
+
+    Raises:
+        UsageError: There is one (E478).
+    """
+    boards = sorted({item.use.target.partition("/")[0] for item in plan.items})
+    for unit in units:
+        if unit.board in boards:
+            continue
+        board = f"a {unit.board}" if unit.board else "a board that nobody named"
+        raise UsageError(
+            f"{unit.name} is {board}; {plan.profile.name} has targets for {', '.join(boards)}",
+            code="E478",
+            subject=unit.name,
+            hint="set `board:` of the device in devices.yaml, or add a target to the profile",
+        )

@@ -1,0 +1,326 @@
+"""Which version belongs on a device: what was built and accepted for its board, and nothing else.
+
+The build document says what the last build published. Its choice is made once more from the store
+without running anything; if that is not what the document says, something changed since, and the
+profile has to be built first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from edgedeploy.artifact import FileEntry, Tree
+from edgedeploy.building import BuildOptions, BuildRun
+from edgedeploy.choosing import Outcome
+from edgedeploy.deploy.golden import Golden, golden_trees
+from edgedeploy.deploy.push import Contents
+from edgedeploy.devices.version import Version, VersionGolden, VersionModel, check_files
+from edgedeploy.errors import (
+    BuildError,
+    EdgedeployError,
+    IntegrityError,
+    ProfileError,
+    RefusedError,
+    UsageError,
+)
+from edgedeploy.events import EventLog, Note
+from edgedeploy.executor import Builder
+from edgedeploy.memory import Memory
+from edgedeploy.opening import Request, open_profile
+from edgedeploy.places import DOCUMENT
+from edgedeploy.plan import CandidateNodes, Item, Plan
+from edgedeploy.report.document import BuildDocument, TargetReport, read_document
+from edgedeploy.store import Store
+
+FILES = "files"
+"""Folder of a version that holds the profile's `files:`."""
+
+GOLDEN = "golden"
+"""Folder of a version that holds the golden samples, one folder per model."""
+
+
+class Built:
+    """A profile as it was last built.
+
+    Args:
+        request: Which profile, with the options that it was built with.
+        output: Folder for results that the build was given.
+        store: The store that it was built with.
+        events: Where progress is told.
+
+    Raises:
+        ProfileError: The profile is refused.
+        BuildError: There is no build of it (E438).
+    """
+
+    def __init__(self, request: Request, output: Path, store: Store, events: EventLog) -> None:
+        self._request = request
+        self._output = output
+        self._store = store
+        self._events = events
+        self._memory = Memory.of(store, request.profile)
+        self._plan, _ = open_profile(request, self._memory)
+        self._document = _document(output / self._plan.profile.name, self._plan)
+        self._known: dict[str, Contents] = {}
+
+    @property
+    def app(self) -> str:
+        """Name of the application: the profile's."""
+        return self._plan.profile.name
+
+    @property
+    def plan(self) -> Plan:
+        """What the profile asks for."""
+        return self._plan
+
+    def target(self, board: str | None, device: str) -> str:
+        """Return the target that was built for a board.
+
+        Args:
+            board: The device's, from the inventory.
+            device: Its name, for the message.
+
+        Raises:
+            UsageError: The device says no board, or the profile has none or several targets for it
+                (E440, E441).
+        """
+        names = tuple(dict.fromkeys(item.use.target for item in self._plan.items))
+        fitting = [name for name in names if name.partition("/")[0] == board]
+        if len(fitting) == 1:
+            return fitting[0]
+        if board is None:
+            boards = sorted({name.partition("/")[0] for name in names})
+            raise UsageError(
+                f"devices.yaml does not say which board {device} is",
+                code="E441",
+                subject=device,
+                hint=f"add `board:` to it; {self.app} is built for {', '.join(boards)}",
+            )
+        if not fitting:
+            raise UsageError(
+                f"{self.app} has no target for {device}, which is a {board}",
+                code="E441",
+                subject=device,
+                hint=f"add one to the profile and build; it has {', '.join(names)}",
+            )
+        raise UsageError(
+            f"{self.app} has several targets for {board}: {', '.join(fitting)}",
+            code="E440",
+            subject=device,
+            hint="choose one with -t",
+        )
+
+    def contents(self, target: str) -> Contents:
+        """Return the version for a target, with its files here.
+
+        Raises:
+            BuildError: It is not built, or not as the profile now says (E438).
+            RefusedError: A gate refused one of its artifacts (E439).
+            ProfileError: A file of `files:` is missing or cannot be taken along (E442).
+            EdgedeployError: The golden samples could not be made.
+        """
+        if target not in self._known:
+            self._known[target] = self._contents(target)
+        return self._known[target]
+
+    def _contents(self, target: str) -> Contents:
+        items = tuple(item for item in self._plan.items if item.use.target == target)
+        outcomes = self._outcomes(replace(self._plan, items=items))
+        taken = _Files()
+        models = []
+        with Builder(
+            self._store, self._plan.profile.folder.absolute(), events=self._events
+        ) as builder:
+            for outcome in outcomes:
+                models.append(self._model(builder, outcome, taken))
+        for path, place in _profile_files(self._plan):
+            taken.add_file(f"{FILES}/{path}", place, self._store)
+        version = Version(
+            app=self.app,
+            board=target.partition("/")[0],
+            models=tuple(models),
+            files=taken.sorted(),
+        )
+        return Contents(version=version, places=taken.places)
+
+    def _outcomes(self, plan: Plan) -> tuple[Outcome, ...]:
+        """Return what the last build chose, from the store alone.
+
+        Raises:
+            BuildError, RefusedError: As :meth:`contents`.
+        """
+        options = BuildOptions(output=self._output, measure="known", runs=False)
+        run = BuildRun(self._store, plan, options, EventLog(), self._memory, None)
+        try:
+            outcomes = run.build()
+        finally:
+            run.close()
+        for outcome in outcomes:
+            self._check(outcome)
+        return outcomes
+
+    def _check(self, outcome: Outcome) -> None:
+        report = _report(self._document, outcome.item)
+        if report is None:
+            raise _stale(outcome.item, "the last build was of other targets")
+        if report.verdict == "failed":
+            raise _stale(outcome.item, "it failed in the last build")
+        artifact = outcome.chosen.artifact if outcome.chosen else None
+        if artifact is None or artifact.digest != report.artifact:
+            missed = [trial.reason for trial in outcome.trials if _not_built(trial.diagnostics)]
+            raise _stale(outcome.item, (missed or ["its artifact is another now"])[0])
+        if report.verdict == "refused" or outcome.state != "accepted":
+            raise RefusedError(
+                f"{outcome.item.name} was refused by a gate and is not pushed",
+                code="E439",
+                subject=outcome.item.name,
+                hint="see `edgedeploy accept`; change the model or, if it is wrong, the gate",
+            )
+
+    def _model(self, builder: Builder, outcome: Outcome, taken: _Files) -> VersionModel:
+        """Take a model's files and return what the manifest says of it."""
+        item, chosen = outcome.item, outcome.chosen
+        nodes = chosen.nodes if chosen else None
+        if chosen is None or nodes is None:  # _check() has seen to it
+            raise _stale(item, "it has no artifact")
+        name = item.shared.name
+        if name in (FILES, GOLDEN):
+            raise ProfileError(
+                f"a model that is pushed cannot be called {name!r}",
+                code="E442",
+                subject=name,
+                hint="give it another name in the profile",
+                place=item.use.place,
+            )
+        record = builder.build(nodes.compiled)
+        tree, folder = builder.folder(nodes.compiled.output("artifact"))
+        loaded = set(record.summary["loaded"])
+        files = tuple(file for file in tree.files if file.path in loaded)
+        taken.add_tree(name, Tree(files=files), folder)
+        return VersionModel(
+            name=name,
+            target=item.use.target,
+            runtime=item.target.runtime,
+            entry=f"{name}/{record.summary['entry']}",
+            artifact=tree.digest,
+            candidate=chosen.name,
+            options=nodes.compiled.params["options"],
+            golden=self._golden(builder, item, nodes, taken),
+        )
+
+    def _golden(
+        self, builder: Builder, item: Item, nodes: CandidateNodes, taken: _Files
+    ) -> VersionGolden | None:
+        found, why = golden_trees(builder, item, nodes)
+        if found is None:
+            self._events.emit(Note(text=f"{item.name}: no golden samples travel: {why}"))
+            return None
+        return _take_golden(found, item.shared.name, taken)
+
+
+class _Files:
+    """The files of a version and where they lie here."""
+
+    def __init__(self) -> None:
+        self._entries: list[FileEntry] = []
+        self.places: dict[str, Path] = {}
+
+    def add_tree(self, prefix: str, tree: Tree, folder: Path) -> None:
+        """Take the files of a checked tree."""
+        for file in tree.files:
+            self._entries.append(replace(file, path=f"{prefix}/{file.path}"))
+            self.places[file.sha256] = folder / file.path
+
+    def add_file(self, path: str, place: Path, store: Store) -> None:
+        """Take a file of the user's."""
+        try:
+            sha256 = store.file_digests([place])[place]
+            size = place.stat().st_size
+        except OSError as error:
+            raise _bad_file(path, error.strerror or str(error)) from error
+        self._entries.append(FileEntry(path=path, size=size, sha256=sha256))
+        self.places[sha256] = place
+
+    def sorted(self) -> tuple[FileEntry, ...]:
+        """Return the entries as a manifest lists them.
+
+        Raises:
+            ProfileError: They cannot lie in one folder of a device (E442).
+        """
+        entries = tuple(sorted(self._entries, key=lambda entry: entry.path))
+        try:
+            check_files(entries)
+        except IntegrityError as error:
+            raise _bad_file(None, error.diagnostics[0].message) from error
+        return entries
+
+
+def _take_golden(found: Golden, name: str, taken: _Files) -> VersionGolden:
+    inputs, outputs = f"{GOLDEN}/{name}/inputs", f"{GOLDEN}/{name}/outputs"
+    taken.add_tree(inputs, found.inputs, found.inputs_folder)
+    taken.add_tree(outputs, found.outputs, found.outputs_folder)
+    cosine = None if found.cosine is None else float(found.cosine)
+    return VersionGolden(inputs=inputs, outputs=outputs, cosine=cosine)
+
+
+def _profile_files(plan: Plan) -> Iterator[tuple[str, Path]]:
+    """Yield the path and place of every file that the profile's `files:` name; folders whole.
+
+    Raises:
+        ProfileError: One is not there (E442).
+    """
+    root = plan.profile.folder
+    for name in plan.profile.files:
+        place = root / name
+        if place.is_dir():
+            inside = sorted(path for path in place.rglob("*") if path.is_file())
+            for path in inside:
+                yield path.relative_to(root).as_posix(), path
+        elif place.is_file():
+            yield Path(name).as_posix(), place
+        else:
+            raise _bad_file(name, "there is no such file")
+
+
+def _document(folder: Path, plan: Plan) -> BuildDocument:
+    path = folder / DOCUMENT
+    if not path.is_file():
+        raise BuildError(
+            f"{plan.profile.name} is not built: there is no {path}",
+            code="E438",
+            subject=str(plan.profile.file),
+            hint="run `edgedeploy build` on the profile first, or say where it is built with -o",
+        )
+    return read_document(path)
+
+
+def _report(document: BuildDocument, item: Item) -> TargetReport | None:
+    for model in document.models:
+        for target in model.targets:
+            if model.name == item.shared.name and target.target == item.use.target:
+                return target
+    return None
+
+
+def _not_built(diagnostics: tuple[object, ...]) -> bool:
+    return any(getattr(item, "code", "") == "E438" for item in diagnostics)
+
+
+def _stale(item: Item, why: str) -> EdgedeployError:
+    return BuildError(
+        f"{item.name} has to be built first: {why}",
+        code="E438",
+        subject=item.name,
+        hint="run `edgedeploy build` on the profile, with the same options, then push",
+    )
+
+
+def _bad_file(path: str | None, why: str) -> ProfileError:
+    return ProfileError(
+        f"`files:` cannot be pushed: {path + ': ' if path else ''}{why}",
+        code="E442",
+        subject=path,
+        hint="name files and folders beside the profile, with plain names",
+    )

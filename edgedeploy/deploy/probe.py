@@ -1,0 +1,112 @@
+"""Facts of devices, found by probes and kept as dated records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from edgedeploy.deploy.fleet import Answer, Fleet, Link, Result
+from edgedeploy.records import add_record, conditions_key, latest_record
+
+if TYPE_CHECKING:
+    from edgedeploy.devices.facts import DeviceFacts
+    from edgedeploy.devices.inventory import Device
+    from edgedeploy.remote import Remote
+    from edgedeploy.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What a device was at one time.
+
+    Attributes:
+        device: Its name in the inventory.
+        created: ISO 8601 time in UTC, by this machine's clock.
+        facts: What was found; their digest names them.
+        changed: Names of the facts that differ from the probe before; None when there was none.
+    """
+
+    device: str
+    created: str
+    facts: DeviceFacts
+    changed: tuple[str, ...] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the probe as JSON data."""
+        return {
+            "device": self.device,
+            "created": self.created,
+            "digest": self.facts.digest,
+            "facts": self.facts.to_json(),
+            "changed": None if self.changed is None else list(self.changed),
+        }
+
+
+def probe_device(store: Store, remote: Remote, root: str = "~", python: str | None = None) -> Probe:
+    """Probe a device now and keep what was found.
+
+    Args:
+        store: Where the record goes.
+        remote: The device, connected.
+        root: Folder on the device whose file system counts.
+        python: Its interpreter, None for ``python3``.
+
+    Raises:
+        DeviceError: The connection fails (E403-E406) or the device cannot be probed (E450).
+        StoreError: The record cannot be written.
+    """
+    from edgedeploy.devices.facts import probe
+
+    facts = probe(remote, root, python)
+    before = latest_facts(store, remote.name)
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    record = {
+        "kind": "facts",
+        "created": created,
+        "device": remote.name,
+        "digest": facts.digest,
+        "facts": facts.to_json(),
+    }
+    add_record(store, _key(remote.name), record, ())
+    changed = None if before is None else _changed(before.to_json(), facts.to_json())
+    return Probe(device=remote.name, created=created, facts=facts, changed=changed)
+
+
+def probe_all(fleet: Fleet[Device], store: Store) -> Result:
+    """Probe every device of a fleet and keep what was found; each row's details are a probe."""
+
+    def work(device: Device, link: Link) -> Answer:
+        found = probe_device(store, link.remote, device.root, device.python)
+        return Answer(text=_in_words(found), details=found.to_json())
+
+    return fleet.run(work)
+
+
+def _in_words(probe: Probe) -> str:
+    facts = probe.facts
+    what = [facts.board or facts.cpu, facts.arch, facts.distribution]
+    text = ", ".join(word for word in what if word)
+    if facts.emulated:
+        text += f", emulated ({facts.virtual})"
+    if probe.changed:
+        text += f"; changed since the last probe: {', '.join(probe.changed)}"
+    return text
+
+
+def latest_facts(store: Store, device: str) -> DeviceFacts | None:
+    """Return what the newest probe of a device found, None when it was never probed."""
+    from edgedeploy.devices.facts import DeviceFacts
+
+    record = latest_record(store, _key(device))
+    return None if record is None else DeviceFacts.from_json(record["facts"])
+
+
+def _key(device: str) -> str:
+    return conditions_key({"kind": "facts", "device": device})
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    names = sorted(before.keys() | after.keys())
+    return tuple(name for name in names if before.get(name) != after.get(name))

@@ -1,0 +1,191 @@
+"""The verbs on devices: what each does with every device of a fleet.
+
+The composition that the command line and Python share; each device's part lies beside this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgedeploy.deploy.activate import Wanted, activate_version, roll_back
+from edgedeploy.deploy.contents import Built
+from edgedeploy.deploy.depots import Care, care_for
+from edgedeploy.deploy.fleet import Answer, Fleet, Link, Result
+from edgedeploy.deploy.ondevice import OnDevice, make_onboard
+from edgedeploy.deploy.provision import Wish, provision_device
+from edgedeploy.deploy.push import push_to
+from edgedeploy.devices.inventory import Device
+from edgedeploy.devices.opening import open_depot
+from edgedeploy.devices.runtimes import find_runtime
+from edgedeploy.errors import Diagnostic
+from edgedeploy.events import EventLog
+from edgedeploy.opening import Request, open_profile
+from edgedeploy.plan import Plan
+from edgedeploy.remote import Remote
+from edgedeploy.store import Store
+from edgedeploy.target.types import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushOptions:
+    """How versions are pushed.
+
+    Attributes:
+        output: Folder for results that the build was given.
+        store: The store that it was built with.
+        wait_s: How long to wait for the lock when somebody else holds it.
+    """
+
+    output: Path
+    store: Path
+    wait_s: float = 0.0
+
+
+Fits = Callable[[Remote, Device, Target], tuple[Diagnostic, ...]]
+"""Looks whether a connected device is what a target says; returns notes, raises when it is not."""
+
+
+def push(
+    request: Request,
+    fleet: Fleet[Device],
+    options: PushOptions,
+    events: EventLog,
+    fits: Fits | None = None,
+) -> Result:
+    """Stage what the last build made for it on every device of a fleet.
+
+    Args:
+        request: Which profile, with the options that it was built with.
+        fleet: The devices.
+        options: How.
+        events: Where progress is told.
+        fits: Looks at each device before anything travels; None trusts the inventory's board.
+
+    Raises:
+        EdgedeployError: The profile is refused, is not built, or fits one of the devices not; then
+            no device is touched.
+    """
+    built = Built(request, options.output, Store(options.store, events), events)
+    targets = {device.name: built.target(device.board, device.name) for device in fleet.devices}
+    for target in dict.fromkeys(targets.values()):
+        built.contents(target)  # all that can be wrong here is, before a device is touched
+
+    def work(device: Device, link: Link) -> Answer:
+        target = targets[device.name]
+        notes = fits(link.remote, device, built.plan.targets[target]) if fits else ()
+        contents = built.contents(target)
+        answer = push_to(
+            link, device, contents, opener=open_depot, wait_s=options.wait_s, events=events
+        )
+        return replace(answer, diagnostics=(*notes, *answer.diagnostics))
+
+    return fleet.run(work)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivateOptions:
+    """How versions are activated.
+
+    Attributes:
+        output: Folder for results that the build was given.
+        store: The store that it was built with.
+        version: The start of a version's name; None takes what the last build made for a device.
+        golden: Run the staged version on the device first.
+        wait_s: How long to wait for the lock when somebody else holds it.
+    """
+
+    output: Path
+    store: Path
+    version: str | None = None
+    golden: bool = True
+    wait_s: float = 0.0
+
+
+def activate(
+    request: Request, fleet: Fleet[Device], options: ActivateOptions, events: EventLog
+) -> Result:
+    """Activate a version on every device of a fleet.
+
+    Raises:
+        EdgedeployError: The profile is refused, is not built, or fits one of the devices not; then
+            no device is touched.
+    """
+    wanted = _wanted(request, fleet, options, events)
+
+    def work(device: Device, link: Link) -> Answer:
+        runs = OnDevice(link.remote, device, find_runtime, make_onboard)
+        return activate_version(link, device, wanted[device.name], opener=open_depot, runs=runs)
+
+    return fleet.run(work)
+
+
+def _wanted(
+    request: Request, fleet: Fleet[Device], options: ActivateOptions, events: EventLog
+) -> Mapping[str, Wanted]:
+    """Return what shall become active on each device, by its name."""
+    if options.version is None:
+        built = Built(request, options.output, Store(options.store, events), events)
+        plan = built.plan
+        versions = {
+            device.name: built.contents(built.target(device.board, device.name)).version.name
+            for device in fleet.devices
+        }
+    else:
+        plan, _ = open_profile(request)
+        versions = {device.name: options.version for device in fleet.devices}
+    return {
+        name: Wanted(
+            app=plan.profile.name,
+            version=version,
+            ceilings_ms=_ceilings(plan),
+            golden=options.golden,
+            wait_s=options.wait_s,
+        )
+        for name, version in versions.items()
+    }
+
+
+def _ceilings(plan: Plan) -> dict[tuple[str, str], float]:
+    """Return the gate on the median latency by model and target, where there is one."""
+    return {
+        (item.shared.name, item.use.target): item.use.gates.latency_ms["p50"]
+        for item in plan.items
+        if "p50" in item.use.gates.latency_ms
+    }
+
+
+def rollback(app: str, fleet: Fleet[Device], *, source: str = "", wait_s: float = 0.0) -> Result:
+    """Go back to the version before on every device of a fleet.
+
+    Args:
+        app: Application.
+        fleet: The devices.
+        source: Only where the active version begins so; see
+            :func:`edgedeploy.deploy.activate.roll_back`.
+        wait_s: How long to wait for the lock when somebody else holds it.
+    """
+
+    def work(device: Device, link: Link) -> Answer:
+        return roll_back(link, device, app, opener=open_depot, source=source, wait_s=wait_s)
+
+    return fleet.run(work)
+
+
+def fsck(app: str | None, fleet: Fleet[Device], care: Care) -> Result:
+    """Check the depots on every device of a fleet, or those of one application."""
+
+    def work(device: Device, link: Link) -> Answer:
+        return care_for(link, device, app, care, opener=open_depot)
+
+    return fleet.run(work)
+
+
+def provision(fleet: Fleet[Device], wish: Wish) -> Result:
+    """Put a runtime on every device of a fleet that does not have it."""
+
+    def work(device: Device, link: Link) -> Answer:
+        return provision_device(link, device, wish, opener=open_depot)
+
+    return fleet.run(work)

@@ -1,0 +1,206 @@
+"""From the transcript of a probe to facts: pure functions of text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from edgedeploy.devices.facts.board import board_facts
+from edgedeploy.devices.facts.types import DeviceFacts, Gpu
+
+_ARCHES = {
+    "x86_64": "x86-64",
+    "amd64": "x86-64",
+    "aarch64": "arm64",
+    "arm64": "arm64",
+    "armv7l": "armv7",
+    "armv8l": "armv7",  # 32-bit programs on a 64-bit kernel
+}
+# Names of hypervisors in SMBIOS texts.
+_HYPERVISORS = ("KVM", "QEMU", "VMware", "VirtualBox", "Xen", "Amazon EC2", "Google Compute")
+
+Sections = Mapping[str, str]
+
+
+def facts_of(sections: Sections) -> DeviceFacts:
+    """Return the facts that a transcript holds.
+
+    Args:
+        sections: From :func:`edgedeploy.devices.facts.transcript.record`.
+    """
+    names = [*sections["uname"].split(), "", "", ""]
+    system, kernel, machine = names[0].lower(), names[1], names[2]
+    android = "ro.product.cpu.abi=arm" in sections.get("getprop", "")
+    arch = _arch(machine, sections.get("bits", "").strip())
+    total, free = _disk(sections.get("disk", ""))
+    python = sections.get("python", "").split()
+    virtual, emulated = _virtual(sections, machine)
+    board = board_facts(sections)
+    return DeviceFacts(
+        system="android" if android else system,
+        distribution=_distribution(sections),
+        kernel=kernel or None,
+        arch=arch,
+        libc="bionic" if android else _libc(sections.get("libc", "")),
+        cpu=_cpu(sections),
+        cpu_vendor=_cpuinfo(sections, "vendor_id"),
+        cpu_features=tuple(sorted(set((_features(sections) or "").split()))),
+        cores=_cores(sections),
+        memory_bytes=_memory(sections),
+        disk_total_bytes=total,
+        disk_free_bytes=free,
+        gpus=_gpus(sections),
+        governors=_unique(sections, "governors"),
+        thermal_zones=_unique(sections, "zones"),
+        power_rails=_unique(sections, "rails"),
+        python=python[0] if python and re.fullmatch(r"\d+\.\d+\.\d+", python[0]) else None,
+        python_abi=python[1] if len(python) > 1 else None,
+        runtimes=_runtimes(sections),
+        tools=_unique(sections, "tools"),
+        virtual=virtual,
+        emulated=emulated,
+        board=board.board,
+        soc=board.soc,
+        soc_vendor=board.soc_vendor,
+        vendor_release=board.vendor_release,
+    )
+
+
+def _arch(machine: str, bits: str) -> str:
+    arch = _ARCHES.get(machine, machine or "unknown")
+    return "armv7" if arch == "arm64" and bits == "32" else arch
+
+
+def _distribution(sections: Sections) -> str | None:
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)"?', sections.get("os-release", ""), re.M)
+    if found:
+        return found[1].strip()
+    release = re.search(r"^ro\.build\.version\.release=(.+)$", sections.get("getprop", ""), re.M)
+    if release:
+        return f"Android {release[1].strip()}"
+    return " ".join(sections.get("sw_vers", "").split()) or None
+
+
+def _libc(text: str) -> str | None:
+    """Return the C library and its version.
+
+    ``getconf GNU_LIBC_VERSION`` prints ``glibc 2.36``; musl's loader, asked as ``ldd``, prints
+    ``musl libc (aarch64)`` and ``Version 1.2.3``.
+    """
+    found = re.search(r"\bglibc (\d+\.\d+)", text)
+    if found:
+        return f"glibc {found[1]}"
+    found = re.search(r"musl libc.*?\bVersion (\d[\d.]*)", text, re.S)
+    if found:
+        return f"musl {found[1]}"
+    found = re.search(r"^ldd \(.*\) (\d+\.\d+)$", text, re.M)
+    return f"glibc {found[1]}" if found else None
+
+
+def _cpuinfo(sections: Sections, key: str) -> str | None:
+    found = re.search(rf"^{key}\s*:\s*(.+)$", sections.get("cpuinfo", ""), re.M)
+    return found[1].strip() if found else None
+
+
+# Part numbers of Arm's own cores. Source: Linux, arch/arm64/include/asm/cputype.h.
+_ARM_PARTS = {
+    "0xd03": "Cortex-A53",
+    "0xd04": "Cortex-A35",
+    "0xd05": "Cortex-A55",
+    "0xd07": "Cortex-A57",
+    "0xd08": "Cortex-A72",
+    "0xd09": "Cortex-A73",
+    "0xd0a": "Cortex-A75",
+    "0xd0b": "Cortex-A76",
+    "0xd0c": "Neoverse-N1",
+    "0xd40": "Neoverse-V1",
+    "0xd41": "Cortex-A78",
+    "0xd42": "Cortex-A78AE",
+    "0xd46": "Cortex-A510",
+    "0xd49": "Neoverse-N2",
+}
+
+
+def _cpu(sections: Sections) -> str | None:
+    """Return the model: x86 names it, Arm gives a part number for each core."""
+    named = _cpuinfo(sections, "model name") or sections.get("sysctl", "").split("\n")[0].strip()
+    if named:
+        return named
+    if _cpuinfo(sections, "CPU implementer") != "0x41":
+        return _cpuinfo(sections, "Hardware")
+    parts = re.findall(r"^CPU part\s*:\s*(0x[0-9a-f]+)$", sections["cpuinfo"], re.M)
+    return " + ".join(dict.fromkeys(_ARM_PARTS.get(part, f"part {part}") for part in parts)) or None
+
+
+def _features(sections: Sections) -> str | None:
+    return _cpuinfo(sections, "flags") or _cpuinfo(sections, "Features")
+
+
+def _cores(sections: Sections) -> int | None:
+    lines = [sections.get("cores", "").strip(), *sections.get("sysctl", "").split("\n")[1:2]]
+    return next((int(line) for line in lines if line.isdigit() and line != "0"), None)
+
+
+def _memory(sections: Sections) -> int | None:
+    found = re.search(r"^MemTotal:\s+(\d+) kB", sections.get("meminfo", ""), re.M)
+    if found:
+        return int(found[1]) * 1024
+    lines = sections.get("sysctl", "").split("\n")
+    return int(lines[2]) if len(lines) > 2 and lines[2].isdigit() else None
+
+
+def _disk(text: str) -> tuple[int | None, int | None]:
+    """Return total and free bytes from ``df -kP`` (columns: POSIX, utilities, df)."""
+    found = re.search(r"^\S.*\s(\d+)\s+\d+\s+(\d+)\s+\d+%\s", text, re.M)
+    return (int(found[1]) * 1024, int(found[2]) * 1024) if found else (None, None)
+
+
+def _gpus(sections: Sections) -> tuple[Gpu, ...]:
+    found = []
+    for line in sections.get("nvidia-smi", "").splitlines():
+        parts = [part.strip() for part in line.split(",")]
+        if len(parts) == 4:
+            name, driver, capability, memory = parts
+            # Where the memory is the system's (Jetson), the tool prints `[N/A]`.
+            size = int(memory) << 20 if memory.isdigit() else None
+            found.append(
+                Gpu(name=name, driver=driver, compute_capability=capability, memory_bytes=size)
+            )
+    if found:
+        return tuple(found)
+    for line in sections.get("drm", "").splitlines():
+        parts = line.replace("0x", "").split()
+        if len(parts) >= 2 and all(re.fullmatch(r"[0-9a-f]{4}", part) for part in parts[:2]):
+            found.append(Gpu(name=":".join(parts[:2]), driver=parts[2] if parts[2:] else None))
+    return tuple(found)
+
+
+def _unique(sections: Sections, name: str) -> tuple[str, ...]:
+    lines = (line.strip() for line in sections.get(name, "").splitlines())
+    return tuple(sorted({line for line in lines if line}))
+
+
+def _runtimes(sections: Sections) -> dict[str, str]:
+    matches = re.finditer(r"^([\w-]+) (\d[\w.+-]*)$", sections.get("runtimes", ""), re.M)
+    found = {match[1]: match[2] for match in matches}
+    library = re.search(r"libnvinfer\.so\.(\d+\.\d+\.\d+)", sections.get("nvinfer", ""))
+    return {**found, "libnvinfer": library[1]} if library else found
+
+
+def _virtual(sections: Sections, machine: str) -> tuple[str, bool]:
+    """Return the hypervisor or container host, and whether instructions are emulated."""
+    runs_on = sections.get("kernel-arch", "").strip()
+    same = runs_on in ("", machine) or _ARCHES.get(runs_on) == _ARCHES.get(machine)
+    if "qemu-" in sections.get("emulator", "") or not same:
+        return "qemu-user", True
+    if "linux,dummy-virt" in sections.get("compatible", ""):
+        # QEMU's `virt` machine does not say whether KVM or its own interpreter runs it.
+        return "QEMU", True
+    dmi = sections.get("dmi", "").lower()
+    for word in _HYPERVISORS:
+        if word.lower() in dmi:
+            return word, False
+    container = sections.get("container", "").split()
+    if container:
+        return container[0], False
+    return "hypervisor" if "hypervisor" in (_features(sections) or "").split() else "", False

@@ -1,0 +1,360 @@
+"""A version: the models and files that belong on a device together, and its manifest.
+
+The manifest is canonical JSON; its SHA-256 is the version's name. One that comes from a device, or
+from a stranger's file, is read as strictly as anything hostile: a path that leads out of the
+version, two names that one file system may take for the same, sizes that do not add up, or any
+field that does not belong there refuses the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from edgedeploy.artifact import FileEntry
+from edgedeploy.errors import DeviceError, IntegrityError
+from edgedeploy.manifest import canonical
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+"""Name of the manifest in the version's folder; no file of a version may have it."""
+
+MAX_FILES = 10_000
+MAX_BYTES = 64 << 30
+"""Of all files of a version together."""
+MAX_MANIFEST_BYTES = 16 << 20
+MAX_PATH_BYTES = 1024
+MAX_NAME_BYTES = 255
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionGolden:
+    """Inputs and the outputs that they must give, to check a model on the device.
+
+    Attributes:
+        inputs, outputs: Folders in the version, each a tensor pack.
+        cosine: Least cosine similarity of the outputs; None asks for no more than finite ones.
+    """
+
+    inputs: str
+    outputs: str
+    cosine: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionModel:
+    """One model of a version.
+
+    Attributes:
+        name: In the profile, with its shape variant; its files lie below a folder of this name.
+        target: ``board/runtime`` that it was built for.
+        runtime: Family that loads it: ``ort`` or ``openvino``.
+        entry: The file that the runtime opens.
+        artifact: Digest of the tree in the store that the files came from.
+        candidate: How its numbers are represented, such as ``w8a8``.
+        options: Of the runtime, JSON data.
+        golden: None where nothing is there to check it with.
+    """
+
+    name: str
+    target: str
+    runtime: str
+    entry: str
+    artifact: str
+    candidate: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    golden: VersionGolden | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the model as JSON data."""
+        golden = self.golden and {
+            "inputs": self.golden.inputs,
+            "outputs": self.golden.outputs,
+            "cosine": self.golden.cosine,
+        }
+        return {
+            "name": self.name,
+            "target": self.target,
+            "runtime": self.runtime,
+            "entry": self.entry,
+            "artifact": self.artifact,
+            "candidate": self.candidate,
+            "options": dict(self.options),
+            "golden": golden,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """What a device runs at a time.
+
+    Attributes:
+        app: Name of the application, the profile's.
+        board: Board that it was built for.
+        models: In the order of the profile.
+        files: Every file, sorted by path.
+        kind: ``development`` until a release is signed.
+    """
+
+    app: str
+    board: str
+    models: tuple[VersionModel, ...]
+    files: tuple[FileEntry, ...]
+    kind: Literal["development"] = "development"
+
+    @property
+    def manifest(self) -> bytes:
+        """The canonical manifest."""
+        return canonical(
+            {
+                "schema": SCHEMA,
+                "app": self.app,
+                "kind": self.kind,
+                "board": self.board,
+                "models": [model.to_json() for model in self.models],
+                "files": [file.to_json() for file in self.files],
+            }
+        )
+
+    @property
+    def name(self) -> str:
+        """SHA-256 of the manifest (64 hex digits)."""
+        return hashlib.sha256(self.manifest).hexdigest()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files, each content counted once."""
+        return sum({file.sha256: file.size for file in self.files}.values())
+
+
+def parse_version(content: bytes) -> Version:
+    """Return the version that a manifest describes.
+
+    Args:
+        content: The manifest's bytes, from anywhere.
+
+    Raises:
+        IntegrityError: It is no manifest, or no safe one (E435).
+        DeviceError: Its schema is another (E436).
+    """
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise _bad(f"it has {len(content)} bytes, more than {MAX_MANIFEST_BYTES}")
+    try:
+        data = json.loads(content)
+        if isinstance(data, dict) and _is_int(data.get("schema")) and data["schema"] != SCHEMA:
+            raise _other_schema(data["schema"])
+        # Also refuses what a JSON reader lets pass: repeated keys, NaN, other white space.
+        if canonical(data) != content:
+            raise _bad("it is not in the canonical form")
+    except (ValueError, RecursionError) as error:
+        raise _bad("it is not JSON") from error
+    root = _Fields(data, "the manifest", {"schema", "app", "kind", "board", "models", "files"})
+    root.literal("kind", "development")
+    files = tuple(_file(item, f"files[{at}]") for at, item in enumerate(root.list("files")))
+    check_files(files)
+    folders = {folder for file in files for folder in _folders(file.path)}
+    known = {file.path for file in files}
+    models = tuple(
+        _model(item, f"models[{at}]", known, folders) for at, item in enumerate(root.list("models"))
+    )
+    if len({model.name for model in models}) != len(models):
+        raise _bad("two models have the same name")
+    app = root.text("app")
+    if not _APP.fullmatch(app):
+        raise _bad(f"`app` is {app!r:.60}")
+    return Version(app=app, board=root.text("board"), models=models, files=files)
+
+
+def check_files(files: Iterable[FileEntry]) -> None:
+    """Refuse files that cannot lie in one folder safely, on any file system.
+
+    Raises:
+        IntegrityError: A path leads out or is reserved, two paths are the same to some file
+            system, one is a folder of another, one content has two sizes, they are not sorted, or
+            they are too many or too large (E435).
+    """
+    files = tuple(files)
+    if len(files) > MAX_FILES:
+        raise _bad(f"it lists {len(files)} files, more than {MAX_FILES}")
+    if [file.path for file in files] != sorted({file.path for file in files}):
+        raise _bad("its files are not sorted, or one is listed twice")
+    names: set[str] = set()
+    folders: set[str] = set()
+    sizes: dict[str, int] = {}
+    for file in files:
+        _check_path(file.path)
+        if sizes.setdefault(file.sha256, file.size) != file.size:
+            raise _bad(f"{file.path!r:.120} and another file have one digest and two sizes")
+        name = _folded(file.path)
+        if name in names:
+            raise _bad(f"{file.path!r:.120} and another path differ only in case or accents")
+        names.add(name)
+        folders.update(_folders(name))
+    both = names & folders
+    if both:
+        raise _bad(f"{min(both)!r:.120} is both a file and a folder")
+    if sum(sizes.values()) > MAX_BYTES:
+        raise _bad(f"its files have more than {MAX_BYTES} bytes")
+
+
+def _check_path(path: str) -> None:
+    parts = path.split("/")
+    try:
+        size = len(path.encode())
+        longest = max(len(part.encode()) for part in parts)
+    except UnicodeEncodeError:
+        raise _bad("a path is not UTF-8") from None
+    if size > MAX_PATH_BYTES or longest > MAX_NAME_BYTES:
+        raise _bad(f"the path {path[:60]!r}... is too long")
+    if {"", ".", ".."} & set(parts) or "\\" in path or not path.isprintable():
+        raise _bad(f"the path {path!r:.120} is not a plain relative one")
+    if _folded(parts[0]) == MANIFEST:
+        raise _bad(f"the name {MANIFEST} is taken by the manifest itself")
+
+
+def _folded(path: str) -> str:
+    """Return what file systems that ignore case and forms of accents compare."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+
+
+def _folders(path: str) -> list[str]:
+    """Return every folder that a path goes through."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+class _Fields:
+    """An object of the manifest whose fields are exactly these."""
+
+    def __init__(self, data: Any, place: str, names: set[str], optional: str = "") -> None:
+        if not isinstance(data, dict) or data.keys() - {optional} != names:
+            raise _bad(f"{place} has missing or unknown fields")
+        self._data = data
+        self._place = place
+
+    def any(self, name: str) -> Any:
+        return self._data.get(name)
+
+    def literal(self, name: str, value: str) -> None:
+        if self._data[name] != value:
+            raise self._wrong(name)
+
+    def text(self, name: str) -> str:
+        value = self._data[name]
+        if not isinstance(value, str) or not 0 < len(value) <= MAX_PATH_BYTES:
+            raise self._wrong(name)
+        if not value.isprintable():
+            raise self._wrong(name)
+        return value
+
+    def sha256(self, name: str) -> str:
+        value = self._data[name]
+        if not isinstance(value, str) or not _SHA256.fullmatch(value):
+            raise self._wrong(name)
+        return value
+
+    def size(self, name: str) -> int:
+        value = self._data[name]
+        if not _is_int(value) or not 0 <= value <= MAX_BYTES:
+            raise self._wrong(name)
+        return int(value)
+
+    def list(self, name: str) -> list[Any]:
+        value = self._data[name]
+        if not isinstance(value, list):
+            raise self._wrong(name)
+        return value
+
+    def _wrong(self, name: str) -> IntegrityError:
+        return _bad(f"`{name}` of {self._place} is {self._data[name]!r:.60}")
+
+
+def _file(data: Any, place: str) -> FileEntry:
+    fields = _Fields(data, place, {"path", "size", "sha256"}, optional="segments")
+    path = fields.any("path")
+    if not isinstance(path, str):
+        raise _bad(f"`path` of {place} is no text")
+    size = fields.size("size")
+    fields.sha256("sha256")
+    segments = fields.any("segments")
+    if segments is not None:
+        _check_segments(segments, size, place)
+    return FileEntry.from_json(data)
+
+
+def _check_segments(segments: Any, size: int, place: str) -> None:
+    """Refuse segments that do not cover the file from its start to its end."""
+    if not isinstance(segments, list) or not segments:
+        raise _bad(f"`segments` of {place} is no list")
+    at = 0
+    for item in segments:
+        if not isinstance(item, list) or len(item) != 3:
+            raise _bad(f"a segment of {place} is not [offset, length, sha256]")
+        offset, length, sha256 = item
+        if not _is_int(offset) or not _is_int(length) or offset != at or length <= 0:
+            raise _bad(f"the segments of {place} do not cover it")
+        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+            raise _bad(f"a segment of {place} has no digest")
+        at += length
+    if at != size:
+        raise _bad(f"the segments of {place} do not cover it")
+
+
+def _model(data: Any, place: str, files: set[str], folders: set[str]) -> VersionModel:
+    names = {"name", "target", "runtime", "entry", "artifact", "candidate", "options", "golden"}
+    fields = _Fields(data, place, names)
+    name, entry, options = fields.text("name"), fields.text("entry"), fields.any("options")
+    if entry not in files or not entry.startswith(f"{name}/"):
+        raise _bad(f"`entry` of {place} is no file of that model")
+    if not isinstance(options, dict):
+        raise _bad(f"`options` of {place} is no object")
+    golden = fields.any("golden")
+    return VersionModel(
+        name=name,
+        target=fields.text("target"),
+        runtime=fields.text("runtime"),
+        entry=entry,
+        artifact=fields.sha256("artifact"),
+        candidate=fields.text("candidate"),
+        options=options,
+        golden=None if golden is None else _golden(golden, f"`golden` of {place}", folders),
+    )
+
+
+def _golden(data: Any, place: str, folders: set[str]) -> VersionGolden:
+    fields = _Fields(data, place, {"inputs", "outputs", "cosine"})
+    inputs, outputs, cosine = fields.text("inputs"), fields.text("outputs"), fields.any("cosine")
+    if not {inputs, outputs} <= folders:
+        raise _bad(f"{place} names a folder that holds no file")
+    # Not an integer: the version made of it would have another manifest.
+    if cosine is not None and not (isinstance(cosine, float) and abs(cosine) <= 1):
+        raise _bad(f"`cosine` of {place} is {cosine!r:.60}")
+    return VersionGolden(inputs=inputs, outputs=outputs, cosine=cosine)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _bad(why: str) -> IntegrityError:
+    return IntegrityError(
+        f"this is no manifest of a version: {why}",
+        code="E435",
+        hint="remove that version (`edgedeploy devices fsck --repair`) and push again",
+    )
+
+
+def _other_schema(found: int) -> DeviceError:
+    return DeviceError(
+        f"the manifest has schema {found}, this edgedeploy reads {SCHEMA}",
+        code="E436",
+        hint="use the edgedeploy that pushed the version, or push the version again",
+    )

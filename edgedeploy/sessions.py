@@ -1,0 +1,173 @@
+"""From what a build chose to its measurements: known ones, or made now, here or on devices."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgedeploy.backends import FAMILIES
+from edgedeploy.choosing import Outcome, Trial
+from edgedeploy.events import EventLog, StageProgress, StageStarted
+from edgedeploy.executor import Builder
+from edgedeploy.measuring import (
+    FLOAT,
+    Measure,
+    Measured,
+    Progress,
+    Records,
+    Reference,
+    Session,
+    Site,
+    board_records,
+    known_records,
+    measure_on,
+    measure_session,
+)
+from edgedeploy.plan import CandidateNodes, Plan
+from edgedeploy.signature import Signature
+from edgedeploy.store import Store
+from edgedeploy.target.host import is_this_machine, machines_of
+from edgedeploy.toolchain import tool_version
+
+
+class Bench:
+    """The measurements of one build.
+
+    Args:
+        store: Where records are kept.
+        plan: What is built.
+        builder: Brings the stages up to date.
+        events: Where progress is told.
+        measure: When this machine measures.
+        sites: Devices on which the items for their boards are measured, one after the other.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        builder: Builder,
+        events: EventLog,
+        measure: Measure,
+        sites: Sequence[Site] = (),
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._builder = builder
+        self._events = events
+        self._measure = measure
+        self._sites = sites
+        self.sessions: list[tuple[Session, Records | None]] = []
+        """What was looked for, and what was found or made."""
+
+    def records(self, outcome: Outcome) -> Records:
+        """Return measurements of the chosen and the float artifact by name.
+
+        They are made now where a device was named, or where there are none and this machine may
+        stand in for the board; what devices of the board showed goes before what this one did.
+
+        Raises:
+            DeviceError: The device is lost, or the run there failed.
+            BuildError: The run here failed.
+            StoreError: The records cannot be written.
+        """
+        session = self._session(outcome) if self._measure != "off" else None
+        if session is None:
+            return {}
+        name = f"{outcome.item.name}.bench"
+        sites = [site for site in self._sites if site.board == session.board]
+        for site in sites:
+            measure_on(self._store, session, site, self._told(name, f"measured on {site.name}"))
+        known = self._known(session)
+        wanted = session.stands_in and session.bench.mode != "off" and not sites
+        if wanted and (self._measure == "again" or (self._measure == "missing" and not known)):
+            told = self._told(name, "no measurement of these artifacts here")
+            measure_session(self._store, session, told)
+            known = self._known(session)
+        self.sessions.append((session, known))
+        return known or {}
+
+    def stands(self) -> bool:
+        """Whether no record that would count now is newer than those that were used."""
+        return all(
+            _folders(self._known(session)) == _folders(records)
+            for session, records in self.sessions
+        )
+
+    def _known(self, session: Session) -> Records | None:
+        """Return the measurements that count for a session: a board's own, else those here."""
+        known = board_records(self._store, session)
+        if known is None and session.stands_in and session.bench.mode != "off":
+            known = known_records(self._store, session)
+        return known
+
+    def _told(self, name: str, why: str) -> Progress:
+        """Tell that a measurement starts; return what tells its progress."""
+        self._events.emit(StageStarted(node=name, why=why))
+
+        def progress(line: Mapping[str, Any]) -> None:
+            done, total = int(line.get("done_s", 0)), int(line.get("of_s", 0))
+            self._events.emit(StageProgress(node=name, done=done, total=total, what="s"))
+
+        return progress
+
+    def _session(self, outcome: Outcome) -> Session | None:
+        """Return how the chosen artifact and the float one are measured; None without any."""
+        from edgedeploy.bench.host import host_facts
+
+        item, chosen, baseline = outcome.item, outcome.chosen, outcome.baseline
+        if chosen is None or chosen.nodes is None:
+            return None
+        wanted = [chosen] if chosen.kind == FLOAT else [baseline, chosen]
+        shared = item.shared
+        samples, folder = self._builder.folder(shared.evaluate.output("samples"))
+        _, answers = self._builder.folder(shared.reference.output("outputs"))
+        _, score = self._builder.folder(shared.reference.output("score"))
+        _, facts = self._builder.folder(shared.intake.output("facts"))
+        summary = self._builder.build(shared.normal).summary
+        about = json.loads((facts / "facts.json").read_text(encoding="utf-8"))
+        return Session(
+            app=self._plan.profile.name,
+            model=shared.name,
+            target=item.use.target,
+            runtime=item.target.runtime,
+            version=tool_version(str(item.target.get("runtime.distribution"))),
+            artifacts=tuple(
+                self._measured(trial, trial.nodes)
+                for trial in wanted
+                if trial and trial.compiled and trial.nodes
+            ),
+            samples=folder,
+            samples_digest=samples.digest,
+            signature=Signature.from_json(summary["signature"]),
+            state=tuple((pair.input, pair.output) for pair in shared.model.state),
+            bench=item.use.bench,
+            options=FAMILIES[item.target.runtime].bench_options,
+            machines=machines_of(item.target),
+            stands_in=is_this_machine(item.target),
+            device=host_facts(),
+            reference=Reference(
+                outputs=answers,
+                score=score,
+                metric=shared.model.metric,
+                metadata=about["metadata"],
+                folder=self._plan.profile.folder.absolute(),
+            ),
+        )
+
+    def _measured(self, trial: Trial, nodes: CandidateNodes) -> Measured:
+        tree, folder = self._builder.folder(nodes.compiled.output("artifact"))
+        summary = self._builder.build(nodes.compiled).summary
+        return Measured(
+            name=FLOAT if trial.kind == FLOAT else trial.name,
+            tree=tree,
+            folder=folder,
+            entry=str(summary["entry"]),
+            loaded=tuple(summary["loaded"]),
+        )
+
+
+def _folders(records: Records | None) -> dict[str, str]:
+    """Return where the records lie, by artifact name."""
+    return {name: str(record["folder"]) for name, record in (records or {}).items()}

@@ -1,0 +1,44 @@
+"""The long form: 200 kills and cuts at random moments of an activation over real SSH."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from tests.device.sshd import running
+from tests.lab.proxy import Proxy
+from tests.soak.activation import World, behind, moments
+
+SEED = 20261128
+BLOWS = {"kill": 100, "cut": 60, "session": 30, "silence": 10}
+"""Of the command; of the connection (RST); of the server's process; a cable pulled out."""
+
+
+@pytest.mark.parametrize("kind", BLOWS)
+def test_a_device_survives_blows_at_any_moment_of_an_activation(tmp_path: Path, kind: str) -> None:
+    with (
+        running(tmp_path / "sshd") as server,
+        contextlib.closing(Proxy(*server.address)) as proxy,
+    ):
+        world = World(tmp_path, behind(server, proxy))
+        whole_s = world.undisturbed()
+
+        def silence() -> None:
+            proxy.silent = True
+
+        def mend() -> None:
+            proxy.silent = False
+            proxy.cut()
+
+        cuts = {"cut": proxy.cut, "session": server.kill_sessions, "silence": silence}
+        blows = [
+            world.strike(kind, after_s, cuts.get(kind, proxy.cut), mend)
+            for after_s in moments(SEED, BLOWS[kind], whole_s)
+        ]
+    ends = collections.Counter(blow.state or f"status {blow.status}" for blow in blows)
+    told = ", ".join(f"{count} {state}" for state, count in sorted(ends.items()))
+    print(f"\n{date.today()}: {len(blows)} x {kind} during an activation: {told}; all sound")
