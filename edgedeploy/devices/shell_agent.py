@@ -16,14 +16,13 @@ from shlex import quote
 
 from edgedeploy.devices.refusals import no_answer, refused
 from edgedeploy.errors import DeviceError, EdgedeployError
-from edgedeploy.remote import LIMIT_BYTES, Finished, Pipe, Reader, Remote, printable
+from edgedeploy.remote import LIMIT_BYTES, Finished, Pipe, Reader, Remote, printable, too_much
 
 ANSWER_S = 300.0
 """The longest that an operation may take whose work does not depend on sizes: a slow disk syncs."""
 
 _GREETING = b"edgedeploy-sh 1"
 _ABSENT = b"edgedeploy-sh absent"
-_NOISE_LINES = 1000
 _PARTS = ("disk", "lock", "layout", "transfer", "versions", "switch", "care")
 _SYNCS = ("fsync", "sync", "sync_all")
 _FULL = "No space left on device"
@@ -123,6 +122,7 @@ class Running:
         self.pipe = pipe
         self._reader = Reader(pipe)
         self._greeted = False
+        self._got_bytes = 0
 
     def line(self, stall_s: float | None) -> bytes:
         """Return the next line of the answer.
@@ -133,8 +133,8 @@ class Running:
         """
         try:
             while not self._greeted:
-                self._greeted = self._reader.line(stall_s) == _GREETING
-            line = self._reader.line(stall_s)
+                self._greeted = self._next(stall_s) == _GREETING
+            line = self._next(stall_s)
         except EOFError:
             if self._greeted and self.pipe.wait(ANSWER_S) == 0:
                 raise
@@ -154,6 +154,13 @@ class Running:
     def close(self) -> None:
         """End it; allowed twice, never raises."""
         self.pipe.close()
+
+    def _next(self, stall_s: float | None) -> bytes:
+        line = self._reader.line(stall_s)
+        self._got_bytes += len(line) + 1
+        if self._got_bytes > LIMIT_BYTES:
+            raise too_much("an answer", LIMIT_BYTES)
+        return line
 
     def _errors(self) -> bytes:
         """Return what it said to its refusal; over SSH that may come after the answer."""
@@ -175,7 +182,7 @@ def _shell_path(path: str) -> str:
 def _body(finished: Finished) -> bytes:
     """Return an answer without what a login shell printed before it."""
     lines = finished.stdout.splitlines(keepends=True)
-    for number, line in enumerate(lines[:_NOISE_LINES]):
+    for number, line in enumerate(lines):
         if line.rstrip(b"\n") != _GREETING:
             continue
         rest = lines[number + 1 :]

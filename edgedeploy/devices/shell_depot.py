@@ -280,7 +280,8 @@ class _Acks:
             EdgedeployError: What went wrong on the device, or E404 when it makes no progress.
         """
         length, since = self._length, time.monotonic()
-        while self._thread.is_alive():
+        all_of_it = (self.expected or [self._offset])[-1]
+        while self._thread.is_alive() and self._length <= all_of_it:
             self._thread.join(0.5)
             if self._length != length:
                 length, since = self._length, time.monotonic()
@@ -289,7 +290,7 @@ class _Acks:
                 raise _stuck()
         if self._error is not None:
             raise self._error
-        if self._length != (self.expected or [self._offset])[-1]:
+        if self._length != all_of_it:
             raise no_answer(f"says that it has {self._length} bytes of a stream")
         self._tell()
 

@@ -110,8 +110,9 @@ class ShellLock:
         try:
             with self._writing:
                 running.pipe.end_input()
+            end = time.monotonic() + wait_s
             with contextlib.suppress(EOFError):
-                while running.line(wait_s) != b"unlocked":
+                while running.line(max(0.0, end - time.monotonic())) != b"unlocked":
                     pass
         finally:
             running.close()

@@ -5,10 +5,9 @@ the file system as a power cut does: ``flush`` writes the journal but no data an
 rename may be kept and what it names lost), ``lose`` loses the journal's tail too (2). Then it is
 mounted again, and the journal replayed. ``kill`` only ends the process, on any file system.
 
-Run as ``python -m tests.device.cutting CASE HOW COUNT [unsynced]`` in mounts of its own (unshare):
-a process that copied our mounts into another would keep the stopped file system alive there. COUNT
-calls are sampled, 0 takes all; ``unsynced`` agents sync nothing. The last line of the output is
-the number of cuts that were made.
+Run as ``python -m tests.device.cutting AGENT CASE HOW COUNT`` in a mount namespace of its own: a
+process that copied our mounts into another would keep the stopped file system alive there. COUNT
+calls are sampled, 0 takes all. The last line of its output is the number of cuts that were made.
 """
 
 from __future__ import annotations
@@ -24,17 +23,22 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from edgedeploy.devices.depot import Depot, Part, Recipe
+from edgedeploy.devices.shell_depot import ShellDepot
 from edgedeploy.errors import EdgedeployError
+from tests.device.tools import ToolCounter
 from tests.unit.devices.depots import Box, content, frames, manifest, push, put, sha
 from tests.unit.devices.odd import odd_box, orders
 from tests.unit.devices.odd_python import EXT4_IOC_SHUTDOWN
+from tests.unit.devices.shells import ShellRemote
 
+Agent = Literal["python", "shell", "unsynced"]
 How = Literal["kill", "flush", "lose"]
 FLAGS = {"flush": 1, "lose": 2}
 IMAGE_BYTES = 24 << 20
@@ -151,9 +155,8 @@ CASES = {
 class Cutter:
     """Runs one case again and again, cut at another call each time."""
 
-    def __init__(self, folder: Path, name: str, how: How, *, unsynced: bool) -> None:
+    def __init__(self, folder: Path, name: str, how: How) -> None:
         self.case = CASES[name]
-        self._skip = ["fsync"] if unsynced else []
         self.how = how
         self._folder = folder
         self._power = how != "kill"
@@ -170,8 +173,14 @@ class Cutter:
             self._prepare(disk)
         self.calls = self._count()
 
+    def _box(self, disk: Path) -> Box:
+        return odd_box(self._folder, disk / "depot")
+
+    def _orders(self, **what: Any) -> AbstractContextManager[None]:
+        return orders(**what)
+
     def _prepare(self, disk: Path) -> None:
-        box = odd_box(self._folder, disk / "depot")
+        box = self._box(disk)
         self.case.prepare(box)
         box.close()
 
@@ -196,12 +205,12 @@ class Cutter:
     def _count(self) -> list[str]:
         """Return the names of the changing calls of a run that nothing cuts."""
         told = self._folder / "calls"
-        with self._copy() as image, self._disk(image) as disk, orders(count=str(told)):
+        with self._copy() as image, self._disk(image) as disk, self._orders(count=str(told)):
             self._run(disk)
         return list(json.loads(told.read_text()))
 
     def _run(self, disk: Path) -> None:
-        box = odd_box(self._folder, disk / "depot")
+        box = self._box(disk)
         try:
             self.case.operate(box.open())
         finally:
@@ -211,7 +220,7 @@ class Cutter:
         """Cut before a call (from 1; one past the last: right after the success) and check all."""
         what = {"kill": True} if not self._power else {"shutdown": FLAGS[self.how]}
         with self._copy() as image:
-            with self._disk(image) as disk, orders(at=at, mount=str(disk), skip=self._skip, **what):
+            with self._disk(image) as disk, self._orders(at=at, mount=str(disk), **what):
                 try:
                     self._run(disk)
                     done = True
@@ -224,7 +233,7 @@ class Cutter:
                 self._check(disk, done)
 
     def _check(self, disk: Path, done: bool) -> None:
-        box = odd_box(self._folder, disk / "depot")
+        box = self._box(disk)
         with contextlib.closing(box):
             if self.case is not CASES["heal"] and (box.folder / "current").is_symlink():
                 box.check()  # before anything repairs
@@ -241,6 +250,35 @@ class Cutter:
             assert depot.fsck(repair=False) == ()
 
 
+class UnsyncedCutter(Cutter):
+    """The same with an agent that syncs nothing: the cuts must show that."""
+
+    def _orders(self, **what: Any) -> AbstractContextManager[None]:
+        return orders(skip=["fsync"], **what)
+
+
+class ShellCutter(Cutter):
+    """The same with the shell agent: it is cut before one of its tools starts."""
+
+    @functools.cached_property
+    def _counter(self) -> ToolCounter:
+        return ToolCounter(self._folder / "counter")
+
+    def _box(self, disk: Path) -> Box:
+        remote = ShellRemote(self._counter.tools)
+        return Box(disk / "depot", lambda folder: ShellDepot(remote, folder))
+
+    def _orders(self, **what: Any) -> AbstractContextManager[None]:
+        return self._counter.orders(**what)
+
+
+CUTTERS: dict[Agent, type[Cutter]] = {
+    "python": Cutter,
+    "shell": ShellCutter,
+    "unsynced": UnsyncedCutter,
+}
+
+
 @contextmanager
 def mounted(image: Path, mount: Path) -> Iterator[None]:
     """Mount an image on a loop device of its own."""
@@ -250,9 +288,18 @@ def mounted(image: Path, mount: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            run("umount", str(mount))
+            _unmount(mount)
     finally:
         run("losetup", "--detach", device)
+
+
+def _unmount(mount: Path) -> None:
+    """Unmount, when the last process that the test left there has ended."""
+    for _ in range(50):
+        if subprocess.run(["umount", str(mount)], capture_output=True).returncode == 0:
+            return
+        time.sleep(0.1)
+    run("umount", str(mount))
 
 
 def cut_power(mount: Path, flag: int) -> None:
@@ -269,9 +316,9 @@ def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def cuts(name: str, how: How, count: int, *more: str) -> int:
+def cuts(name: str, how: How, count: int, agent: Agent = "python") -> int:
     """Cut a case in a process with mounts of its own; return how many cuts were made."""
-    command = [sys.executable, "-m", "tests.device.cutting", name, how, str(count), *more]
+    command = [sys.executable, "-m", "tests.device.cutting", agent, name, how, str(count)]
     if how != "kill":
         command = ["unshare", "--mount", "--propagation", "private", *command]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
@@ -298,19 +345,19 @@ def can_cut_power() -> bool:
     return True
 
 
-def main(name: str, how: How, count: int, more: list[str]) -> None:
+def main(agent: Agent, name: str, how: How, count: int) -> None:
     """Cut a case at some calls, or at all, and once right after its success."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as at:
-        cutter = Cutter(Path(at), name, how, unsynced="unsynced" in more)
+        cutter = CUTTERS[agent](Path(at), name, how)
         last = len(cutter.calls) + 1
         points = list(range(1, last + 1))
         if count:
             points = [*sorted(random.Random(name + how).sample(points[:-1], count - 1)), last]
         for point in points:
-            print(f"{name}, {how}, before call {point} of {last - 1}", flush=True)
+            print(f"{agent}, {name}, {how}, before call {point} of {last - 1}", flush=True)
             cutter.cut(point)
         print(len(points))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:])  # type: ignore[arg-type]
+    main(*sys.argv[1:4], int(sys.argv[4]))  # type: ignore[arg-type, misc]

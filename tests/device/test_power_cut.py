@@ -18,6 +18,14 @@ def test_power_cut(name: str, how: How) -> None:
     assert cuts(name, how, COUNT) == COUNT
 
 
+@pytest.mark.parametrize(("name", "how"), [("push", "lose"), ("activate", "flush")])
+def test_power_cut_of_a_device_without_python(name: str, how: How) -> None:
+    """The same where a shell keeps the depot."""
+    if not can_cut_power():
+        pytest.skip("needs root")
+    assert cuts(name, how, 2, "shell") == 2
+
+
 @pytest.mark.parametrize("name", ["push", "activate", "rollback"])
 def test_killed_agent(name: str) -> None:
     """The same without a power cut: SIGKILL on any file system."""

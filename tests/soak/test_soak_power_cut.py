@@ -6,12 +6,14 @@ from datetime import date
 
 import pytest
 
-from tests.device.cutting import CASES, How, can_cut_power, cuts
+from tests.device.cutting import CASES, Agent, How, can_cut_power, cuts
 
 
+@pytest.mark.parametrize("agent", ["python", "shell"])
 @pytest.mark.parametrize("how", ["kill", "flush", "lose"])
 @pytest.mark.parametrize("name", CASES)
-def test_cut_at_every_call(name: str, how: How) -> None:
+def test_cut_at_every_call(name: str, how: How, agent: Agent) -> None:
     if how != "kill" and not can_cut_power():
         pytest.skip("needs root")
-    print(f"\n{date.today()}: {name}, {how}: {cuts(name, how, 0)} cuts, all healed")
+    count = cuts(name, how, 0, agent)
+    print(f"\n{date.today()}: {agent}, {name}, {how}: {count} cuts, all healed")

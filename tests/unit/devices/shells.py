@@ -18,6 +18,9 @@ from edgedeploy.devices.shell_depot import ShellDepot
 SHELLS = {name: path for name in ("dash", "bash", "busybox") if (path := shutil.which(name))}
 """What ``sh`` may be. Under that name, bash is a POSIX shell; busybox brings all the tools."""
 
+SHELL = next(iter(SHELLS))
+"""The one for tests that need not run in each."""
+
 TOOLS = frozenset(
     """cat chmod cut date dd df find flock gzip head ln ls mkdir mv readlink rm sed sha256sum sleep
     sync tail timeout touch tr wc""".split()  # noqa: SIM905 - a list of 25 lines says no more
