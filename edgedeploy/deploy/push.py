@@ -137,17 +137,19 @@ def push_version(
     push = _Push(contents, wait_s, events or EventLog())
     patience = Patience(sleep)
     push.advanced = patience.advanced
-    while True:
+    done = False
+    while not done:
         remote = patience.reached(reach)
+        depot = None
         try:
             depot = opener(remote, folder, python=python)
-            try:
-                push.run(depot, remote.name)
-            finally:
-                depot.close()
-            break
+            push.run(depot, remote.name)
+            done = True
         except DeviceError as error:
             patience.lost(error)
+        finally:  # after lost(): closing reads what had come in before, which is no sign of life
+            if depot is not None:
+                depot.close()
     return push.result(remote.name, time.monotonic() - started, patience.retries)
 
 

@@ -23,6 +23,7 @@ from edgedeploy.store import Store
 pytestmark = pytest.mark.slow
 
 ORT, OPENVINO = "linux-x86-64/ort", "linux-x86-64/openvino"
+NOT_THIS = "linux-x86-64" if os.uname().machine == "aarch64" else "rpi5"
 PROFILE = """\
 edgedeploy: 1
 name: tiny
