@@ -18,7 +18,8 @@ from typing import Any
 from edgedeploy.deploy.fleet import ROLLED_BACK, Answer, Interrupted, Link
 from edgedeploy.deploy.health import Check, Health, Runs, check_running, check_staged
 from edgedeploy.deploy.hooks import run_command, start_command
-from edgedeploy.deploy.push import GHOST_S, Opener
+from edgedeploy.deploy.locking import GHOST_S, take_lock
+from edgedeploy.deploy.push import Opener
 from edgedeploy.deploy.unit import Unit, depot_folder, pretended, short
 from edgedeploy.devices.depot import Depot, DepotState
 from edgedeploy.devices.version import parse_version
@@ -215,7 +216,7 @@ class _Activation(_Device):
                 if self._health.faults:
                     raise self._refusal()
             with self.link.settling():
-                depot.lock(self._wanted.wait_s)
+                take_lock(depot, self._wanted.wait_s, self.link.say)
                 self._before = depot.hello().current  # nobody changes it from here on
                 return self._on_trial(depot)
         finally:
@@ -377,7 +378,7 @@ class _Rollback(_Device):
         depot = self.open()
         try:
             with self.link.settling():
-                depot.lock(wait_s)
+                take_lock(depot, wait_s, self.link.say)
                 state = depot.hello()
                 if state.current is not None and not state.current.startswith(source):
                     text = f"{short(state.current)} is active, nothing to roll back"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedeploy.deploy.fleet import Answer, Link
+from edgedeploy.deploy.locking import take_lock
 from edgedeploy.deploy.push import Opener
 from edgedeploy.deploy.unit import Unit, depot_folder, pretended, short
 from edgedeploy.devices.depot import Damage, Depot
@@ -116,16 +117,16 @@ def care_for(link: Link, unit: Unit, app: str | None, care: Care, *, opener: Ope
         link.say(f"checking {name}")
         depot = opener(link.remote, depot_folder(unit, name), python=unit.python)
         try:
-            found.append({"app": name, **_cared(depot, care)})
+            found.append({"app": name, **_cared(depot, care, link)})
         finally:
             depot.close()
     answer = _answer(found, app, unit, care.repair)
     return replace(answer, text=answer.text + pretended(link))
 
 
-def _cared(depot: Depot, care: Care) -> dict[str, Any]:
+def _cared(depot: Depot, care: Care, link: Link) -> dict[str, Any]:
     depot.hello()  # settles a trial that nobody holds
-    depot.lock(care.wait_s)
+    take_lock(depot, care.wait_s, link.say)
     damage = depot.fsck(care.repair)
     freed_bytes = None if care.keep is None else depot.collect(care.keep)
     state = depot.hello()
