@@ -78,14 +78,15 @@ def test_the_order_of_exit_codes_is_the_real_one() -> None:
 
 def faults() -> list[list[str]]:
     """Return the rows of the fault tables as cells."""
-    lines = re.findall(r"^\| F\d\d \|.*$", text_of("docs/faults.md"), re.M)
+    pages = text_of("docs/faults.md") + text_of("docs/device-faults.md")
+    lines = re.findall(r"^\| F\d{2,3} \|.*$", pages, re.M)
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def test_faults_are_numbered_and_shown() -> None:
     """The ids ascend, and what a row names as its proof exists."""
     rows = faults()
-    ids = [row[0] for row in rows]
+    ids = [int(row[0].removeprefix("F")) for row in rows]
     assert ids == sorted(set(ids)) and len(ids) >= 20
     for row in rows:
         assert len(row) == 5, row
