@@ -12,6 +12,7 @@ calls are sampled, 0 takes all. The last line of its output is the number of cut
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import json
@@ -37,7 +38,7 @@ from tests.unit.devices.odd import odd_box, orders
 from tests.unit.devices.odd_python import EXT4_IOC_SHUTDOWN
 from tests.unit.devices.shells import ShellRemote
 
-Agent = Literal["python", "shell"]
+Agent = Literal["python", "shell", "unsynced"]
 How = Literal["kill", "flush", "lose"]
 FLAGS = {"flush": 1, "lose": 2}
 IMAGE_BYTES = 24 << 20
@@ -233,20 +234,27 @@ class Cutter:
 
     def _check(self, disk: Path, done: bool) -> None:
         box = self._box(disk)
-        if self.case is not CASES["heal"] and (box.folder / "current").is_symlink():
-            box.check()  # before anything repairs
-        state = box.open().hello()
-        assert state.pending is None
-        allowed = {self.case.after} if done else {self.case.before, self.case.after}
-        assert state.current in allowed, state
-        if self.case is CASES["push"] and done:
-            assert NAME_B in state.versions  # what was told to be there is there
-        box.close()
+        with contextlib.closing(box):
+            if self.case is not CASES["heal"] and (box.folder / "current").is_symlink():
+                box.check()  # before anything repairs
+            state = box.open().hello()
+            assert state.pending is None
+            allowed = {self.case.after} if done else {self.case.before, self.case.after}
+            assert state.current in allowed, state
+            if self.case is CASES["push"] and done:
+                assert NAME_B in state.versions  # what was told to be there is there
         self._run(disk)  # the same command, with nothing cleaned by hand
         box.check()
         assert box.current() == self.case.after
         with box.locked() as depot:
             assert depot.fsck(repair=False) == ()
+
+
+class UnsyncedCutter(Cutter):
+    """The same with an agent that syncs nothing: the cuts must show that."""
+
+    def _orders(self, **what: Any) -> AbstractContextManager[None]:
+        return orders(skip=["fsync"], **what)
 
 
 class ShellCutter(Cutter):
@@ -262,6 +270,13 @@ class ShellCutter(Cutter):
 
     def _orders(self, **what: Any) -> AbstractContextManager[None]:
         return self._counter.orders(**what)
+
+
+CUTTERS: dict[Agent, type[Cutter]] = {
+    "python": Cutter,
+    "shell": ShellCutter,
+    "unsynced": UnsyncedCutter,
+}
 
 
 @contextmanager
@@ -333,7 +348,7 @@ def can_cut_power() -> bool:
 def main(agent: Agent, name: str, how: How, count: int) -> None:
     """Cut a case at some calls, or at all, and once right after its success."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as at:
-        cutter = (Cutter if agent == "python" else ShellCutter)(Path(at), name, how)
+        cutter = CUTTERS[agent](Path(at), name, how)
         last = len(cutter.calls) + 1
         points = list(range(1, last + 1))
         if count:

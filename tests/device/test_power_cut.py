@@ -30,3 +30,12 @@ def test_power_cut_of_a_device_without_python(name: str, how: How) -> None:
 def test_killed_agent(name: str) -> None:
     """The same without a power cut: SIGKILL on any file system."""
     assert cuts(name, "kill", COUNT) == COUNT
+
+
+@pytest.mark.parametrize("name", ["push", "activate"])
+def test_the_cut_shows_what_is_not_synced(name: str) -> None:
+    """Without its syncs the agent fails this: what it says is done is lost."""
+    if not can_cut_power():
+        pytest.skip("needs root")
+    with pytest.raises(AssertionError, match="assert"):
+        cuts(name, "lose", 1, "unsynced")

@@ -48,6 +48,7 @@ class Receiver:
         if total is not None:
             disk.need_bytes(total - offset, "the rest of %s" % path)
         self._path = path
+        self._unsynced = 0
         self._descriptor = disk.open_file(path, os.O_WRONLY | os.O_CREAT)
         self.length = offset
         with disk.told_as(path):
@@ -59,6 +60,10 @@ class Receiver:
         try:
             with disk.told_as(self._path):
                 disk.write_all(self._descriptor, frame)
+                self._unsynced += len(frame)
+                if self._unsynced >= disk.SYNC_BYTES:
+                    os.fsync(self._descriptor)
+                    self._unsynced = 0
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self.length)
@@ -138,7 +143,6 @@ def _adopt(lock: Lock, path: str, goal: str, sha256: str) -> None:
     descriptor = disk.open_file(path)
     try:
         with disk.told_as(path):
-            _sync_in_steps(descriptor)
             if disk.hash_range(descriptor, 0, os.fstat(descriptor).st_size) != sha256:
                 disk.remove(path)
                 raise RefusalError("E720", "the bytes that came for %s are not it" % sha256)
@@ -147,12 +151,6 @@ def _adopt(lock: Lock, path: str, goal: str, sha256: str) -> None:
         _name(lock, path, goal)
     finally:
         os.close(descriptor)
-
-
-def _sync_in_steps(descriptor: int) -> None:
-    """Sync what was written; a stream of 2 GB takes minutes on a slow card."""
-    os.fsync(descriptor)
-    progress(0)
 
 
 def _copy(

@@ -8,7 +8,8 @@ Started as ``python -IS odd_python.py [-IS] -c CODE`` with its orders, JSON, in 
 - ``at``: the changing call (from 1, of those named in ``only`` if given) that goes wrong, with
   ``errno``: it raises; ``sleep_s``: it sleeps before; ``kill``: the process dies before it;
   ``shutdown`` and ``mount``: the ext4 file system there loses power before it;
-- ``onwards``: every later one goes wrong too.
+- ``onwards``: every later one goes wrong too;
+- ``skip``: calls that are not made at all.
 """
 
 import fcntl
@@ -78,6 +79,8 @@ class Orders:
         def call(*arguments: object, **named: object) -> object:
             if name != "write" or arguments[0] > 2:  # type: ignore[operator]
                 self.before(name)
+            if name in self.orders.get("skip", ()):
+                return None
             return real(*arguments, **named)  # type: ignore[operator]
 
         return call

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edgedeploy.devices import agent_depot, opening
-from edgedeploy.devices.agent_depot import AgentDepot
+from edgedeploy.devices.agent_depot import IN_FLIGHT, AgentDepot
 from edgedeploy.devices.depot import FRAME_BYTES
 from edgedeploy.devices.local import LocalPipe, LocalRemote
 from edgedeploy.devices.opening import open_depot
@@ -273,20 +273,20 @@ def test_a_host_that_dies_frees_the_lock_and_ends_its_trial(box: Box) -> None:
     box.check()
 
 
-def test_a_host_that_dies_in_a_transfer_goes_on_where_it_was(box: Box) -> None:
-    data = content(3, 3 * FRAME_BYTES)
+def test_a_transfer_goes_on_where_a_dead_agent_left_it(box: Box) -> None:
+    data = content(3, (IN_FLIGHT + 3) * FRAME_BYTES)
     with box.locked() as depot:
 
         def broken() -> Iterator[bytes]:
-            yield from frames(data)[:2]
+            yield from frames(data)[: IN_FLIGHT + 2]  # the second is acknowledged by now
             os.kill(pid(box), signal.SIGKILL)
-            yield from frames(data)[2:]
+            yield from frames(data)[IN_FLIGHT + 2 :]
 
         with refused("E420"):
             depot.receive(sha(data), 0, broken())
     with box.locked() as depot:
         held = depot.incoming(sha(data))
-        assert held.length >= FRAME_BYTES
+        assert held.length >= 2 * FRAME_BYTES
         good = held.length // FRAME_BYTES * FRAME_BYTES
         assert held.frames[0] == sha(frames(data)[0])
         depot.receive(sha(data), good, frames(data)[good // FRAME_BYTES :], total=len(data))
