@@ -24,7 +24,7 @@ from edgedeploy.measuring import (
     measure_on,
     measure_session,
 )
-from edgedeploy.plan import CandidateNodes, Plan
+from edgedeploy.plan import CandidateNodes, Item, Plan
 from edgedeploy.signature import Signature
 from edgedeploy.store import Store
 from edgedeploy.target.host import is_this_machine, machines_of
@@ -143,7 +143,7 @@ class Bench:
             signature=Signature.from_json(summary["signature"]),
             state=tuple((pair.input, pair.output) for pair in shared.model.state),
             bench=item.use.bench,
-            options=FAMILIES[item.target.runtime].bench_options,
+            options=_options(item, chosen.nodes),
             machines=machines_of(item.target),
             stands_in=is_this_machine(item.target),
             device=host_facts(),
@@ -166,6 +166,15 @@ class Bench:
             entry=str(summary["entry"]),
             loaded=tuple(summary["loaded"]),
         )
+
+
+def _options(item: Item, nodes: CandidateNodes) -> Mapping[str, Any]:
+    """Return the options of the runtime that measures: those of the family, and the processor."""
+    options = FAMILIES[item.target.runtime].bench_options
+    given = nodes.compiled.params["options"].get("device")
+    device = str(given or item.target.get("board.processor")).upper()
+    # What runs on the CPU says nothing of a GPU or an NPU.
+    return options if device == "CPU" else {**options, "device": device}
 
 
 def _folders(records: Records | None) -> dict[str, str]:

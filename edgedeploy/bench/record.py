@@ -12,7 +12,7 @@ from typing import Any
 
 from edgedeploy.bench import compare
 from edgedeploy.bench.job import BenchArtifact, BenchJob
-from edgedeploy.bench.statistics import Estimate, percentile
+from edgedeploy.bench.statistics import Estimate, percentile, ratio_of_blocks
 from edgedeploy.bench.validity import judge
 
 RECORD_SCHEMA = 1
@@ -107,29 +107,31 @@ def _latency(
 def _energy(power: Mapping[str, Any], windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the energy of one inference in J, all of it and above that of the idle machine.
 
-    Each window is one value: what the source told, divided by its inferences.
+    Each repetition is one value, what the source told over its windows divided by its inferences;
+    the figure is their median, its interval by order statistics as that of a ratio.
     """
-    spent, above = [], []
+    spent: dict[int, list[tuple[float, float, int]]] = {}
     for window in windows:
-        joules, count = window["energy_j"], len(window["samples_ns"])
-        if joules is None:
-            continue
-        spent.append(joules / count)
-        if power["idle_w"] is not None:
-            idle_j = power["idle_w"] * (window["end_ns"] - window["begin_ns"]) / 1e9
-            above.append((joules - idle_j) / count)
+        if window["energy_j"] is not None:
+            idle_j = (power["idle_w"] or 0.0) * (window["end_ns"] - window["begin_ns"]) / 1e9
+            part = (window["energy_j"], idle_j, len(window["samples_ns"]))
+            spent.setdefault(window["repetition"], []).append(part)
+    whole, above = [], []
+    for parts in spent.values():
+        joules, idle, count = (sum(column) for column in zip(*parts, strict=True))
+        whole.append(joules / count)
+        above.append((joules - idle) / count)
+    known_idle = power["idle_w"] is not None
     return {
         **power,
-        "per_inference_j": _of_windows(spent),
-        "above_idle_j": _of_windows(above),
-        "windows": len(spent),
+        "per_inference_j": _over_repetitions(whole),
+        "above_idle_j": _over_repetitions(above) if known_idle else None,
+        "repetitions": len(spent),
     }
 
 
-def _of_windows(values: Sequence[float]) -> dict[str, float] | None:
-    import numpy as np
-
-    found = percentile(np.asarray(values), 0.50)
+def _over_repetitions(values: Sequence[float]) -> dict[str, float] | None:
+    found = ratio_of_blocks(values, [1.0] * len(values))
     return None if found is None else found.to_json()
 
 

@@ -25,6 +25,7 @@ EXTRAS = {
     "coremltools": "Core ML",
     "paramiko": "devices over SSH",
     "nncf": "NNCF (pip install edgedeploy[nncf])",
+    "ziglang": "runners for devices without Python (pip install edgedeploy[native])",
     "tensorrt-rtx-cu13": "TensorRT-RTX (pip install edgedeploy[tensorrt-rtx])",
     "tensorrt": "TensorRT (its libraries come from the vendor's own index)",
 }

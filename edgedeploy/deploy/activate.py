@@ -18,8 +18,9 @@ from typing import Any
 from edgedeploy.deploy.fleet import ROLLED_BACK, Answer, Interrupted, Link
 from edgedeploy.deploy.health import Check, Health, Runs, check_running, check_staged
 from edgedeploy.deploy.hooks import run_command, start_command
-from edgedeploy.deploy.push import GHOST_S, Opener
-from edgedeploy.deploy.unit import Unit, depot_folder, short
+from edgedeploy.deploy.locking import GHOST_S, take_lock
+from edgedeploy.deploy.push import Opener
+from edgedeploy.deploy.unit import Unit, depot_folder, pretended, short
 from edgedeploy.devices.depot import Depot, DepotState
 from edgedeploy.devices.version import parse_version
 from edgedeploy.errors import (
@@ -35,8 +36,11 @@ from edgedeploy.remote import Remote
 SPARE_S = 30.0
 """What a trial lasts beyond the times that restart and health may take."""
 
-BACK_S = 8.0
-"""How long a device may be away after its connection was found lost, which takes 6 s itself."""
+BACK_S = 5.0
+"""How long a device may be away after its connection was found lost.
+
+That it fell silent is found after 13 s; that it closed the connection, at once.
+"""
 
 LEAST_S = 0.5
 PAUSE_S = 0.5
@@ -161,7 +165,7 @@ class _Device:
 
     def restart_again(self) -> Diagnostic | None:
         """Let the application load what is active now; return what went wrong, if anything."""
-        command = self.unit.hooks.restart
+        command, why = self.unit.hooks.restart, ""
         if command is None:
             return None
         try:
@@ -171,10 +175,12 @@ class _Device:
             ended = run_command(
                 self.link, command, self.unit.hooks.timeout_s, until_interrupted=False
             )
-            why = None if ended.status == 0 else str(ended)
+            why = "" if ended.status == 0 else str(ended)
         except DeviceError as error:
             why = error.diagnostics[0].message
-        return why and Diagnostic(  # type: ignore[return-value]
+        if not why:
+            return None
+        return Diagnostic(
             code="E448",
             severity="warning",
             message=f"the operator's `restart`, run again for the version before: {why}",
@@ -202,28 +208,21 @@ class _Activation(_Device):
             self._version = resolve(state, self._wanted.version)
             if state.current == self._version and state.pending is None:
                 return self._answer("active already", already=True)
-            version = parse_version(depot.manifest(self._version))
+            if self._wanted.golden:
+                version = parse_version(depot.manifest(self._version))
+                folder = f"{state.root}/versions/{self._version}"
+                ceilings = self._wanted.ceilings_ms
+                self._health += check_staged(self.link, version, folder, runs, ceilings)
+                if self._health.faults:
+                    raise self._refusal()
+            with self.link.settling():
+                take_lock(depot, self._wanted.wait_s, self.link.say)
+                self._before = depot.hello().current  # nobody changes it from here on
+                return self._on_trial(depot)
         finally:
             depot.close()
-        if self._wanted.golden:
-            folder = f"{state.root}/versions/{self._version}"
-            ceilings = self._wanted.ceilings_ms
-            self._health += check_staged(self.link, version, folder, runs, ceilings)
-            if self._health.faults:
-                raise self._refusal()
-        with self.link.settling():
-            return self._try()
 
     # -- the trial -------------------------------------------------------------------------
-
-    def _try(self) -> Answer:
-        depot = self.open()
-        try:
-            depot.lock(self._wanted.wait_s)
-            self._before = depot.hello().current  # nobody changes it from here on
-            return self._on_trial(depot)
-        finally:
-            depot.close()
 
     def _on_trial(self, depot: Depot) -> Answer:
         self.link.say(f"activating {short(self._version)} on trial")
@@ -236,7 +235,7 @@ class _Activation(_Device):
                 depot.confirm()
         except DeviceError as error:
             if is_lost(error):
-                return self._after_loss(error)
+                return self._after_loss(depot, error)
             if not self._switched:  # it was never switched, or not in a way that is sure to last
                 with contextlib.suppress(DeviceError):
                     depot.revert()
@@ -263,26 +262,25 @@ class _Activation(_Device):
             depot.revert()
         except DeviceError as error:
             if is_lost(error):
-                self._settled()
-            elif (
-                error.diagnostics[0].code != _NO_TRIAL
-            ):  # else the device did it by itself, when the trial was over
+                self._settled(depot)
+            elif error.diagnostics[0].code != _NO_TRIAL:  # else the device did it by itself
                 raise self._unknown(error) from error
         self._note(depot, "reverted")
 
-    def _after_loss(self, error: DeviceError) -> Answer:
+    def _after_loss(self, depot: Depot, error: DeviceError) -> Answer:
         """Find out what became of the trial after the connection was lost in it."""
-        state = self._settled()
+        state = self._settled(depot)
         if state.current == self._version:
             return self._answer(f"{short(self._version)} is active, confirmed as the link broke")
         raise self._rolled_back("the connection was lost during the trial", error.diagnostics)
 
-    def _settled(self) -> DepotState:
+    def _settled(self, lost: Depot) -> DepotState:
         """Return the state after a loss, with no trial going on.
 
         Raises:
             DeviceError: The connection was lost for good (E445).
         """
+        lost.close()  # else its heartbeats might keep the lock
         try:
             depot, state = self.reopened()
             try:
@@ -337,11 +335,13 @@ class _Activation(_Device):
             depot.note(event, details)
 
     def _answer(self, text: str, already: bool = False) -> Answer:
+        words = f"{short(self._version)} was {text}" if already else text
         return Answer(
-            text=f"{short(self._version)} was {text}" if already else text,
+            text=words + pretended(self.link),
             already=already,
             details={
                 "app": self._wanted.app,
+                "pretended": self.link.remote.pretended,
                 "version": self._version,
                 "before": self._before,
                 "checks": [check.to_json() for check in self._health.checks],
@@ -378,7 +378,7 @@ class _Rollback(_Device):
         depot = self.open()
         try:
             with self.link.settling():
-                depot.lock(wait_s)
+                take_lock(depot, wait_s, self.link.say)
                 state = depot.hello()
                 if state.current is not None and not state.current.startswith(source):
                     text = f"{short(state.current)} is active, nothing to roll back"
@@ -389,7 +389,7 @@ class _Rollback(_Device):
                     depot.note("rolled back", json.dumps({"version": current, "by": "operator"}))
         finally:
             depot.close()
-        text = f"{short(current)} is active, was {short(state.current)}"
+        text = f"{short(current)} is active, was {short(state.current)}{pretended(self.link)}"
         code = ExitCode.REFUSED if health.faults else ExitCode.DONE
         if any(check.state == "not judged" for check in health.checks):
             code = ExitCode.DEVICE
@@ -397,6 +397,7 @@ class _Rollback(_Device):
             text=text if not health.faults else f"{text}; it is not well",
             details={
                 **_versions(current, state.current),
+                "pretended": self.link.remote.pretended,
                 "checks": [check.to_json() for check in health.checks],
             },
             exit_code=code,
@@ -409,6 +410,7 @@ class _Rollback(_Device):
         except DeviceError as error:
             if not is_lost(error):
                 raise
+            depot.close()
             return self._after_loss(error, before)
 
     def _after_loss(self, error: DeviceError, before: DepotState) -> str:

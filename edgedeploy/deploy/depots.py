@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgedeploy.deploy.fleet import Answer, Link
+from edgedeploy.deploy.locking import take_lock
 from edgedeploy.deploy.push import Opener
-from edgedeploy.deploy.unit import Unit, depot_folder, short
+from edgedeploy.deploy.unit import Unit, depot_folder, pretended, short
 from edgedeploy.devices.depot import Damage, Depot
 from edgedeploy.devices.runtimes import FOLDER as RUNTIMES
 from edgedeploy.devices.runtimes import shell_path
@@ -116,15 +117,16 @@ def care_for(link: Link, unit: Unit, app: str | None, care: Care, *, opener: Ope
         link.say(f"checking {name}")
         depot = opener(link.remote, depot_folder(unit, name), python=unit.python)
         try:
-            found.append({"app": name, **_cared(depot, care)})
+            found.append({"app": name, **_cared(depot, care, link)})
         finally:
             depot.close()
-    return _answer(found, app, unit)
+    answer = _answer(found, app, unit, care.repair)
+    return replace(answer, text=answer.text + pretended(link))
 
 
-def _cared(depot: Depot, care: Care) -> dict[str, Any]:
+def _cared(depot: Depot, care: Care, link: Link) -> dict[str, Any]:
     depot.hello()  # settles a trial that nobody holds
-    depot.lock(care.wait_s)
+    take_lock(depot, care.wait_s, link.say)
     damage = depot.fsck(care.repair)
     freed_bytes = None if care.keep is None else depot.collect(care.keep)
     state = depot.hello()
@@ -146,7 +148,9 @@ def _damage(item: Damage) -> dict[str, Any]:
     return {"path": printable(item.path.encode()), "what": item.what, "repaired": item.repaired}
 
 
-def _answer(depots: Sequence[dict[str, Any]], app: str | None, unit: Unit) -> Answer:
+def _answer(
+    depots: Sequence[dict[str, Any]], app: str | None, unit: Unit, repaired: bool
+) -> Answer:
     if not depots:
         text = "no depot" if app is None else f"no depot of {app}"
         return Answer(text=text, already=True, details={"depots": []})
@@ -160,7 +164,9 @@ def _answer(depots: Sequence[dict[str, Any]], app: str | None, unit: Unit) -> An
         message=f"{len(left)} damaged in the depots of {unit.name}, first "
         f"{left[0]['path'] if left else ''} ({left[0]['what'] if left else ''})",
         subject=unit.name,
-        hint="`edgedeploy devices fsck --repair`, then push again",
+        hint="push the same version again: what is active is healed by that alone"
+        if repaired
+        else "`edgedeploy devices fsck --repair`, then push again",
     )
     return Answer(
         text="; ".join(texts),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from edgedeploy.errors import DeviceError
 from edgedeploy.remote import (
@@ -170,10 +171,12 @@ class _WatchedPipe:
         self._pipe = pipe
         self._lives = lives
         self._doubtful = False
+        self._lost = False
 
     def write(self, data: bytes | memoryview) -> None:
         began = time.monotonic()
-        self._pipe.write(data)
+        with self._noticing():
+            self._pipe.write(data)
         now = time.monotonic()
         # A write that was stuck may end well only because the connection died under it, and so may
         # those right after it.
@@ -185,11 +188,20 @@ class _WatchedPipe:
         self._pipe.end_input()
 
     def read(self, limit: int = CHUNK_BYTES, stall_s: float | None = STALL_S) -> bytes:
-        data = self._pipe.read(limit, stall_s)
-        if data:
+        with self._noticing():
+            data = self._pipe.read(limit, stall_s)
+        if data and not self._lost:  # what is read after a loss came long before it
             self._doubtful = False
             self._lives(time.monotonic())
         return data
+
+    @contextlib.contextmanager
+    def _noticing(self) -> Iterator[None]:
+        try:
+            yield
+        except DeviceError:
+            self._lost = True
+            raise
 
     def errors(self) -> bytes:
         return self._pipe.errors()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from edgedeploy.deploy.fleet import Answer, Fleet, Link, Result
+from edgedeploy.errors import UsageError
 from edgedeploy.records import add_record, conditions_key, latest_record
 
 if TYPE_CHECKING:
@@ -44,7 +45,13 @@ class Probe:
         }
 
 
-def probe_device(store: Store, remote: Remote, root: str = "~", python: str | None = None) -> Probe:
+def probe_device(
+    store: Store,
+    remote: Remote,
+    root: str = "~",
+    python: str | None = None,
+    claimed: Mapping[str, Any] | None = None,
+) -> Probe:
     """Probe a device now and keep what was found.
 
     Args:
@@ -52,14 +59,18 @@ def probe_device(store: Store, remote: Remote, root: str = "~", python: str | No
         remote: The device, connected.
         root: Folder on the device whose file system counts.
         python: Its interpreter, None for ``python3``.
+        claimed: What the inventory says of a fake device; it goes before what is found.
 
     Raises:
+        UsageError: A claimed fact is none (E196).
         DeviceError: The connection fails (E403-E406) or the device cannot be probed (E450).
         StoreError: The record cannot be written.
     """
     from edgedeploy.devices.facts import probe
 
     facts = probe(remote, root, python)
+    if claimed:
+        facts = _with_claims(facts, claimed, remote.name)
     before = latest_facts(store, remote.name)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     record = {
@@ -74,11 +85,24 @@ def probe_device(store: Store, remote: Remote, root: str = "~", python: str | No
     return Probe(device=remote.name, created=created, facts=facts, changed=changed)
 
 
+def _with_claims(facts: DeviceFacts, claimed: Mapping[str, Any], device: str) -> DeviceFacts:
+    """Return the facts of a fake device: what this machine is, except for what is claimed."""
+    try:
+        return type(facts).from_json({**facts.to_json(), **claimed})
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"the facts of the fake device {device} cannot be used: {error}",
+            code="E196",
+            subject=device,
+            hint="name facts as `edgedeploy devices probe --json` prints them",
+        ) from error
+
+
 def probe_all(fleet: Fleet[Device], store: Store) -> Result:
     """Probe every device of a fleet and keep what was found; each row's details are a probe."""
 
     def work(device: Device, link: Link) -> Answer:
-        found = probe_device(store, link.remote, device.root, device.python)
+        found = probe_device(store, link.remote, device.root, device.python, device.facts)
         return Answer(text=_in_words(found), details=found.to_json())
 
     return fleet.run(work)

@@ -17,6 +17,7 @@ from typing import Any
 from edgedeploy.artifact import FileEntry
 from edgedeploy.deploy.compiler import BuiltRunner, build_runner
 from edgedeploy.deploy.fleet import Answer, Link
+from edgedeploy.deploy.locking import take_lock
 from edgedeploy.deploy.push import Contents, Opener, Pushed, push_version
 from edgedeploy.deploy.unit import Unit, short
 from edgedeploy.deploy.wheels import Choice, choose_wheels, library_of
@@ -196,7 +197,7 @@ def _put(
     root = pushed.root.rpartition("/")[0]
     locked = opener(link.remote, depot, python=unit.python)
     try:
-        locked.lock(wish.wait_s)
+        take_lock(locked, wish.wait_s, link.say)
         python = platform.python.command if platform.python else ""
         _ready(link.remote, root, name, made.record, python)
         trouble = load_check(link.remote, root, name, made.record, python)

@@ -15,10 +15,11 @@ from typing import Any, Protocol
 
 from edgedeploy.artifact import FileEntry
 from edgedeploy.deploy.fleet import Answer, Link
+from edgedeploy.deploy.locking import GHOST_S, take_lock
 from edgedeploy.deploy.patience import Patience
 from edgedeploy.deploy.stream import Stream
 from edgedeploy.deploy.unit import Unit, depot_folder, short
-from edgedeploy.devices.depot import LEASE_S, Depot, DepotState
+from edgedeploy.devices.depot import Depot, DepotState
 from edgedeploy.devices.difference import Difference, Missing, difference
 from edgedeploy.devices.version import Version, parse_version
 from edgedeploy.errors import DeviceError, IntegrityError
@@ -31,9 +32,6 @@ MAX_BASES = 4
 
 SPARE_BYTES = 1 << 20
 """What is left free beside the objects: manifest, journal, folders."""
-
-GHOST_S = LEASE_S + 5.0
-"""The longest that the lock of our own lost connection can outlive it."""
 
 WRONG = ("E720", "E433")
 """What assembling says when the parts make another object, or are not all there."""
@@ -137,17 +135,19 @@ def push_version(
     push = _Push(contents, wait_s, events or EventLog())
     patience = Patience(sleep)
     push.advanced = patience.advanced
-    while True:
+    done = False
+    while not done:
         remote = patience.reached(reach)
+        depot = None
         try:
             depot = opener(remote, folder, python=python)
-            try:
-                push.run(depot, remote.name)
-            finally:
-                depot.close()
-            break
+            push.run(depot, remote.name)
+            done = True
         except DeviceError as error:
             patience.lost(error)
+        finally:  # after lost(): closing reads what had come in before, which is no sign of life
+            if depot is not None:
+                depot.close()
     return push.result(remote.name, time.monotonic() - started, patience.retries)
 
 
@@ -227,13 +227,21 @@ class _Push:
             # After a cut, the version may have been made by the attempt that was cut.
             self._already = not self._told_start
             return
-        # A lock that we lost with a connection is ours for as long as its lease lasts.
-        depot.lock(max(self._wait_s, GHOST_S) if self._held_lock else self._wait_s)
+        if self._held_lock:
+            # The lock that we lost with a connection is held for as long as its lease lasts.
+            depot.lock(max(self._wait_s, GHOST_S))
+        else:
+            take_lock(
+                depot, self._wait_s, lambda text: self._events.emit(Note(text=f"{device}: {text}"))
+            )
         self._held_lock = True
         while not self._transferred(depot, state, device):
             pass
         depot.stage(self._manifest)
         depot.unlock()
+
+    def _say(self, text: str) -> None:
+        self._events.emit(Note(text=text))
 
     def result(self, device: str, seconds: float, retries: int) -> Pushed:
         """Return what was done."""

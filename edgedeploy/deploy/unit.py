@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from edgedeploy.deploy.fleet import Link
 from edgedeploy.deploy.hooks import Hooks
 
 SHORT = 12
@@ -42,3 +43,8 @@ def depot_folder(unit: Unit, app: str) -> str:
 def short(version: str | None) -> str:
     """Return the start of a version's name, or words for none."""
     return version[:SHORT] if version else "no version"
+
+
+def pretended(link: Link) -> str:
+    """Return the words that mark what was done on a fake device, empty for a real one."""
+    return ", on a fake device" if link.remote.pretended else ""

@@ -5,25 +5,25 @@ The composition that the command line and Python share; each device's part lies 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgedeploy.deploy.activate import Wanted, activate_version, roll_back
 from edgedeploy.deploy.contents import Built
 from edgedeploy.deploy.depots import Care, care_for
+from edgedeploy.deploy.fit import check_device
 from edgedeploy.deploy.fleet import Answer, Fleet, Link, Result
 from edgedeploy.deploy.ondevice import OnDevice, make_onboard
+from edgedeploy.deploy.probe import latest_facts, probe_device
 from edgedeploy.deploy.provision import Wish, provision_device
 from edgedeploy.deploy.push import push_to
 from edgedeploy.devices.inventory import Device
 from edgedeploy.devices.opening import open_depot
 from edgedeploy.devices.runtimes import find_runtime
-from edgedeploy.errors import Diagnostic
 from edgedeploy.events import EventLog
 from edgedeploy.opening import Request, open_profile
 from edgedeploy.plan import Plan
-from edgedeploy.remote import Remote
 from edgedeploy.store import Store
 from edgedeploy.target.types import Target
 
@@ -43,17 +43,7 @@ class PushOptions:
     wait_s: float = 0.0
 
 
-Fits = Callable[[Remote, Device, Target], tuple[Diagnostic, ...]]
-"""Looks whether a connected device is what a target says; returns notes, raises when it is not."""
-
-
-def push(
-    request: Request,
-    fleet: Fleet[Device],
-    options: PushOptions,
-    events: EventLog,
-    fits: Fits | None = None,
-) -> Result:
+def push(request: Request, fleet: Fleet[Device], options: PushOptions, events: EventLog) -> Result:
     """Stage what the last build made for it on every device of a fleet.
 
     Args:
@@ -61,27 +51,44 @@ def push(
         fleet: The devices.
         options: How.
         events: Where progress is told.
-        fits: Looks at each device before anything travels; None trusts the inventory's board.
 
     Raises:
         EdgedeployError: The profile is refused, is not built, or fits one of the devices not; then
             no device is touched.
     """
-    built = Built(request, options.output, Store(options.store, events), events)
+    store = Store(options.store, events)
+    built = Built(request, options.output, store, events)
     targets = {device.name: built.target(device.board, device.name) for device in fleet.devices}
     for target in dict.fromkeys(targets.values()):
         built.contents(target)  # all that can be wrong here is, before a device is touched
 
     def work(device: Device, link: Link) -> Answer:
         target = targets[device.name]
-        notes = fits(link.remote, device, built.plan.targets[target]) if fits else ()
-        contents = built.contents(target)
-        answer = push_to(
-            link, device, contents, opener=open_depot, wait_s=options.wait_s, events=events
+        _check_fit(store, device, link, built.plan.targets[target])
+        return push_to(
+            link,
+            device,
+            built.contents(target),
+            opener=open_depot,
+            wait_s=options.wait_s,
+            events=events,
         )
-        return replace(answer, diagnostics=(*notes, *answer.diagnostics))
 
     return fleet.run(work)
+
+
+def _check_fit(store: Store, device: Device, link: Link, target: Target) -> None:
+    """Hold a device against its target, by its last probe or by one made now.
+
+    Raises:
+        DeviceError: It is another machine (E451-E453), or cannot be probed (E450).
+    """
+    if link.remote.pretended:
+        return
+    facts = latest_facts(store, device.name)
+    if facts is None:
+        facts = probe_device(store, link.remote, device.root, device.python).facts
+    check_device(facts, target, device.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import hashlib
 import json
-import socket
 import struct
 import threading
 import time
@@ -23,6 +21,7 @@ from edgedeploy.devices.answers import (
     texts_of,
 )
 from edgedeploy.devices.depot import FRAME_BYTES, Damage, DepotState, Incoming, Recipe
+from edgedeploy.devices.holder import holder
 from edgedeploy.devices.refusals import no_answer, refused
 from edgedeploy.devices.squeeze import Squeeze
 from edgedeploy.errors import DeviceError, IntegrityError
@@ -75,7 +74,7 @@ class AgentDepot:
 
     def lock(self, wait_s: float = 0.0) -> None:
         """Take the depot's lock; see :class:`Depot`."""
-        self._ask("lock", who=_who(), wait_s=wait_s)
+        self._ask("lock", who=holder(), wait_s=wait_s)
 
     def unlock(self) -> None:
         """Give the lock back; a trial that runs is reverted."""
@@ -297,15 +296,6 @@ class AgentDepot:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _who() -> str:
-    """Return who asks for the lock, for others to read."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "?"
-    return f"{user}@{socket.gethostname()}"
 
 
 def _stuck() -> DeviceError:

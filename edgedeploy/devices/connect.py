@@ -18,11 +18,11 @@ from typing import Any
 from edgedeploy.devices.hostkeys import KnownHosts
 from edgedeploy.devices.identities import Identity, identity
 from edgedeploy.devices.inventory import Device
-from edgedeploy.devices.link import PATIENCE, Patience, Wire, dial, failure
+from edgedeploy.devices.link import PATIENCE, Patience, Wire, dial, failure, one_line
 from edgedeploy.devices.sshconfig import SshOptions, options_for
 from edgedeploy.devices.sshremote import SshRemote
 from edgedeploy.errors import DeviceError
-from edgedeploy.remote import Remote, printable
+from edgedeploy.remote import Remote
 
 Ask = Callable[[str], str | None]
 """Shows a prompt and returns the passphrase that was typed, None when there is nobody to ask."""
@@ -119,10 +119,14 @@ class _Session:
     def reach(self, options: SshOptions) -> None:
         """Connect to the next machine on the way, from the last one or from here."""
         wire = Wire(self._tunnel(options) if self._hops else self._dial(options), self._patience)
-        known = KnownHosts(
-            options.known_hosts, options.system_known_hosts, hash_names=options.hash_names
-        )
-        transport = self._transport(options, wire, known)
+        try:
+            known = KnownHosts(
+                options.known_hosts, options.system_known_hosts, hash_names=options.hash_names
+            )
+            transport = self._transport(options, wire, known)
+        except DeviceError:
+            wire.close()
+            raise
         self._hops.append((options, transport, wire))
         self._greet(options, transport, wire)
         key = transport.get_remote_server_key()
@@ -159,7 +163,7 @@ class _Session:
             transport._send_user_message(request)
         except paramiko.ChannelException as error:
             raise failure(
-                f"{self._name} opens no further session: {printable(str(error.text).encode())}",
+                f"{self._name} opens no further session: {one_line(error.text)}",
                 "E406",
                 "close other connections to it, or see MaxSessions in its sshd_config",
                 retryable=True,
@@ -221,7 +225,7 @@ class _Session:
                 timeout=options.connect_s or self._patience.dial_s,
             )
         except (self._paramiko.SSHException, EOFError, OSError) as error:
-            why = printable(str(error).encode()) or "it says nothing"
+            why = one_line(error) or "it says nothing"
             raise failure(
                 f"the jump host {before.host} does not reach {options.host} port {options.port}: "
                 f"{why}",
@@ -289,18 +293,18 @@ class _Session:
         except paramiko.ssh_exception.IncompatiblePeer as error:
             raise _nothing_in_common(where, transport, offered, str(error)) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
-            why = printable(str(error).encode()) or "the connection was closed"
+            why = one_line(error) or "the connection was closed"
         if not transport.remote_version:
-            said = printable(wire.beginning).strip().splitlines()
+            said = one_line(wire.beginning.partition(b"\n")[0], 80)
             raise failure(
                 f"{where} takes the connection and does not answer as an SSH server: "
-                + (f"it says `{said[0][:80]}`" if said else why[:200]),
+                + (f"it says `{said}`" if said else why),
                 "E408",
                 "see whether another program listens on this port, or the device is still starting",
                 retryable=True,
             )
         raise failure(
-            f"{where} breaks off the exchange of keys: {why[:200]}",
+            f"{where} breaks off the exchange of keys: {why}",
             "E408",
             "see the log of its SSH server; it may have too many connections (MaxStartups)",
             retryable=True,
@@ -331,6 +335,10 @@ class _Login:
         identities = [
             found for file in self._options.identities if (found := identity(file)) is not None
         ]
+        if self._options.chosen:
+            there = {one.file for one in identities}
+            gone = [file for file in self._options.identities if file not in there]
+            self._tried.extend(f"{file}: not there" for file in gone)
         with contextlib.closing(self._agent()) as agent:
             if self._with_ready_keys(agent.get_keys(), identities):
                 return
@@ -361,7 +369,7 @@ class _Login:
         try:
             self._transport.auth_none(self._options.user)
         except self._paramiko.BadAuthenticationType as error:
-            self._takes = tuple(printable(str(kind).encode()) for kind in error.allowed_types[:10])
+            self._takes = tuple(one_line(kind, 60) for kind in error.allowed_types[:10])
         except (self._paramiko.SSHException, EOFError, OSError) as error:
             raise self._broken_off(error) from error
         return bool(self._transport.is_authenticated())
@@ -388,7 +396,7 @@ class _Login:
         return agent
 
     def _with_agent(self, key: Any) -> bool:
-        return self._with(key, f"key of ssh-agent {printable(key.comment.encode())[:60]}")
+        return self._with(key, f"key of ssh-agent {one_line(key.comment, 60)}")
 
     def _with_file(self, file: Path) -> bool:
         try:
@@ -447,7 +455,9 @@ class _Login:
             raise self._broken_off(error) from error
         if further:
             self._tried.append(f"{shown}: accepted")
-            raise self._refused("the device wants " + ", ".join(further) + " on top of the key")
+            raise self._refused(
+                "the device wants " + one_line(", ".join(further)) + " on top of the key"
+            )
         return True
 
     def _signs(self, key: Any) -> bool:
@@ -473,9 +483,7 @@ class _Login:
         )
 
     def _broken_off(self, error: Exception) -> DeviceError:
-        return self._refused(
-            f"it broke off: {printable(str(error).encode())[:200] or 'no reason given'}"
-        )
+        return self._refused(f"it broke off: {one_line(error) or 'no reason given'}")
 
 
 def _agent_socket(named: str) -> str | None:
@@ -521,7 +529,7 @@ def _nothing_in_common(
         "macs": transport.preferred_macs,
     }
     for what, field in _OFFERED.items():
-        theirs = [printable(str(name).encode())[:60] for name in offered.get(field, [])[:20]]
+        theirs = [one_line(name, 60) for name in offered.get(field, [])[:20]]
         if not set(theirs) & set(ours[what]):
             return failure(
                 f"{where} offers only {', '.join(theirs) or 'nothing'} as {what}, "
@@ -532,7 +540,7 @@ def _nothing_in_common(
                 retryable=False,
             )
     return failure(
-        f"{where} has no algorithm in common with edgedeploy: {printable(said.encode())[:200]}",
+        f"{where} has no algorithm in common with edgedeploy: {one_line(said)}",
         "E413",
         "update the SSH server of the device",
         retryable=False,

@@ -7,9 +7,7 @@ anything about a device; ``pretended`` tells everybody.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from edgedeploy.devices.inventory import Device
 from edgedeploy.devices.local import LocalRemote
@@ -17,7 +15,7 @@ from edgedeploy.errors import DeviceError
 
 
 class FakeRemote(LocalRemote):
-    """A pretended device; its name shows it.
+    """A pretended device.
 
     Args:
         device: Of kind ``fake``.
@@ -37,18 +35,12 @@ class FakeRemote(LocalRemote):
                 subject=str(home),
                 hint="make its parent writable, or set XDG_CACHE_HOME to a folder that is",
             ) from error
-        super().__init__(f"{device.name} (fake)", home=home)
-        self._facts = dict(device.facts)
+        super().__init__(device.name, home=home)
 
     @property
     def pretended(self) -> bool:
         """Nothing here is a device."""
         return True
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """What ``devices.yaml`` says that it is."""
-        return self._facts
 
 
 def fake_home(name: str) -> Path:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgedeploy.errors import DeviceError
+from edgedeploy.remote import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +148,12 @@ def failure(
     error = DeviceError(message, code=code, hint=hint, subject=subject)
     error.retryable = retryable
     return error
+
+
+def one_line(said: object, limit: int = 200) -> str:
+    """Return what another machine said, as one line of a message that steers no terminal."""
+    data = said if isinstance(said, bytes) else str(said).encode("utf-8", "replace")
+    return " ".join(printable(data).split())[:limit]
 
 
 def stalled(what: str, seconds: float) -> DeviceError:

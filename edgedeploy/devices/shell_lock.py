@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
-import re
-import socket
 import threading
 import time
 
+from edgedeploy.devices.holder import holder
 from edgedeploy.devices.refusals import no_answer
 from edgedeploy.devices.shell_agent import ANSWER_S, Running, ShellAgent
 from edgedeploy.errors import DeviceError
@@ -84,7 +82,7 @@ class ShellLock:
 
     def _start(self) -> None:
         token = os.urandom(16).hex()
-        running = self._agent.start("hold", token, _who())
+        running = self._agent.start("hold", token, holder())
         try:
             if running.line(ANSWER_S) != b"locked":
                 raise no_answer("did not say that its depot is locked")
@@ -116,12 +114,3 @@ class ShellLock:
                     pass
         finally:
             running.close()
-
-
-def _who() -> str:
-    """Return who asks for the lock, for others to read."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = ""
-    return re.sub(r"[^0-9A-Za-z@._-]", "-", f"{user}@{socket.gethostname()}")[:200]

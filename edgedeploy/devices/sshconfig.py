@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 import getpass
+import os
 import re
 import shutil
 import subprocess
@@ -18,9 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgedeploy.devices.inventory import Device
-from edgedeploy.devices.link import failure
+from edgedeploy.devices.link import failure, one_line
 from edgedeploy.errors import DeviceError
-from edgedeploy.remote import printable
 
 MOST_JUMPS = 8
 """The longest chain of jump hosts that is followed."""
@@ -70,6 +70,7 @@ _INSTEAD = {
     "certificatefile": "put the certificate beside its key, named `<key>-cert.pub`",
     "pkcs11provider": "add the key to ssh-agent (`ssh-add -s`)",
 }
+_TOKEN = re.compile(r"\$\{(\w+)\}|%(.)")
 _ENVIRONMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 
 
@@ -133,11 +134,16 @@ def options_for(device: Device) -> SshOptions:
     arguments = [
         *(["-l", device.user] if device.user else []),
         *(["-p", str(device.port)] if device.port else []),
-        *(["-i", str(device.identity)] if device.identity else []),
+        *(["-o", f"IdentityFile={_quoted(device.identity)}"] if device.identity else []),
         *(["-o", f"ProxyJump={device.jump}"] if device.jump else []),
     ]
     asker = _Asker(program, device.ssh_config)
     return asker.resolve(device.host, arguments, ())
+
+
+def _quoted(file: Path) -> str:
+    """Return a path as an option's value, since ``-i`` would drop a file that is not there."""
+    return '"' + str(file).replace("%", "%%") + '"'
 
 
 class _Asker:
@@ -199,7 +205,7 @@ class _Asker:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise _not_asked(host, str(error)) from error
         if run.returncode != 0:
-            raise _not_asked(host, printable(run.stderr)[-300:].strip())
+            raise _not_asked(host, one_line(run.stderr[-300:]))
         found: dict[str, list[str]] = {}
         for line in run.stdout.decode("utf-8", "surrogateescape").splitlines():
             key, _, value = line.partition(" ")
@@ -214,8 +220,8 @@ def split_hop(hop: str) -> tuple[str | None, str, int | None]:
         ValueError: It is none.
     """
     found = re.fullmatch(
-        r"(?:ssh://)?(?:([^@\s,-][^@\s,]*)@)?(\[[0-9A-Fa-f:.%]+\]|[^\s,:@/\[\]-][^\s,:@/\[\]]*)"
-        r"(?::([0-9]{1,5}))?/?",
+        r"(?:ssh://)?(?:([^@\s,-][^@\s,]*)@)?(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|"
+        r"[^\s,:@/\[\]-][^\s,:@/\[\]]*)(?::([0-9]{1,5}))?/?",
         hop,
     )
     if found is None:
@@ -234,17 +240,27 @@ def options_of(asked: Mapping[str, Sequence[str]], changed: set[str]) -> SshOpti
     alias = _one(asked, "hostkeyalias")
     wait = _one(asked, "connecttimeout")
     source = _one(asked, "bindaddress")
+    user = str(_one(asked, "user"))
+    tokens = {
+        "%": "%",
+        "d": str(Path.home()),
+        "h": host,
+        "n": str(_one(asked, "host") or host),
+        "p": str(port),
+        "r": user,
+        "u": getpass.getuser(),
+    }
     return SshOptions(
         host=host,
         port=port,
-        user=str(_one(asked, "user")),
+        user=user,
         key_name=alias or (host if port == 22 else f"[{host}]:{port}"),
-        identities=_files(asked.get("identityfile", ())),
+        identities=_files(asked.get("identityfile", ()), tokens),
         chosen="identityfile" in changed,
         identities_only=_one(asked, "identitiesonly") == "yes",
         agent=_one(asked, "identityagent") or "SSH_AUTH_SOCK",
-        known_hosts=_files((_one(asked, "userknownhostsfile") or "").split()),
-        system_known_hosts=_files((_one(asked, "globalknownhostsfile") or "").split()),
+        known_hosts=_files((_one(asked, "userknownhostsfile") or "").split(), tokens),
+        system_known_hosts=_files((_one(asked, "globalknownhostsfile") or "").split(), tokens),
         accept_new=_one(asked, "stricthostkeychecking") in ("accept-new", "no", "off", "false"),
         hash_names=_one(asked, "hashknownhosts") == "yes",
         connect_s=float(wait) if wait and wait.isdigit() and int(wait) > 0 else None,
@@ -268,9 +284,27 @@ def _one(asked: Mapping[str, Sequence[str]], key: str) -> str | None:
     return values[0] if values else None
 
 
-def _files(names: Sequence[str]) -> tuple[Path, ...]:
-    """Return files as paths; ``ssh -G`` leaves some of them with their ``~``."""
-    return tuple(Path(name).expanduser() for name in names if name != "none")
+def _files(names: Sequence[str], tokens: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return files as paths; ``ssh -G`` leaves ``~``, tokens and variables in some of them.
+
+    Raises:
+        DeviceError: A token stands for something that is not known here (E414).
+    """
+
+    def expand(found: re.Match[str]) -> str:
+        if found[1] is not None:
+            return os.environ.get(found[1], "")
+        if found[2] not in tokens:
+            raise failure(
+                f"the ssh configuration of {tokens['n']} names a file with the token %{found[2]}",
+                "E414",
+                f"write the file's name out, or use %{', %'.join(tokens)}",
+                retryable=False,
+            )
+        return tokens[found[2]]
+
+    named = (name for name in names if name != "none")
+    return tuple(Path(_TOKEN.sub(expand, name)).expanduser() for name in named)
 
 
 def _check(host: str, asked: Mapping[str, Sequence[str]], changed: set[str]) -> None:

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from edgedeploy.devices.link import failure, stalled
+from edgedeploy.devices.link import failure, one_line, stalled
 from edgedeploy.devices.local import run_in_pipe
 from edgedeploy.errors import DeviceError
-from edgedeploy.remote import CHUNK_BYTES, LIMIT_BYTES, STALL_S, Finished, printable, too_much
+from edgedeploy.remote import CHUNK_BYTES, LIMIT_BYTES, STALL_S, Finished, too_much
 
 COMMAND_BYTES = 8000
 """The longest command line that is sent; dropbear takes 9000 bytes, the wrapping included."""
@@ -87,7 +87,8 @@ class SshPipe:
                 continue
             except (OSError, EOFError):  # the channel is closed, or the connection broke in here
                 count = 0
-            if count == 0:
+            # On a dead connection the library drops what it is given and says that it was sent.
+            if count == 0 or not self._alive():
                 if self._is_lost():
                     raise self._lost()
                 raise BrokenPipeError
@@ -171,7 +172,7 @@ class SshPipe:
     def _no_shell(self, noise: bytes) -> DeviceError:
         with contextlib.suppress(DeviceError):
             self.wait(_SLICE_S)  # what it says on the other output may come a moment later
-        said = printable(noise + self.errors())[-200:].strip()
+        said = one_line((noise + self.errors())[-300:])
         return failure(
             f"the device's login shell runs no commands: {said or 'it says nothing'}",
             "E406",

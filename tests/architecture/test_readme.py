@@ -77,7 +77,9 @@ def test_commands_exist(path: Path) -> None:
 
 def check_edgedeploy(words: list[str], line: str) -> None:
     """Ask the command for its help and look for the options in it."""
-    verb = [word for word in words[1:2] if not word.startswith("-")]
+    groups = ("cache", "devices", "profiles", "targets")  # their actions have options of their own
+    count = 3 if words[1:2] and words[1] in groups else 2
+    verb = [word for word in words[1:count] if not word.startswith("-")]
     run = subprocess.run(
         [sys.executable, "-m", "edgedeploy", *verb, "--help"],
         capture_output=True,

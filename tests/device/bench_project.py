@@ -29,7 +29,7 @@ PLAN = BenchPlan(warmup_max_s=0.1, window_s=0.002, min_s=0.02, min_count=64, max
 FLOAT_MS, INT8_MS = 2.0, 1.0
 """What the artifacts take on a quiet device, whatever they take here."""
 
-BOARD = "{id: robot, title: A robot's computer, extends: linux-x86-64, host: false}\n"
+BOARD = "{{id: robot, title: A robot's computer, extends: linux-{arch}, host: false}}\n"
 
 PROFILE = """\
 edgedeploy: 1
@@ -55,8 +55,8 @@ def samples(seed, count):
 """
 
 
-def write_project(folder: Path) -> Path:
-    """Write the project; return its profile."""
+def write_project(folder: Path, arch: str = "x86-64") -> Path:
+    """Write the project for a board of some architecture; return its profile."""
     source = np.random.default_rng(0)
     weights = {
         "w1": source.normal(size=(8, 3, 3, 3)) * 0.3,
@@ -83,7 +83,7 @@ def write_project(folder: Path) -> Path:
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), folder / "model.onnx")
     board = folder / "targets/boards/robot.yaml"
     board.parent.mkdir(parents=True)
-    board.write_text(BOARD)
+    board.write_text(BOARD.format(arch=arch))
     (folder / "data.py").write_text(DATA)
     (folder / "robot.yaml").write_text(PROFILE)
     return folder / "robot.yaml"
@@ -149,7 +149,7 @@ class Quiet:
     ) -> dict[str, Any]:
         """Measure with a short plan; replace what other work on this machine disturbs."""
         short = replace(job, plan=PLAN, **self._machine)  # type: ignore[arg-type]
-        result = self._real.measure(short, deadline_s=60, on_progress=on_progress)
+        result = self._real.measure(short, deadline_s=500, on_progress=on_progress)
         for window in result["windows"]:
             time_ms = FLOAT_MS if window["artifact"] == "float" else INT8_MS
             window["samples_ns"] = [int(time_ms * 1e6)] * 1000

@@ -74,6 +74,10 @@ class Done:
     said: str
     seconds: float
 
+    def row(self, device: LabDevice) -> dict[str, Any]:
+        """Return what became of one device."""
+        return next(row for row in self.document["devices"] if row["device"] == device.name)
+
 
 @dataclass(frozen=True)
 class Application:
@@ -114,15 +118,16 @@ class Application:
         named = [word for device in devices for word in ("-d", device.name)]
         return ["--devices", str(self.inventory), "--no-input", *named]
 
-    def push(self, *devices: LabDevice, limit_s: float = 120) -> Done:
-        """Push to devices."""
-        return self.run("push", *self.on(*devices), limit_s=limit_s)
+    def push(self, *devices: LabDevice, wait_s: float = 0, limit_s: float = 240) -> Done:
+        """Push to devices, all at once; wait so long for a lock."""
+        many = ["-j", str(len(devices)), "--wait", str(wait_s)]
+        return self.run("push", *self.on(*devices), *many, limit_s=limit_s)
 
     @contextmanager
-    def pushing(self, device: LabDevice) -> Iterator[subprocess.Popen[str]]:
-        """Start a push; end it with the block, however that ends."""
+    def pushing(self, *devices: LabDevice) -> Iterator[subprocess.Popen[str]]:
+        """Start a push; kill it with the block."""
         process = subprocess.Popen(
-            self.command("push", *self.on(device)),
+            self.command("push", *self.on(*devices), "-j", str(len(devices))),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

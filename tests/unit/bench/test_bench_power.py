@@ -146,18 +146,18 @@ def test_energy_of_windows_by_a_counter(machine: Any, monkeypatch: pytest.Monkey
     meter = power.Meter(str(machine.sysfs), clock)
     meter.start(["false"], "")
     windows = []
-    for _ in range(12):
+    for number in range(24):
         begin, joules = clock(), meter.joules()
         clock.pass_s(0.2, 12)
         spent = meter.joules() - joules
         windows.append({"begin_ns": begin, "end_ns": clock(), "energy_j": spent,
-                        "samples_ns": [10_000_000] * 20})  # fmt: skip
+                        "repetition": number // 2, "samples_ns": [10_000_000] * 20})  # fmt: skip
     about = meter.finish(windows, several=True)
     assert about["source"] == "rapl" and about["idle_w"] == pytest.approx(4.0)
     found = _energy(about, windows)
     assert found["per_inference_j"]["value"] == pytest.approx(0.120)
     assert found["above_idle_j"]["value"] == pytest.approx(0.080)
-    assert found["windows"] == 12
+    assert found["repetitions"] == 12
 
 
 def test_no_source_is_no_energy(machine: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import platform
 import shlex
 import shutil
 import subprocess
@@ -26,6 +28,7 @@ from edgedeploy.bench.native import NativeOnboard
 from edgedeploy.bench.onboard import Onboard, PythonOnboard
 from edgedeploy.bench.record import build_record
 from edgedeploy.data.pack import PackReader, PackWriter
+from edgedeploy.deploy.wheels import library_of
 from edgedeploy.devices.local import LocalRemote
 from edgedeploy.errors import DeviceError
 from edgedeploy.remote import DeviceRuntime
@@ -356,3 +359,33 @@ def test_a_malformed_job_is_refused(runner: Path, library: Path, tmp_path: Path,
     )
     assert (done.returncode, done.stderr) == (2, b"")
     assert done.stdout.startswith(b"failed outputs ")
+
+
+OLDEST = (
+    "onnxruntime-1.19.2-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+    "a36511dc07c5c964b916697e42e366fa43c48cdb3d3503578d78cef30417cb84",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs a device of that processor")
+def test_the_oldest_library_has_the_same_functions(
+    tiny_model: Path, runner: Path, root: Path, tmp_path: Path
+) -> None:
+    """The first version whose wheel has a C library: outputs, layers, profile, all verbs."""
+    name, digest = OLDEST
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
+    command += ["--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "--dest"]
+    subprocess.run([*command, str(tmp_path), "onnxruntime==1.19.2"], check=True, timeout=600)
+    assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
+    library_of(tmp_path / name, tmp_path)
+    old = native(root, f"{shlex.quote(str(runner))} {tmp_path}/libonnxruntime.so")
+    job = OutputsJob(pack=pack_of(tmp_path / "pack", floats()), outputs=("z",))
+    ours = answers(old, tiny_model, job, tmp_path / "ours")
+    theirs = answers(python(root), tiny_model, job, tmp_path / "theirs")
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one["z"], other["z"], rtol=1e-6)
+    inputs = BenchInputs(pack=job.pack)
+    result = old.measure(BenchJob(artifacts=(artifact(tiny_model),), inputs=inputs, plan=PLAN))
+    assert result["artifacts"][0]["warm"]["version"] == "1.19.2"
+    assert [layer["op"] for layer in result["artifacts"][0]["layers"]] == ["MatMul", "Relu"]

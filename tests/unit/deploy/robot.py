@@ -17,7 +17,7 @@ from edgedeploy.artifact import scan_tree
 from edgedeploy.data.pack import PackReader, PackWriter
 from edgedeploy.deploy.activate import Wanted, activate_version, roll_back
 from edgedeploy.deploy.fleet import Answer, Link
-from edgedeploy.deploy.push import Contents, push_version
+from edgedeploy.deploy.push import Contents, Opener, push_version
 from edgedeploy.devices.depot import DepotState
 from edgedeploy.devices.inventory import Hooks
 from edgedeploy.devices.local import LocalRemote
@@ -66,14 +66,18 @@ class Robot:
     Args:
         folder: Everything of it.
         remote: Makes a connection to it.
+        opener: Opens its depot; by default with the Python agent.
     """
 
-    def __init__(self, folder: Path, remote: Callable[[], Any] = LocalRemote) -> None:
+    def __init__(
+        self, folder: Path, remote: Callable[[], Any] = LocalRemote, opener: Opener = open_depot
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.depot = folder / "depots" / APP
         self.loaded = folder / "loaded"
         self.remote = remote
+        self.opener = opener
         self.runs = Runs()
         current = self.depot / "current"
         self.unit = Unit(
@@ -83,7 +87,7 @@ class Robot:
                 # The application keeps the version that was active when it was started.
                 restart=f"readlink {current} > {self.loaded}; sh {current}/files/restart.sh",
                 health=f"sh {current}/files/health.sh",
-                timeout_s=1.5,
+                timeout_s=30.0,
             ),
         )
 
@@ -139,17 +143,17 @@ class Robot:
     def push(self, name: str, **words: Any) -> str:
         """Stage a version; return its name."""
         contents = self.contents(name, **words)
-        push_version(LocalRemote, str(self.depot), contents, opener=open_depot, wait_s=60)
+        push_version(LocalRemote, str(self.depot), contents, opener=self.opener, wait_s=60)
         return contents.version.name
 
     def activate(self, version: str, link: Link | None = None, **words: Any) -> Answer:
         wanted = Wanted(app=APP, version=version, **words)
         return activate_version(
-            link or self.link(), self.unit, wanted, opener=open_depot, runs=self.runs
+            link or self.link(), self.unit, wanted, opener=self.opener, runs=self.runs
         )
 
     def roll_back(self, **words: Any) -> Answer:
-        return roll_back(self.link(), self.unit, APP, opener=open_depot, **words)
+        return roll_back(self.link(), self.unit, APP, opener=self.opener, **words)
 
     # -- what is true on the device, seen without the agent ------------------------------------
 

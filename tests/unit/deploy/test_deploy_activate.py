@@ -13,16 +13,48 @@ from pathlib import Path
 import pytest
 from robot import Robot
 
-from edgedeploy.deploy import activate
+from edgedeploy.deploy import activate, hooks
 from edgedeploy.deploy.fleet import Interrupted
+from edgedeploy.devices.depot import Depot
 from edgedeploy.devices.local import LocalPipe, LocalRemote
+from edgedeploy.devices.shell_depot import ShellDepot
 from edgedeploy.errors import DeviceError, EdgedeployError, ExitCode, RefusedError, UsageError
-from edgedeploy.remote import CHUNK_BYTES, STALL_S
+from edgedeploy.remote import CHUNK_BYTES, STALL_S, Remote
 
 
 @pytest.fixture
-def robot(tmp_path: Path) -> Robot:
+def robot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Robot:
+    monkeypatch.setattr(hooks, "POLL_S", 0.1)
     return Robot(tmp_path / "device")
+
+
+def by_shell(remote: Remote, folder: str, *, python: str | None = None) -> Depot:
+    """Open a depot as on a device without Python."""
+    return ShellDepot(remote, folder)
+
+
+def test_a_device_without_python(tmp_path, monkeypatch):
+    """All of it once with the shell's agent: both keep the same contract."""
+    monkeypatch.setattr(hooks, "POLL_S", 0.1)
+    robot = Robot(tmp_path / "device", opener=by_shell)
+    first, bad = robot.push("one"), robot.push("bad", health="exit 1")
+    second = robot.push("two")
+    robot.with_hooks(timeout_s=2.0)
+    with pytest.raises(RefusedError):
+        robot.activate(bad)
+    assert robot.active() is None
+    robot.with_hooks(timeout_s=30.0)
+    robot.activate(first)
+    robot.activate(second)
+    assert (robot.active(), robot.before(), robot.running()) == (second, first, second)
+    robot.with_hooks(timeout_s=2.0)
+    with pytest.raises(RefusedError):
+        robot.activate(bad)
+    robot.with_hooks(timeout_s=30.0)
+    assert (robot.active(), robot.before(), robot.running()) == (second, first, second)
+    robot.roll_back()
+    assert (robot.active(), robot.before(), robot.running()) == (first, second, first)
+    robot.check()
 
 
 def codes(error: EdgedeployError) -> list[str]:
@@ -64,6 +96,7 @@ def test_a_version_that_is_not_well_is_rolled_back(robot, how):
     good = robot.push("good")
     robot.activate(good)
     bad = robot.push("bad", **words)
+    robot.with_hooks(timeout_s=2.0)
     with pytest.raises(RefusedError) as caught:
         robot.activate(bad)
     assert codes(caught.value)[0] == "E002" and caught.value.exit_code == ExitCode.REFUSED
@@ -73,7 +106,8 @@ def test_a_version_that_is_not_well_is_rolled_back(robot, how):
     robot.check()
     assert bad in robot.state().versions  # it stays, staged
     # Once what is wrong is mended, the same command succeeds.
-    robot.with_hooks(restart=f"readlink {robot.depot}/current > {robot.loaded}", health="true")
+    loads = f"readlink {robot.depot}/current > {robot.loaded}"
+    robot.with_hooks(restart=loads, health="true", timeout_s=30.0)
     robot.activate(bad)
     assert (robot.active(), robot.before(), robot.running()) == (bad, good, bad)
 
@@ -134,6 +168,7 @@ def test_without_golden_samples_the_hooks_vouch(robot):
 
 def test_a_first_version_that_is_not_well_leaves_none(robot):
     bad = robot.push("bad", health="exit 1")
+    robot.with_hooks(timeout_s=2.0)
     with pytest.raises(RefusedError) as caught:
         robot.activate(bad)
     assert "rolled back to no version" in str(caught.value)
@@ -317,7 +352,7 @@ def test_a_roll_back_that_is_not_well_says_so_and_stands(robot):
     first, second = robot.push("one"), robot.push("two")
     robot.activate(first)
     robot.activate(second)
-    robot.with_hooks(health="exit 1")
+    robot.with_hooks(health="exit 1", timeout_s=2.0)
     answer = robot.roll_back()
     assert (robot.active(), answer.exit_code) == (first, ExitCode.REFUSED)
     assert "not well" in answer.text and answer.diagnostics[0].code == "E448"

@@ -1,0 +1,61 @@
+"""The long forms for pushes: 200 kills at random moments, and a link that flaps for a minute."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "device")]
+
+from killing import Target  # noqa: E402 - lie beside the short forms
+from pusher import contents_of, push  # noqa: E402
+from sshd import running  # noqa: E402
+
+from lab.proxy import Proxy  # noqa: E402
+
+PARTS = 5
+KILLS = 40
+SEED = 20261128
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_device_survives_kills_of_a_push(tmp_path: Path, part: int) -> None:
+    with running(tmp_path / "sshd") as server:
+        target = Target(server, tmp_path / "versions", seed=SEED + part)
+        longest_s = 1.1 * target.time()
+        cut = sum(target.kill_one(longest_s) for _ in range(KILLS))
+    print(f"\n{date.today()}: {KILLS} kills of a push, {cut} of them while it ran: all healed")
+
+
+def test_link_that_flaps_for_a_minute(tmp_path: Path) -> None:
+    """Row 3: 2 s up, 2 s silent, again and again; the bytes that pass stay near the file's."""
+    with running(tmp_path / "sshd") as server, Proxy("127.0.0.1", server.port) as proxy:
+        known = server.known_hosts.read_text()
+        server.known_hosts.write_text(known + known.replace(f":{server.port} ", f":{proxy.port} "))
+        target = Target(server, tmp_path / "versions", seed=SEED)
+        for _ in range(5):
+            folder = target.next_version()  # changes pile up, so that more travels
+        proxy.rate_bytes_s = 300e3
+        over = threading.Event()
+
+        def flap() -> None:
+            while not over.wait(2.0):
+                proxy.silent = not proxy.silent
+
+        thread = threading.Thread(target=flap)
+        thread.start()
+        try:
+            name = push(proxy.port, server.client, folder)
+        finally:
+            over.set()
+            thread.join()
+        target.check()
+        assert name == contents_of(folder).version.name
+        missing = 5 * 8 * (256 << 10)
+        print(f"\n{date.today()}: flapping link: {proxy.sent} bytes for at most {missing}")
+        assert proxy.sent <= 1.3 * missing + (1 << 20)

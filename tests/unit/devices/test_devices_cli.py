@@ -1,0 +1,93 @@
+"""``edgedeploy devices list`` and ``show``: what they print, and that they connect to nothing."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TEXT = """devices:
+  kitchen: {host: 192.0.2.1, board: rpi5, tags: [arm]}
+  pretend: {connection: fake, facts: {arch: aarch64}}
+groups: {all: [kitchen]}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    tmp_path.chmod(0o755)
+    (tmp_path / "devices.yaml").write_text(TEXT)
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edgedeploy", "devices", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), **environment},
+        timeout=60,
+        check=False,
+    )
+
+
+def test_list_shows_every_device_and_where_it_was_read(project: Path) -> None:
+    said = run(project, "list")
+    assert said.returncode == 0 and said.stderr == ""
+    rows = [line.split() for line in said.stdout.splitlines()]
+    assert rows[1] == ["kitchen", "ssh", "192.0.2.1", "rpi5", "@all", "arm"]
+    assert rows[2][:2] == ["pretend", "fake"] and rows[3][:2] == ["local", "local"]
+    assert rows[-1] == ["read", "from", "devices.yaml"]
+    data = json.loads(run(project, "list", "-d", "tag:arm", "--json").stdout)
+    assert data["ok"] and [one["name"] for one in data["devices"]] == ["kitchen"]
+    assert data["groups"] == {"all": ["kitchen"]} and data["file"] == "devices.yaml"
+
+
+def test_list_without_an_inventory_shows_how_to_begin(tmp_path: Path) -> None:
+    said = run(tmp_path, "list")
+    assert said.returncode == 0 and "devices:\n  kitchen-pi:\n    host:" in said.stdout
+    said = run(tmp_path, "show", "pi")
+    assert said.returncode == 2 and "error[E190]" in said.stderr and "devices.yaml" in said.stderr
+
+
+def test_show_says_what_a_connection_would_use(project: Path) -> None:
+    said = run(project, "show", "kitchen", "--json")
+    data = json.loads(said.stdout)["devices"][0]
+    assert data["connection"]["host"] == "192.0.2.1" and data["connection"]["port"] == 22
+    assert data["connection"]["host_key_name"] == "192.0.2.1"
+    text = run(project, "show", "kitchen").stdout
+    assert "connection.user = " in text and "board = rpi5" in text
+    assert run(project, "show", "pretend").stdout.startswith("pretend (fake)\n")
+
+
+def test_a_mistyped_name_gets_the_nearest(project: Path) -> None:
+    said = run(project, "show", "kichen")
+    assert said.returncode == 2 and "did you mean `kitchen`?" in said.stderr
+    said = run(project, "lst")
+    assert said.returncode == 2 and "did you mean `list`?" in said.stderr
+
+
+def test_nothing_connects(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        (project / "devices.yaml").write_text(f"devices:\n  a: {{host: 127.0.0.1, port: {port}}}\n")
+        assert run(project, "show", "a").returncode == run(project, "list").returncode == 0
+        server.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_nobody_is_asked_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgedeploy.cli.asking import asker
+
+    assert asker(no_input=False) is None  # pytest has no terminal here
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert asker(no_input=True) is None
+    asked = asker(no_input=False)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "" if prompt == "empty" else "typed")
+    assert asked is not None and asked("x") == "typed" and asked("empty") is None
