@@ -10,7 +10,7 @@ cd "$(dirname "$0")" || exit 1
 
 if command -v flock >/dev/null 2>&1; then
     exec 9>>lock || exit 1
-    flock -n 9 || exit 0
+    flock -n 0 <&9 || exit 0 # ksh gives its programs no other descriptors
 elif grep -qF "\"boot\":\"$(cat /proc/sys/kernel/random/boot_id)\"" pending; then
     exit 0 # of this boot: its holder may be alive
 fi

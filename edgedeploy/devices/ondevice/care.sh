@@ -10,7 +10,7 @@ op_fsck() { # TOKEN REPAIR: rehash every object, check every version, link and n
     for path in objects/[0-9a-f][0-9a-f]/*; do
         is_file "$path" && is_digest "${path##*/}" || continue
         facts "$path" && printf 'at %s\n' "$size"
-        hash "$path"
+        sum_of "$path"
         [ "$sum" != "${path##*/}" ] || continue
         bad="$bad${path##*/} "
         if [ "$repair" -eq 1 ]; then
@@ -78,7 +78,7 @@ relink_all() { # FOLDER: make what is wrong in a version one with its objects ag
 }
 
 relink() { # SOURCE LOST DIGEST: give the lost name to the source, if that is right
-    is_file "$1" && is_folder "${2%/*}" && hash "$1" && [ "$sum" = "$3" ] || return 1
+    is_file "$1" && is_folder "${2%/*}" && sum_of "$1" && [ "$sum" = "$3" ] || return 1
     mkdir -p "$work/link" && ln "$1" "$work/link/${2##*/}" || return 1
     fence
     mv -f "$work/link/${2##*/}" "${2%/*}/" || return 1

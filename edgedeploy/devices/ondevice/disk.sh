@@ -29,7 +29,7 @@ exists() { [ -e "$1" ] || [ -h "$1" ]; }
 place() { object=objects/${1%"${1#??}"}/$1; }
 shown() { tr -c '0-9A-Za-z._/-' '?'; }
 
-hash() { # FILE: sets sum to its digest, empty when it cannot be read
+sum_of() { # FILE: sets sum to its digest, empty when it cannot be read
     sum=$(sha256sum <"$1") || sum=
     sum=${sum%% *}
 }

@@ -1,8 +1,8 @@
 # The depot's folders and names: entering it, its links, its versions and their manifests.
 
 need_tools() {
-    for tool in cat chmod cut date dd df find flock head ln ls mkdir mv readlink rm sed sha256sum \
-        sleep sync tail timeout touch tr wc; do
+    for tool in cat chmod cut date dd df find flock head ln ls mkdir mv printf readlink rm sed \
+        sha256sum sleep sync tail timeout touch tr wc; do
         command -v $tool >/dev/null || fail E480 "$tool"
     done
 }
@@ -122,7 +122,7 @@ files_of() { # MANIFEST: DIGEST/SIZE/PATH of each file; the form is canonical JS
 
 has_manifest() { # VERSION: and it is what its name says
     is_folder "versions/$1" && is_file "versions/$1/manifest.json" &&
-        hash "versions/$1/manifest.json" && [ "$sum" = "$1" ]
+        sum_of "versions/$1/manifest.json" && [ "$sum" = "$1" ]
 }
 
 is_its_object() { # PATH DIGEST SIZE

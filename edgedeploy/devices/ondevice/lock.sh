@@ -1,7 +1,8 @@
 # The depot's lock, who holds it, and the journal of what its holders did.
 #
 # The holder (hold) and every operation under the lock share it; who comes anew wants it alone. So
-# nobody gets it while an operation of a holder that is gone still runs.
+# nobody gets it while an operation of a holder that is gone still runs. flock gets the descriptor as
+# its input, because some shells (mksh) give programs no others.
 
 LEASE=30
 
@@ -26,8 +27,8 @@ under_lock() { # TOKEN: join the lock of its holder for the rest of this run
     fence
     can_lock
     exec 8>>lock
-    ! flock -n -x 8 || lost # its holder is gone
-    soon 5 flock -n -s 8 || lost
+    ! flock -n -x 0 <&8 || lost # its holder is gone
+    soon 5 flock -n -s 0 <&8 || lost
     fence
 }
 
@@ -47,7 +48,7 @@ op_hold() { # TOKEN WHO: take the lock; keep it while a line comes within the le
     trap '' HUP PIPE # what follows the end of the input must happen
     can_lock
     exec 9>>lock
-    flock -n -x 9 || fail E421 "$(head -c 512 lock.owner 2>/dev/null | head -n 1)"
+    flock -n -x 0 <&9 || fail E421 "$(head -c 512 lock.owner 2>/dev/null | head -n 1)"
     for left in tmp/*; do
         drop "$left"
     done
@@ -58,7 +59,7 @@ op_hold() { # TOKEN WHO: take the lock; keep it while a line comes within the le
     echo locked
     watch_input
     ! owned || own '{}' # fences what still runs
-    if own_trial && soon 60 flock -n -x 9 && own_trial; then
+    if own_trial && soon 60 flock -n -x 0 <&9 && own_trial; then
         token=
         settle
     fi
@@ -69,7 +70,7 @@ own() { # overwritten in place: that needs no space, so a full disk can still be
     printf '%-511s\n' "$1" 1<>lock.owner || refused "cannot write lock.owner"
 }
 
-share() { flock -n -s 9 && owned; }
+share() { flock -n -s 0 <&9 && owned; }
 
 seconds() { # sets now: since the device started, so that setting its clock changes nothing
     if [ -r /proc/uptime ] && read -r now _ </proc/uptime; then
@@ -106,7 +107,7 @@ watch_input() { # return when the input or the lease ends; end an own trial at i
 }
 
 end_trial() { # alone, so that no confirmation runs meanwhile; fails when the lock was lost
-    if flock -n -x 9; then
+    if flock -n -x 0 <&9; then
         owned || return 1
         ! own_trial || settle
     fi

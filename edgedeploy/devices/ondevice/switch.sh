@@ -39,9 +39,9 @@ take_script() { # from the input: what ends a trial at the device's start
     scratch
     cat >"$work/settle.sh" || refused "cannot write settle.sh"
     if is_file settle.sh; then
-        hash settle.sh
+        sum_of settle.sh
         same=$sum
-        hash "$work/settle.sh"
+        sum_of "$work/settle.sh"
         [ "$sum" != "$same" ] || return 0
     fi
     chmod 0755 "$work/settle.sh" || refused "cannot write settle.sh"
@@ -90,7 +90,7 @@ settle_left() { # end what nobody holds any more
     exists pending || return 0
     can_lock
     exec 9>>lock
-    flock -n -x 9 || return 0
+    flock -n -x 0 <&9 || return 0
     settle
     exec 9>&-
 }

@@ -86,7 +86,7 @@ op_assemble() { # TOKEN DIGEST SIZE STREAM HOW: make an object of the stream (al
         *) join_pieces "$4" ;;
         esac
         facts "$goal" && [ "$size" = "$3" ] || fail E433 "what $2 is made of is shorter than it"
-        hash "$goal"
+        sum_of "$goal"
         [ "$sum" = "$2" ] || blame "$4"
         chmod 0444 "$goal" || refused "cannot protect $2"
         durable objects
@@ -134,7 +134,7 @@ blame() { # STREAM: remove what made a wrong object: the stream, objects that ar
     rm -f "incoming/$1.part"
     for source in $used; do
         place "$source"
-        hash "$object"
+        sum_of "$object"
         [ "$sum" = "$source" ] || drop "$object"
     done
     fail E720 "what was put together for ${goal##*/} is not it"

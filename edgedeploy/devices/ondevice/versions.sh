@@ -7,7 +7,7 @@ op_stage() { # TOKEN VERSION; the manifest on the input
     made=$work/$2
     mkdir "$made" || refused "cannot make $made"
     cat >"$made/manifest.json" || refused "cannot write the manifest"
-    hash "$made/manifest.json"
+    sum_of "$made/manifest.json"
     [ "$sum" = "$2" ] || fail E720 "the manifest arrived damaged"
     chmod 0444 "$made/manifest.json" || refused "cannot protect the manifest"
     files_of "$made/manifest.json" >"$work/files" || refused "cannot read the manifest"
