@@ -65,7 +65,7 @@ ALLOWED_SKIPS = (
 )
 
 # For tests on devices; each capability that these need is tried when the first test asks for it.
-pytest_plugins = ("lab.fixtures",)
+pytest_plugins = ("tests.lab.fixtures",)
 
 # Where such tests are: a run that includes one of these says first what the machine can do.
 ON_DEVICES = ("lab", "device")
@@ -85,7 +85,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say what this machine can do, when tests that depend on it are going to run."""
-    from lab import capabilities
+    from tests.lab import capabilities
 
     here = Path(__file__).parent
     named = [Path(argument.partition("::")[0]).resolve() for argument in config.args]

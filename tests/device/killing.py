@@ -11,11 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-import pusher
-from sshd import Sshd
-
 from edgedeploy.devices.connect import connect
 from edgedeploy.devices.opening import open_depot
+from tests.device import pusher
+from tests.lab.sshd import Sshd
 
 TENSORS, TENSOR_BYTES = 40, 256 << 10
 CHANGED = 8

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lab.device import LabDevice
+from tests.lab.device import LabDevice
 
 APP = "doorbell"
 

@@ -16,13 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sshd import Sshd, free_port, make_key, running
 
 from edgedeploy.devices.connect import connect
 from edgedeploy.devices.inventory import Device
 from edgedeploy.devices.link import Patience
 from edgedeploy.errors import DeviceError, ExitCode
 from edgedeploy.remote import Remote, get_file, put_file
+from tests.lab.sshd import Sshd, free_port, make_key, running
 
 QUICK = Patience(dial_s=1.0, greet_s=1.0, auth_s=5.0)
 

@@ -18,9 +18,9 @@ from edgedeploy.devices.platform import DevicePlatform
 from edgedeploy.devices.runtimes import find_runtime
 from edgedeploy.errors import DeviceError, ToolError
 from edgedeploy.remote import put_file
-from lab import capabilities
-from lab.device import write_inventory
-from lab.lab import Lab
+from tests.lab import capabilities
+from tests.lab.device import write_inventory
+from tests.lab.lab import Lab
 
 PLAN = BenchPlan(warmup_max_s=1, window_s=0.02, min_s=0.2, min_count=16, max_s=60, layer_runs=1)
 
@@ -30,8 +30,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def answers(tmp_path: Path) -> tuple[Path, Path, list[np.ndarray]]:
     """Return a model, inputs for it and what ONNX Runtime answers here."""
-    import labapp
     import onnxruntime
+
+    from tests.device import labapp
 
     model, pack = tmp_path / "model.onnx", tmp_path / "pack"
     labapp.write_model(model)

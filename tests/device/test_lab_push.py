@@ -12,13 +12,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-import labapp
 import pytest
-from labapp import Application, check_clean, check_depot, depot, when_sent
 
-from lab import capabilities
-from lab.device import LabDevice, write_inventory
-from lab.lab import Lab
+from tests.device import labapp
+from tests.device.labapp import Application, check_clean, check_depot, depot, when_sent
+from tests.lab import capabilities
+from tests.lab.device import LabDevice, write_inventory
+from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.slow
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from killing import Target
-from sshd import Sshd
+from tests.device.killing import Target
+from tests.lab.sshd import Sshd
 
 
 def test_a_killed_push_leaves_the_device_as_it_was(sshd: Sshd, tmp_path: Path) -> None:

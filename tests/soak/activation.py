@@ -20,8 +20,8 @@ from edgedeploy.deploy.fleet import Answer, Link, run_on
 from edgedeploy.devices.connect import connect
 from edgedeploy.devices.inventory import Device, Hooks
 from edgedeploy.devices.opening import open_depot
-from tests.device.sshd import Sshd
 from tests.lab.proxy import Proxy
+from tests.lab.sshd import Sshd
 from tests.unit.deploy.robot import APP, Robot, Runs
 
 ROOT = Path(__file__).parents[2]
@@ -152,10 +152,7 @@ class World:
 
 def behind(server: Sshd, proxy: Proxy) -> Device:
     """Return the device behind a proxy; its key is known by that name too."""
-    (line, *_) = server.known_hosts.read_text().splitlines()
-    key = line.partition(" ")[2]
-    with open(server.known_hosts, "a") as known:
-        known.write(f"[127.0.0.1]:{proxy.port} {key}\n")
+    server.know_at(proxy.port)
     return replace(server.device(), port=proxy.port)
 
 
