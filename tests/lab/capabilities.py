@@ -206,6 +206,15 @@ def _arm64() -> None:
         emulation.register()
 
 
+def _arm64_compiler() -> None:
+    compiler = "gcc" if emulation.is_native("arm64") else "aarch64-linux-gnu-gcc"
+    if shutil.which(compiler) is None:
+        raise LabError(f"{compiler} is missing")
+    with tempfile.TemporaryDirectory(prefix="edgedeploy-lab-") as folder:
+        program = '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n'
+        call([compiler, "-x", "c", "-", "-o", Path(folder, "program")], stdin=program)
+
+
 def _lab() -> None:
     with Lab() as lab:
         lab.device("amd64-minimal" if emulation.is_native("amd64") else "arm64-minimal")
@@ -222,5 +231,6 @@ PROBES: Mapping[str, Callable[[], None]] = {
     "overlay": _overlay,
     "ext4_shutdown": _ext4_shutdown,
     "arm64": _arm64,
+    "arm64_compiler": _arm64_compiler,
     "lab": _lab,
 }
