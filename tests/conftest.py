@@ -1,5 +1,6 @@
 """What holds for every test: one thread, no telemetry, a home of its own, no silent skips."""
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -125,6 +126,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(line)
 
 
+@atexit.register  # pytest does not ask us where it could not load us
 def pytest_unconfigure() -> None:
     """Remove the private folder; what tests made read-only in it goes too."""
     for folder, _, _ in os.walk(PRIVATE):

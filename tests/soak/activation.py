@@ -56,6 +56,8 @@ class World:
         hooks = replace(self.robot.unit.hooks, timeout_s=10.0)
         self.device = replace(device, root=self.robot.unit.root, hooks=hooks)
         self._file = base / "device.json"
+        self._scratch = base / "scratch"  # what a killed command leaves goes with the test
+        self._scratch.mkdir()
         self._tell(self.device.port)
         self.robot.activate(self.versions[0])
 
@@ -88,7 +90,7 @@ class World:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.soak.activation", str(self._file), version],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self._scratch)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
