@@ -16,7 +16,7 @@ from tests.lab.proxy import Proxy
 from tests.lab.sshd import Sshd, free_port, running
 
 QUICK = Patience(ask_s=0.2, lost_s=0.8)
-PATIENT = Patience(ask_s=0.3, lost_s=1.5)  # for links that live, on a busy machine
+PATIENT = Patience(ask_s=0.3, lost_s=3.0)  # for links that live, on a busy machine
 SLACK = 3.0  # for a busy machine: bounds are against hanging, not about speed
 
 
@@ -126,7 +126,7 @@ def test_f138_a_killed_session_is_noticed_at_once(sshd: Sshd) -> None:
 
 def test_a_silent_command_on_a_living_link_is_not_lost(sshd: Sshd) -> None:
     remote = connect(sshd.device(), patience=PATIENT)
-    pipe = remote.open("sleep 2.5; echo done")
+    pipe = remote.open("sleep 4; echo done")
     assert pipe.read(stall_s=None) == b"done\n"
     assert pipe.wait(5) == 0
     remote.close()
@@ -135,7 +135,7 @@ def test_a_silent_command_on_a_living_link_is_not_lost(sshd: Sshd) -> None:
 def test_f139_a_slow_link_is_not_a_lost_one(sshd: Sshd) -> None:
     """Bytes that take longer to arrive than silence may last, through a large buffer."""
     with Proxy(sshd.host, sshd.port) as proxy:
-        proxy.rate_bytes_s, proxy.delay_s = 800e3, 0.05
+        proxy.rate_bytes_s, proxy.delay_s = 500e3, 0.05
         remote = behind(sshd, proxy, PATIENT)
         pipe = remote.open("cat | wc -c")
         pipe.write(bytes(2_000_000))
