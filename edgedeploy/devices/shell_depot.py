@@ -120,6 +120,7 @@ class ShellDepot:
             acks = _Acks(running, offset, told)
             with contextlib.suppress(BrokenPipeError):  # its answer says why
                 self._send(running, frames, acks)
+                acks.complete = True
             running.pipe.end_input()
             acks.finish()
         except EOFError:
@@ -256,10 +257,12 @@ class _Acks:
 
     Attributes:
         expected: Lengths of the stream at the ends of the frames that were sent.
+        complete: Whether that is all of it: a device that stops taking may have a part of another.
     """
 
     def __init__(self, running: Running, offset: int, told: Callable[[int], None] | None) -> None:
         self.expected: list[int] = []
+        self.complete = False
         self._running = running
         self._offset = self._length = offset
         self._told = told
@@ -281,7 +284,7 @@ class _Acks:
         """
         length, since = self._length, time.monotonic()
         all_of_it = (self.expected or [self._offset])[-1]
-        while self._thread.is_alive() and self._length <= all_of_it:
+        while self._thread.is_alive() and not (self.complete and self._length > all_of_it):
             self._thread.join(0.5)
             if self._length != length:
                 length, since = self._length, time.monotonic()
