@@ -20,7 +20,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Ssh
     capabilities.require("sshd")
     base = tmp_path_factory.mktemp("activation")
     with running(base / "sshd") as server, Proxy(server.host, server.port) as proxy:
-        found = World(base, behind(server, proxy))
+        found = World(base, behind(server, proxy), lambda: proxy.connections)
         yield found, server, proxy, found.undisturbed()
 
 
