@@ -33,6 +33,9 @@ BEAT_S = 5.0
 STUCK_S = 300.0
 """How long work on the device may make no progress, though the agent says that it is alive."""
 
+LONGEST_S = 6 * 3600.0
+"""The longest that one operation may take, whatever the device says of its progress."""
+
 IN_FLIGHT = 4
 """Frames that are on their way before one must be acknowledged."""
 
@@ -237,16 +240,19 @@ class AgentDepot:
     def _answer(self, name: str = "ok") -> tuple[Any, bytes]:
         """Return the next answer and its binary, waiting as long as work makes progress."""
         worked, since = -1, time.monotonic()
+        end = since + LONGEST_S
         while True:
             header, body = self._frame()
             if name in header:
                 return header[name], body
             if "alive" in header:
                 now, count = time.monotonic(), count_of(header["alive"])
+                if now > end:
+                    raise _stuck(LONGEST_S)
                 if count != worked:
                     worked, since = count, now
                 elif now - since > STUCK_S:
-                    raise _stuck()
+                    raise _stuck(STUCK_S)
             elif "error" in header:
                 raise self._refusal(header)
             elif "ended" in header:
@@ -298,9 +304,9 @@ class AgentDepot:
         self.close()
 
 
-def _stuck() -> DeviceError:
+def _stuck(seconds: float) -> DeviceError:
     error = DeviceError(
-        f"work on the device made no progress for {STUCK_S:g} s",
+        f"work on the device came to no end or made no progress for {seconds:g} s",
         code="E404",
         hint="see whether its disk fails or other programs keep it busy, and try again",
     )
