@@ -116,7 +116,7 @@ class Session:
                     raise EndError("a frame is no request")
                 if header.get("op") != "beat":
                     self._requests.put((header, body))
-        except BaseException as error:  # without who listens the lock would be kept for ever
+        except BaseException as error:  # noqa: BLE001 - else the lock would be held for ever
             self._last_words(str(error) or type(error).__name__)
             progress.gone.set()
             self._requests.put(None)

@@ -20,7 +20,14 @@ from edgedeploy.devices.answers import (
     state_of,
     texts_of,
 )
-from edgedeploy.devices.depot import FRAME_BYTES, Damage, DepotState, Incoming, Recipe
+from edgedeploy.devices.depot import (
+    FRAME_BYTES,
+    LONGEST_S,
+    Damage,
+    DepotState,
+    Incoming,
+    Recipe,
+)
 from edgedeploy.devices.holder import holder
 from edgedeploy.devices.refusals import no_answer, refused
 from edgedeploy.devices.squeeze import Squeeze
@@ -32,9 +39,6 @@ BEAT_S = 5.0
 
 STUCK_S = 300.0
 """How long work on the device may make no progress, though the agent says that it is alive."""
-
-LONGEST_S = 6 * 3600.0
-"""The longest that one operation may take, whatever the device says of its progress."""
 
 IN_FLIGHT = 4
 """Frames that are on their way before one must be acknowledged."""
@@ -284,7 +288,8 @@ class AgentDepot:
         code, message = header["error"], header.get("message")
         if not isinstance(code, str) or not isinstance(message, str):
             return no_answer("refused without a reason")
-        error = refused(code, printable(message.encode("utf-8", "replace"))[:500])
+        said = " ".join(printable(message.encode("utf-8", "replace")).split())
+        error = refused(code, said[:500])
         return error or no_answer("refused with a code that there is not")
 
     def _beat(self) -> None:

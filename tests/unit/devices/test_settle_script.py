@@ -96,7 +96,8 @@ def test_without_flock_the_boot_decides(
     leave(box, names, LEFT["switched"], boot if same_boot else "another boot")
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("cat", "dirname", "grep", "ln", "mkdir", "mv", "readlink", "rm", "rmdir", "sed", "sync"):
+    names_of_tools = "cat dirname grep ln mkdir mv readlink rm rmdir sed sync"
+    for name in names_of_tools.split():
         found = shutil.which(name)
         assert found is not None
         (tools / name).symlink_to(found)
