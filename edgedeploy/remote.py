@@ -7,6 +7,7 @@ protocol alone. What comes back is a stranger's: every read is bounded in bytes 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,13 @@ LIMIT_BYTES = 16 << 20
 LINE_BYTES = 64 << 10
 """The longest line that is read."""
 
+SLOWEST_BYTES_PER_S = 1024
+"""What comes in more slowly than this is no transfer: a trickle must not keep anybody waiting."""
+
 STALL_S = 15.0
 """How long a remote may stay silent when an answer is due."""
+
+_GRACE_S = 1.0  # what came in while nobody read shall be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,12 +170,12 @@ class Reader:
             EOFError: The output ended before a whole line.
             DeviceError: Over ``LINE_BYTES`` (E405), or as :meth:`Pipe.read`.
         """
-        at = 0
+        at, started = 0, time.monotonic()
         while (end := self._buffer.find(b"\n", at)) < 0:
             at = len(self._buffer)
             if at > LINE_BYTES:
                 raise too_much("a line", LINE_BYTES)
-            self._fill(stall_s)
+            self._buffer += self._some(stall_s, started, at)
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         if len(line) > LINE_BYTES:
@@ -183,17 +189,38 @@ class Reader:
             EOFError: The output ended before.
             DeviceError: As :meth:`Pipe.read`.
         """
+        started = time.monotonic()
         while len(self._buffer) < count:
-            self._fill(stall_s)
+            self._buffer += self._some(stall_s, started, len(self._buffer))
         found = bytes(self._buffer[:count])
         del self._buffer[:count]
         return found
 
-    def _fill(self, stall_s: float | None) -> None:
-        data = self._pipe.read(CHUNK_BYTES, stall_s)
+    def _some(self, stall_s: float | None, started: float, got: int) -> bytes:
+        data = _read(self._pipe, stall_s, started, got)
         if not data:
             raise EOFError
-        self._buffer += data
+        return data
+
+
+def _read(pipe: Pipe, stall_s: float | None, started: float, got: int) -> bytes:
+    """Return the next bytes of what is waited for since ``started`` and has ``got`` bytes so far.
+
+    Raises:
+        DeviceError: As :meth:`Pipe.read`; also for a trickle (E404).
+    """
+    if stall_s is None:
+        return pipe.read(CHUNK_BYTES, None)
+    left_s = stall_s + got / SLOWEST_BYTES_PER_S - (time.monotonic() - started)
+    if left_s < -_GRACE_S:
+        error = DeviceError(
+            f"the device sends less than {SLOWEST_BYTES_PER_S} bytes a second",
+            code="E404",
+            hint="see whether the device is overloaded or its link all but dead, and try again",
+        )
+        error.retryable = True
+        raise error
+    return pipe.read(CHUNK_BYTES, max(0.0, min(stall_s, left_s)))
 
 
 def too_much(what: str, limit_bytes: int) -> DeviceError:
@@ -266,9 +293,9 @@ def get_file(remote: Remote, source: str, goal: Path, limit_bytes: int) -> None:
     part = goal.with_name(f"{goal.name}.part-{os.urandom(6).hex()}")
     try:
         pipe.end_input()
-        got = 0
+        got, started = 0, time.monotonic()
         with open(part, "wb") as file:
-            while data := pipe.read():
+            while data := _read(pipe, STALL_S, started, got):
                 got += len(data)
                 if got > limit_bytes:
                     raise too_much("a file", limit_bytes)

@@ -34,7 +34,7 @@ def linux_facts(root: Path, machine: str | None = None) -> dict[str, Any]:
         machine: Its architecture; None takes this machine's.
     """
     cpuinfo = _text(root / "proc/cpuinfo") or ""
-    memory = re.search(r"^MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo") or "", re.M)
+    memory = re.search(r"^MemTotal:\s+([0-9]{1,15}) kB", _text(root / "proc/meminfo") or "", re.M)
     governor = _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return {
         "system": _os_release(_text(root / "etc/os-release") or ""),

@@ -299,10 +299,11 @@ def _event(line: bytes) -> dict[str, Any] | None:
     if not isinstance(data, dict) or data.get("event") not in _EVENTS:
         return None
     found: dict[str, Any] = {}
-    for name in ("event", "phase", "artifact", "stable", "done_s", "of_s", "n", "done"):
+    for name in ("event", "phase", "artifact"):
+        if isinstance(data.get(name), str):
+            found[name] = checking.text(data[name], name)
+    for name in ("done_s", "of_s", "n", "done", "stable"):
         value = data.get(name)
-        if isinstance(value, str):
-            found[name] = checking.text(value, name)
-        elif isinstance(value, bool | int | float) and abs(value) < 2**53:
+        if isinstance(value, bool | int | float) and 0 <= value < 2**53:
             found[name] = value
     return found

@@ -269,8 +269,17 @@ def _profile_files(plan: Plan) -> Iterator[tuple[str, Path]]:
     """Yield the path and place of every file that the profile's `files:` name; folders whole.
 
     Raises:
-        ProfileError: One is not there (E442).
+        ProfileError: One is not there, or is a link out of the profile's folder (E442): a profile
+            from elsewhere must not send keys of its user's along.
     """
+    inside = plan.profile.folder.resolve()
+    for path, place in _named_files(plan):
+        if not place.resolve().is_relative_to(inside):
+            raise _bad_file(path, "it lies outside of the profile's folder")
+        yield path, place
+
+
+def _named_files(plan: Plan) -> Iterator[tuple[str, Path]]:
     root = plan.profile.folder
     for name in plan.profile.files:
         place = root / name

@@ -12,7 +12,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from edgedeploy.errors import (
@@ -475,6 +475,7 @@ class _Run(Generic[DeviceT]):
         return self._finished(row)
 
     def _finished(self, row: Row) -> Row:
+        row = replace(row, text=" ".join(row.text.split()))  # a device's words fake no other row
         self.rows[row.device] = row
         if self._told is not None:
             self._told(f"{row.device}: {row.state}, {row.text} ({row.seconds:.1f} s)")

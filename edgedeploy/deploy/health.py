@@ -19,10 +19,13 @@ from edgedeploy.deploy.fleet import Link
 from edgedeploy.deploy.hooks import Ended, Hooks, run_command, wait_until_well
 from edgedeploy.devices.version import Version, VersionGolden, VersionModel
 from edgedeploy.errors import Diagnostic, IntegrityError, RefusedError
-from edgedeploy.remote import Remote, get_file
+from edgedeploy.remote import Remote, get_file, too_much
 
 if TYPE_CHECKING:
     import numpy as np
+
+GOLDEN_BYTES = 16 << 20
+"""Of one folder of golden samples: twice what a push sends along, with its index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,12 +204,16 @@ def fetch_folder(remote: Remote, version: Version, place: str, folder: str, goal
 
     Raises:
         IntegrityError: They are not what the manifest says (E720).
-        DeviceError: They cannot be fetched.
+        DeviceError: They cannot be fetched, or are larger than ``GOLDEN_BYTES`` (E405).
     """
+    left = GOLDEN_BYTES
     for file in version.files:
         parent, _, name = file.path.rpartition("/")
         if parent != place:
             continue
+        if file.size > left:  # only what another program pushed is so large
+            raise too_much("golden samples", GOLDEN_BYTES)
+        left -= file.size
         get_file(remote, f"{folder}/{file.path}", goal / name, file.size)
         if hashlib.sha256((goal / name).read_bytes()).hexdigest() != file.sha256:
             raise IntegrityError(

@@ -7,6 +7,7 @@ was told, reads no more than it must, and shows its words without what could ste
 from __future__ import annotations
 
 import os
+import re
 import time
 from dataclasses import dataclass
 from shlex import quote
@@ -114,7 +115,7 @@ def run_command(
     started = time.monotonic()
     deadline = started + timeout_s
     pipe = link.remote.open(_SCRIPT.format(command=quote(command), mark=mark))
-    sign = f"\n{mark} ".encode()
+    sign = re.compile(rb"\n%s ([0-9]{1,3})\n" % mark.encode())
     output, size, status = b"", 0, None
     try:
         while (left_s := deadline - time.monotonic()) > 0:
@@ -130,9 +131,8 @@ def run_command(
             if size > LIMIT_BYTES:
                 raise too_much("an output", LIMIT_BYTES)
             output = (output + data)[-_TAIL_BYTES:]
-            before, found, after = output.partition(sign)
-            if found and b"\n" in after:
-                output, status = before, int(after.split(b"\n")[0])
+            if found := sign.search(output):
+                output, status = output[: found.start()], int(found[1])
                 break
             if not data:  # its shell was killed
                 status = pipe.wait(SLICE_S)

@@ -103,6 +103,13 @@ class OnDevice:
             DeviceError: The device or the connection is.
         """
         family = model.runtime
+        if family not in FAMILIES:  # the version may be another edgedeploy's
+            raise DeviceError(
+                f"{model.name} is for the runtime {family}, which this edgedeploy cannot run there",
+                code="E436",
+                subject=model.name,
+                hint="use the edgedeploy that pushed the version, or push the version again",
+            )
         if family not in self._known:
             root = self._unit.root.rstrip("/")
             runtime = self._find(self._remote, root, family, self._unit.python)

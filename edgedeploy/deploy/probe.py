@@ -120,11 +120,17 @@ def _in_words(probe: Probe) -> str:
 
 
 def latest_facts(store: Store, device: str) -> DeviceFacts | None:
-    """Return what the newest probe of a device found, None when it was never probed."""
+    """Return what the newest probe of a device found.
+
+    None when it was never probed, or by an edgedeploy that knew other facts.
+    """
     from edgedeploy.devices.facts import DeviceFacts
 
     record = latest_record(store, _key(device))
-    return None if record is None else DeviceFacts.from_json(record["facts"])
+    try:
+        return None if record is None else DeviceFacts.from_json(record["facts"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _key(device: str) -> str:

@@ -36,6 +36,9 @@ SPARE_BYTES = 1 << 20
 WRONG = ("E720", "E433")
 """What assembling says when the parts make another object, or are not all there."""
 
+USELESS = ("E436", "E425")
+"""What a version says that is no base: of another schema, or removed before we had the lock."""
+
 NO_SPACE = "E423"
 
 
@@ -319,7 +322,7 @@ class _Push:
             except IntegrityError as error:
                 self._ignore(name, error)
             except DeviceError as error:
-                if error.retryable or error.diagnostics[0].code != "E436":
+                if error.retryable or error.diagnostics[0].code not in USELESS:
                     raise
                 self._ignore(name, error)
 

@@ -110,21 +110,22 @@ class Session:
                 sizes = struct.unpack(">II", self._read(8))
                 if sizes[0] > JSON_BYTES or sizes[1] > BODY_BYTES:
                     raise EndError("a frame is too long")
-                header, body = (
-                    json.loads(bytes(self._read(sizes[0])).decode()),
-                    self._read(sizes[1]),
-                )
+                header = json.loads(bytes(self._read(sizes[0])).decode())
+                body = self._read(sizes[1], work=True)
                 if not isinstance(header, dict):
                     raise EndError("a frame is no request")
                 if header.get("op") != "beat":
                     self._requests.put((header, body))
-        except (EndError, OSError, ValueError) as error:
-            self._last_words(str(error))
+        except BaseException as error:  # noqa: BLE001 - else the lock would be held for ever
+            self._last_words(str(error) or type(error).__name__)
             progress.gone.set()
             self._requests.put(None)
 
-    def _read(self, count: int) -> bytearray:
-        """Return the next bytes of the input; waiting for them may not take longer than a lease."""
+    def _read(self, count: int, work: bool = False) -> bytearray:
+        """Return the next bytes of the input; waiting for them may not take longer than a lease.
+
+        Only data that comes in is work: heartbeats would make a disk that hangs look busy.
+        """
         data = bytearray(count)
         view = memoryview(data)
         while view:
@@ -136,7 +137,7 @@ class Session:
             got = os.readv(0, [view])
             if not got:
                 raise EndError("input")
-            progress.done += got
+            progress.done += got if work else 0
             view = view[got:]
         return data
 
@@ -168,6 +169,12 @@ class Agent:
 
     def serve(self) -> None:
         """Answer requests until the host is gone, then leave the depot as it must be."""
+        try:
+            self._converse()
+        finally:
+            self._leave()
+
+    def _converse(self) -> None:
         while True:
             try:
                 request = self._session.next(self._switch.left_s())
@@ -183,7 +190,6 @@ class Agent:
                     self._expire()
             except GoneError:
                 break
-        self._leave()
 
     def _leave(self) -> None:
         with contextlib.suppress(OSError, RefusalError):

@@ -21,7 +21,14 @@ from edgedeploy.devices.answers import (
     state_of,
     texts_of,
 )
-from edgedeploy.devices.depot import FRAME_BYTES, Damage, DepotState, Incoming, Recipe
+from edgedeploy.devices.depot import (
+    FRAME_BYTES,
+    LONGEST_S,
+    Damage,
+    DepotState,
+    Incoming,
+    Recipe,
+)
 from edgedeploy.devices.holder import holder
 from edgedeploy.devices.refusals import no_answer, refused
 from edgedeploy.devices.squeeze import Squeeze
@@ -231,16 +238,19 @@ class AgentDepot:
     def _answer(self, name: str = "ok") -> tuple[Any, bytes]:
         """Return the next answer and its binary, waiting as long as work makes progress."""
         worked, since = -1, time.monotonic()
+        end = since + LONGEST_S
         while True:
             header, body = self._frame()
             if name in header:
                 return header[name], body
             if "alive" in header:
                 now, count = time.monotonic(), count_of(header["alive"])
+                if now > end:
+                    raise _stuck(LONGEST_S)
                 if count != worked:
                     worked, since = count, now
                 elif now - since > STUCK_S:
-                    raise _stuck()
+                    raise _stuck(STUCK_S)
             elif "error" in header:
                 raise self._refusal(header)
             elif "ended" in header:
@@ -272,7 +282,8 @@ class AgentDepot:
         code, message = header["error"], header.get("message")
         if not isinstance(code, str) or not isinstance(message, str):
             return no_answer("refused without a reason")
-        error = refused(code, printable(message.encode("utf-8", "replace"))[:500])
+        said = " ".join(printable(message.encode("utf-8", "replace")).split())
+        error = refused(code, said[:500])
         return error or no_answer("refused with a code that there is not")
 
     def _beat(self) -> None:
@@ -292,9 +303,9 @@ class AgentDepot:
         self.close()
 
 
-def _stuck() -> DeviceError:
+def _stuck(seconds: float) -> DeviceError:
     error = DeviceError(
-        f"work on the device made no progress for {STUCK_S:g} s",
+        f"work on the device came to no end or made no progress for {seconds:g} s",
         code="E404",
         hint="see whether its disk fails or other programs keep it busy, and try again",
     )

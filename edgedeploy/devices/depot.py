@@ -17,6 +17,9 @@ FRAME_BYTES = 4 << 20
 LEASE_S = 30.0
 """A lock whose holder was not heard of for so long is free again."""
 
+LONGEST_S = 6 * 3600.0
+"""The longest that one operation may take, whatever the device says of its progress."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepotState:

@@ -34,6 +34,9 @@ _RECORD_BYTES = 16 << 10
 _VERSION = re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,5}){1,3}(?:[-+.][0-9A-Za-z.+-]{1,40})?")
 _NAME = re.compile(r"[0-9a-f]{64}")
 _PYTHON = re.compile(r"3\.[0-9]{1,2}")
+_PART_FIELDS = ("name", "version", "file", "sha256", "license", "compiler")
+_PART_CHARACTERS = 300
+_MOST_PARTS = 100
 
 # Held to Python 3.6. Prints `loads <version> <Python>` or `broken <why>`, nothing else.
 _IMPORT = """
@@ -95,15 +98,28 @@ class RuntimeRecord:
             raise ValueError("no version")
         if (kind == "python") != (isinstance(python, str) and bool(_PYTHON.fullmatch(python))):
             raise ValueError("no Python version")
-        if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        if not isinstance(parts, list) or len(parts) > _MOST_PARTS:
             raise ValueError("no parts")
         return cls(
             family=family,
             kind="native" if kind == "native" else "python",
             version=version,
             python=python,
-            parts=tuple(parts),
+            parts=tuple(_part(part) for part in parts),
         )
+
+
+def _part(given: Any) -> dict[str, str]:
+    """Return what a runtime was made from, as a device tells it, fit to be shown."""
+    fields = given if isinstance(given, dict) else {}
+    found = {
+        name: " ".join(printable(value.encode("utf-8", "replace")).split())[:_PART_CHARACTERS]
+        for name in _PART_FIELDS
+        if isinstance(value := fields.get(name), str)
+    }
+    if "name" not in found or not _NAME.fullmatch(found.get("sha256", "")):
+        raise ValueError("no part")
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

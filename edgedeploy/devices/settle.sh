@@ -20,11 +20,12 @@ field() {
     sed -n "s/.*\"$1\":\"\([0-9a-f]\{64\}\)\".*/\1/p" pending
 }
 
-# point NAME VERSION: let a link lead to a version, in one step where mv can.
+# point NAME VERSION: let a link lead to a version, in one step: moved *into* the folder, a link
+# replaces the one of that name whatever mv there is.
 point() {
-    ln -sfn "versions/$2" "tmp/settle.$$" || exit 1
-    mv -Tf "tmp/settle.$$" "$1" 2>/dev/null || ln -sfn "versions/$2" "$1" || exit 1
-    rm -f "tmp/settle.$$"
+    mkdir -p "tmp/settle.$$" && ln -sfn "versions/$2" "tmp/settle.$$/$1" || exit 1
+    mv -f "tmp/settle.$$/$1" ./ || exit 1
+    rmdir "tmp/settle.$$"
     sync
 }
 
@@ -34,6 +35,9 @@ leads() {
 
 version=$(field version)
 before=$(field before)
+# What says nothing that can be used changes nothing, least of all what is active.
+[ -n "$version" ] || exit 0
+[ -n "$before" ] || grep -qF '"before":null' pending || exit 0
 if grep -qF '"kind":"swap"' pending; then
     leads current "$version" || point current "$version"
     [ -z "$before" ] || leads previous "$before" || point previous "$before"

@@ -22,7 +22,15 @@ from edgedeploy.devices.answers import (
     state_of,
     texts_of,
 )
-from edgedeploy.devices.depot import FRAME_BYTES, Damage, DepotState, Incoming, Part, Recipe
+from edgedeploy.devices.depot import (
+    FRAME_BYTES,
+    LONGEST_S,
+    Damage,
+    DepotState,
+    Incoming,
+    Part,
+    Recipe,
+)
 from edgedeploy.devices.ondevice.disk import RefusalError
 from edgedeploy.devices.ondevice.layout import files_of
 from edgedeploy.devices.refusals import no_answer, refused
@@ -198,10 +206,16 @@ class ShellDepot:
         """* Check the whole depot; see :class:`Depot`."""
         running = self._start("fsck", int(repair))
         found = []
-        hashing = [0]  # bytes of what it is at
+        hashing = [0]  # bytes of what it is at, as it says
+        end = time.monotonic() + LONGEST_S
+
+        def stall_s() -> float:
+            left_s = max(0.0, end - time.monotonic())
+            return min(left_s, ANSWER_S + hashing[0] / _SLOWEST_BYTES_PER_S)
+
         try:
             running.pipe.end_input()
-            for line in running.lines(lambda: ANSWER_S + hashing[0] / _SLOWEST_BYTES_PER_S):
+            for line in running.lines(stall_s):
                 words = _words(line)
                 if words[0] == "at" and len(words) == 2:
                     hashing[0] = _number(words[1])
@@ -280,9 +294,12 @@ class _Acks:
             EdgedeployError: What went wrong on the device, or E404 when it makes no progress.
         """
         length, since = self._length, time.monotonic()
+        end = since + LONGEST_S
         all_of_it = (self.expected or [self._offset])[-1]
         while self._thread.is_alive() and self._length <= all_of_it:
             self._thread.join(0.5)
+            if time.monotonic() > end:
+                raise _stuck()
             if self._length != length:
                 length, since = self._length, time.monotonic()
                 self.tell()

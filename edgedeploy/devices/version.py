@@ -30,6 +30,8 @@ MAX_BYTES = 64 << 30
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_PATH_BYTES = 1024
 MAX_NAME_BYTES = 255
+MAX_FOLDERS = 64
+"""Parts of a path. These limits are those of ``ondevice/layout.py``."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -214,6 +216,9 @@ def _check_path(path: str) -> None:
         raise _bad("a path is not UTF-8") from None
     if size > MAX_PATH_BYTES or longest > MAX_NAME_BYTES:
         raise _bad(f"the path {path[:60]!r}... is too long")
+    options = any(part.startswith("-") for part in parts)  # to a program that gets one as a word
+    if options or len(parts) > MAX_FOLDERS:
+        raise _bad(f"a part of the path {path!r:.120} begins with `-`, or it has too many")
     if {"", ".", ".."} & set(parts) or "\\" in path or not path.isprintable():
         raise _bad(f"the path {path!r:.120} is not a plain relative one")
     if _folded(parts[0]) == MANIFEST:

@@ -138,20 +138,25 @@ def _features(sections: Sections) -> str | None:
 
 def _cores(sections: Sections) -> int | None:
     lines = [sections.get("cores", "").strip(), *sections.get("sysctl", "").split("\n")[1:2]]
-    return next((int(line) for line in lines if line.isdigit() and line != "0"), None)
+    return next((count for line in lines if (count := _count(line))), None)
+
+
+def _count(text: str) -> int | None:
+    """Return a number as a device may have it: not of as many digits as it likes."""
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
 
 
 def _memory(sections: Sections) -> int | None:
-    found = re.search(r"^MemTotal:\s+(\d+) kB", sections.get("meminfo", ""), re.M)
+    found = re.search(r"^MemTotal:\s+([0-9]{1,15}) kB", sections.get("meminfo", ""), re.M)
     if found:
         return int(found[1]) * 1024
     lines = sections.get("sysctl", "").split("\n")
-    return int(lines[2]) if len(lines) > 2 and lines[2].isdigit() else None
+    return _count(lines[2]) if len(lines) > 2 else None
 
 
 def _disk(text: str) -> tuple[int | None, int | None]:
     """Return total and free bytes from ``df -kP`` (columns: POSIX, utilities, df)."""
-    found = re.search(r"^\S.*\s(\d+)\s+\d+\s+(\d+)\s+\d+%\s", text, re.M)
+    found = re.search(r"^\S.*\s([0-9]{1,15})\s+\d+\s+([0-9]{1,15})\s+\d+%\s", text, re.M)
     return (int(found[1]) * 1024, int(found[2]) * 1024) if found else (None, None)
 
 
@@ -162,7 +167,8 @@ def _gpus(sections: Sections) -> tuple[Gpu, ...]:
         if len(parts) == 4:
             name, driver, capability, memory = parts
             # Where the memory is the system's (Jetson), the tool prints `[N/A]`.
-            size = int(memory) << 20 if memory.isdigit() else None
+            mib = _count(memory)
+            size = None if mib is None else mib << 20
             found.append(
                 Gpu(name=name, driver=driver, compute_capability=capability, memory_bytes=size)
             )

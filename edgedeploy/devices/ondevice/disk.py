@@ -253,6 +253,6 @@ def parsed(content: bytes) -> Optional[Dict[str, Any]]:
     """Return the JSON object in ``content``, None when there is none."""
     try:
         data = json.loads(content.decode("utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None

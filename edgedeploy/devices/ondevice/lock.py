@@ -48,7 +48,7 @@ class Lock:
             if time.monotonic() >= end:
                 raise RefusalError("E421", "the depot is locked " + _described(_owner()))
             time.sleep(_POLL_S)
-            progress(0)
+            progress(1)  # waiting as asked is no standstill
         try:
             token = disk.random_name() + disk.random_name()
             self._tell({"pid": os.getpid(), "since": int(time.time()), "token": token, "who": who})

@@ -179,7 +179,7 @@ def _sweep_objects(lock: Lock) -> int:
             held.update(os.lstat(folder + "/" + name).st_ino for name in files)
     freed = 0
     for sha256 in objects():
-        progress(0)
+        progress(1)
         path = object_path(sha256)
         state = os.lstat(path)
         if sha256 not in named and state.st_ino not in held:

@@ -65,6 +65,12 @@ def test_what_is_emulated_says_so(device: Says, emulated: str) -> None:
     assert identify(device).emulated == emulated
 
 
+@pytest.mark.parametrize("digits", [5000, 400])
+def test_a_memory_without_end_is_none(digits: int) -> None:
+    found = identify(Says("aarch64", cpu=ARM, memory=f"MemTotal: {'9' * digits} kB\n"))
+    assert found.facts["memory_bytes"] is None
+
+
 def test_control_characters_go_nowhere() -> None:
     found = identify(Says("aarch64", cpu=ARM, model="\x1b[2J" + "A" * 500))
     assert found.facts["cpu"].startswith("?[2JAAA") and len(found.facts["cpu"]) == 200

@@ -23,7 +23,7 @@ from edgedeploy.bench.job import (
     GeneratedTensor,
     OutputsJob,
 )
-from edgedeploy.bench.onboard import PythonOnboard
+from edgedeploy.bench.onboard import PythonOnboard, _event
 from edgedeploy.bench.record import build_record
 from edgedeploy.data.pack import PackReader, PackWriter
 from edgedeploy.devices.local import LocalRemote
@@ -384,3 +384,13 @@ def test_outputs_that_cannot_be_are_refused(
     with pytest.raises(DeviceError) as error:
         onboard(root, command).outputs(artifact(tiny_model), job, goal)
     assert code(error) == "E474"
+
+
+@pytest.mark.parametrize(
+    "value", ['"half"', "NaN", "1e999", "-5", "[1]", "null", "9" * 30], ids=lambda text: text[:6]
+)
+def test_progress_that_is_none_tells_nothing(value: str) -> None:
+    """Who shows it computes with numbers, and shows texts."""
+    line = f'{{"event":"progress","done_s":{value},"of_s":7,"phase":"\\u001b[2J"}}'
+    found = _event(line.encode())
+    assert found == {"event": "progress", "of_s": 7, "phase": "?[2J"}

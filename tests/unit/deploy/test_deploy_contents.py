@@ -181,10 +181,17 @@ def test_what_a_gate_refused_is_not_pushed(project: Path) -> None:
         build(project)
 
 
-def test_file_of_the_profile_that_is_missing(project: Path) -> None:
-    """Said before any device is touched."""
-    for files in ("files=[nothing.txt]", "files=[../outside.txt]"):
-        (project.parent / "outside.txt").write_text("x")
+def test_file_of_the_profile_that_is_missing_or_elsewhere(project: Path) -> None:
+    """Said before any device is touched; a link to one's keys is elsewhere."""
+    (project.parent / "outside").mkdir()
+    for name in ("outside.txt", "outside/key"):
+        (project.parent / name).write_text("x")
+    (project / "key").symlink_to(project.parent / "outside.txt")
+    (project / "keys").symlink_to(project.parent / "outside")
+    (project / "more").mkdir()
+    (project / "more/key").symlink_to("../key")
+    for name in ("nothing.txt", "../outside.txt", "key", "keys", "more"):
+        files = f"files=[{name}]"
         build(project, files)
         try:
             with pytest.raises(ProfileError) as caught:

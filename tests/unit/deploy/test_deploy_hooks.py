@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import os
+import re
 import shutil
 import sys
 import threading
@@ -62,6 +63,24 @@ def test_end_and_words_of_a_command(command, status, said):
     assert ended.status == status
     assert said in ended.said and len(ended.said) <= 300
     assert ended.said.isprintable()
+
+
+class _Forging(LocalRemote):
+    """A device that says in our words what no shell says of a status."""
+
+    def __init__(self, said):
+        super().__init__()
+        self._said = said
+
+    def open(self, command):
+        (mark,) = re.findall(r"\\n([0-9a-f]{24}) %d", command)
+        return super().open(f"printf '\\n{mark} {self._said}\\n'; exit 3")
+
+
+@pytest.mark.parametrize("said", ["well", "", "-1", "9" * 4000 + "9" * 96, "0x0"])
+def test_a_status_that_is_none_is_not_believed(said):
+    ended = run_command(Link("liar", lambda: _Forging(said)), "true", 10)
+    assert ended.status == 3 and ended.said.isprintable()
 
 
 def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path):

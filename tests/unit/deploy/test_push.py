@@ -310,6 +310,20 @@ def test_version_that_cannot_be_read_is_no_base(big: Contents) -> None:
     assert "not a manifest" not in str(notes) and any(isinstance(item, Note) for item in notes)
 
 
+def test_version_that_was_removed_before_we_had_the_lock_is_no_base(big: Contents) -> None:
+    """Another host may clean up between the greeting and the lock."""
+    device = MemoryDevice()
+    device.versions["e" * 64] = b"{}"
+
+    def before(name: str) -> None:
+        if name == "manifest":
+            raise DeviceError("there is no such version", code="E425")
+
+    device.before = before
+    push(device, big)
+    check(device, big)
+
+
 def test_space_is_looked_at_before_anything_travels(big: Contents) -> None:
     """The message says how much is needed and how much is there."""
     device = MemoryDevice()

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from edgedeploy.devices.local import LocalPipe, LocalRemote
 from edgedeploy.devices.opening import open_depot
 from edgedeploy.errors import DeviceError, EdgedeployError
 from tests.unit.devices.depots import Box, content, frames, push, refused, sha
-from tests.unit.devices.odd import lease, odd_box, odd_python, orders
+from tests.unit.devices.odd import LEASE, lease, odd_box, odd_python, orders
 from tests.unit.devices.trials import FILES, OTHER, pid, trial, until
 
 
@@ -181,14 +182,48 @@ def test_heartbeats_are_heard_during_long_work(box: Box, monkeypatch: pytest.Mon
     assert depot.hello().versions == (version,)
 
 
-def test_work_without_progress_is_given_up(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("beat_s", [5.0, 0.1])
+def test_work_without_progress_is_given_up(
+    box: Box, monkeypatch: pytest.MonkeyPatch, beat_s: float
+) -> None:
+    """However often the agent hears from us: a heartbeat that comes in is no progress."""
     monkeypatch.setattr(agent_depot, "STUCK_S", 0.5)
+    monkeypatch.setattr(agent_depot, "BEAT_S", beat_s)
     depot = box.open()
     depot.close()
     stuck = orders(replace=lease(30, alive_s=0.1), at=1, only=["fsync"], sleep_s=5)
     with stuck, refused("E404") as caught:
         box.open()
     assert isinstance(caught.value, DeviceError) and caught.value.retryable
+
+
+def test_waiting_for_the_lock_is_no_standstill(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_depot, "STUCK_S", 0.5)
+    holder = box.open()
+    holder.lock()
+    with orders(replace=lease(30, alive_s=0.1)):
+        other = box.open()
+        with refused("E421"):
+            other.lock(wait_s=1.5)
+
+
+def test_an_agent_that_cannot_read_any_more_frees_the_lock(box: Box) -> None:
+    """Its listening thread must not die alone: nobody would notice the end of the connection."""
+    depot, one, _ = trial(box)
+    assert isinstance(depot, AgentDepot)
+    nested = b'{"op":' + b"[" * 100_000
+    depot._pipe.write(struct.pack(">II", len(nested), 0) + nested)
+    until(lambda: box.current() == one)
+    box.open().lock(wait_s=5)
+
+
+def test_an_agent_that_fails_reverts_its_trial(box: Box) -> None:
+    broken = {LEASE: f"module.Agent._do_note = lambda *_: 1 / 0; {LEASE}"}
+    with orders(replace=broken):
+        depot, one, _ = trial(box)
+    with refused("E420"):
+        depot.note("x", "y")
+    assert box.current() == one
 
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM", "SIGINT"])

@@ -250,6 +250,27 @@ def test_no_transcript_breaks_the_parsers(sections: dict[str, str]) -> None:
     assert DeviceFacts.from_json(facts.to_json()) == facts
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "\u00b2", "1" * 400, "\u0663"])
+def test_no_number_of_a_device_breaks_anything(number: str) -> None:
+    """Neither one of more digits than Python reads, nor one that no float holds, nor other digits.
+
+    What is believed can be shown, as `devices probe` shows it.
+    """
+    facts = facts_of(
+        {
+            "uname": "Linux\n6\naarch64",
+            "cores": number,
+            "meminfo": f"MemTotal:  {number} kB",
+            "sysctl": f"\n{number}\n{number}",
+            "disk": f"Filesystem 1024-blocks Used Available Capacity Mounted on\n"
+            f"/dev/sda {number} 1 {number} 3% /",
+            "nvidia-smi": f"GPU, 1.0, 8.7, {number}",
+        }
+    )
+    assert (facts.cores, facts.memory_bytes, facts.disk_free_bytes) == (None, None, None)
+    assert facts.gpus[0].memory_bytes is None
+
+
 RPI5 = {
     "system": "linux",
     "arch": "arm64",

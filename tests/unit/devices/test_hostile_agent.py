@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgedeploy.devices import answers
+from edgedeploy.devices import agent_depot, answers
 from edgedeploy.devices.depot import Depot, Recipe
 from edgedeploy.devices.local import LocalPipe, LocalRemote
 from edgedeploy.devices.opening import open_depot
@@ -219,6 +219,21 @@ def test_endless_output_after_the_end(tmp_path: Path) -> None:
     start = time.monotonic()
     depot.close()
     assert time.monotonic() - start < 9  # three times what it gives
+
+
+def test_progress_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that says for ever that it gets on is not believed for ever."""
+    monkeypatch.setattr(agent_depot, "LONGEST_S", 0.5)
+    then = (
+        "import json, struct, time\n"
+        "for n in range(400):\n"
+        "  t = json.dumps({'alive': n}).encode()\n"
+        "  o.write(struct.pack('>II', len(t), 0) + t); o.flush(); time.sleep(0.05)"
+    )
+    depot = open_depot(Liar(tmp_path, state(), then=then), "/depot", python="x")
+    with refused("E404"):
+        depot.collect(1)
+    depot.close()
 
 
 JSON = st.recursive(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgedeploy.devices import shell_depot
 from edgedeploy.devices.depot import FRAME_BYTES
 from edgedeploy.devices.local import LocalPipe, LocalRemote
 from edgedeploy.devices.shell_depot import ShellDepot
@@ -128,4 +129,20 @@ def test_lies_of_each_operation(tmp_path: Path, name: str) -> None:
         depot.lock()
     with refused(code.get(name, "E420")):
         operation(depot)
+    depot.close()
+
+
+def test_an_object_of_any_size_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that it hashes 2^59 bytes, and nothing more."""
+    monkeypatch.setattr(shell_depot, "LONGEST_S", 0.5)
+    depot = lie(tmp_path, b"edgedeploy-sh 1\nat 576460752303423488\n", holds=True)
+    depot.lock()
+    depot._agent._remote.open = lambda command: LocalRemote().open(  # type: ignore[method-assign]
+        f"cat {tmp_path}/said-1; sleep 60"
+    )
+    (tmp_path / "said-1").write_bytes(b"edgedeploy-sh 1\nat 576460752303423488\n")
+    with refused("E404"):
+        depot.fsck(repair=False)
     depot.close()

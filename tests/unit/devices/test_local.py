@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from edgedeploy import remote as seam
 from edgedeploy.devices.connect import connect
 from edgedeploy.devices.inventory import Device
 from edgedeploy.devices.local import LocalRemote
 from edgedeploy.errors import DeviceError
-from edgedeploy.remote import get_file, put_file
+from edgedeploy.remote import Reader, get_file, put_file
 
 
 @pytest.fixture
@@ -40,6 +41,38 @@ def test_output_and_time_are_bounded(remote: LocalRemote) -> None:
         with pytest.raises(DeviceError) as caught:
             remote.run(command, **options)  # type: ignore[arg-type]
         assert caught.value.diagnostics[0].code == code
+
+
+TRICKLE = "while printf x && sleep 0.1; do :; done"
+
+
+def test_a_trickle_is_given_up(
+    remote: LocalRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte comes in time, and the whole never would."""
+    monkeypatch.setattr(seam, "STALL_S", 0.3)
+    monkeypatch.setattr(seam, "_GRACE_S", 0.3)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = remote.open(f"({TRICKLE}) > {fifo}")
+    started = time.monotonic()
+    for wait in (
+        lambda: Reader(remote.open(TRICKLE)).exactly(100_000, 0.3),
+        lambda: Reader(remote.open(TRICKLE)).line(0.3),
+        lambda: get_file(remote, str(fifo), tmp_path / "x", 10_000),
+    ):
+        with pytest.raises(DeviceError) as error:
+            wait()
+        assert error.value.diagnostics[0].code == "E404" and error.value.retryable
+    writer.close()
+    assert time.monotonic() - started < 15
+
+
+def test_what_is_there_is_read_without_waiting(remote: LocalRemote) -> None:
+    reader = Reader(remote.open("head -c 3000000 /dev/zero; echo; echo end"))
+    time.sleep(0.5)
+    assert len(reader.exactly(3_000_000)) == 3_000_000
+    assert [reader.line(1.0), reader.line(1.0)] == [b"", b"end"]
 
 
 def test_input_that_is_not_taken_is_no_success(

@@ -196,3 +196,31 @@ def test_ranges_are_those_of_pep_440(
     text, low, high = (".".join(str(part) for part in item) for item in (version, least, below))
     wanted = f">={low},<{high}"
     assert in_range(text, wanted) == SpecifierSet(wanted).contains(text)
+
+
+PART = {"name": "onnxruntime", "version": "1.30.0", "sha256": "ab" * 32, "license": "MIT"}
+
+
+def test_parts_that_a_device_tells_can_be_shown() -> None:
+    """`devices provision` prints them; a device's words must not steer the terminal or --json."""
+    odd = {**PART, "license": "\x1b[2J\n\ud800" + "x" * 999, "file": 5, "more": float("nan")}
+    found = RuntimeRecord.from_json({**record(), "parts": [PART, odd]}).to_json()["parts"]
+    assert found[0] == PART
+    assert found[1].keys() == PART.keys()
+    assert all(text.isprintable() and len(text) <= 300 for text in found[1].values())
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [None],
+        [{}],
+        [{"name": "x"}],
+        [{**PART, "sha256": "short"}],
+        [{**PART, "name": 1}],
+        100 * [{}],
+    ],
+)
+def test_parts_that_are_none_are_no_record(parts: Any) -> None:
+    with pytest.raises(ValueError, match="part"):
+        RuntimeRecord.from_json({**record(), "parts": parts})

@@ -53,6 +53,30 @@ def test_it_settles_what_the_next_contact_would(box: Box, shell: str) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    "left",
+    [
+        b"",
+        b"\0" * 300,
+        b'{"before":null,"boot":"x","dead',
+        b'{"before":null,"kind":"swap"}\n',
+        b'{"before":"one","boot":"x","kind":"trial","version":"' + b"ab" * 32 + b'"}\n',
+    ],
+)
+def test_what_says_nothing_changes_nothing(box: Box, shell: str, left: bytes) -> None:
+    """A damaged `pending` is none; both agents see it so."""
+    one, two = versions(box, 2)
+    with box.locked() as depot:
+        depot.activate(two, 60)
+        depot.confirm()
+    (box.folder / "pending").write_bytes(left)
+    assert settle(box.folder, shell) == 0
+    assert box.current() == two
+    state = box.open().hello()
+    assert (state.current, state.previous, state.pending) == (two, one, None)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_it_leaves_a_living_trial_alone(box: Box, shell: str) -> None:
     _, two = versions(box, 2)
     with box.locked() as depot:
@@ -72,7 +96,8 @@ def test_without_flock_the_boot_decides(
     leave(box, names, LEFT["switched"], boot if same_boot else "another boot")
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("cat", "dirname", "grep", "ln", "mv", "readlink", "rm", "sed", "sync"):
+    names_of_tools = "cat dirname grep ln mkdir mv readlink rm rmdir sed sync"
+    for name in names_of_tools.split():
         found = shutil.which(name)
         assert found is not None
         (tools / name).symlink_to(found)

@@ -99,6 +99,9 @@ def test_version_is_read_back() -> None:
         "manifest.json/x",
         "x" * 256,
         "/".join(["x" * 200] * 6),
+        "-rf",
+        "main/-o/x",
+        "/".join(["x"] * 65),
     ],
 )
 def test_unsafe_paths_are_refused(path: str) -> None:
