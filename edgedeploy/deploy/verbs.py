@@ -189,10 +189,16 @@ def fsck(app: str | None, fleet: Fleet[Device], care: Care) -> Result:
     return fleet.run(work)
 
 
-def provision(fleet: Fleet[Device], wish: Wish) -> Result:
-    """Put a runtime on every device of a fleet that does not have it."""
+def provision(fleet: Fleet[Device], wish: Wish, events: EventLog | None = None) -> Result:
+    """Put a runtime on every device of a fleet that does not have it.
+
+    Args:
+        fleet: The devices.
+        wish: Which runtime.
+        events: Where transfers are told.
+    """
 
     def work(device: Device, link: Link) -> Answer:
-        return provision_device(link, device, wish, opener=open_depot)
+        return provision_device(link, device, wish, opener=open_depot, events=events)
 
     return fleet.run(work)

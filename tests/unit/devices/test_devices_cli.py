@@ -60,7 +60,7 @@ def test_show_says_what_a_connection_would_use(project: Path) -> None:
     assert data["connection"]["host"] == "192.0.2.1" and data["connection"]["port"] == 22
     assert data["connection"]["host_key_name"] == "192.0.2.1"
     text = run(project, "show", "kitchen").stdout
-    assert "connection.user = " in text and "board = rpi5" in text
+    assert "\n  ssh user   " in text and "rpi5" in text and "\n  ssh accept new      no\n" in text
     assert run(project, "show", "pretend").stdout.startswith("pretend (fake)\n")
 
 
