@@ -3,9 +3,9 @@
     python benchmarks/overhead.py [--runs N]
 
 Each inference of a network of MobileNetV2's size is timed by the loop's own call and clock
-(edgedeploy/bench/loop.py) and by the runtime: ONNX Runtime's profiler (`model_run`, microseconds),
-OpenVINO's `latency` of the request (milliseconds). Shown are the medians and the median of the
-ratios of the same inferences. Exit status 1 when the loop adds over 2 %.
+(edgedeploy/bench/runtimes.py) and by the runtime: ONNX Runtime's profiler (`model_run`,
+microseconds), OpenVINO's `latency` of the request (milliseconds). Shown are the medians and the
+median of the ratios of the same inferences. Exit status 1 when the loop adds over 2 %.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
 from networks import mobilenet
 
-from edgedeploy.bench import loop
+from edgedeploy.bench import loop, runtimes
 
 LIMIT_RATIO = 1.02
 WARM_UP = 20
 
 
-def timed(session: loop.Session, runs: int, seen: Callable[[], float]) -> np.ndarray:
+def timed(session: runtimes.Session, runs: int, seen: Callable[[], float]) -> np.ndarray:
     """Return ``[runs, 2]``: ns by the loop's clock, and what ``seen`` says after each inference."""
     feed = {"image": np.random.default_rng(0).random((1, 3, 224, 224), dtype=np.float32)}
+    (feed,) = session.bind([feed])
     found = np.zeros((runs, 2))
     for number in range(runs + WARM_UP):
         start = loop.now_ns()
@@ -46,7 +47,7 @@ def timed(session: loop.Session, runs: int, seen: Callable[[], float]) -> np.nda
 def onnxruntime(path: Path, runs: int) -> np.ndarray:
     """Return the two times of each inference in ONNX Runtime, ns."""
     artifact = {"threads": 1, "options": {}}
-    session = loop.OrtSession(artifact, str(path), str(path.with_suffix("")))
+    session = runtimes.OrtSession(artifact, str(path), str(path.with_suffix("")))
     found = timed(session, runs, lambda: 0.0)
     events = json.loads(Path(session._session.end_profiling()).read_text())
     inside = [event["dur"] * 1e3 for event in events if event["name"] == "model_run"]
@@ -56,7 +57,7 @@ def onnxruntime(path: Path, runs: int) -> np.ndarray:
 
 def openvino(path: Path, runs: int) -> np.ndarray:
     """Return the two times of each inference in OpenVINO, ns."""
-    session = loop.OpenVinoSession({"threads": 1, "options": {}}, str(path))
+    session = runtimes.OpenVinoSession({"threads": 1, "options": {}}, str(path))
     return timed(session, runs, lambda: session._request.latency * 1e6)
 
 

@@ -13,7 +13,7 @@ _AGAIN = "#again"
 
 Mode = Literal["quick", "full"]
 
-DEVICE_FILES = ("loop.py", "environment.py", "power.py")
+DEVICE_FILES = ("loop.py", "environment.py", "power.py", "runtimes.py")
 """The files of this folder that measure, and travel to devices; the first is run."""
 
 

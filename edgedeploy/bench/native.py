@@ -20,7 +20,6 @@ from edgedeploy.bench import checking, native_result
 from edgedeploy.bench.answers import write_answers
 from edgedeploy.bench.evidence import look_for_evidence
 from edgedeploy.bench.job import BenchArtifact, BenchJob, OutputsJob
-from edgedeploy.bench.loop import kernel_times
 from edgedeploy.bench.measure import longest_s
 from edgedeploy.bench.native_job import (
     UnfitJobError,
@@ -31,6 +30,7 @@ from edgedeploy.bench.native_job import (
     word,
 )
 from edgedeploy.bench.onboard import HOSTILE, DeviceRun, Progress
+from edgedeploy.bench.runtimes import kernel_times
 from edgedeploy.bench.scratch import Scratch
 from edgedeploy.remote import CHUNK_BYTES, DeviceRuntime, Remote
 

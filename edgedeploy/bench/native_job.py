@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from edgedeploy.bench.loop import read_samples, session_entries
+from edgedeploy.bench.loop import read_samples
+from edgedeploy.bench.runtimes import session_entries
 
 if TYPE_CHECKING:
     import numpy as np

@@ -138,9 +138,10 @@ class ShellDepot:
                     packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
                 running.pipe.write(b"gzip\n" if packer else b"raw\n")
             data = packer.compress(frame) + packer.flush(zlib.Z_SYNC_FLUSH) if packer else frame
+            acks.expect(len(frame))
             for start in range(0, len(data), CHUNK_BYTES):
                 running.pipe.write(memoryview(data)[start : start + CHUNK_BYTES])
-            acks.expect(len(frame))
+            acks.tell()
         running.pipe.write(packer.flush() if packer else b"" if acks.expected else b"raw\n")
 
     def assemble(self, recipe: Recipe) -> None:
@@ -255,7 +256,7 @@ class _Acks:
     """Reads what the device says of a stream that is sent, in a thread of its own.
 
     Attributes:
-        expected: Lengths of the stream at the ends of the frames that were sent.
+        expected: Lengths of the stream at the ends of the frames that are sent.
     """
 
     def __init__(self, running: Running, offset: int, told: Callable[[int], None] | None) -> None:
@@ -269,9 +270,8 @@ class _Acks:
         self._thread.start()
 
     def expect(self, count: int) -> None:
-        """A frame of ``count`` bytes was sent; tell of those that the device has by now."""
+        """A frame of ``count`` bytes is going to be sent."""
         self.expected.append((self.expected or [self._offset])[-1] + count)
-        self._tell()
 
     def finish(self) -> None:
         """Wait until the device has everything.
@@ -285,16 +285,17 @@ class _Acks:
             self._thread.join(0.5)
             if self._length != length:
                 length, since = self._length, time.monotonic()
-                self._tell()
+                self.tell()
             elif time.monotonic() - since > ANSWER_S:
                 raise _stuck()
         if self._error is not None:
             raise self._error
         if self._length != all_of_it:
             raise no_answer(f"says that it has {self._length} bytes of a stream")
-        self._tell()
+        self.tell()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Tell of the frames that the device has by now."""
         held = self._length
         for end in self.expected[self._acknowledged :]:
             if end > held:

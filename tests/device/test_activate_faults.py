@@ -21,7 +21,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Ssh
         pytest.skip("needs OpenSSH server")
     base = tmp_path_factory.mktemp("activation")
     with running(base / "sshd") as server, contextlib.closing(Proxy(*server.address)) as proxy:
-        found = World(base, behind(server, proxy))
+        found = World(base, behind(server, proxy), lambda: proxy.connections)
         yield found, server, proxy, found.undisturbed()
 
 

@@ -89,7 +89,7 @@ def test_importing_openvino_in_the_loop_writes_and_reports_nothing(tmp_path: Pat
         "import sys; sys.argv = ['loop']; import importlib.util as u\n"
         "spec = u.spec_from_file_location('loop', sys.path.pop() + '/edgedeploy/bench/loop.py')\n"
         "loop = u.module_from_spec(spec); spec.loader.exec_module(loop)\n"
-        "try: loop.OpenVinoSession({'threads': 1, 'options': {}}, '/no/model.xml')\n"
+        "try: loop.runtimes.OpenVinoSession({'threads': 1, 'options': {}}, '/no/model.xml')\n"
         "except Exception as error: print(type(error).__name__)\n"
         "print(sys.modules['openvino_telemetry'], 'openvino' in sys.modules)\n"
     )

@@ -45,9 +45,11 @@ class World:
     Args:
         base: Everything of it.
         device: How the device is reached.
+        connections: Returns how many were made to it so far.
     """
 
-    def __init__(self, base: Path, device: Device) -> None:
+    def __init__(self, base: Path, device: Device, connections: Callable[[], int]) -> None:
+        self._connections = connections
         self.robot = Robot(base / "device")
         # Long enough to be hit in, short enough for many rounds.
         self.versions = [
@@ -95,11 +97,21 @@ class World:
         )
 
     def undisturbed(self) -> float:
-        """Activate the other version; return how long that takes."""
+        """Activate the other version; return how long that takes from the connection on."""
         _, new = self.goal()
+        process = self.connected(new)
         started = time.monotonic()
-        self.succeeds(new)
+        process.communicate(timeout=END_S)
+        assert process.returncode == 0 and self.robot.active() == new
         return time.monotonic() - started
+
+    def connected(self, version: str) -> subprocess.Popen[str]:
+        """Start the command and wait until it connects: nothing before that can go wrong."""
+        before = self._connections()
+        process = self.start(version)
+        while self._connections() == before and process.poll() is None:
+            time.sleep(0.01)
+        return process
 
     def succeeds(self, version: str) -> None:
         """Run the command to its end; it must succeed with nothing cleaned by hand."""
@@ -115,7 +127,7 @@ class World:
         cut: Callable[[], None],
         mend: Callable[[], None] = lambda: None,
     ) -> Blow:
-        """Disturb one activation after some seconds and look at what is left.
+        """Disturb one activation some seconds after it connects and look at what is left.
 
         Args:
             kind: ``kill`` ends the command, anything else calls ``cut``.
@@ -124,7 +136,7 @@ class World:
             mend: Takes the cause away before the same command must succeed.
         """
         old, new = self.goal()
-        process = self.start(new)
+        process = self.connected(new)
         try:
             process.wait(after_s)
         except subprocess.TimeoutExpired:

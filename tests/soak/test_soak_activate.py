@@ -32,7 +32,7 @@ def test_a_device_survives_blows_at_any_moment_of_an_activation(
         running(tmp_path / "sshd") as server,
         contextlib.closing(Proxy(*server.address)) as proxy,
     ):
-        world = World(tmp_path, behind(server, proxy))
+        world = World(tmp_path, behind(server, proxy), lambda: proxy.connections)
         whole_s = world.undisturbed()
 
         def silence() -> None:
