@@ -69,10 +69,10 @@ IMAGES ?=
 
 lab-up: env
 	@sh tests/lab/install.sh
-	@PYTHONPATH=tests $(BIN)/python -m lab up $(IMAGES)
+	@$(BIN)/python -m tests.lab up $(IMAGES)
 
 lab-down: env
-	@PYTHONPATH=tests $(BIN)/python -m lab down
+	@$(BIN)/python -m tests.lab down
 
 bench: env
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done

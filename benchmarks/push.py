@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgedeploy.artifact import scan_tree
 from edgedeploy.deploy.fleet import Link
@@ -34,13 +33,10 @@ from edgedeploy.devices.inventory import Device
 from edgedeploy.devices.opening import open_depot
 from edgedeploy.devices.version import Version
 
-if TYPE_CHECKING:
-    from lab.network import Network
-    from lab.proxy import Proxy
-    from lab.userssh import UserSshd
-
 # The server, the cable and the proxy are those of the tests.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from tests.lab.network import Network
+from tests.lab.proxy import Proxy
+from tests.lab.sshd import Sshd, wait_for_banner
 
 CIPHER = "aes128-gcm@openssh.com"
 NUMBER = 947  # of the cable and the namespace
@@ -54,7 +50,7 @@ class Place:
 
     host: str
     port: int
-    server: UserSshd
+    server: Sshd
 
     def ssh_options(self) -> list[str]:
         """Return what ssh and scp are given."""
@@ -85,11 +81,8 @@ class Place:
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[tuple[Place, Network | None]]:
     """Run the server: in a namespace where we may make one, else on the loopback."""
-    from lab.network import Network
-    from lab.userssh import UserSshd, wait_for_banner
-
-    server = UserSshd(folder / "server")
-    key = (server.folder / "host.pub").read_text().split()[:2]
+    server = Sshd(folder / "server")
+    key = (server.folder / "host_ed25519.pub").read_text().split()[:2]
     server.known_hosts.write_text(f"board {' '.join(key)}\n")
     try:
         if os.geteuid() != 0:
@@ -287,8 +280,6 @@ class Bench:
 
     @contextlib.contextmanager
     def _proxied(self) -> Iterator[tuple[Place, Proxy]]:
-        from lab.proxy import Proxy
-
         with Proxy(self._place.host, self._place.port) as proxy:
             yield replace(self._place, host=proxy.host, port=proxy.port), proxy
 

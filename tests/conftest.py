@@ -1,5 +1,6 @@
 """What holds for every test: one thread, no telemetry, a home of its own, no silent skips."""
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -65,7 +66,7 @@ ALLOWED_SKIPS = (
 )
 
 # For tests on devices; each capability that these need is tried when the first test asks for it.
-pytest_plugins = ("lab.fixtures",)
+pytest_plugins = ("tests.lab.fixtures",)
 
 # Where such tests are: a run that includes one of these says first what the machine can do.
 ON_DEVICES = ("lab", "device")
@@ -85,7 +86,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say what this machine can do, when tests that depend on it are going to run."""
-    from lab import capabilities
+    from tests.lab import capabilities
 
     here = Path(__file__).parent
     named = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
@@ -125,6 +126,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(line)
 
 
+@atexit.register  # pytest does not ask us where it could not load us
 def pytest_unconfigure() -> None:
     """Remove the private folder; what tests made read-only in it goes too."""
     for folder, _, _ in os.walk(PRIVATE):

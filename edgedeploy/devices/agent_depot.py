@@ -17,6 +17,7 @@ from edgedeploy.devices.answers import (
     digest_of,
     digests_of,
     incoming_of,
+    manifest_of,
     state_of,
     texts_of,
 )
@@ -82,14 +83,7 @@ class AgentDepot:
 
     def manifest(self, version: str) -> bytes:
         """Return the canonical manifest of a complete version, checked against its name."""
-        content = self._talk("manifest", version=version)[1]
-        if hashlib.sha256(content).hexdigest() != version:
-            raise IntegrityError(
-                f"the device sent a manifest that is not that of {version}",
-                code="E720",
-                hint="run `devices fsck --repair`, and push the version again",
-            )
-        return content
+        return manifest_of(self._talk("manifest", version=version)[1], version)
 
     def have(self, objects: Sequence[str]) -> frozenset[str]:
         """Return which of these objects the depot holds."""

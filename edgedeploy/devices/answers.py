@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any, Literal, cast
 
 from edgedeploy.devices.depot import Damage, DepotState, Incoming
 from edgedeploy.devices.refusals import no_answer
+from edgedeploy.errors import IntegrityError
 from edgedeploy.remote import printable
 
 MANY = 1_000_000
@@ -36,6 +38,17 @@ def digest_of(value: Any) -> str:
     if not isinstance(value, str) or not _DIGEST.fullmatch(value):
         raise no_answer("sent no digest where one is due")
     return value
+
+
+def manifest_of(content: bytes, version: str) -> bytes:
+    """Return the manifest of a version, which its name stands for (E720)."""
+    if hashlib.sha256(content).hexdigest() != version:
+        raise IntegrityError(
+            f"the device sent a manifest that is not that of {version}",
+            code="E720",
+            hint="run `devices fsck --repair`, and push the version again",
+        )
+    return content
 
 
 def digests_of(value: Any) -> tuple[str, ...]:

@@ -14,7 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgedeploy.devices.answers import count_of, damages_of, incoming_of, state_of, texts_of
+from edgedeploy.devices.answers import (
+    count_of,
+    damages_of,
+    incoming_of,
+    manifest_of,
+    state_of,
+    texts_of,
+)
 from edgedeploy.devices.depot import FRAME_BYTES, Damage, DepotState, Incoming, Part, Recipe
 from edgedeploy.devices.ondevice.disk import RefusalError
 from edgedeploy.devices.ondevice.layout import files_of
@@ -22,7 +29,7 @@ from edgedeploy.devices.refusals import no_answer, refused
 from edgedeploy.devices.shell_agent import ANSWER_S, Running, ShellAgent
 from edgedeploy.devices.shell_lock import ShellLock
 from edgedeploy.devices.squeeze import Squeeze
-from edgedeploy.errors import DeviceError, IntegrityError
+from edgedeploy.errors import DeviceError
 from edgedeploy.manifest import canonical
 from edgedeploy.remote import CHUNK_BYTES, Remote, printable
 
@@ -72,14 +79,7 @@ class ShellDepot:
 
     def manifest(self, version: str) -> bytes:
         """Return the canonical manifest of a complete version, checked against its name."""
-        content = self._agent.ask("manifest", version)
-        if hashlib.sha256(content).hexdigest() != version:
-            raise IntegrityError(
-                f"the device sent a manifest that is not that of {version}",
-                code="E720",
-                hint="run `devices fsck --repair`, and push the version again",
-            )
-        return content
+        return manifest_of(self._agent.ask("manifest", version), version)
 
     def have(self, objects: Sequence[str]) -> frozenset[str]:
         """Return which of these objects the depot holds."""

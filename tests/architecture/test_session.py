@@ -18,14 +18,17 @@ def run(folder: Path, body: str, *arguments: str, ci: str = "") -> subprocess.Co
     tests = folder / "tests"
     tests.mkdir(exist_ok=True)
     shutil.copy(CONFTEST, tests)
-    if not (tests / "lab").exists():  # its fixtures are a part of the conftest
-        ignored = shutil.ignore_patterns("test_*.py", "__pycache__")
-        shutil.copytree(CONFTEST.parent / "lab", tests / "lab", ignore=ignored)
     (tests / "test_it.py").write_text(f"import os\nimport pytest\n\n\ndef test_it():\n{body}")
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, str(tests)],
         cwd=folder,
-        env={**os.environ, "CI": ci, "EDGEDEPLOY_STORE": "/the/users/store"},
+        # The conftest's fixtures are those of the checkout, as tests.lab.
+        env={
+            **os.environ,
+            "CI": ci,
+            "EDGEDEPLOY_STORE": "/the/users/store",
+            "PYTHONPATH": str(CONFTEST.parents[1]),
+        },
         capture_output=True,
         text=True,
         timeout=120,

@@ -9,10 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
-
 from edgedeploy import api
 from edgedeploy.bench.job import BenchArtifact, BenchJob, BenchPlan, OutputsJob
 from edgedeploy.bench.onboard import Onboard, Progress
@@ -24,6 +20,7 @@ from edgedeploy.devices.connect import connect
 from edgedeploy.devices.inventory import Device
 from edgedeploy.opening import Request
 from edgedeploy.remote import DeviceRuntime, Remote
+from tests.device.labapp import write_model
 
 PLAN = BenchPlan(warmup_max_s=0.1, window_s=0.002, min_s=0.02, min_count=64, max_s=20, layer_runs=0)
 FLOAT_MS, INT8_MS = 2.0, 1.0
@@ -57,30 +54,8 @@ def samples(seed, count):
 
 def write_project(folder: Path, arch: str = "x86-64") -> Path:
     """Write the project for a board of some architecture; return its profile."""
-    source = np.random.default_rng(0)
-    weights = {
-        "w1": source.normal(size=(8, 3, 3, 3)) * 0.3,
-        "w2": source.normal(size=(8, 10)) * 0.5,
-    }
-    graph = helper.make_graph(
-        [
-            helper.make_node("Conv", ["x", "w1"], ["a"], name="c1"),
-            helper.make_node("Relu", ["a"], ["b"]),
-            helper.make_node("GlobalAveragePool", ["b"], ["c"]),
-            helper.make_node("Flatten", ["c"], ["d"]),
-            helper.make_node("MatMul", ["d", "w2"], ["y"], name="fc"),
-        ],
-        "small",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 16, 16])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 10])],
-        [
-            numpy_helper.from_array(value.astype(np.float32), name)
-            for name, value in weights.items()
-        ],
-    )
-    opsets = [helper.make_opsetid("", 17)]
     folder.mkdir(parents=True)
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), folder / "model.onnx")
+    write_model(folder / "model.onnx")
     board = folder / "targets/boards/robot.yaml"
     board.parent.mkdir(parents=True)
     board.write_text(BOARD.format(arch=arch))

@@ -1,16 +1,30 @@
-"""Devices over SSH: a real server on this machine for each test that asks for one."""
+"""Two devices of the lab, for the tests that push to both at once."""
 
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from sshd import SSHD, Sshd, running
+
+from tests.device.labapp import RATE_BITS_S, Pair
+from tests.lab import capabilities
+from tests.lab.lab import Lab
+
+
+@pytest.fixture(scope="module")
+def pair(lab: Lab) -> Pair:
+    """A device with Python and one without."""
+    capabilities.require("cut", "rate")
+    return lab.device("amd64-python"), lab.device("amd64-minimal")
 
 
 @pytest.fixture
-def sshd(tmp_path: Path) -> Iterator[Sshd]:
-    """An OpenSSH server with a home of its own; ``sshd.device()`` is what connects to it."""
-    if SSHD is None:
-        pytest.skip("needs OpenSSH server")
-    with running(tmp_path / "sshd") as server:
-        yield server
+def devices(pair: Pair) -> Iterator[Pair]:
+    """Both without a depot, behind links of a known rate."""
+    for device in pair:
+        device.set_rate(RATE_BITS_S)
+    yield pair
+    for device in pair:
+        device.restore_link()
+        device.set_rate(None)
+        device.empty_disk()
+        shutil.rmtree(device.home / ".edgedeploy", ignore_errors=True)

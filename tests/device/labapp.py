@@ -1,5 +1,6 @@
 """An application to push to the lab's devices, and the command line that does it."""
 
+import fcntl
 import hashlib
 import json
 import random
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,18 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lab.device import LabDevice
+from tests.lab.device import LabDevice
 
 APP = "doorbell"
+
+NOISE_BYTES = 16 << 20
+RATE_BITS_S = 50_000_000  # the noise takes 2.7 s
+
+START_S = 8.0
+"""What starting a command and ending it may take besides, on a busy machine."""
+
+Pair = tuple[LabDevice, LabDevice]
+"""A device with Python and one without."""
 
 PROFILE = f"""\
 edgedeploy: 1
@@ -194,6 +204,37 @@ def when_sent(device: LabDevice, count: int, act: Callable[[], object]) -> threa
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     return thread
+
+
+def lock_is_free(device: LabDevice) -> bool:
+    """Whether nobody holds the depot's lock."""
+    with open(depot(device) / "lock") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def sent(devices: Sequence[LabDevice]) -> list[int]:
+    """Return the bytes that went to each device so far."""
+    return [device.bytes_on_link().to_device for device in devices]
+
+
+def push_with(
+    app: Application, devices: Pair, fault: Callable[[LabDevice], object], part: float = 0.5
+) -> Done:
+    """Push; do something to each device when so much of the noise went to it."""
+    count = int(part * NOISE_BYTES)
+
+    def acting(device: LabDevice) -> Callable[[], object]:
+        return lambda: fault(device)
+
+    watches = [when_sent(device, count, acting(device)) for device in devices]
+    done = app.push(*devices)
+    for watch in watches:
+        watch.join(30)
+    return done
 
 
 def codes(document: Any) -> set[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 import pytest
-from sshd import SSHD, Sshd, running
 
+from tests.lab import capabilities
 from tests.lab.proxy import Proxy
+from tests.lab.sshd import Sshd, running
 from tests.soak.activation import World, behind, moments
 
 SEED = 20261128
@@ -17,10 +17,9 @@ SEED = 20261128
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Sshd, Proxy, float]]:
     """A device, its server, what can be cut, and how long an undisturbed activation takes."""
-    if SSHD is None:
-        pytest.skip("needs OpenSSH server")
+    capabilities.require("sshd")
     base = tmp_path_factory.mktemp("activation")
-    with running(base / "sshd") as server, contextlib.closing(Proxy(*server.address)) as proxy:
+    with running(base / "sshd") as server, Proxy(server.host, server.port) as proxy:
         found = World(base, behind(server, proxy), lambda: proxy.connections)
         yield found, server, proxy, found.undisturbed()
 

@@ -1,4 +1,4 @@
-"""Connections to a real OpenSSH server: commands, host keys, logging in, jump hosts."""
+"""Connections to a real OpenSSH server: commands, host keys, logging in."""
 
 import logging
 import os
@@ -12,17 +12,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sshd import Sshd, free_port, make_key, running
 
 from edgedeploy.devices.connect import connect
-from edgedeploy.devices.inventory import Device
 from edgedeploy.devices.link import Patience
-from edgedeploy.errors import DeviceError, ExitCode
+from edgedeploy.errors import DeviceError
 from edgedeploy.remote import Remote, get_file, put_file
+from tests.device.refusing import refused
+from tests.lab.sshd import Sshd, free_port, make_key, running
 
 QUICK = Patience(dial_s=1.0, greet_s=1.0, auth_s=5.0)
 
@@ -33,15 +32,6 @@ def remote(sshd: Sshd) -> Iterator[Remote]:
     made = connect(sshd.device())
     yield made
     made.close()
-
-
-def refused(device: Device, code: str, **options: object) -> DeviceError:
-    """Return the error with which a connection is refused; it must have this code."""
-    with pytest.raises(DeviceError) as caught:
-        connect(device, **options).close()  # type: ignore[arg-type]
-    assert [item.code for item in caught.value.diagnostics] == [code], caught.value
-    assert caught.value.exit_code is ExitCode.DEVICE
-    return caught.value
 
 
 def tried_to_log_in(server: Sshd) -> bool:
@@ -578,65 +568,12 @@ def test_a_failed_connection_keeps_no_process_alive(tmp_path: Path) -> None:
             "try:\n    connect(device)\nexcept Exception as error:\n    print(error)\n"
             "print('threads end here', flush=True)\n"
         )
-        started = time.monotonic()
-        run = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
-        )
-        # The library's own timer would hold the process for 10 s.
-        assert "3des-cbc" in run.stdout and "end here" in run.stdout and run.stderr == ""
-        assert time.monotonic() - started < 8
-
-
-# Jump hosts
-
-
-def test_jump_hosts_are_passed_in_order(tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        first, second, last = (
-            stack.enter_context(running(tmp_path / name, lines=["LogLevel DEBUG1"]))
-            for name in ("first", "second", "last")
-        )
-        last.known_hosts.write_text(
-            "".join(server.known_hosts.read_text() for server in (first, second, last))
-        )
-        for server in (first, second):
-            shutil.copy(last.folder / "authorized_keys", server.folder / "authorized_keys")
-        chain = f"127.0.0.1:{first.port},127.0.0.1:{second.port}"
-        remote = connect(last.device(jump=chain))
-        assert remote.run("echo $HOME").stdout.decode().strip() == str(last.home)
-        assert remote.run("cat", stdin=bytes(5 << 20)).stdout == bytes(5 << 20)
-        remote.close()
-        assert "direct-tcpip" in first.log() and "direct-tcpip" in second.log()
-
-        # By the configuration: `last` through `second`, and `second` through `first`.
-        last.client.write_text(
-            f"Host second\n HostName 127.0.0.1\n Port {second.port}\n ProxyJump first\n"
-            f"Host first\n HostName 127.0.0.1\n Port {first.port}\n"
-            f"Host 127.0.0.1\n ProxyJump second\n" + last.client.read_text()
-        )
-        remote = connect(last.device())
-        assert remote.run("echo $HOME").stdout.decode().strip() == str(last.home)
-        remote.close()
-
-        last.known_hosts.write_text(first.known_hosts.read_text() + last.known_hosts.read_text())
-        (second.folder / "authorized_keys").write_text("")
-        assert "127.0.0.1 lets" in str(refused(last.device(), "E412"))
-
-
-def test_a_jump_host_that_does_not_reach_the_device(tmp_path: Path) -> None:
-    with running(tmp_path / "jump") as jump:
-        jump.known_hosts.write_text(jump.known_hosts.read_text())
-        gone = replace(jump.device(port=free_port()), jump=f"127.0.0.1:{jump.port}")
-        error = refused(gone, "E401")
-        assert error.retryable and "jump host 127.0.0.1 does not reach" in str(error)
-
-
-def test_the_fixture_is_real(sshd: Sshd) -> None:
-    """OpenSSH's own client sees the same server."""
-    said = subprocess.run(
-        ["ssh", "-F", sshd.client, "-p", str(sshd.port), "127.0.0.1", "echo $HOME"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert said.stdout.strip() == str(sshd.home)
+        command = [sys.executable, "-c", program]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, text=True, **pipes) as run:
+            assert "3des-cbc" in run.stdout.readline()
+            while "end here" not in run.stdout.readline():
+                assert run.poll() is None
+            # The library's own timer would hold the process for 10 s.
+            assert run.wait(6) == 0
+            assert run.stderr.read() == ""

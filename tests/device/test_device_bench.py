@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_project import (
+
+from edgedeploy.cli.main import main
+from edgedeploy.deploy.bench import check_boards
+from edgedeploy.devices.inventory import Device
+from edgedeploy.errors import ExitCode, UsageError
+from tests.device.bench_project import (
     FLOAT_MS,
     INT8_MS,
     Project,
@@ -23,12 +28,7 @@ from bench_project import (
     site_of,
     write_project,
 )
-from sshd import Sshd
-
-from edgedeploy.cli.main import main
-from edgedeploy.deploy.bench import check_boards
-from edgedeploy.devices.inventory import Device
-from edgedeploy.errors import ExitCode, UsageError
+from tests.lab.sshd import Sshd
 
 pytestmark = pytest.mark.slow
 
@@ -217,9 +217,8 @@ def test_the_command_line(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`bench -d` with a device of devices.yaml, in the short plan of these tests."""
-    from bench_project import PLAN
-
     from edgedeploy.bench import job
+    from tests.device.bench_project import PLAN
 
     monkeypatch.setattr(job, "PLANS", {"quick": PLAN, "full": PLAN})
     devices = project.folder / "devices.yaml"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench_project import Project, gates, outcome, site_of, write_project
 
 from edgedeploy.devices.inventory import load_inventory
 from edgedeploy.errors import ExitCode
-from lab import capabilities
-from lab.device import write_inventory
-from lab.lab import Lab
+from tests.device.bench_project import Project, gates, outcome, site_of, write_project
+from tests.lab import capabilities
+from tests.lab.device import write_inventory
+from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.slow
 

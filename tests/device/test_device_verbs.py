@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sshd import SSHD, Sshd, free_port, running
 
 from edgedeploy.bench.job import PLANS, BenchPlan
 from edgedeploy.cli.main import main
+from tests.lab import capabilities
 from tests.lab.proxy import Tarpit
+from tests.lab.sshd import Sshd, free_port, running
 from tests.unit.deploy.test_deploy_golden import PROFILE, write_model
 
 ROOT = Path(__file__).parents[2]
@@ -105,8 +106,7 @@ class Project:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    if SSHD is None:
-        pytest.skip("needs OpenSSH server")
+    capabilities.require("sshd")
     base = tmp_path_factory.mktemp("verbs")
     (base / "project").mkdir()
     with pytest.MonkeyPatch.context() as patch, running(base / "sshd") as server:

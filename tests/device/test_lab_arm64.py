@@ -7,13 +7,13 @@ load, other kernels round otherwise. No time is asserted: it would be the emulat
 import json
 from pathlib import Path
 
-import labapp
 import pytest
-from labapp import Application, check_clean, depot
 
-from lab import capabilities
-from lab.device import LabDevice, write_inventory
-from lab.lab import Lab
+from tests.device import labapp
+from tests.device.labapp import Application, check_clean, depot
+from tests.lab import capabilities
+from tests.lab.device import LabDevice, write_inventory
+from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.slow
 

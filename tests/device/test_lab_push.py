@@ -1,114 +1,43 @@
-"""Pushing to devices of the lab while their link, server, disk or host fails.
+"""Pushing to devices of the lab while their link fails.
 
 Every test pushes to a device with Python and to one without, at once. Times are bounds against
 hanging, not speeds.
 """
 
-import fcntl
 import os
-import re
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
 
-import labapp
 import pytest
-from labapp import Application, check_clean, check_depot, depot, when_sent
 
-from lab import capabilities
-from lab.device import LabDevice, write_inventory
-from lab.lab import Lab
+from tests.device import labapp
+from tests.device.labapp import (
+    NOISE_BYTES,
+    START_S,
+    Application,
+    Pair,
+    check_clean,
+    check_depot,
+    push_with,
+    sent,
+)
+from tests.lab.device import LabDevice, write_inventory
 
 pytestmark = pytest.mark.slow
 
-NOISE_BYTES = 16 << 20
-RATE_BITS_S = 50_000_000  # the noise takes 2.7 s
 RESENT_BYTES = 8 << 20
 
 CUT_S = 15.0
 """A cut link is an error within this."""
 
-START_S = 8.0
-"""What starting a command and ending it may take besides, on a busy machine."""
-
 LEASE_S = 30.0
 
-Pair = tuple[LabDevice, LabDevice]
-
 
 @pytest.fixture(scope="module")
-def pair(lab: Lab) -> Pair:
-    """A device with Python and one without."""
-    capabilities.require("cut", "rate")
-    return lab.device("amd64-python"), lab.device("amd64-minimal")
-
-
-@pytest.fixture(scope="module")
-def app(lab: Lab, pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Application:
-    """The application, built; its inventory holds two more devices, for the lease."""
+def app(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Application:
+    """The application, built."""
     folder = tmp_path_factory.mktemp("lab")
-    others = [lab.device(f"amd64-{kind}", name=f"held-{kind}") for kind in ("python", "minimal")]
-    inventory = write_inventory(folder, [*pair, *others])
-    return labapp.make(folder / "app", inventory, NOISE_BYTES)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def held(lab: Lab, app: Application) -> tuple[Pair, float]:
-    """Devices whose lock's holder lost its link and was killed, and when; for the last test."""
-    both = lab.devices["held-python"], lab.devices["held-minimal"]
-    for device in both:
-        device.set_rate(RATE_BITS_S)
-    with app.pushing(*both) as process:
-        for watch in [when_sent(device, 1 << 20, device.cut_link) for device in both]:
-            watch.join(60)
-        process.send_signal(signal.SIGKILL)
-    assert not any(lock_is_free(device) for device in both)
-    return both, time.monotonic()
-
-
-@pytest.fixture
-def devices(pair: Pair) -> Iterator[Pair]:
-    """Both without a depot, behind links of a known rate."""
-    for device in pair:
-        device.set_rate(RATE_BITS_S)
-    yield pair
-    for device in pair:
-        device.restore_link()
-        device.set_rate(None)
-        device.empty_disk()
-        shutil.rmtree(device.home / ".edgedeploy", ignore_errors=True)
-
-
-def lock_is_free(device: LabDevice) -> bool:
-    """Whether nobody holds the depot's lock."""
-    with open(depot(device) / "lock") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
-
-
-def sent(devices: Sequence[LabDevice]) -> list[int]:
-    """Return the bytes that went to each device so far."""
-    return [device.bytes_on_link().to_device for device in devices]
-
-
-def push_with(
-    app: Application, devices: Pair, fault: Callable[[LabDevice], object], part: float = 0.5
-) -> labapp.Done:
-    """Push; do something to each device when so much of the noise went to it."""
-    count = int(part * NOISE_BYTES)
-
-    def acting(device: LabDevice) -> Callable[[], object]:
-        return lambda: fault(device)
-
-    watches = [when_sent(device, count, acting(device)) for device in devices]
-    done = app.push(*devices)
-    for watch in watches:
-        watch.join(30)
-    return done
+    return labapp.make(folder / "app", write_inventory(folder, pair), NOISE_BYTES)
 
 
 def test_a_link_that_stays_cut_is_an_error_in_time(app: Application, devices: Pair) -> None:
@@ -124,7 +53,7 @@ def test_a_link_that_stays_cut_is_an_error_in_time(app: Application, devices: Pa
     assert done.status == 4, done.said
     for device in devices:
         row = done.row(device)
-        assert row["retryable"] and row["seconds"] < NOISE_BYTES * 8 / RATE_BITS_S + CUT_S + 3
+        assert row["retryable"]
         check_depot(device)
         device.restore_link()
     before = sent(devices)
@@ -191,56 +120,6 @@ def test_the_message_says_how_a_device_is_gone(app: Application, devices: Pair) 
     assert all(done.row(device)["retryable"] for device in devices)
 
 
-def test_a_full_disk_is_seen_before_anything_is_sent(app: Application, devices: Pair) -> None:
-    """Row 9: the message says how much is needed and how much there is."""
-    for device in devices:
-        device.fill_disk(NOISE_BYTES // 2)
-    before = sent(devices)
-    done = app.push(*devices)
-    assert done.status == 4, done.said
-    for device, now, then in zip(devices, sent(devices), before, strict=True):
-        assert "E423" in labapp.codes(done.row(device))
-        needed, free = map(int, re.findall(r"(\d+) (?:bytes )?are", done.row(device)["text"]))
-        assert needed > NOISE_BYTES > 2 * free - (1 << 20)
-        assert now - then < 1 << 20
-        check_depot(device)
-
-
-def test_a_disk_that_fills_meanwhile(app: Application, devices: Pair) -> None:
-    """Row 10: no space is what it says; nothing is visible, and room is all that it needs."""
-    done = push_with(app, devices, lambda device: device.fill_disk(1 << 20))
-    assert done.status == 4, done.said
-    for device in devices:
-        assert "E423" in labapp.codes(done.row(device)), done.said
-        check_depot(device)
-        device.empty_disk()
-    assert app.push(*devices).status == 0
-    for device in devices:
-        check_clean(device)
-
-
-@pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_a_builder_that_ends_frees_its_locks(
-    app: Application, devices: Pair, how: signal.Signals, status: int
-) -> None:
-    """Row 17, and Ctrl-C: it ends within 3 s, the locks are free at once, the next push goes on."""
-    with app.pushing(*devices) as process:
-        for watch in [when_sent(device, NOISE_BYTES // 2, lambda: None) for device in devices]:
-            watch.join(60)
-        process.send_signal(how)
-        start = time.monotonic()
-        assert process.wait(30) == status
-        assert time.monotonic() - start < 3
-    deadline = time.monotonic() + 5
-    while not all(lock_is_free(device) for device in devices):
-        assert time.monotonic() < deadline
-    for device in devices:
-        check_depot(device)
-    assert app.push(*devices).status == 0
-    for device in devices:
-        check_clean(device)
-
-
 def test_a_slow_link_is_no_fault(app: Application, devices: Pair) -> None:
     """Row 8: one frame takes longer than a device may be silent, and is not taken for silence."""
     slow = Application(app.folder / "slow", app.inventory)
@@ -253,18 +132,4 @@ def test_a_slow_link_is_no_fault(app: Application, devices: Pair) -> None:
     assert done.status == 0, done.said
     assert done.seconds > 16, "4 MiB at 2 Mbit/s take that long"
     for device in devices:
-        check_clean(device)
-
-
-def test_a_lease_ends_without_its_holder(app: Application, held: tuple[Pair, float]) -> None:
-    """Row 18: host and link went while the lock was held; after the lease it is free by itself."""
-    both, since = held
-    while not all(lock_is_free(device) for device in both):
-        assert time.monotonic() - since < LEASE_S * 3
-        time.sleep(0.2)
-    for device in both:
-        check_depot(device)
-        device.restore_link()
-    assert app.push(*both).status == 0
-    for device in both:
         check_clean(device)

@@ -7,16 +7,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from proxy import Proxy, through
-from sshd import Sshd, free_port, running
 
 from edgedeploy.devices.connect import connect
 from edgedeploy.devices.link import PATIENCE, Patience
 from edgedeploy.errors import DeviceError
 from edgedeploy.remote import Pipe, Remote
+from tests.lab.proxy import Proxy
+from tests.lab.sshd import Sshd, free_port, running
 
 QUICK = Patience(ask_s=0.2, lost_s=0.8)
-PATIENT = Patience(ask_s=0.3, lost_s=1.5)  # for links that live, on a busy machine
+PATIENT = Patience(ask_s=0.3, lost_s=3.0)  # for links that live, on a busy machine
 SLACK = 3.0  # for a busy machine: bounds are against hanging, not about speed
 
 
@@ -54,14 +54,20 @@ WAITS: dict[str, tuple[str, Callable[[Remote, Pipe], object]]] = {
 }
 
 
+BREAKS: dict[str, Callable[[Proxy], None]] = {
+    "silence": lambda proxy: setattr(proxy, "silent", True),
+    "cut": Proxy.cut,
+}
+
+
 @pytest.mark.parametrize("call", WAITS)
-@pytest.mark.parametrize("how", ["stall", "cut"])
+@pytest.mark.parametrize("how", BREAKS)
 def test_f138_no_call_outlives_its_link(sshd: Sshd, call: str, how: str) -> None:
     command, wait = WAITS[call]
-    with through(sshd.address) as proxy:
+    with Proxy(sshd.host, sshd.port) as proxy:
         remote = behind(sshd, proxy)
         pipe = remote.open(command)
-        threading.Timer(0.2, getattr(proxy, how)).start()
+        threading.Timer(0.2, BREAKS[how], [proxy]).start()
         started = time.monotonic()
         with pytest.raises(DeviceError) as caught:
             wait(remote, pipe)
@@ -74,7 +80,7 @@ def test_f138_no_call_outlives_its_link(sshd: Sshd, call: str, how: str) -> None
 
 def test_f138_with_the_real_limits_every_call_ends_within_15_s(sshd: Sshd) -> None:
     ended: dict[str, tuple[float, str]] = {}
-    with through(sshd.address) as proxy, ExitStack() as stack:
+    with Proxy(sshd.host, sshd.port) as proxy, ExitStack() as stack:
         threads = []
         for call, (command, wait) in WAITS.items():
             # A connection each: a full buffer ends one sooner than silence does.
@@ -94,7 +100,7 @@ def test_f138_with_the_real_limits_every_call_ends_within_15_s(sshd: Sshd) -> No
                     ended[call] = (time.monotonic() - started, error.diagnostics[0].code)
 
             threads.append(threading.Thread(target=work, daemon=True))
-        proxy.stall()
+        proxy.silent = True
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -120,7 +126,7 @@ def test_f138_a_killed_session_is_noticed_at_once(sshd: Sshd) -> None:
 
 def test_a_silent_command_on_a_living_link_is_not_lost(sshd: Sshd) -> None:
     remote = connect(sshd.device(), patience=PATIENT)
-    pipe = remote.open("sleep 2.5; echo done")
+    pipe = remote.open("sleep 4; echo done")
     assert pipe.read(stall_s=None) == b"done\n"
     assert pipe.wait(5) == 0
     remote.close()
@@ -128,7 +134,8 @@ def test_a_silent_command_on_a_living_link_is_not_lost(sshd: Sshd) -> None:
 
 def test_f139_a_slow_link_is_not_a_lost_one(sshd: Sshd) -> None:
     """Bytes that take longer to arrive than silence may last, through a large buffer."""
-    with through(sshd.address, bytes_per_s=800_000, delay_s=0.05) as proxy:
+    with Proxy(sshd.host, sshd.port) as proxy:
+        proxy.rate_bytes_s, proxy.delay_s = 500e3, 0.05
         remote = behind(sshd, proxy, PATIENT)
         pipe = remote.open("cat | wc -c")
         pipe.write(bytes(2_000_000))
@@ -139,11 +146,11 @@ def test_f139_a_slow_link_is_not_a_lost_one(sshd: Sshd) -> None:
 
 
 def test_a_link_that_comes_back_in_time_goes_on(sshd: Sshd) -> None:
-    with through(sshd.address) as proxy:
+    with Proxy(sshd.host, sshd.port) as proxy:
         remote = behind(sshd, proxy, Patience(ask_s=0.3, lost_s=8.0))
         pipe = remote.open("cat")
-        proxy.stall()
-        threading.Timer(1.0, proxy.resume).start()
+        proxy.silent = True
+        threading.Timer(1.0, lambda: setattr(proxy, "silent", False)).start()
         pipe.write(b"late")
         assert pipe.read(stall_s=20.0) == b"late"
         remote.close()
@@ -151,7 +158,7 @@ def test_a_link_that_comes_back_in_time_goes_on(sshd: Sshd) -> None:
 
 def test_a_device_that_vanishes_behind_its_jump_host(sshd: Sshd, tmp_path: Path) -> None:
     """TCP to the jump host lives on; only the device's silence tells."""
-    with running(tmp_path / "jump") as jump, through(sshd.address) as proxy:
+    with running(tmp_path / "jump") as jump, Proxy(sshd.host, sshd.port) as proxy:
         (jump.folder / "authorized_keys").write_bytes(
             (sshd.folder / "authorized_keys").read_bytes()
         )
@@ -160,7 +167,7 @@ def test_a_device_that_vanishes_behind_its_jump_host(sshd: Sshd, tmp_path: Path)
         device = sshd.device(port=proxy.port, jump=f"127.0.0.1:{jump.port}")
         remote = connect(device, patience=QUICK)
         pipe = remote.open("sleep 60")
-        proxy.stall()
+        proxy.silent = True
         with pytest.raises(DeviceError, match="has not been heard of") as caught:
             pipe.read(stall_s=None)
         assert caught.value.diagnostics[0].code == "E403"
@@ -168,8 +175,8 @@ def test_a_device_that_vanishes_behind_its_jump_host(sshd: Sshd, tmp_path: Path)
 
 
 def test_a_link_that_breaks_while_connecting(sshd: Sshd) -> None:
-    with through(sshd.address) as proxy:
-        proxy.stall()
+    with Proxy(sshd.host, sshd.port) as proxy:
+        proxy.silent = True
         started = time.monotonic()
         with pytest.raises(DeviceError) as caught:
             behind(sshd, proxy, Patience(greet_s=1.0))
@@ -187,19 +194,19 @@ def test_a_server_that_is_stopped_and_started(sshd: Sshd) -> None:
 
 
 def test_the_proxy_counts_and_cuts(sshd: Sshd) -> None:
-    with through(sshd.address) as proxy:
+    with Proxy(sshd.host, sshd.port) as proxy:
         remote = behind(sshd, proxy)
         before = proxy.round_trips
         pipe = remote.open("cat")
         pipe.write(b"x")
         assert pipe.read() == b"x"
         assert 1 <= proxy.round_trips - before <= 4
-        proxy.cut_after(proxy.sent + 1_000_000)
+        proxy.cut_at = proxy.sent + 1_000_000
         with pytest.raises(DeviceError):
             write_on(pipe)
         assert proxy.sent < 8_000_000 and proxy.connections == 1
         remote.close()
-        proxy.refuse()
+        proxy.refusing = True
         with pytest.raises(DeviceError) as caught:
             behind(sshd, proxy)
         assert caught.value.diagnostics[0].code == "E408"

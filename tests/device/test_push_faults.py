@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sshd import Sshd
 
 from edgedeploy.artifact import scan_tree
 from edgedeploy.deploy import patience
@@ -24,7 +23,8 @@ from edgedeploy.devices.opening import open_depot
 from edgedeploy.devices.version import Version
 from edgedeploy.errors import DeviceError
 from edgedeploy.events import Event, EventLog, PushProgress
-from lab.proxy import Proxy
+from tests.lab.proxy import Proxy
+from tests.lab.sshd import Sshd
 
 APP = "app"
 
@@ -89,9 +89,8 @@ class Board:
 @pytest.fixture
 def board(sshd: Sshd) -> Iterator[Board]:
     """Return a server whose every byte passes through a proxy."""
-    with Proxy("127.0.0.1", sshd.port) as proxy:
-        known = sshd.known_hosts.read_text()
-        sshd.known_hosts.write_text(known + known.replace(f":{sshd.port} ", f":{proxy.port} "))
+    with Proxy(sshd.host, sshd.port) as proxy:
+        sshd.know_at(proxy.port)
         yield Board(sshd, proxy)
 
 

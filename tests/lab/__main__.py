@@ -1,16 +1,16 @@
 """`make lab-up` and `make lab-down`: devices to try things on by hand.
 
-python -m lab up [IMAGE ...]     one of each, or of the images named; they stay
-python -m lab down [NAME ...]    remove those devices, or all that `up` made
+python -m tests.lab up [IMAGE ...]     one of each, or of the images named; they stay
+python -m tests.lab down [NAME ...]    remove those devices, or all that `up` made
 """
 
 import shlex
 import sys
 
-from lab.device import BOARDS, write_inventory
-from lab.images import PACKAGES
-from lab.lab import Lab, tear_down
-from lab.place import RUN, LabError
+from tests.lab.device import BOARDS, write_inventory
+from tests.lab.images import PACKAGES
+from tests.lab.lab import Lab, tear_down
+from tests.lab.place import RUN, LabError
 
 
 def up(images: list[str]) -> None:

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from lab import emulation
-from lab.ext4 import PowerCutDisk
-from lab.images import image
-from lab.lab import Lab
-from lab.network import Network, check_free
-from lab.place import RUN, LabError, cache, call, locked
-from lab.userssh import UserSshd
+from tests.lab import emulation
+from tests.lab.ext4 import PowerCutDisk
+from tests.lab.images import image
+from tests.lab.lab import Lab
+from tests.lab.network import Network, check_free
+from tests.lab.place import RUN, LabError, cache, call, locked
+from tests.lab.sshd import running
 
 FILE = Path(__file__).parents[1] / "capabilities.toml"
 
@@ -129,12 +129,11 @@ def _root() -> None:
 
 
 def _sshd() -> None:
-    with tempfile.TemporaryDirectory(prefix="edgedeploy-lab-") as folder:
-        server = UserSshd(Path(folder, "sshd"))
-        try:
-            call([*server.ssh(), "true"])  # some accounts may not log in, whatever their key
-        finally:
-            server.close()
+    with (
+        tempfile.TemporaryDirectory(prefix="edgedeploy-lab-") as folder,
+        running(Path(folder, "sshd")) as server,
+    ):
+        call([*server.ssh(), "true"])  # some accounts may not log in, whatever their key
 
 
 def _rsync() -> None:
@@ -207,6 +206,15 @@ def _arm64() -> None:
         emulation.register()
 
 
+def _arm64_compiler() -> None:
+    compiler = "gcc" if emulation.is_native("arm64") else "aarch64-linux-gnu-gcc"
+    if shutil.which(compiler) is None:
+        raise LabError(f"{compiler} is missing")
+    with tempfile.TemporaryDirectory(prefix="edgedeploy-lab-") as folder:
+        program = '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n'
+        call([compiler, "-x", "c", "-", "-o", Path(folder, "program")], stdin=program)
+
+
 def _lab() -> None:
     with Lab() as lab:
         lab.device("amd64-minimal" if emulation.is_native("amd64") else "arm64-minimal")
@@ -223,5 +231,6 @@ PROBES: Mapping[str, Callable[[], None]] = {
     "overlay": _overlay,
     "ext4_shutdown": _ext4_shutdown,
     "arm64": _arm64,
+    "arm64_compiler": _arm64_compiler,
     "lab": _lab,
 }

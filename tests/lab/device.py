@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import yaml
 
-from lab import emulation
-from lab.images import USER, USER_ID
-from lab.network import LinkBytes, Network
-from lab.place import LabError, call
-from lab.userssh import make_key, wait_for_banner
+from tests.lab import emulation
+from tests.lab.images import USER, USER_ID
+from tests.lab.network import LinkBytes, Network
+from tests.lab.place import LabError, call
+from tests.lab.sshd import make_key, wait_for_banner
 
 BOARDS: Mapping[str, str] = {"amd64": "linux-x86-64", "arm64": "linux-arm64"}
 """The board, as targets name it, of each architecture."""

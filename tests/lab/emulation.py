@@ -12,7 +12,7 @@ import struct
 import subprocess
 from pathlib import Path
 
-from lab.place import PREFIX, RUN, LabError, call
+from tests.lab.place import PREFIX, RUN, LabError, call
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 

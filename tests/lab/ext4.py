@@ -9,7 +9,7 @@ import os
 import struct
 from pathlib import Path
 
-from lab.place import call
+from tests.lab.place import call
 
 _SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32), fs/ext4/ext4.h
 

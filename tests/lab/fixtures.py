@@ -1,12 +1,13 @@
 """Fixtures for tests on devices: a lab, or a server that any user can start."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from lab import capabilities
-from lab.lab import Lab
-from lab.userssh import UserSshd
+from tests.lab import capabilities
+from tests.lab.lab import Lab
+from tests.lab.sshd import Sshd, running
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +18,9 @@ def lab() -> Iterator[Lab]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def user_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UserSshd]:
-    """Return an SSH server on 127.0.0.1 that needs no root."""
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    """Return an SSH server on 127.0.0.1 that needs no root, with a home of its own."""
     capabilities.require("sshd")
-    server = UserSshd(tmp_path_factory.mktemp("sshd") / "server")
-    yield server
-    server.close()
+    with running(tmp_path / "sshd") as server:
+        yield server

@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from lab import emulation
-from lab.packages import fetch, unpack
-from lab.place import LabError, appearing, cache, call, locked
+from tests.lab import emulation
+from tests.lab.packages import fetch, unpack
+from tests.lab.place import LabError, appearing, cache, call, locked
 
 USER, USER_ID = "edge", 6100
 """The account that devices are used with; its home is /home/edge."""

@@ -11,10 +11,20 @@ PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '%s\n' "lab: $*" >&2; }
 
+there() {
+    case $1 in
+        /*) [ -e "$1" ] ;;
+        *) command -v "$1" >/dev/null ;;
+    esac
+}
+
 missing=
-while read -r package program; do
-    case $package in '' | '#'*) continue ;; esac
-    command -v "$program" >/dev/null || missing="$missing $package"
+while read -r package sign; do
+    case $package in
+        '' | '#'*) continue ;;
+        *-arm64-cross) [ "$(uname -m)" != aarch64 ] || continue ;; # the machine's own are for arm64
+    esac
+    there "$sign" || missing="$missing $package"
 done <system-packages.txt
 [ -n "$missing" ] || exit 0
 
@@ -27,29 +37,35 @@ fi
 
 # Debian asks this program before it starts a server of a package that it installs.
 policy=/usr/sbin/policy-rc.d
+log=$(mktemp)
 ours=
-if [ ! -e "$policy" ]; then
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod 755 "$policy"
+trap 'rm -f "$log" $ours' EXIT
+if [ ! -e "$policy" ] && printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"; then
     ours=$policy
 fi
-trap '[ -z "$ours" ] || rm -f "$ours"' EXIT
 case $missing in
     *openssh-server*)
         if [ -d /run/systemd/system ] && [ ! -e /etc/systemd/system/ssh.service ]; then
-            ln -s /dev/null /etc/systemd/system/ssh.service
-            say "ssh.service is masked, so that no server runs; undo: systemctl unmask ssh"
+            if ln -s /dev/null /etc/systemd/system/ssh.service; then
+                say "ssh.service is masked, so that no server runs; undo: systemctl unmask ssh"
+            fi
         fi
         ;;
 esac
 
-say "installing$missing with apt-get"
-{
-    apt-get update -qq || true
-    # shellcheck disable=SC2086 # $missing is several words
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
-} >install.log 2>&1 || {
-    tail -n 5 install.log >&2
-    say "apt-get could not install them; the tests that need them will say so"
+install() {
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        -o DPkg::Lock::Timeout=300 "$@"
 }
-rm -f install.log
+
+say "installing$missing with apt-get"
+apt-get update -qq >"$log" 2>&1 || true
+# shellcheck disable=SC2086 # $missing is several words
+if ! install $missing >>"$log" 2>&1; then
+    # One that this release lacks must not keep the others away.
+    for package in $missing; do
+        install "$package" >>"$log" 2>&1 || say "apt-get could not install $package"
+    done
+    tail -n 5 "$log" >&2
+    say "what is missing now, the tests that need it will say"
+fi

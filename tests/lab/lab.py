@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from lab import emulation
-from lab.device import BOARDS, Facts, LabDevice, demolish
-from lab.images import PACKAGES, image
-from lab.network import MOST_DEVICES, Network, check_free
-from lab.place import RUN, LabError, locked
-from lab.userssh import make_key
-from lab.wheels import runtime_layer
+from tests.lab import emulation
+from tests.lab.device import BOARDS, Facts, LabDevice, demolish
+from tests.lab.images import PACKAGES, image
+from tests.lab.network import MOST_DEVICES, Network, check_free
+from tests.lab.place import RUN, LabError, locked
+from tests.lab.sshd import make_key
+from tests.lab.wheels import runtime_layer
 
 DISK_BYTES = 512 << 20
 """Size of a device's disk unless it is told otherwise."""

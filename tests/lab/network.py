@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lab.place import PREFIX, LabError, call
+from tests.lab.place import PREFIX, LabError, call
 
 NETWORK = "198.18"
 """First half of all addresses: a range for tests of network devices (RFC 2544), used nowhere."""

@@ -9,7 +9,7 @@ minutes of debootstrap. What the scripts would have done, images.py does.
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.place import LabError, cache, call, locked
+from tests.lab.place import LabError, cache, call, locked
 
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 """Debian's names of the architectures that the lab has, and the kernel's."""

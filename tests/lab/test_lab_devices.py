@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lab import capabilities, emulation, network
-from lab.device import LabDevice
-from lab.lab import Lab, devices_there, tear_down
-from lab.place import PREFIX, RUN, LabError
+from tests.lab import capabilities, emulation, network
+from tests.lab.device import LabDevice
+from tests.lab.lab import Lab, devices_there, tear_down
+from tests.lab.place import PREFIX, RUN, LabError
 
-PATHS = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+PATHS = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 IMAGES = ("amd64-python", "amd64-minimal", "arm64-python", "arm64-minimal")
 
 
@@ -220,7 +220,7 @@ def test_a_device_that_fails_to_start_leaves_nothing(
 def test_what_a_killed_lab_left_is_swept(lab: Lab) -> None:
     """SIGKILL leaves mounts and names; its processes end by themselves, the next lab removes."""
     program = (
-        "import os, signal; from lab.lab import Lab; lab = Lab();"
+        "import os, signal; from tests.lab.lab import Lab; lab = Lab();"
         "print(lab.device('amd64-minimal').folder.name, flush=True); signal.pause()"
     )
     owner = subprocess.Popen(
@@ -243,7 +243,7 @@ def test_a_lab_that_was_brought_up_stays_until_it_is_taken_down() -> None:
     capabilities.require("lab")
     name = f"stays-{os.getpid()}"
     program = (
-        "from lab.lab import Lab; lab = Lab(persistent=True);"
+        "from tests.lab.lab import Lab; lab = Lab(persistent=True);"
         f"made = lab.device('amd64-minimal', name={name!r}); print(*made.ssh()); lab.close()"
     )
     done = subprocess.run(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from packaging.markers import Marker
 
-from lab.images import python_version
-from lab.packages import MACHINES
-from lab.place import LabError, appearing, cache, locked
+from tests.lab.images import python_version
+from tests.lab.packages import MACHINES
+from tests.lab.place import LabError, appearing, cache, locked
 
 _LOCK = Path(__file__).parents[2] / "requirements/runtime.txt"
 _TAGS = ("manylinux_2_28", "manylinux_2_27", "manylinux2014")

@@ -20,8 +20,8 @@ from edgedeploy.deploy.fleet import Answer, Link, run_on
 from edgedeploy.devices.connect import connect
 from edgedeploy.devices.inventory import Device, Hooks
 from edgedeploy.devices.opening import open_depot
-from tests.device.sshd import Sshd
 from tests.lab.proxy import Proxy
+from tests.lab.sshd import Sshd
 from tests.unit.deploy.robot import APP, Robot, Runs
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,8 @@ class World:
         hooks = replace(self.robot.unit.hooks, timeout_s=10.0)
         self.device = replace(device, root=self.robot.unit.root, hooks=hooks)
         self._file = base / "device.json"
+        self._scratch = base / "scratch"  # what a killed command leaves goes with the test
+        self._scratch.mkdir()
         self._tell(self.device.port)
         self.robot.activate(self.versions[0])
 
@@ -90,7 +92,7 @@ class World:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.soak.activation", str(self._file), version],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self._scratch)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -164,10 +166,7 @@ class World:
 
 def behind(server: Sshd, proxy: Proxy) -> Device:
     """Return the device behind a proxy; its key is known by that name too."""
-    (line, *_) = server.known_hosts.read_text().splitlines()
-    key = line.partition(" ")[2]
-    with open(server.known_hosts, "a") as known:
-        known.write(f"[127.0.0.1]:{proxy.port} {key}\n")
+    server.know_at(proxy.port)
     return replace(server.device(), port=proxy.port)
 
 

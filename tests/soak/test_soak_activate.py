@@ -6,14 +6,13 @@ In parts, so that a test that hangs is told from one that is long.
 from __future__ import annotations
 
 import collections
-import contextlib
 from datetime import date
 from pathlib import Path
 
 import pytest
 
-from tests.device.sshd import running
 from tests.lab.proxy import Proxy
+from tests.lab.sshd import running
 from tests.soak.activation import World, behind, moments
 
 SEED = 20261128
@@ -30,7 +29,7 @@ def test_a_device_survives_blows_at_any_moment_of_an_activation(
 ) -> None:
     with (
         running(tmp_path / "sshd") as server,
-        contextlib.closing(Proxy(*server.address)) as proxy,
+        Proxy(server.host, server.port) as proxy,
     ):
         world = World(tmp_path, behind(server, proxy), lambda: proxy.connections)
         whole_s = world.undisturbed()

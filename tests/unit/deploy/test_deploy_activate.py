@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from robot import Robot
 
 from edgedeploy.deploy import activate, hooks
 from edgedeploy.deploy.fleet import Interrupted
@@ -20,6 +19,7 @@ from edgedeploy.devices.local import LocalPipe, LocalRemote
 from edgedeploy.devices.shell_depot import ShellDepot
 from edgedeploy.errors import DeviceError, EdgedeployError, ExitCode, RefusedError, UsageError
 from edgedeploy.remote import CHUNK_BYTES, STALL_S, Remote
+from tests.unit.deploy.robot import Robot
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from robot import APP, Robot
 
 from edgedeploy.deploy.depots import Care, app_name, care_for, expect_depot, find_depots
 from edgedeploy.deploy.fleet import Answer
@@ -20,6 +19,7 @@ from edgedeploy.deploy.push import push_version
 from edgedeploy.devices.local import LocalRemote
 from edgedeploy.devices.opening import open_depot
 from edgedeploy.errors import DeviceError, ExitCode, UsageError
+from tests.unit.deploy.robot import APP, Robot
 
 ROOT = Path(__file__).parents[3]
 

@@ -38,8 +38,8 @@ def alive(pid: int) -> bool:
 
 
 def gone(pid: int) -> bool:
-    """Return whether a process ends within five seconds."""
-    deadline = time.monotonic() + 5
+    """Return whether a process ends soon."""
+    deadline = time.monotonic() + 15
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     return not alive(pid)
@@ -68,7 +68,7 @@ def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path):
     started = time.monotonic()
     ended = run_command(link(), f"sleep 60 & echo $! > {tmp_path}/pid; wait", 0.5)
     assert ended.status is None and "did not end" in str(ended)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10  # well before its 60 s
     assert gone(int((tmp_path / "pid").read_text()))
 
 

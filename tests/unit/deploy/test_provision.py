@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from wheelhouse import make_wheel, numpy_module, runtime_module
 
 from edgedeploy.deploy.fleet import Answer, Link
 from edgedeploy.deploy.provision import Wish, provision_device
@@ -16,6 +15,7 @@ from edgedeploy.devices.opening import open_depot
 from edgedeploy.devices.runtimes import find_runtime
 from edgedeploy.errors import DeviceError, EdgedeployError
 from edgedeploy.remote import DeviceRuntime
+from tests.unit.deploy.wheelhouse import make_wheel, numpy_module, runtime_module
 
 SHORT = f"{sys.version_info.major}{sys.version_info.minor}"
 TAGS = f"cp{SHORT}-cp{SHORT}-manylinux_2_17_{platform.machine()}"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from memory_depot import MemoryDevice, lost
 
 from edgedeploy.artifact import scan_tree
 from edgedeploy.deploy import patience as patience_module
@@ -15,6 +14,7 @@ from edgedeploy.devices.depot import FRAME_BYTES
 from edgedeploy.devices.version import Version
 from edgedeploy.errors import DeviceError, IntegrityError, StoreError
 from edgedeploy.events import Event, EventLog, Note, PushProgress, PushStarted
+from tests.unit.deploy.memory_depot import MemoryDevice, lost
 
 MB = 1 << 20
 

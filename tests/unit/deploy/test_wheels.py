@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from packaging.tags import cpython_tags
 from packaging.utils import parse_wheel_filename
-from wheelhouse import make_wheel, numpy_module, runtime_module, sha256
 
 from edgedeploy.deploy.wheels import choose_wheels, library_of, pip_flags, platform_tags
 from edgedeploy.devices.platform import DevicePlatform, DevicePython
 from edgedeploy.errors import DeviceError, EdgedeployError, ToolError, UsageError
+from tests.unit.deploy.wheelhouse import make_wheel, numpy_module, runtime_module, sha256
 
 MANY = "manylinux_2_28_aarch64"
 

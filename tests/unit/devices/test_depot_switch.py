@@ -101,9 +101,9 @@ def test_what_is_not_there_is_not_activated(box: Box) -> None:
 def test_a_trial_ends_by_itself(box: Box) -> None:
     one, two = versions(box, 2)
     with box.locked() as depot:
-        depot.activate(two, 0.5)
+        depot.activate(two, 2.0)
         assert box.current() == two
-        time.sleep(0.6)
+        time.sleep(2.1)
         with refused("E426"):
             depot.confirm()
         state = depot.hello()

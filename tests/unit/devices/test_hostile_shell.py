@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgedeploy.devices.depot import FRAME_BYTES
 from edgedeploy.devices.local import LocalPipe, LocalRemote
 from edgedeploy.devices.shell_depot import ShellDepot
 from tests.unit.devices.depots import refused
@@ -39,6 +40,26 @@ def lie(folder: Path, text: bytes, status: int = 0, holds: bool = False) -> Shel
 def test_the_liar_can_tell_the_truth(tmp_path: Path) -> None:
     state = lie(tmp_path, b"").hello()
     assert (state.versions, state.free_bytes, state.codecs) == ((DIGEST,), 7168, ("gzip",))
+
+
+class Full(Liar):
+    """A device whose disk fills in the middle of a frame, and that is slow to say why it stops."""
+
+    def open(self, command: str) -> LocalPipe:
+        if self._said:
+            return super().open(command)
+        said = "edgedeploy-sh 1\\nready\\n"
+        end = "exec <&-; echo at 6291456; sleep 1; echo '! E423 no space is left'; exit 1"
+        return LocalRemote.open(self, f"printf '{said}'; head -c 100 >/dev/null; {end}")
+
+
+def test_a_frame_that_came_in_part_hides_no_refusal(tmp_path: Path) -> None:
+    """What the device has is more than the frames that were sent to their end."""
+    depot = ShellDepot(Full(tmp_path, b"edgedeploy-sh 1\nlocked\n"), "/d")
+    depot.lock()
+    with refused("E423"):
+        depot.receive(DIGEST, 0, [bytes(FRAME_BYTES)] * 3)
+    depot.close()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """A real OpenSSH server on 127.0.0.1 that any user can start: a device without a lab.
 
 It lets in the user who runs it, with a key of its own, into a home folder of its own: `~` and
-`HOME` of a session are below the server's folder, never the user's own.
+`HOME` of a session are below the server's folder, never the user's own. Clients get settings of
+their own too, so that nobody's known_hosts is read or written.
 """
 
 import contextlib
@@ -12,12 +13,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from lab.place import LabError, call
+from edgedeploy.devices.inventory import Device
+from tests.lab.place import LabError, call
 
-START_S = 10.0
+START_S = 30.0
 
 
 def find_sshd() -> str | None:
@@ -32,80 +35,110 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def make_key(path: Path, comment: str = "edgedeploy-lab") -> str:
-    """Make an Ed25519 key pair without a passphrase; return the public line."""
-    call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path])
+def make_key(
+    path: Path, kind: str = "ed25519", *, passphrase: str = "", comment: str = "edgedeploy-lab"
+) -> str:
+    """Make a key pair, the public half beside it; return the public line.
+
+    Args:
+        path: Of the private key.
+        kind: As `ssh-keygen -t` calls it.
+        passphrase: That encrypts it; none when empty.
+        comment: At the end of the public line.
+    """
+    # Larger keys take seconds to find, and more rounds as long to open.
+    quick = ["-a", "1", *(["-b", "2048"] if kind == "rsa" else [])]
+    call(
+        ["ssh-keygen", "-q", "-t", kind, *quick, "-N", passphrase, "-C", comment, "-f", path],
+    )
     return path.with_name(f"{path.name}.pub").read_text().strip()
 
 
-class UserSshd:
+class Sshd:
     """One server, started; its attributes are what a client needs.
 
     Attributes:
         host: `127.0.0.1`.
         port: Where it listens.
         user: Who can log in: the one who runs the tests.
-        key: Private key file that is let in.
-        known_hosts: File that knows the server's key.
+        folder: Everything of it: `host_KIND` and `.pub`, `authorized_keys`, `sshd_config`.
         home: The home folder that sessions see.
+        key: Private key file that is let in.
+        known_hosts: File that knows the server's keys.
+        client: Client's configuration, an `ssh_config`.
     """
 
-    def __init__(self, folder: Path, *, lines: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, *, lines: Sequence[str] = (), host_keys: Sequence[str] = ("ed25519",)
+    ) -> None:
         """Make keys and settings and start the server.
 
         Args:
-            folder: For its files; its path must be free of white space.
+            folder: For its files, new; its path must be free of white space.
             lines: More lines of sshd_config; the first of a keyword counts, and they come first.
+            host_keys: Types of its host keys, as `ssh-keygen -t` calls them.
         """
         self.host, self.port, self.user = "127.0.0.1", free_port(), getpass.getuser()
-        self.folder, self.key, self.home = folder, folder / "client", folder / "home"
-        self.known_hosts, self.log = folder / "known_hosts", folder / "sshd.log"
+        self.folder, self.key, self.home = folder, folder / "client_key", folder / "home"
+        self.known_hosts, self.client = folder / "known_hosts", folder / "ssh_config"
         self.home.mkdir(parents=True)
-        host_line = make_key(folder / "host")
+        known = [make_key(folder / f"host_{kind}", kind).split()[:2] for kind in host_keys]
+        self.known_hosts.write_text(
+            "".join(f"[{self.host}]:{self.port} {' '.join(key)}\n" for key in known)
+        )
         (folder / "authorized_keys").write_text(make_key(self.key) + "\n")
-        kind_and_key = " ".join(host_line.split()[:2])
-        self.known_hosts.write_text(f"[{self.host}]:{self.port} {kind_and_key}\n")
+        self.configure()
         settings = [
             *lines,
             f"Port {self.port}",
             f"ListenAddress {self.host}",
-            f"HostKey {folder}/host",
+            *(f"HostKey {folder}/host_{kind}" for kind in host_keys),
             f"AuthorizedKeysFile {folder}/authorized_keys",
             f"PidFile {folder}/sshd.pid",
             f"SetEnv HOME={self.home}",
             "StrictModes no",
             "UsePAM no",
+            "UseDNS no",
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
             "PermitRootLogin prohibit-password",
             "PrintMotd no",
             "MaxStartups 100",
             "Subsystem sftp internal-sftp",
-            "LogLevel VERBOSE",
+            "LogLevel VERBOSE",  # DEBUG1 would print into sessions
         ]
         (folder / "sshd_config").write_text("\n".join(settings) + "\n")
         self._server: subprocess.Popen[bytes] | None = None
         self._orphans: list[int] = []
         self.start()
 
-    def start(self) -> None:
-        """Start it (again, on the same port and with the same key) and wait until it answers."""
-        sshd = find_sshd()
-        if sshd is None:
-            raise LabError("there is no sshd; install openssh-server")
-        if os.geteuid() == 0:
-            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # it confines its helpers there
-        argv = [sshd, "-D", "-f", str(self.folder / "sshd_config"), "-E", str(self.log)]
-        self._server = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
-        wait_for_banner(self.host, self.port, START_S)
+    def configure(self, *lines: str) -> None:
+        """Write the client's configuration: apart from the user's, and `lines` first."""
+        own = [
+            *lines,
+            f"UserKnownHostsFile {self.known_hosts}",
+            "GlobalKnownHostsFile /dev/null",
+            f"IdentityFile {self.key}",
+            "IdentityAgent none",
+        ]
+        self.client.write_text("\n".join(["Host *", *own]) + "\n")
 
-    def stop(self) -> None:
-        """End the listener; sessions go on, as after `systemctl stop ssh`."""
-        if self._server is not None:
-            self._orphans += sshd_below([self._server.pid])
-            self._server.terminate()
-            self._server.wait()
-            self._server = None
+    def know_at(self, port: int) -> None:
+        """Make the server's keys known at another port too: of a proxy on the way."""
+        known = self.known_hosts.read_text()
+        self.known_hosts.write_text(known + known.replace(f":{self.port} ", f":{port} "))
+
+    def device(self, name: str = "board", **changes: object) -> Device:
+        """Return the server as a device of an inventory."""
+        device = Device(
+            name=name,
+            kind="ssh",
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            ssh_config=self.client,
+        )
+        return replace(device, **changes)  # type: ignore[arg-type]
 
     def ssh(self, port: int | None = None) -> list[str]:
         """Return the start of a command line of the system's own client that logs in.
@@ -117,12 +150,33 @@ class UserSshd:
             "BatchMode": "yes",
             "HostKeyAlias": f"[{self.host}]:{self.port}",
             "IdentitiesOnly": "yes",
-            "IdentityFile": self.key,
             "Port": port or self.port,
-            "UserKnownHostsFile": self.known_hosts,
         }
         words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        return ["ssh", "-F", "none", *words, f"{self.user}@{self.host}"]
+        return ["ssh", "-F", str(self.client), *words, f"{self.user}@{self.host}"]
+
+    def start(self) -> None:
+        """Start it (again, on the same port and with the same key) and wait until it answers."""
+        sshd = find_sshd()
+        if sshd is None:
+            raise LabError("there is no sshd; install openssh-server")
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # it confines its helpers there
+        argv = [sshd, "-D", "-f", str(self.folder / "sshd_config"), "-E", str(self._log)]
+        self._server = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+        try:
+            wait_for_banner(self.host, self.port, START_S)
+        except LabError as error:
+            self.stop()
+            raise LabError(f"{error}\n{self.log()}") from None
+
+    def stop(self) -> None:
+        """End the listener; sessions go on, as after `systemctl stop ssh`."""
+        if self._server is not None:
+            self._orphans += sshd_below([self._server.pid])
+            self._server.terminate()
+            self._server.wait()
+            self._server = None
 
     def sessions(self) -> list[int]:
         """Return the process ids of what serves clients (one or two for each connection)."""
@@ -137,8 +191,28 @@ class UserSshd:
 
     def close(self) -> None:
         """End sessions and listener; allowed twice."""
-        self.kill_sessions()
         self.stop()
+        self.kill_sessions()
+
+    def log(self) -> str:
+        """Return what it wrote so far."""
+        return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "sshd.log"
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path, *, lines: Sequence[str] = (), host_keys: Sequence[str] = ("ed25519",)
+) -> Iterator[Sshd]:
+    """Run a server, as :class:`Sshd` describes, until the block ends."""
+    server = Sshd(folder, lines=lines, host_keys=host_keys)
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 def sshd_below(roots: Sequence[int]) -> list[int]:

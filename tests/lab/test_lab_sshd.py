@@ -3,34 +3,38 @@
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 
 import pytest
 
-from lab.proxy import Proxy, Tarpit
-from lab.userssh import UserSshd
+from tests.lab import capabilities
+from tests.lab.proxy import Proxy, Tarpit
+from tests.lab.sshd import Sshd, running
 
 
 @pytest.fixture(scope="module")
-def server(user_sshd: UserSshd) -> UserSshd:
-    """Shorter to write."""
-    return user_sshd
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """One for the file: no test changes its settings."""
+    capabilities.require("sshd")
+    with running(tmp_path_factory.mktemp("server") / "sshd") as made:
+        yield made
 
 
-def ssh(server: UserSshd, command: str, port: int | None = None, stdin: bytes = b""):
+def ssh(server: Sshd, command: str, port: int | None = None, stdin: bytes = b""):
     """Run a command through the system's own client."""
     return subprocess.run(
         [*server.ssh(port), command], input=stdin, capture_output=True, timeout=30
     )
 
 
-def test_a_session_sees_the_home_of_the_server(server: UserSshd) -> None:
+def test_a_session_sees_the_home_of_the_server(server: Sshd) -> None:
     """So that no test touches the user's own files."""
     done = ssh(server, "echo $HOME ~; echo x > ~/made")
     assert done.stdout.decode().split() == [str(server.home)] * 2, done.stderr
     assert (server.home / "made").read_text() == "x\n"
 
 
-def test_sessions_can_be_killed_and_the_server_goes_on(server: UserSshd) -> None:
+def test_sessions_can_be_killed_and_the_server_goes_on(server: Sshd) -> None:
     """Row 4 of a push that is cut: the session dies, the listener stays."""
     with Proxy(server.host, server.port) as proxy:
         line = socket.create_connection((proxy.host, proxy.port))
@@ -43,7 +47,7 @@ def test_sessions_can_be_killed_and_the_server_goes_on(server: UserSshd) -> None
     assert ssh(server, "true").returncode == 0
 
 
-def test_a_stopped_server_refuses_and_comes_back_on_its_port(server: UserSshd) -> None:
+def test_a_stopped_server_refuses_and_comes_back_on_its_port(server: Sshd) -> None:
     """As `systemctl stop ssh` and start."""
     server.stop()
     with pytest.raises(ConnectionRefusedError):
@@ -52,7 +56,7 @@ def test_a_stopped_server_refuses_and_comes_back_on_its_port(server: UserSshd) -
     assert ssh(server, "echo back").stdout == b"back\n"
 
 
-def test_the_proxy_passes_a_session_and_counts_it(server: UserSshd) -> None:
+def test_the_proxy_passes_a_session_and_counts_it(server: Sshd) -> None:
     """At least the bytes of the payload pass, and no more than SSH's framing adds."""
     with Proxy(server.host, server.port) as proxy:
         done = ssh(server, "head -c 3000000 /dev/zero", port=proxy.port)
@@ -60,7 +64,7 @@ def test_the_proxy_passes_a_session_and_counts_it(server: UserSshd) -> None:
         assert 3_000_000 < proxy.received < 3_200_000 and proxy.connections == 1
 
 
-def test_the_proxy_delays_and_limits(server: UserSshd) -> None:
+def test_the_proxy_delays_and_limits(server: Sshd) -> None:
     """An echo takes two delays at least; a rate spreads bytes over time."""
     with Proxy(server.host, server.port) as proxy:
         proxy.delay_s = 0.1
@@ -74,7 +78,7 @@ def test_the_proxy_delays_and_limits(server: UserSshd) -> None:
         assert time.monotonic() - start >= 0.9
 
 
-def test_the_proxy_cuts_and_goes_silent(server: UserSshd) -> None:
+def test_the_proxy_cuts_and_goes_silent(server: Sshd) -> None:
     """A reset is an error at once; silence is neither data nor an end."""
     with Proxy(server.host, server.port) as proxy:
         with socket.create_connection((proxy.host, proxy.port)) as line:
@@ -94,7 +98,7 @@ def test_the_proxy_cuts_and_goes_silent(server: UserSshd) -> None:
             assert line.recv(4) == b"SSH-"
 
 
-def test_the_proxy_spoils_what_it_is_told_to(server: UserSshd) -> None:
+def test_the_proxy_spoils_what_it_is_told_to(server: Sshd) -> None:
     """A byte that is changed on the way is noticed by SSH: its own check, not ours."""
     with Proxy(server.host, server.port) as proxy:
 

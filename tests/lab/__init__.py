@@ -1,1 +1,0 @@
-"""The test lab: real devices on one Linux machine; see docs/lab.md."""
