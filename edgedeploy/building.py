@@ -104,6 +104,11 @@ class BuildResult:
         return self.plan.nodes(further(self.outcomes))
 
     @property
+    def unmeasured(self) -> tuple[Diagnostic, ...]:
+        """Why devices that should have measured did not, each reason once."""
+        return tuple(dict.fromkeys(item for out in self.outcomes for item in out.unmeasured))
+
+    @property
     def exit_code(self) -> ExitCode:
         """The process exit status that the outcomes deserve."""
         codes = []

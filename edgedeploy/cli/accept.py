@@ -53,7 +53,7 @@ def command(
         lines.append(f"{outcome.item.name}: {outcome.state}")
         lines += [f"  {_line(gate)}" for gate in gates]
         missing = [text for text, *need in wanted if not _met(gates, *need)]
-        lines += [f"  required {text}: not met" for text in missing]
+        lines += [f"  required {text}: not met{_absent(gates, text)}" for text in missing]
         if missing and code == ExitCode.DONE:
             code = ExitCode.REFUSED
         rows.append(
@@ -92,6 +92,13 @@ def _met(gates: tuple[GateVerdict, ...], name: str, evidence: str) -> bool:
         and EVIDENCE_ORDER.index(gate.evidence) <= EVIDENCE_ORDER.index(evidence)
         for gate in found
     )
+
+
+def _absent(gates: tuple[GateVerdict, ...], text: str) -> str:
+    """Return, as the end of a sentence, that there is no gate of a required name."""
+    name = text.partition(":")[0]
+    there = any(gate.gate == name or gate.gate.startswith(f"{name}_") for gate in gates)
+    return "" if there else f"; the profile has no gate `{name}`"
 
 
 def _line(gate: GateVerdict) -> str:

@@ -78,6 +78,7 @@ def command(
     if not any(outcome.records or outcome.unmeasured for outcome in result.outcomes):
         why = "no artifact for the board" if sites else "no target of the profile is this machine"
         output.say(f"nothing was measured: {why}, or bench: off")
+    output.diagnostics(result.unmeasured)
     return show_build(output, result.folder, result.exit_code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 import resource
 import shutil
@@ -46,7 +47,7 @@ class Finding:
 @verb
 def command(output: Output, store: Path | None) -> int:
     """Check this machine and the installed tools; exit 5 if something needed is missing."""
-    findings = [*_machine(), *_tools(), *_store(store or default_store_path())]
+    findings = [*_machine(), *_tools(), *_for_devices(), *_store(store or default_store_path())]
     bad = [item for item in findings if item.needed and not item.good]
     lines = [f"{_mark(item):<8} {item.what:<18} {item.found}" for item in findings]
     data = [
@@ -92,6 +93,24 @@ def _tools() -> list[Finding]:
         for name, what in EXTRAS.items()
     ]
     return found
+
+
+def _for_devices() -> list[Finding]:
+    """What connecting to devices and provisioning them needs beside Python packages."""
+    from edgedeploy.deploy.compiler import TARGETS, compilers
+
+    has_pip = importlib.util.find_spec("pip") is not None
+    wanted = [
+        ("ssh", shutil.which("ssh"), "~/.ssh/config cannot be asked"),
+        ("pip", (_version("pip") or "there") if has_pip else None, "it fetches devices' runtimes"),
+    ]
+    for machine in TARGETS:
+        found = next((compiler.name for compiler in compilers(machine)), None)
+        wanted.append((f"cc {machine}", found, "makes runners for devices without Python"))
+    return [
+        Finding(what=what, found=found or f"not there: {why}", good=bool(found), needed=False)
+        for what, found, why in wanted
+    ]
 
 
 def _version(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,11 @@ from edgedeploy.cli.output import Output
 if TYPE_CHECKING:
     from edgedeploy.deploy.fleet import Fleet, Result, Row
     from edgedeploy.devices.inventory import Device
-    from edgedeploy.errors import ExitCode
+    from edgedeploy.errors import Diagnostic, ExitCode
     from edgedeploy.remote import Remote
 
-_TEXT = 100
+WIDTH = 80
+"""Columns that the row of a device with diagnostics may take."""
 
 
 def fleet_options(function: Callable[..., Any], *, careful: bool = False) -> Callable[..., Any]:
@@ -116,18 +118,28 @@ def show_rows(
     """
     output.diagnostics(
         dict.fromkeys(
-            item for row in result.rows for item in row.diagnostics if row.state != "skipped"
+            _placed(item, row.device)
+            for row in result.rows
+            for item in row.diagnostics
+            if row.state != "skipped"
         )
     )
     width = max((len(row.device) for row in result.rows), default=0)
     text = []
     for row in result.rows:
         state = "already" if row.already and row.state == "done" else row.state
-        shown = row.text if len(row.text) <= _TEXT else f"{row.text[: _TEXT - 3]}..."
-        text.append(f"{row.device:<{width}}  {state:<11}  {row.seconds:6.1f} s  {shown}")
+        line = f"{row.device:<{width}}  {state:<11}  {row.seconds:6.1f} s  {row.text}"
+        if row.diagnostics and len(line) > WIDTH:  # they have said it in full
+            line = f"{line[: WIDTH - 3]}..."
+        text.append(line)
         text += lines(row) if lines else []
     counts = [f"{count} {state}" for state, count in result.counts.items() if count]
     if len(result.rows) > 1:
         text.append(", ".join(counts))
     data = {**result.to_json(), **(more or {})}
     return output.result("\n".join(text), data, result.exit_code if code is None else code)
+
+
+def _placed(item: Diagnostic, device: str) -> Diagnostic:
+    """Return a diagnostic that says which device it is about."""
+    return item if item.place or item.subject else replace(item, subject=device)

@@ -51,7 +51,7 @@ device_option = click.option(
     "devices",
     multiple=True,
     metavar="NAME",
-    help="Only these: a name or pattern, @GROUP or tag:TAG.",
+    help="Which devices: a name or pattern, @GROUP or tag:TAG; may be repeated.",
 )
 """``-d``: which devices."""
 

@@ -47,7 +47,7 @@ def command(
         shipped = ship(request_of(rest), fleet, options, EventLog(listener))
     finally:
         listener.close()
-    output.diagnostics(shipped.build.notes)
+    output.diagnostics([*shipped.build.notes, *shipped.build.unmeasured])
     place = shipped.build.folder
     output.say((place / TEXT).read_text(encoding="utf-8").rstrip("\n"))
     if shipped.stopped:

@@ -45,7 +45,7 @@ class DeviceSite:
         connect: Makes a connection to it.
         pretended: It is a fake one: figures from it are simulated.
         samples: How many samples the chosen artifact is asked there; None all, 0 none.
-        events: Where the push is told.
+        events: Where progress is told.
         opener: Opens a depot.
         find: Finds a runtime.
         make: Makes what runs artifacts with it.
@@ -105,6 +105,9 @@ class DeviceSite:
             mode: Literal["quick", "full"] = "full" if session.bench.mode == "full" else "quick"
             about = self._about(identity, runtime)
             job = bench_job(session, folders, mode, device=about, evidence=evidence)
+            names = " and ".join(item.name for item in session.artifacts)
+            turns = ", in turns" if len(session.artifacts) > 1 else ""
+            self._say(f"measuring {names} of {session.model} ({mode}{turns})")
             result = onboard.measure(job, on_progress=progress)
             records = [build_record(job, item, result, created, folder) for item in job.artifacts]
             if self._samples != 0:
@@ -140,8 +143,13 @@ class DeviceSite:
 
     def _reached(self) -> Remote:
         if self._remote is None:
+            self._say("connecting")
             self._remote = self._connect()
         return self._remote
+
+    def _say(self, text: str) -> None:
+        if self._events is not None:
+            self._events.emit(Note(text=f"{self.name}: {text}"))
 
     # -- what the device is ------------------------------------------------------------------
 
@@ -228,6 +236,7 @@ class DeviceSite:
         )
         with tempfile.TemporaryDirectory(prefix="answers-") as name:
             goal = Path(name)
+            self._say(f"comparing what {job.artifacts[-1].id} answers with the float model")
             onboard.outputs(job.artifacts[-1], asked, goal, on_progress=progress)
             return evaluate_answers(session, goal, self._samples, evidence).to_json()
 

@@ -29,8 +29,8 @@ _FLAGS = ("-std=c99", "-O2", "-fno-ident", "-s", "-Wl,--build-id=none")
 # The oldest glibc that any ONNX Runtime wheel with a C library asks for (manylinux_2_27).
 _GLIBC = (2, 27)
 
-# Machine -> what GNU and zig call programs for it; those that ONNX Runtime has wheels for.
-_TARGETS: Mapping[str, str] = {"aarch64": "aarch64-linux-gnu", "x86_64": "x86_64-linux-gnu"}
+TARGETS: Mapping[str, str] = {"aarch64": "aarch64-linux-gnu", "x86_64": "x86_64-linux-gnu"}
+"""Machine -> what GNU and zig call programs for it; those that ONNX Runtime has wheels for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +70,16 @@ def build_runner(platform: DevicePlatform) -> BuiltRunner:
         ToolError: No compiler here can make it (E511).
         StoreError: The cache cannot be written (E602).
     """
-    if platform.libc != "glibc" or platform.machine not in _TARGETS:
+    if platform.libc != "glibc" or platform.machine not in TARGETS:
         raise DeviceError(
             f"there is no native runner for {platform.text}",
             code="E464",
-            hint=f"it is made for glibc on {' and '.join(sorted(_TARGETS))}, like the runtime",
+            hint=f"it is made for glibc on {' and '.join(sorted(TARGETS))}, like the runtime",
         )
     sources = sorted(SOURCES.glob("*.[ch]"))
     source = digest("runner source", [[path.name, file_sha256(path)] for path in sources])
     troubles = []
-    for compiler in compilers(platform):
+    for compiler in compilers(platform.machine):
         key = digest("runner", [source, compiler.name, *_FLAGS])
         goal = user_cache() / "runtimes" / "runners" / key
         trouble = None if goal.exists() else _compile(compiler, sources, goal)
@@ -95,23 +95,26 @@ def build_runner(platform: DevicePlatform) -> BuiltRunner:
         code="E511",
         subject="ziglang",
         hint="pip install 'edgedeploy[native]' (410 MB), or install "
-        f"{_TARGETS[platform.machine]}-gcc",
+        f"{TARGETS[platform.machine]}-gcc",
     )
 
 
-def compilers(platform: DevicePlatform) -> Iterator[Compiler]:
-    """Yield the compilers here that may make programs for a device, the best first.
+def compilers(machine: str) -> Iterator[Compiler]:
+    """Yield the compilers here that may make programs for devices, the best first.
 
     zig comes first: it makes programs for an old glibc wherever it runs.
+
+    Args:
+        machine: The devices' architecture, a key of :data:`TARGETS`.
     """
     if importlib.util.find_spec("ziglang") is not None:
-        target = f"{_TARGETS[platform.machine]}.{_GLIBC[0]}.{_GLIBC[1]}"
+        target = f"{TARGETS[machine]}.{_GLIBC[0]}.{_GLIBC[1]}"
         yield Compiler(
             name=f"zig {tool_version('ziglang')} {target}",
             command=(sys.executable, "-m", "ziglang", "cc", "-target", target),
         )
-    names = [f"{_TARGETS[platform.machine]}-gcc"]
-    if sys.platform == "linux" and here.machine() == platform.machine:
+    names = [f"{TARGETS[machine]}-gcc"]
+    if sys.platform == "linux" and here.machine() == machine:
         names += ["gcc", "cc"]
     seen = set()
     for name in names:

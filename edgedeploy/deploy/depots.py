@@ -15,7 +15,7 @@ from edgedeploy.deploy.unit import Unit, depot_folder, pretended, short
 from edgedeploy.devices.depot import Damage, Depot
 from edgedeploy.devices.runtimes import FOLDER as RUNTIMES
 from edgedeploy.devices.runtimes import shell_path
-from edgedeploy.errors import Diagnostic, ExitCode, UsageError
+from edgedeploy.errors import DeviceError, Diagnostic, ExitCode, UsageError
 from edgedeploy.remote import Remote, printable
 
 MAX_DEPOTS = 1000
@@ -59,6 +59,12 @@ def app_name(text: str) -> str:
 
         data = read_document(path).data
         found = data.get("name") if isinstance(data, dict) else None
+    elif path.suffix in (".yaml", ".yml"):
+        raise UsageError(
+            f"there is no file {text!r:.100}",
+            code="E100",
+            hint="give the profile's file, or its `name:` as `devices fsck` lists it",
+        )
     if not isinstance(found, str) or not _APP.fullmatch(found):
         raise UsageError(
             f"{text!r:.100} is neither a profile with a name nor the name of an application",
@@ -91,6 +97,28 @@ def find_depots(remote: Remote, root: str) -> tuple[str, ...]:
     ]
     good = {name for name in names if _APP.fullmatch(name.removeprefix(f"{RUNTIMES}/"))}
     return tuple(sorted(good, key=lambda name: (name.startswith("."), name)))[:MAX_DEPOTS]
+
+
+def expect_depot(remote: Remote, root: str, app: str) -> None:
+    """Make sure that an application has a depot: opening one that is not there would make it.
+
+    Args:
+        remote: The device.
+        root: Folder of the depots; may start with ``~/``.
+        app: Application.
+
+    Raises:
+        DeviceError: There is none (E443), or as :func:`find_depots`.
+    """
+    there = find_depots(remote, root)
+    if app not in there:
+        names = ", ".join(name for name in there if not name.startswith(".")) or "none"
+        raise DeviceError(
+            f"nothing was pushed for `{app}` to this device",
+            code="E443",
+            subject=remote.name,
+            hint=f"push first: `edgedeploy push`; applications on it: {names}",
+        )
 
 
 def care_for(link: Link, unit: Unit, app: str | None, care: Care, *, opener: Opener) -> Answer:

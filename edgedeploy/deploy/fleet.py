@@ -424,6 +424,7 @@ class _Run(Generic[DeviceT]):
         self._connect = connect
         self._executor = executor
         self._told = told
+        self._many = False
         self._links: dict[str, Link] = {}
         self._futures: list[concurrent.futures.Future[Row]] = []
         self.rows: dict[str, Row] = {}
@@ -431,6 +432,7 @@ class _Run(Generic[DeviceT]):
     def roll_out(self, devices: Sequence[DeviceT], rollout: Rollout) -> None:
         """Fill in a row for every device."""
         left = list(devices)
+        self._many = len(left) > 1
         reason, good = "", 0
         while left and good < rollout.canary and not reason:
             group, left = left[: rollout.canary - good], left[rollout.canary - good :]
@@ -477,7 +479,7 @@ class _Run(Generic[DeviceT]):
     def _finished(self, row: Row) -> Row:
         row = replace(row, text=" ".join(row.text.split()))  # a device's words fake no other row
         self.rows[row.device] = row
-        if self._told is not None:
+        if self._told is not None and self._many:  # of a single one, the result says it at once
             self._told(f"{row.device}: {row.state}, {row.text} ({row.seconds:.1f} s)")
         return row
 

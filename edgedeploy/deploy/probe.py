@@ -133,10 +133,16 @@ def latest_facts(store: Store, device: str) -> DeviceFacts | None:
         return None
 
 
+_MOVING = frozenset({"disk_free_bytes"})
+"""Facts that differ from one minute to the next, which is no change of the device."""
+
+
 def _key(device: str) -> str:
     return conditions_key({"kind": "facts", "device": device})
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
     names = sorted(before.keys() | after.keys())
-    return tuple(name for name in names if before.get(name) != after.get(name))
+    return tuple(
+        name for name in names if name not in _MOVING and before.get(name) != after.get(name)
+    )

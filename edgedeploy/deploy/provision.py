@@ -37,6 +37,7 @@ from edgedeploy.devices.runtimes import (
 )
 from edgedeploy.devices.version import Version
 from edgedeploy.errors import DeviceError
+from edgedeploy.events import EventLog
 from edgedeploy.manifest import canonical, file_sha256
 from edgedeploy.remote import Remote, printable
 from edgedeploy.toolchain import PACKAGE
@@ -68,7 +69,9 @@ class Wish:
     wait_s: float = 0.0
 
 
-def provision_device(link: Link, unit: Unit, wish: Wish, *, opener: Opener) -> Answer:
+def provision_device(
+    link: Link, unit: Unit, wish: Wish, *, opener: Opener, events: EventLog | None = None
+) -> Answer:
     """Put a runtime on a device, or find that it is there.
 
     Args:
@@ -76,6 +79,7 @@ def provision_device(link: Link, unit: Unit, wish: Wish, *, opener: Opener) -> A
         unit: What the inventory says of it.
         wish: What shall be there.
         opener: Opens a depot.
+        events: Where the transfer is told.
 
     Raises:
         DeviceError: What it is cannot be told (E461), there is nothing for such a device (E464),
@@ -105,7 +109,7 @@ def provision_device(link: Link, unit: Unit, wish: Wish, *, opener: Opener) -> A
         made = (
             _native(wish, platform, Path(name)) if native else _python(wish, platform, Path(name))
         )
-        return _put(link, unit, wish, made, platform, opener)
+        return _put(link, unit, wish, made, platform, opener, events)
 
 
 def _fits(there: Provisioned, wish: Wish, native: bool) -> bool:
@@ -183,15 +187,20 @@ def _made(record: RuntimeRecord, files: Mapping[str, Path], here: Path) -> _Made
 
 
 def _put(
-    link: Link, unit: Unit, wish: Wish, made: _Made, platform: DevicePlatform, opener: Opener
+    link: Link,
+    unit: Unit,
+    wish: Wish,
+    made: _Made,
+    platform: DevicePlatform,
+    opener: Opener,
+    events: EventLog | None,
 ) -> Answer:
     """Push a runtime, load it on the device and make it the one that counts."""
     contents = made.contents(platform)
     name, depot = contents.version.name, runtime_depot(unit.root, wish.family)
-    link.say(f"sending what is missing of {contents.version.size_bytes / 1e6:.1f} MB")
     pushed = push_version(
         link.reconnect, depot, contents, opener=opener, wait_s=wish.wait_s, python=unit.python,
-        sleep=link.wait,
+        sleep=link.wait, events=events,
     )  # fmt: skip
     link.say("loading it there")
     root = pushed.root.rpartition("/")[0]

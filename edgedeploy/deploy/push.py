@@ -345,10 +345,11 @@ class _Push:
                     need -= depot.incoming(self._stream(item).name()).length
         if need > free_bytes:
             raise DeviceError(
-                f"the device has too little space: {need} bytes are needed, {free_bytes} are free",
+                f"the device has too little space: {size(need)} are needed, {size(free_bytes)} are "
+                "free",
                 code=NO_SPACE,
-                hint="remove what is not needed on the device, or give it another `root:` in "
-                "devices.yaml",
+                hint="`edgedeploy devices fsck --gc` removes old versions there; or give it "
+                "another `root:` in devices.yaml",
             )
 
     def _stream(self, item: Missing) -> Stream:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgedeploy.deploy.activate import Wanted, activate_version, roll_back
 from edgedeploy.deploy.contents import Built
-from edgedeploy.deploy.depots import Care, care_for
+from edgedeploy.deploy.depots import Care, care_for, expect_depot
 from edgedeploy.deploy.fit import check_device
 from edgedeploy.deploy.fleet import Answer, Fleet, Link, Result
 from edgedeploy.deploy.ondevice import OnDevice, make_onboard
@@ -122,6 +122,7 @@ def activate(
     wanted = _wanted(request, fleet, options, events)
 
     def work(device: Device, link: Link) -> Answer:
+        expect_depot(link.remote, device.root, wanted[device.name].app)
         runs = OnDevice(link.remote, device, find_runtime, make_onboard)
         return activate_version(link, device, wanted[device.name], opener=open_depot, runs=runs)
 
@@ -175,6 +176,7 @@ def rollback(app: str, fleet: Fleet[Device], *, source: str = "", wait_s: float 
     """
 
     def work(device: Device, link: Link) -> Answer:
+        expect_depot(link.remote, device.root, app)
         return roll_back(link, device, app, opener=open_depot, source=source, wait_s=wait_s)
 
     return fleet.run(work)
@@ -189,10 +191,16 @@ def fsck(app: str | None, fleet: Fleet[Device], care: Care) -> Result:
     return fleet.run(work)
 
 
-def provision(fleet: Fleet[Device], wish: Wish) -> Result:
-    """Put a runtime on every device of a fleet that does not have it."""
+def provision(fleet: Fleet[Device], wish: Wish, events: EventLog | None = None) -> Result:
+    """Put a runtime on every device of a fleet that does not have it.
+
+    Args:
+        fleet: The devices.
+        wish: Which runtime.
+        events: Where transfers are told.
+    """
 
     def work(device: Device, link: Link) -> Answer:
-        return provision_device(link, device, wish, opener=open_depot)
+        return provision_device(link, device, wish, opener=open_depot, events=events)
 
     return fleet.run(work)

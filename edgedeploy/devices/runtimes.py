@@ -370,7 +370,7 @@ def find_runtime(
                 hint=f"put it there anew: `{again} --runtime {family}`",
             )
         raise DeviceError(
-            f"it has no {MODULES[family]}: {found.own_trouble}",
+            f"it has no {MODULES[family]}{_why_none(found)}",
             code="E460",
             subject=remote.name,
             hint=f"put one there, no internet needed on it: `{again} --runtime {family}`",
@@ -390,6 +390,13 @@ def find_runtime(
         command=own_command(found.python),
         provisioned=None,
     )
+
+
+def _why_none(found: Survey) -> str:
+    """Return, as the end of a sentence, why a device has no runtime of its own."""
+    if "not found" in found.own_trouble and found.python in found.own_trouble:
+        return f" and no {found.python}"  # as shells say it, each in its own words
+    return f": {found.own_trouble}"
 
 
 def allowed_versions(family: str) -> str:

@@ -59,10 +59,12 @@ def _stamp(result: BuildResult) -> str:
         artifact = chosen.artifact.digest if chosen and chosen.artifact else ""
         gates = [gate.to_json() for gate in chosen.gates] if chosen else []
         records = {name: record["created"] for name, record in outcome.records.items()}
+        unmeasured = [item.to_json() for item in outcome.unmeasured]
         worth = chosen.evaluation.to_json() if chosen and chosen.evaluation else None
         survey = outcome.survey and outcome.survey.to_json()
         figures = json.dumps([worth, survey], sort_keys=True)  # may hold numbers like infinity
-        items.append([outcome.item.name, trials, artifact, gates, records, figures])
+        about = [outcome.item.name, trials, artifact, gates, records, unmeasured, figures]
+        items.append(about)
     code = code_digest(("report",), PACKAGE / "__init__.py")
     files = {name: file_sha256(result.folder / name) for name in (DOCUMENT, TEXT, PAGE)}
     told = {"items": items, "lock": result.lock.expanded, "code": code, "files": files}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from edgedeploy.cli.fleet import fleet_of, fleet_options, show_rows
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.cli.request import device_options
 from edgedeploy.errors import UsageError
+from edgedeploy.remote import printable
 
 if TYPE_CHECKING:
     from edgedeploy.deploy.fleet import Row
@@ -74,5 +77,24 @@ def _lines(row: Row) -> list[str]:
             found.append(f"    {item['what']}  {item['path']}{end}")
         if depot["freed_bytes"] is not None:
             found.append(f"    {depot['freed_bytes'] / 1e6:.2f} MB removed")
-        found += [f"    {line}" for line in depot.get("journal", ())]
+        found += [f"    {_event(line)}" for line in depot.get("journal", ())]
     return found
+
+
+def _event(line: str) -> str:
+    """Return a line of a journal for people: when by the device's clock, what, which version."""
+    try:
+        found = json.loads(line)
+        when = datetime.fromtimestamp(found["clock"], UTC).strftime("%Y-%m-%d %H:%M:%S")
+        words = [when, found["event"], str(found.get("version", ""))[:SHORT]]
+        if found.get("before"):
+            words.append(f"(before: {found['before'][:SHORT]})")
+        if found.get("details"):
+            told = json.loads(found["details"])
+            told.pop("version", None)
+            words += [
+                ", ".join(one) if isinstance(one, list) else str(one) for one in told.values()
+            ]
+        return printable(" ".join(word for word in words if word).encode())
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError):
+        return line  # whatever lies there is shown as it is

@@ -16,6 +16,9 @@ from edgedeploy.places import default_store_path
 if TYPE_CHECKING:
     from edgedeploy.deploy.fleet import Row
 
+LIST_WIDTH = 40
+"""Columns of a list, such as the processor's features, that is not shown whole."""
+
 
 @click.command()
 @device_options
@@ -25,28 +28,33 @@ if TYPE_CHECKING:
 def command(output: Output, store: Path | None, wait_s: float, **rest: Any) -> int:
     """Find out what devices are: processor, system, memory, runtimes, sensors.
 
-    Nothing is written on a device. What is found is kept with its date and digest.
+    Nothing is written on a device. What is found is kept with its date and digest; -v shows all.
     """
     from edgedeploy.deploy.probe import probe_all
     from edgedeploy.store import Store
 
     fleet = fleet_of(output, rest, Path())
     result = probe_all(fleet, Store(store or default_store_path()))
-    return show_rows(output, result, lines=_lines)
+    return show_rows(output, result, lines=lambda row: _lines(row, full=output.verbose))
 
 
-def _lines(row: Row) -> list[str]:
-    """Return a device's facts as lines of text; what it does not say is left out."""
+def _lines(row: Row, *, full: bool) -> list[str]:
+    """Return a device's facts as lines of text; what it does not say is left out.
+
+    Args:
+        row: The device's.
+        full: Show long lists whole.
+    """
     facts, changed = row.details.get("facts", {}), row.details.get("changed") or ()
     return [
-        f"  {name.removesuffix('_bytes'):<15} {_shown(name, value)}"
+        f"  {name.removesuffix('_bytes'):<15} {_shown(name, value, full=full)}"
         + ("  (changed)" if name in changed else "")
         for name, value in facts.items()
         if value not in (None, "", [], {}, False)
     ]
 
 
-def _shown(name: str, value: Any) -> str:
+def _shown(name: str, value: Any, *, full: bool) -> str:
     if name.endswith("_bytes"):
         return f"{value / 1e9:.1f} GB"
     if name == "gpus":
@@ -57,5 +65,7 @@ def _shown(name: str, value: Any) -> str:
         return ", ".join(f"{key} {item}" for key, item in sorted(value.items()))
     if isinstance(value, list):
         text = " ".join(value)
-        return text if len(text) <= 200 else f"{text[:190]} ... ({len(value)})"
+        if full or len(text) <= LIST_WIDTH:
+            return text
+        return f"{text[:LIST_WIDTH].rpartition(' ')[0]} ... ({len(value)}; -v shows all)"
     return "yes" if value is True else str(value)

@@ -10,7 +10,9 @@ import click
 from edgedeploy import api
 from edgedeploy.cli.fleet import fleet_of, fleet_options, show_rows
 from edgedeploy.cli.output import Output, verb
+from edgedeploy.cli.progress import watch
 from edgedeploy.cli.request import device_options
+from edgedeploy.events import EventLog
 
 if TYPE_CHECKING:
     from edgedeploy.deploy.fleet import Row
@@ -54,7 +56,12 @@ def command(
     """
     fleet = fleet_of(output, rest, Path())
     wish = api.Wish(family=family, version=version, native=native, upgrade=upgrade, wait_s=wait_s)
-    return show_rows(output, api.provision(fleet, wish), lines=_lines)
+    listener = watch(output)
+    try:
+        result = api.provision(fleet, wish, EventLog(listener))
+    finally:
+        listener.close()
+    return show_rows(output, result, lines=_lines)
 
 
 def _lines(row: Row) -> list[str]:

@@ -57,6 +57,24 @@ def _lines(data: dict[str, Any]) -> list[str]:
         for part, one in inner:
             if key == "name" or one in (None, [], {}, ""):
                 continue
-            text = ", ".join(str(item) for item in one) if isinstance(one, list) else str(one)
-            lines.append(f"  {key if part is None else f'{key}.{part}'} = {text}")
+            text = ", ".join(str(item) for item in one) if isinstance(one, list) else _word(one)
+            lines.append(f"  {_label(key, part):<19} {text}")
     return lines
+
+
+_HOOKS = {"health": "health command", "health_url": "health url", "timeout_s": "health timeout"}
+
+
+def _label(key: str, part: str | None) -> str:
+    """Return what a fact is called, in the words of devices.yaml and of ssh."""
+    if part is None:
+        return key
+    if key == "hooks":
+        return _HOOKS.get(part, part)
+    return f"facts {part}" if key == "facts" else f"ssh {part.replace('_', ' ')}"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g} s" if isinstance(value, float) else str(value)

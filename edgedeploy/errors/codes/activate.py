@@ -20,8 +20,9 @@ CODES: dict[str, Explanation] = {
     "E443": Explanation(
         "There is no such version on the device",
         "The version that shall become active was not pushed to this device, or was removed there, "
-        "or more than one begins with the digits given. Push it, or give more digits; "
-        "`edgedeploy devices fsck` lists the versions of a device.",
+        "or more than one begins with the digits given; or nothing of the application was ever "
+        "pushed to it. Push it, or give more digits; `edgedeploy devices fsck` lists what lies on "
+        "a device.",
     ),
     "E444": Explanation(
         "The device answers something else",

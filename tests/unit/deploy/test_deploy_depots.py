@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgedeploy.deploy.depots import Care, app_name, care_for, find_depots
+from edgedeploy.deploy.depots import Care, app_name, care_for, expect_depot, find_depots
 from edgedeploy.deploy.fleet import Answer
 from edgedeploy.deploy.push import push_version
 from edgedeploy.devices.local import LocalRemote
@@ -54,6 +54,16 @@ def test_depots_are_found_whatever_else_lies_there(robot):
     found = find_depots(LocalRemote(), str(root))
     assert found == ("other", APP, ".runtimes/ort")
     assert find_depots(LocalRemote(), str(root / "nowhere")) == ()
+
+
+def test_no_depot_is_made_for_a_mistyped_name(robot):
+    robot.push("one")
+    root = robot.depot.parent
+    expect_depot(LocalRemote(), str(root), APP)
+    with pytest.raises(DeviceError, match="nothing was pushed for `dorbell`") as caught:
+        expect_depot(LocalRemote(), str(root), "dorbell")
+    assert caught.value.diagnostics[0].code == "E443" and APP in caught.value.diagnostics[0].hint
+    assert [path.name for path in root.iterdir()] == [APP]
 
 
 def test_what_is_sound_is_shown(robot):
@@ -106,7 +116,7 @@ def test_which_application_is_meant(tmp_path):
     profile.write_text("name: doorbell\nnonsense: [1, 2\n".replace("[1, 2", "[1, 2]"))
     assert app_name(str(profile)) == "doorbell"
     assert app_name("doorbell") == "doorbell"
-    for wrong in ("../etc", "-rf", "", "a/b", "x\ny"):
+    for wrong in ("../etc", "-rf", "", "a/b", "x\ny", "nosuch.yaml"):
         with pytest.raises(UsageError):
             app_name(wrong)
 

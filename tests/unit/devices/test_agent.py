@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from edgedeploy.devices import agent_depot, opening
-from edgedeploy.devices.agent_depot import IN_FLIGHT
+from edgedeploy.devices.agent_depot import IN_FLIGHT, AgentDepot
 from edgedeploy.devices.depot import FRAME_BYTES
 from edgedeploy.devices.local import LocalPipe, LocalRemote
 from edgedeploy.devices.opening import open_depot

@@ -60,7 +60,7 @@ def test_show_says_what_a_connection_would_use(project: Path) -> None:
     assert data["connection"]["host"] == "192.0.2.1" and data["connection"]["port"] == 22
     assert data["connection"]["host_key_name"] == "192.0.2.1"
     text = run(project, "show", "kitchen").stdout
-    assert "connection.user = " in text and "board = rpi5" in text
+    assert "\n  ssh user   " in text and "rpi5" in text and "\n  ssh accept new      no\n" in text
     assert run(project, "show", "pretend").stdout.startswith("pretend (fake)\n")
 
 
@@ -91,3 +91,50 @@ def test_nobody_is_asked_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> 
     asked = asker(no_input=False)
     monkeypatch.setattr("getpass.getpass", lambda prompt: "" if prompt == "empty" else "typed")
     assert asked is not None and asked("x") == "typed" and asked("empty") is None
+
+
+def test_a_roll_back_of_what_is_not_there_makes_nothing(project: Path) -> None:
+    """The row says it once, the finding whose it is; nothing new lies on the device."""
+    said = subprocess.run(
+        [sys.executable, "-m", "edgedeploy", "rollback", "nosuch", "-d", "pretend"],
+        capture_output=True,
+        text=True,
+        cwd=project,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+            "XDG_CACHE_HOME": str(project / "cache"),
+        },
+        timeout=60,
+        check=False,
+    )
+    assert said.returncode == 4
+    told = said.stderr.splitlines()
+    assert told[0] == "pretend: connecting" and told[1].startswith("error[E443]")
+    assert told[2] == " --> pretend" and told[3].startswith("hint: ")
+    assert len(said.stdout.splitlines()) == 1 and len(said.stdout.rstrip("\n")) <= 80
+    assert not list(project.rglob("format"))
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (
+            {"clock": 0, "event": "activate", "version": "ab" * 32, "before": "cd" * 32},
+            "1970-01-01 00:00:00 activate abababababab (before: cdcdcdcdcdcd)",
+        ),
+        (
+            {"clock": 1, "event": "vouched", "details": '{"checks": ["a b", "c"]}'},
+            "1970-01-01 00:00:01 vouched a b, c",
+        ),
+        ({"clock": 0, "event": "\x1b[2Jevil"}, "1970-01-01 00:00:00 ?[2Jevil"),
+        ({"clock": 1e300, "event": "x"}, '{"clock": 1e+300, "event": "x"}'),
+        ({"clock": 0, "event": 5}, '{"clock": 0, "event": 5}'),
+        (["no", "object"], '["no", "object"]'),
+    ],
+)
+def test_a_journal_is_shown_for_people(line: object, shown: str) -> None:
+    """What is no event of ours, or would steer a terminal, does no harm."""
+    from edgedeploy.cli.devices.fsck import _event
+
+    assert _event(json.dumps(line)) == shown
