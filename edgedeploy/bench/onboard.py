@@ -299,7 +299,7 @@ def _event(line: bytes) -> dict[str, Any] | None:
     if not isinstance(data, dict) or data.get("event") not in _EVENTS:
         return None
     found: dict[str, Any] = {}
-    for name in ("event", "phase", "artifact", "stable", "done_s", "of_s", "n", "done"):
+    for name in ("event", "phase", "artifact", "stable", "done_s", "of_s", "n", "of_n", "done"):
         value = data.get(name)
         if isinstance(value, str):
             found[name] = checking.text(value, name)
