@@ -86,7 +86,7 @@ class Bench:
         session = self._session(outcome) if self._measure != "off" else None
         if session is None:
             return {}
-        name = f"{outcome.item.name}.bench"
+        name = _name(outcome)
         sites = [site for site in self._sites if site.board == session.board]
         for site in sites:
             told = self._told(f"{name} on {site.name}", f"measured on {site.name}")
@@ -192,6 +192,13 @@ class Bench:
             entry=str(summary["entry"]),
             loaded=tuple(summary["loaded"]),
         )
+
+
+def _name(outcome: Outcome) -> str:
+    """Return what a measurement is called, in the manner of the stages before it."""
+    nodes = outcome.chosen.nodes if outcome.chosen else None
+    stage = nodes.compiled.id.rpartition(".")[0] if nodes else outcome.item.name
+    return f"{stage}.bench"
 
 
 def _how_far(line: Mapping[str, Any]) -> tuple[int, int, str] | None:
