@@ -1,4 +1,7 @@
-"""Runtimes put on devices of the lab, which reach no index: real wheels, with Python or not."""
+"""Runtimes put on devices of the lab, which reach no index: real wheels, with Python or not.
+
+Those of arm64 devices are provisioned, and used, in ``test_lab_arm64.py``.
+"""
 
 from pathlib import Path
 
@@ -7,18 +10,15 @@ import pytest
 
 from edgedeploy.bench.job import BenchArtifact, BenchInputs, BenchJob, BenchPlan, OutputsJob
 from edgedeploy.data.pack import PackReader, PackWriter
-from edgedeploy.deploy.compiler import build_runner
 from edgedeploy.deploy.fleet import Link
 from edgedeploy.deploy.ondevice import make_onboard
 from edgedeploy.deploy.provision import Wish, provision_device
 from edgedeploy.devices.connect import connect
 from edgedeploy.devices.inventory import load_inventory
 from edgedeploy.devices.opening import open_depot
-from edgedeploy.devices.platform import DevicePlatform
 from edgedeploy.devices.runtimes import find_runtime
-from edgedeploy.errors import DeviceError, ToolError
+from edgedeploy.errors import DeviceError
 from edgedeploy.remote import put_file
-from lab import capabilities
 from lab.device import write_inventory
 from lab.lab import Lab
 
@@ -45,14 +45,11 @@ def answers(tmp_path: Path) -> tuple[Path, Path, list[np.ndarray]]:
     return model, pack, [session.run(None, item.tensors())[0] for item in PackReader(pack)]
 
 
-@pytest.mark.parametrize("image", ["amd64-python", "amd64-minimal", "arm64-minimal"])
+@pytest.mark.parametrize("image", ["amd64-python", "amd64-minimal"])
 def test_a_runtime_is_put_there_and_runs_models(
     lab: Lab, tmp_path: Path, answers: tuple[Path, Path, list[np.ndarray]], image: str
 ) -> None:
     """What it answers is what this machine answers; a second time there is nothing to do."""
-    if image.startswith("arm64"):
-        capabilities.require("arm64")
-        _needs_compiler()
     made = lab.device(image)
     try:
         inventory = load_inventory(write_inventory(tmp_path, [made]), tmp_path)
@@ -89,12 +86,3 @@ def _runs(link: Link, root: str, here: Path, answers: tuple[Path, Path, list[np.
     assert result["ended"] == "complete" and result["artifacts"][0]["layers"]
     left = remote.run("ls -A ~; ls -A ~/.edgedeploy ~/.edgedeploy/.scratch; ls -A /tmp").stdout
     assert b".ses" not in left and b"run-" not in left and b".onnxruntime" not in left
-
-
-def _needs_compiler() -> None:
-    """Skip where nothing here makes programs for such a device."""
-    device = DevicePlatform(machine="aarch64", libc="glibc", libc_version=(2, 36), python=None)
-    try:
-        build_runner(device)
-    except ToolError as error:
-        pytest.skip(f"needs a C compiler: {error}")
