@@ -11,9 +11,11 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import labapp
 import pytest
+import yaml
 from labapp import Application, check_clean, check_depot, depot, when_sent
 
 from lab import capabilities
@@ -217,6 +219,29 @@ def test_a_disk_that_fills_meanwhile(app: Application, devices: Pair) -> None:
     assert app.push(*devices).status == 0
     for device in devices:
         check_clean(device)
+
+
+def test_a_build_for_another_processor_is_refused(
+    lab: Lab, app: Application, devices: Pair, tmp_path: Path
+) -> None:
+    """Row 26: each device is said to be of the other architecture; nothing is sent to it."""
+    capabilities.require("arm64")
+    other = lab.device("arm64-minimal")
+    inventory = write_inventory(tmp_path, devices, {"board": "linux-arm64"})
+    named = yaml.safe_load(inventory.read_text())
+    entries = {other.name: {**other.inventory_entry(), "board": "linux-x86-64"}}
+    settings = "".join(device.ssh_config.read_text() for device in (*devices, other))
+    Path(named["ssh_config"]).write_text(settings)
+    inventory.write_text(yaml.safe_dump({**named, "devices": {**named["devices"], **entries}}))
+    three = (*devices, other)
+    before = sent(three)
+    done = Application(app.folder, inventory).push(*three)
+    assert done.status == 4, done.said
+    for device, now, then in zip(three, sent(three), before, strict=True):
+        assert "E451" in labapp.codes(done.row(device)) and not done.row(device)["retryable"]
+        assert "architecture" in done.row(device)["text"]
+        assert now - then < 64 << 10 and not depot(device).exists()
+    lab.remove(other)
 
 
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
