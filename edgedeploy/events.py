@@ -49,6 +49,14 @@ class StageProgress(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StagePart(Event):
+    """A stage goes on to another part of its work, such as ``loading w8a8``."""
+
+    node: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageFinished(Event):
     """A stage ended; ``state`` is ``hit``, ``ran`` or ``failed``."""
 

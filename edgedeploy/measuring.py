@@ -86,7 +86,7 @@ class Session:
             while measuring.
         bench: Mode, threads and CPUs.
         options: Of the runtime, so that it computes as when the artifact was verified.
-        machines: How ``uname -m`` may name the board's architecture.
+        arch: The board's architecture, as targets name it.
         stands_in: Whether this machine may stand in for the board.
         device: Facts of this machine.
         reference: What the answers of a device are compared with.
@@ -104,7 +104,7 @@ class Session:
     state: tuple[tuple[str, str], ...]
     bench: BenchSpec
     options: Mapping[str, Any]
-    machines: tuple[str, ...]
+    arch: str
     stands_in: bool
     device: Mapping[str, Any]
     reference: Reference

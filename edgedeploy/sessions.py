@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 from edgedeploy.backends import FAMILIES
 from edgedeploy.choosing import Outcome, Trial
-from edgedeploy.events import EventLog, StageProgress, StageStarted
+from edgedeploy.events import EventLog, StageFinished, StagePart, StageProgress, StageStarted
 from edgedeploy.executor import Builder
 from edgedeploy.measuring import (
     FLOAT,
@@ -27,8 +29,17 @@ from edgedeploy.measuring import (
 from edgedeploy.plan import CandidateNodes, Item, Plan
 from edgedeploy.signature import Signature
 from edgedeploy.store import Store
-from edgedeploy.target.host import is_this_machine, machines_of
+from edgedeploy.target.host import is_this_machine
 from edgedeploy.toolchain import tool_version
+
+_PARTS: Mapping[str, str] = {
+    "probe": "asking what the device is",
+    "cold": "loading {}",
+    "layers": "timing the layers of {}",
+    "warm-up": "warming {} up",
+    "outputs": "asking {} samples",
+}
+"""Phases of a measurement that are told, and how; ``{}`` is the artifact."""
 
 
 class Bench:
@@ -75,15 +86,17 @@ class Bench:
         session = self._session(outcome) if self._measure != "off" else None
         if session is None:
             return {}
-        name = f"{outcome.item.name}.bench"
+        name = _name(outcome)
         sites = [site for site in self._sites if site.board == session.board]
         for site in sites:
-            measure_on(self._store, session, site, self._told(name, f"measured on {site.name}"))
+            told = self._told(f"{name} on {site.name}", f"measured on {site.name}")
+            with told as progress:
+                measure_on(self._store, session, site, progress)
         known = self._known(session)
         wanted = session.stands_in and session.bench.mode != "off" and not sites
         if wanted and (self._measure == "again" or (self._measure == "missing" and not known)):
-            told = self._told(name, "no measurement of these artifacts here")
-            measure_session(self._store, session, told)
+            with self._told(name, "no measurement of these artifacts here") as progress:
+                measure_session(self._store, session, progress)
             known = self._known(session)
         self.sessions.append((session, known))
         return known or {}
@@ -102,15 +115,28 @@ class Bench:
             known = known_records(self._store, session)
         return known
 
-    def _told(self, name: str, why: str) -> Progress:
-        """Tell that a measurement starts; return what tells its progress."""
+    @contextmanager
+    def _told(self, name: str, why: str) -> Iterator[Progress]:
+        """Tell of a measurement: that it starts, how far it is, and how it ends."""
+        begin_s = time.monotonic()
+        state: Literal["ran", "failed"] = "failed"
         self._events.emit(StageStarted(node=name, why=why))
 
         def progress(line: Mapping[str, Any]) -> None:
-            done, total = int(line.get("done_s", 0)), int(line.get("of_s", 0))
-            self._events.emit(StageProgress(node=name, done=done, total=total, what="s"))
+            part = _PARTS.get(str(line.get("phase")))
+            if part is not None:
+                what = part.format(line.get("artifact", ""))
+                self._events.emit(StagePart(node=name, what=what))
+            elif (far := _how_far(line)) is not None:
+                done, total, what = far
+                self._events.emit(StageProgress(node=name, done=done, total=total, what=what))
 
-        return progress
+        try:
+            yield progress
+            state = "ran"
+        finally:
+            seconds = time.monotonic() - begin_s
+            self._events.emit(StageFinished(node=name, state=state, seconds=seconds, detail=why))
 
     def _session(self, outcome: Outcome) -> Session | None:
         """Return how the chosen artifact and the float one are measured; None without any."""
@@ -144,7 +170,7 @@ class Bench:
             state=tuple((pair.input, pair.output) for pair in shared.model.state),
             bench=item.use.bench,
             options=_options(item, chosen.nodes),
-            machines=machines_of(item.target),
+            arch=str(item.target.get("board.arch")),
             stands_in=is_this_machine(item.target),
             device=host_facts(),
             reference=Reference(
@@ -166,6 +192,29 @@ class Bench:
             entry=str(summary["entry"]),
             loaded=tuple(summary["loaded"]),
         )
+
+
+def _name(outcome: Outcome) -> str:
+    """Return what a measurement is called, in the manner of the stages before it."""
+    nodes = outcome.chosen.nodes if outcome.chosen else None
+    stage = nodes.compiled.id.rpartition(".")[0] if nodes else outcome.item.name
+    return f"{stage}.bench"
+
+
+def _how_far(line: Mapping[str, Any]) -> tuple[int, int, str] | None:
+    """Return how much is done of how much of what, by a line of progress that says so.
+
+    A plan asks for least seconds and a least number of inferences; what is farther off counts.
+    """
+    if line.get("event") == "outputs":
+        return int(line.get("done", 0)), 0, "samples answered"
+    done, total = float(line.get("done_s", 0)), float(line.get("of_s", 0))
+    count, least = int(line.get("n", 0)), int(line.get("of_n", 0))
+    if not total:
+        return None
+    if count * total < done * least:
+        return count, least, "inferences measured"
+    return int(done), int(total), "s measured"
 
 
 def _options(item: Item, nodes: CandidateNodes) -> Mapping[str, Any]:

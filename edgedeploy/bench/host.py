@@ -26,22 +26,17 @@ def host_facts() -> dict[str, Any]:
     return linux_facts(Path("/"))
 
 
-def linux_facts(root: Path, machine: str | None = None) -> dict[str, Any]:
-    """Return the facts of a Linux machine from the files under ``root``.
-
-    Args:
-        root: ``/``, or a copy of the files of another machine.
-        machine: Its architecture; None takes this machine's.
-    """
+def linux_facts(root: Path) -> dict[str, Any]:
+    """Return the facts of this machine, which runs Linux, from the files under ``root``."""
     cpuinfo = _text(root / "proc/cpuinfo") or ""
     memory = re.search(r"^MemTotal:\s+([0-9]{1,15}) kB", _text(root / "proc/meminfo") or "", re.M)
     governor = _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return {
         "system": _os_release(_text(root / "etc/os-release") or ""),
         "kernel": _text(root / "proc/sys/kernel/osrelease"),
-        "machine": machine or platform.machine(),
+        "machine": platform.machine(),
         "cpu": _linux_cpu(root, cpuinfo),
-        "cores": len(re.findall(r"^processor\s*:", cpuinfo, re.M)) or _cores(machine),
+        "cores": len(re.findall(r"^processor\s*:", cpuinfo, re.M)) or os.cpu_count(),
         "memory_bytes": int(memory[1]) * 1024 if memory else None,
         "governor": governor,
         "virtual": _linux_virtual(root, cpuinfo),
@@ -63,10 +58,6 @@ def darwin_facts(sysctl: Sysctl) -> dict[str, Any]:
         "governor": None,
         "virtual": None if hypervisor is None else "hypervisor" if hypervisor == "1" else "",
     }
-
-
-def _cores(machine: str | None) -> int | None:
-    return None if machine else os.cpu_count()
 
 
 def _text(path: Path) -> str | None:

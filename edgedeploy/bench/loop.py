@@ -289,6 +289,7 @@ class Measured:
 
     def warm_up(self, window_s: float, limit_s: float) -> None:
         """Run windows until the last three medians agree within 2 % or ``limit_s`` is over."""
+        say("phase", phase="warm-up", artifact=self.id)
         begin = now_ns()
         medians = []  # type: List[int]
         stable = False
@@ -332,7 +333,13 @@ def measure_windows(
             gc.collect()
         repetition += 1
         least = min(measured, key=lambda item: item.total_ns)
-        say("progress", done_s=round(least.total_ns / 1e9, 3), of_s=plan["min_s"], n=least.count)
+        say(
+            "progress",
+            done_s=round(least.total_ns / 1e9, 3),
+            of_s=plan["min_s"],
+            n=least.count,
+            of_n=plan["min_count"],
+        )
     return {"windows": windows, "before": before, "ended": ended}
 
 

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from shlex import quote
+from types import MappingProxyType
 from typing import Any
 
 from edgedeploy.bench import checking, native_result
@@ -72,14 +73,16 @@ class NativeOnboard:
         told = job.to_loop()
         ids = [artifact["id"] for artifact in told["artifacts"]]
         with Scratch(self._remote, self._scratch) as scratch:
-            run = NativeRun(self._remote, self._runtime, scratch, ", ".join(ids), on_progress)
+            about = ", ".join(ids)
+            run = NativeRun(self._remote, self._runtime, scratch, about, on_progress)
             run.end_s = time.monotonic() + (deadline_s or longest_s(job))
             evidence = look_for_evidence(self._remote, told["sysfs"], told["procfs"])
             watched = [f"watch {word(path)}" for _, path in evidence.watched]
             plan = plan_lines(told["plan"], len(ids), job.seed)
             run.send(told, told["inputs"], [*watched, *plan])
             artifacts = [run.loads(slot, name, told["plan"]) for slot, name in enumerate(ids)]
-            run.plan_s = told["plan"]["min_s"]
+            run.plan = told["plan"]
+            run.phase("warm-up", about)
             found = run.step("windows", checking.RESULT_BYTES)
             try:
                 data = native_result.measurement(found, ids, evidence)
@@ -141,8 +144,8 @@ class NativeRun(DeviceRun):
     end_s: float = 0.0
     """When the run must be over, on this machine's monotonic clock."""
 
-    plan_s: float = 0.0
-    """Least time of the windows, for progress."""
+    plan: Mapping[str, Any] = MappingProxyType({})
+    """That of the windows, for progress."""
 
     def __init__(
         self,
@@ -184,12 +187,12 @@ class NativeRun(DeviceRun):
         found: dict[str, Any] = {"id": name, "layers": []}
         try:
             for temperature in ("cold", "warm"):
-                self._say("phase", phase=temperature, artifact=name)
+                self.phase(temperature, name)
                 found[temperature] = native_result.loading(
                     self.step(f"load {slot} {temperature}", _LINES_BYTES)
                 )
             if plan.get("layer_runs"):
-                self._say("phase", phase="layers", artifact=name)
+                self.phase("layers", name)
                 found["layers"] = self._layers(slot, plan["layer_runs"])
         except ValueError as error:
             raise self.failed("E474", f"its result cannot be: {error}", HOSTILE) from error
@@ -258,13 +261,25 @@ class NativeRun(DeviceRun):
             packed.unlink()
 
     def take(self, line: bytes) -> None:
-        """Pass progress of the windows on; see :meth:`.onboard.DeviceRun.take`."""
+        """Pass progress on; see :meth:`.onboard.DeviceRun.take`."""
         words = line.split(b" ")
-        if words[0] != b"progress" or not all(item.isdigit() for item in words[1:]):
+        figures = [int(word) for word in words[1:] if word.isdigit() and len(word) < 20]
+        if words[0] == b"progress" and len(words) == len(figures) + 1 == 3:
+            self._say(
+                "progress",
+                done_s=round(figures[0] / 1e9, 3),
+                of_s=self.plan.get("min_s", 0),
+                n=figures[1],
+                of_n=self.plan.get("min_count", 0),
+            )
+        elif words[0] == b"answered" and len(words) == len(figures) + 1 == 2:
+            self._say("outputs", done=figures[0])
+        else:
             super().take(line)
-        elif len(words) == 3 and len(line) < 64:
-            done = round(int(words[1]) / 1e9, 3)
-            self._say("progress", done_s=done, of_s=self.plan_s, n=int(words[2]))
+
+    def phase(self, name: str, artifact: str) -> None:
+        """Tell that another part of the run begins."""
+        self._say("phase", phase=name, artifact=artifact)
 
     def _say(self, event: str, **fields: Any) -> None:
         super().take(json.dumps({**fields, "event": event}).encode())

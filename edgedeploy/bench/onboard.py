@@ -302,7 +302,7 @@ def _event(line: bytes) -> dict[str, Any] | None:
     for name in ("event", "phase", "artifact"):
         if isinstance(data.get(name), str):
             found[name] = checking.text(data[name], name)
-    for name in ("done_s", "of_s", "n", "done", "stable"):
+    for name in ("done_s", "of_s", "n", "of_n", "done", "stable"):
         value = data.get(name)
         if isinstance(value, bool | int | float) and 0 <= value < 2**53:
             found[name] = value

@@ -107,6 +107,7 @@ def _sites(
             device,
             lambda device=device: fleet.connect(device),  # type: ignore[misc]
             pretended=device.kind == "fake",
+            claimed=device.facts,
             samples=samples,
             events=events,
         )

@@ -11,6 +11,7 @@ from edgedeploy.events import (
     PushProgress,
     PushStarted,
     StageFinished,
+    StagePart,
     StageProgress,
     StageStarted,
     StoreHealed,
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 EVERY_S = 10.0
-"""How often a long transfer gets a line where there are no bars."""
+"""How often what takes long gets a line where there are no bars."""
 
 
 class Lines:
-    """One line per stage that ran; hits too when verbose.
+    """One line per stage that ran, and for what takes long; hits too when verbose.
 
     Args:
         output: Where to print.
@@ -33,9 +34,8 @@ class Lines:
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        # Of each transfer: where it began, and when it was last told.
-        self._began: dict[str, PushProgress] = {}
-        self._told_s: dict[str, float] = {}
+        self._began: dict[str, PushProgress] = {}  # the first word of each transfer
+        self._told_s: dict[str, float] = {}  # when a stage or transfer was last told of
 
     def __call__(self, event: Event) -> None:
         """Print an event if it is worth a line."""
@@ -48,7 +48,16 @@ class Lines:
         if isinstance(event, PushProgress):
             self._transfer(event)
             return
-        if isinstance(event, StageFinished):
+        if isinstance(event, StagePart):
+            self._told_s[event.node] = event.time_s
+            self._output.say(f"{event.node}: {event.what}")
+        elif isinstance(event, StageProgress):
+            if event.time_s - self._told_s.setdefault(event.node, event.time_s) >= EVERY_S:
+                self._told_s[event.node] = event.time_s
+                of = f" of {event.total}" if event.total else ""
+                self._output.say(f"{event.node}: {event.done}{of} {event.what}")
+        elif isinstance(event, StageFinished):
+            self._told_s.pop(event.node, None)
             if event.state == "hit" and not self._output.verbose:
                 return
             why = f"  ({event.detail})" if event.detail else ""
@@ -108,6 +117,9 @@ class Bars:
         elif isinstance(event, StageProgress) and event.node in self._tasks:
             total = event.total or None
             self._started().update(self._tasks[event.node], completed=event.done, total=total)
+        elif isinstance(event, StagePart) and event.node in self._tasks:
+            words = f"{event.node}: {event.what}"
+            self._started().reset(self._tasks[event.node], total=None, description=words)
         else:
             if isinstance(event, StageFinished):
                 self._drop(event.node)

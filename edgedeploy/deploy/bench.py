@@ -6,25 +6,25 @@ Nothing here activates anything: the active version of the device stays what it 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from edgedeploy.bench.identity import Identity, identify
 from edgedeploy.bench.job import BenchJob, OutputsJob
 from edgedeploy.bench.onboard import Onboard
 from edgedeploy.deploy.ondevice import FindRuntime, MakeOnboard, make_onboard
 from edgedeploy.deploy.parity import evaluate_answers
+from edgedeploy.deploy.probe import present_facts
 from edgedeploy.deploy.push import Contents, Opener, push_version
 from edgedeploy.deploy.unit import Unit, depot_folder
+from edgedeploy.devices.facts import DeviceFacts
 from edgedeploy.devices.opening import open_depot
 from edgedeploy.devices.runtimes import find_runtime
 from edgedeploy.devices.version import Version, VersionModel
 from edgedeploy.errors import DeviceError, Diagnostic, UsageError
 from edgedeploy.events import EventLog, Note
-from edgedeploy.manifest import digest
 from edgedeploy.measuring import ANSWERS, Measured, Progress, Session, Taken, bench_job
 from edgedeploy.plan import Plan
 from edgedeploy.remote import DeviceRuntime, Remote
@@ -36,6 +36,9 @@ ADDRESSED = frozenset({"E401", "E402", "E403", *(f"E{number}" for number in rang
 SAMPLES = 16
 """How many samples a device is asked unless the user says otherwise; 0 asks none, None all."""
 
+_TEXT = 200
+"""Letters that a record keeps of each text of the device."""
+
 
 class DeviceSite:
     """A device on which sessions are measured; a :class:`edgedeploy.measuring.Site`.
@@ -44,6 +47,7 @@ class DeviceSite:
         unit: What the inventory says of it.
         connect: Makes a connection to it.
         pretended: It is a fake one: figures from it are simulated.
+        claimed: What the inventory says of a fake one.
         samples: How many samples the chosen artifact is asked there; None all, 0 none.
         events: Where progress is told.
         opener: Opens a depot.
@@ -57,6 +61,7 @@ class DeviceSite:
         connect: Callable[[], Remote],
         *,
         pretended: bool = False,
+        claimed: Mapping[str, Any] | None = None,
         samples: int | None = SAMPLES,
         events: EventLog | None = None,
         opener: Opener = open_depot,
@@ -66,13 +71,14 @@ class DeviceSite:
         self.unit = unit
         self._connect = connect
         self._pretended = pretended
+        self._claimed = claimed
         self._samples = samples
         self._events = events
         self._opener = opener
         self._find = find
         self._make = make
         self._remote: Remote | None = None
-        self._identity: Identity | None = None
+        self._facts: DeviceFacts | None = None
 
     @property
     def name(self) -> str:
@@ -96,14 +102,15 @@ class DeviceSite:
 
         created = datetime.now(UTC).isoformat(timespec="seconds")
         try:
-            identity = self._identified(session)
+            progress({"event": "phase", "phase": "probe"})
+            facts = self._known(session)
             family, root = session.runtime, self.unit.root.rstrip("/")
             runtime = self._find(self._reached(), root, family, self.unit.python)
             folders = self._staged(session)
             onboard = self._make(self._reached(), runtime, f"{root}/.scratch")
-            evidence: Evidence = "simulated" if self._emulated(identity) else "device"
+            evidence: Evidence = "simulated" if self._emulated(facts) else "device"
             mode: Literal["quick", "full"] = "full" if session.bench.mode == "full" else "quick"
-            about = self._about(identity, runtime)
+            about = self._about(facts, runtime)
             job = bench_job(session, folders, mode, device=about, evidence=evidence)
             names = " and ".join(item.name for item in session.artifacts)
             turns = ", in turns" if len(session.artifacts) > 1 else ""
@@ -153,37 +160,52 @@ class DeviceSite:
 
     # -- what the device is ------------------------------------------------------------------
 
-    def _identified(self, session: Session) -> Identity:
+    def _known(self, session: Session) -> DeviceFacts:
         """Return what the device is.
 
         Raises:
-            DeviceError: It has another architecture than the board (E477).
+            DeviceError: It has another architecture than the board (E477), or cannot be probed
+                (E450).
         """
-        if self._identity is None:
-            self._identity = identify(self._reached())
-        found = self._identity
-        if session.machines and found.machine not in session.machines and not self._pretended:
+        if self._facts is None:
+            remote, unit = self._reached(), self.unit
+            self._facts = present_facts(remote, unit.root, unit.python, self._claimed)
+        found = self._facts
+        if found.arch != session.arch and not self._pretended:
             raise DeviceError(
-                f"{self.name} is said to be {self.board}, which is {session.machines[0]}, and says "
-                f"that it is {found.machine}",
+                f"{self.name} is said to be {self.board}, which is {session.arch}, and says "
+                f"that it is {found.arch}",
                 code="E477",
                 subject=self.name,
                 hint="correct `board:` of the device in devices.yaml",
             )
         return found
 
-    def _emulated(self, identity: Identity) -> str:
+    def _emulated(self, facts: DeviceFacts) -> str:
         """Return what stands for the hardware; figures of such a device are simulated."""
-        return "fake device" if self._pretended else identity.emulated
+        if self._pretended:
+            return "fake device"
+        return facts.virtual if facts.emulated else ""
 
-    def _about(self, identity: Identity, runtime: DeviceRuntime) -> dict[str, Any]:
+    def _about(self, facts: DeviceFacts, runtime: DeviceRuntime) -> dict[str, Any]:
         """Return the facts of the device that a record keeps."""
+        said = {
+            "system": facts.distribution or facts.system,
+            "kernel": facts.kernel,
+            "machine": facts.arch,
+            "cpu": facts.cpu or facts.soc,
+            "model": facts.board,
+            "governor": ", ".join(facts.governors) or None,
+            "virtual": facts.virtual,
+        }
         return {
-            **identity.facts,
+            **{name: text[:_TEXT] if text else text for name, text in said.items()},
+            "cores": facts.cores,
+            "memory_bytes": facts.memory_bytes,
             "name": self.name,
             "board": self.board,
-            "emulated": self._emulated(identity),
-            "facts": digest("device", dict(identity.facts)),
+            "emulated": self._emulated(facts),
+            "facts": facts.digest,
             "runtime": {
                 "kind": runtime.kind,
                 "version": runtime.version,
@@ -234,10 +256,11 @@ class DeviceSite:
             zeros=session.zeros(),
             cpus=session.bench.cpus,
         )
+        chosen = job.artifacts[-1]
+        progress({"event": "phase", "phase": "outputs", "artifact": chosen.id})
         with tempfile.TemporaryDirectory(prefix="answers-") as name:
             goal = Path(name)
-            self._say(f"comparing what {job.artifacts[-1].id} answers with the float model")
-            onboard.outputs(job.artifacts[-1], asked, goal, on_progress=progress)
+            onboard.outputs(chosen, asked, goal, on_progress=progress)
             return evaluate_answers(session, goal, self._samples, evidence).to_json()
 
 

@@ -66,11 +66,7 @@ def probe_device(
         DeviceError: The connection fails (E403-E406) or the device cannot be probed (E450).
         StoreError: The record cannot be written.
     """
-    from edgedeploy.devices.facts import probe
-
-    facts = probe(remote, root, python)
-    if claimed:
-        facts = _with_claims(facts, claimed, remote.name)
+    facts = present_facts(remote, root, python, claimed)
     before = latest_facts(store, remote.name)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     record = {
@@ -83,6 +79,19 @@ def probe_device(
     add_record(store, _key(remote.name), record, ())
     changed = None if before is None else _changed(before.to_json(), facts.to_json())
     return Probe(device=remote.name, created=created, facts=facts, changed=changed)
+
+
+def present_facts(
+    remote: Remote,
+    root: str = "~",
+    python: str | None = None,
+    claimed: Mapping[str, Any] | None = None,
+) -> DeviceFacts:
+    """Return what a device is now and keep nothing; as :func:`probe_device` otherwise."""
+    from edgedeploy.devices.facts import probe
+
+    facts = probe(remote, root, python)
+    return _with_claims(facts, claimed, remote.name) if claimed else facts
 
 
 def _with_claims(facts: DeviceFacts, claimed: Mapping[str, Any], device: str) -> DeviceFacts:

@@ -179,6 +179,7 @@ void put_outputs(artifact *a) {
         start = now_ns();
         run(a, inputs, found);
         fprintf(out, "ran %zu %lld\n", at, (long long)(now_ns() - start));
+        fprintf(stderr, "answered %zu\n", at + 1);
         for (i = 0; i < a->output_count; i++)
             put_output(a->outputs[i], found[i], at);
         if (before)

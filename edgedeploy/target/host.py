@@ -23,12 +23,8 @@ def is_this_machine(target: Target) -> bool:
     vendor = target.get("board.cpu_vendor")
     if vendor is not None and vendor != _cpu_vendor(Path("/proc/cpuinfo")):
         return False
-    return platform.system() == system and platform.machine() in machines_of(target)
-
-
-def machines_of(target: Target) -> tuple[str, ...]:
-    """Return how ``uname -m`` may name the architecture of a target's board."""
-    return _MACHINES.get(str(target.get("board.arch")), ())
+    machines = _MACHINES.get(str(target.get("board.arch")), ())
+    return platform.system() == system and platform.machine() in machines
 
 
 def _cpu_vendor(cpuinfo: Path) -> str:

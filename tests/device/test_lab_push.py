@@ -7,8 +7,10 @@ hanging, not speeds.
 import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.device import labapp
 from tests.device.labapp import (
@@ -18,10 +20,13 @@ from tests.device.labapp import (
     Pair,
     check_clean,
     check_depot,
+    depot,
     push_with,
     sent,
 )
+from tests.lab import capabilities
 from tests.lab.device import LabDevice, write_inventory
+from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.slow
 
@@ -118,6 +123,29 @@ def test_the_message_says_how_a_device_is_gone(app: Application, devices: Pair) 
     assert done.status == 4 and done.seconds < CUT_S + START_S
     assert "refuse" in done.row(refusing)["text"] and "refuse" not in done.row(away)["text"]
     assert all(done.row(device)["retryable"] for device in devices)
+
+
+def test_a_build_for_another_processor_is_refused(
+    lab: Lab, app: Application, devices: Pair, tmp_path: Path
+) -> None:
+    """Row 26: each device is said to be of the other architecture; nothing is sent to it."""
+    capabilities.require("arm64")
+    other = lab.device("arm64-minimal")
+    inventory = write_inventory(tmp_path, devices, {"board": "linux-arm64"})
+    named = yaml.safe_load(inventory.read_text())
+    entries = {other.name: {**other.inventory_entry(), "board": "linux-x86-64"}}
+    settings = "".join(device.ssh_config.read_text() for device in (*devices, other))
+    Path(named["ssh_config"]).write_text(settings)
+    inventory.write_text(yaml.safe_dump({**named, "devices": {**named["devices"], **entries}}))
+    three = (*devices, other)
+    before = sent(three)
+    done = Application(app.folder, inventory).push(*three)
+    assert done.status == 4, done.said
+    for device, now, then in zip(three, sent(three), before, strict=True):
+        assert "E451" in labapp.codes(done.row(device)) and not done.row(device)["retryable"]
+        assert "architecture" in done.row(device)["text"]
+        assert now - then < 64 << 10 and not depot(device).exists()
+    lab.remove(other)
 
 
 def test_a_slow_link_is_no_fault(app: Application, devices: Pair) -> None:

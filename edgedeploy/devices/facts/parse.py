@@ -19,6 +19,9 @@ _ARCHES = {
 # Names of hypervisors in SMBIOS texts.
 _HYPERVISORS = ("KVM", "QEMU", "VMware", "VirtualBox", "Xen", "Amazon EC2", "Google Compute")
 
+# Debian names the program after binfmt_misc's way of calling it. `qemu-system-*` holds machines.
+_EMULATOR = re.compile(r"(?:^|/)(?:qemu-(?!system)[a-z0-9_-]+|[a-z0-9_]+-binfmt(?:-[A-Z]+)?)$")
+
 Sections = Mapping[str, str]
 
 
@@ -193,16 +196,32 @@ def _runtimes(sections: Sections) -> dict[str, str]:
     return {**found, "libnvinfer": library[1]} if library else found
 
 
+def _in_user_mode(sections: Sections, machine: str) -> bool:
+    """Whether an emulator runs each program, on a kernel for another processor."""
+    emulators = (_EMULATOR.search(line) for line in sections.get("emulator", "").splitlines())
+    if any(emulators):
+        return True
+    runs_on = sections.get("kernel-arch", "").strip()
+    if runs_on not in ("", machine) and _ARCHES.get(runs_on) != _ARCHES.get(machine):
+        return True
+    # Older kernels do not name the machine; the processors that they list do.
+    is_x86 = (_cpuinfo(sections, "vendor_id") or "").startswith(("Genuine", "Authentic"))
+    return is_x86 and _ARCHES.get(machine) in ("arm64", "armv7")
+
+
 def _virtual(sections: Sections, machine: str) -> tuple[str, bool]:
     """Return the hypervisor or container host, and whether instructions are emulated."""
-    runs_on = sections.get("kernel-arch", "").strip()
-    same = runs_on in ("", machine) or _ARCHES.get(runs_on) == _ARCHES.get(machine)
-    if "qemu-" in sections.get("emulator", "") or not same:
+    if _in_user_mode(sections, machine):
         return "qemu-user", True
-    if "linux,dummy-virt" in sections.get("compatible", ""):
-        # QEMU's `virt` machine does not say whether KVM or its own interpreter runs it.
+    cpuinfo, dmi = sections.get("cpuinfo", ""), sections.get("dmi", "").lower()
+    if "QEMU TCG" in cpuinfo or "QEMU Virtual CPU" in cpuinfo:
+        return "QEMU (TCG)", True
+    # QEMU does not say whether KVM or its own interpreter runs a machine; on x86 the name of the
+    # processor tells, and any other machine of its is no board.
+    if "linux,dummy-virt" in sections.get("compatible", "") or (
+        "qemu" in dmi and _ARCHES.get(machine) != "x86-64"
+    ):
         return "QEMU", True
-    dmi = sections.get("dmi", "").lower()
     for word in _HYPERVISORS:
         if word.lower() in dmi:
             return word, False

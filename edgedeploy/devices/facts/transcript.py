@@ -57,10 +57,10 @@ COMMANDS: Mapping[str, str] = {
     "command -v $t > /dev/null && echo $t; done",
     "container": "[ -e /.dockerenv ] && echo docker; [ -e /run/.containerenv ] && echo podman; "
     "cat /run/systemd/container",
-    # Under user-mode emulation the command line of the parent starts with the emulator, and the
-    # kernel names the machine that it runs on (/proc/sys/kernel/arch, since Linux 6.1).
-    "emulator": "for p in $PPID 1; do "
-    "tr '\\000' ' ' < /proc/$p/cmdline | grep -o 'qemu-[a-z0-9_]*' | head -n 1; done",
+    # Under user-mode emulation the command line or the program of a process is the emulator, and
+    # the kernel names the machine that it runs on (/proc/sys/kernel/arch, since Linux 6.1).
+    "emulator": "for p in $$ $PPID 1; do "
+    "tr '\\000' '\\n' < /proc/$p/cmdline | head -n 1; readlink /proc/$p/exe; done",
     "kernel-arch": "cat /proc/sys/kernel/arch",
 }
 

@@ -165,11 +165,20 @@ def test_c_libraries(text: str, libc: str | None) -> None:
     assert facts_of({"uname": "Linux\n6\naarch64", "libc": text}).libc == libc
 
 
+X86_CPUINFO = "processor : 0\nvendor_id : AuthenticAMD\nmodel name : AMD EPYC\nflags : hypervisor\n"
+BINFMT = "/usr/libexec/qemu-binfmt/aarch64-binfmt-P"
+
+
 @pytest.mark.parametrize(
     ("sections", "virtual", "emulated"),
     [
-        ({"emulator": "qemu-aarch64\n"}, "qemu-user", True),
+        ({"emulator": "/usr/bin/qemu-aarch64-static\n/usr/bin/dash\n"}, "qemu-user", True),
+        ({"emulator": "sh\n/usr/bin/qemu-aarch64\n"}, "qemu-user", True),
+        ({"emulator": f"{BINFMT}\n"}, "qemu-user", True),
+        ({"emulator": "sh\n/opt/qemu-tools/bin/sh\n/usr/bin/qemu-system-x86_64\n"}, "", False),
+        ({"cpuinfo": X86_CPUINFO}, "qemu-user", True),
         ({"kernel-arch": "x86_64\n"}, "qemu-user", True),
+        ({"dmi": "QEMU\n"}, "QEMU", True),
         ({"kernel-arch": "aarch64\n"}, "", False),
         ({"compatible": "linux,dummy-virt\n"}, "QEMU", True),
         ({"dmi": "Amazon EC2\nm7g.large\n"}, "Amazon EC2", False),
@@ -179,6 +188,24 @@ def test_c_libraries(text: str, libc: str | None) -> None:
 def test_what_is_no_hardware(sections: dict[str, str], virtual: str, emulated: bool) -> None:
     facts = facts_of({"uname": "Linux\n6\naarch64", **sections})
     assert (facts.virtual, facts.emulated) == (virtual, emulated)
+
+
+def test_an_x86_machine_of_qemu_is_emulated_when_its_processor_is() -> None:
+    """With KVM the processor is real, whoever made the machine."""
+    by_qemu = {"uname": "Linux\n6\nx86_64", "dmi": "QEMU\nStandard PC\n"}
+    facts = facts_of({**by_qemu, "cpuinfo": X86_CPUINFO})
+    assert (facts.virtual, facts.emulated) == ("QEMU", False)
+    tcg = X86_CPUINFO.replace("AMD EPYC", "QEMU TCG CPU version 2.5+")
+    facts = facts_of({**by_qemu, "cpuinfo": tcg})
+    assert (facts.virtual, facts.emulated) == ("QEMU (TCG)", True)
+
+
+def test_a_shell_that_is_emulated_is_seen(tmp_path: Path) -> None:
+    """What looks like an emulator's process is one, whichever program it runs."""
+    emulator = tmp_path / "qemu-test"
+    emulator.symlink_to("/bin/sh")
+    done = subprocess.run([emulator], input=script("n0", "~", None).encode(), stdout=-1)
+    assert facts_of(split(done.stdout.decode(), "n0")).virtual == "qemu-user"
 
 
 def test_32_bit_programs_on_a_64_bit_kernel() -> None:

@@ -20,7 +20,7 @@ devices:
     restart: systemctl --user restart app,
     health: {command: "test -e ok", url: "http://127.0.0.1:8080/health", timeout: 20 s}}
   garden: {tags: [arm]}
-  pretend: {connection: fake, facts: {arch: aarch64, cores: 4}}
+  pretend: {connection: fake, facts: {arch: arm64, cores: 4}}
 groups:
   all: ["@arms", pretend, local]
   arms: ["tag:arm"]
@@ -68,7 +68,7 @@ def test_everything_that_a_device_may_say(folder: Path) -> None:
     assert (hooks.restart, hooks.health) == ("systemctl --user restart app", "test -e ok")
     assert (hooks.health_url, hooks.timeout_s) == ("http://127.0.0.1:8080/health", 20.0)
     assert found.devices["garden"].host == "garden" and found.devices["garden"].root == ROOT
-    assert dict(found.devices["pretend"].facts) == {"arch": "aarch64", "cores": 4}
+    assert dict(found.devices["pretend"].facts) == {"arch": "arm64", "cores": 4}
     assert found.groups == {"all": ("kitchen", "garden", "pretend", LOCAL),
                             "arms": ("kitchen", "garden")}  # fmt: skip
 
