@@ -37,7 +37,7 @@ def remote(sshd: Sshd) -> Iterator[Remote]:
 def tried_to_log_in(server: Sshd) -> bool:
     """Whether anybody came as far as naming a user; the log is written when the client leaves."""
     deadline = time.monotonic() + 10
-    while "closed by" not in server.log() and "Unable to negotiate" not in server.log():
+    while "[preauth]" not in server.log():
         assert time.monotonic() < deadline, server.log()
         time.sleep(0.02)
     return "authenticating user" in server.log() or "publickey" in server.log()

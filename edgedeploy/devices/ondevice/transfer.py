@@ -4,6 +4,7 @@
 import contextlib
 import hashlib
 import os
+import stat
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from edgedeploy.devices.ondevice import disk
@@ -42,6 +43,7 @@ class Receiver:
     def __init__(self, stream: str, offset: int, total: Optional[int]) -> None:
         """Cut the stream to ``offset`` bytes, when the device has room for ``total`` of them."""
         path = part_path(stream)
+        _reopen(path)
         length = os.lstat(path).st_size if disk.kind(path) == "file" else 0
         if offset % FRAME_BYTES or offset > length:
             raise RefusalError("E432", "%s holds %d bytes, not %d" % (path, length, offset))
@@ -74,6 +76,12 @@ class Receiver:
     def close(self) -> None:
         """End the writing; the bytes stay."""
         os.close(self._descriptor)
+
+
+def _reopen(path: str) -> None:
+    """Let a stream be written to that was about to become an object when its agent died."""
+    if disk.kind(path) == "file" and not os.lstat(path).st_mode & stat.S_IWUSR:
+        os.chmod(path, 0o600)
 
 
 def assemble(lock: Lock, sha256: str, size: int, stream: Optional[str], parts: List[Part]) -> None:

@@ -389,3 +389,14 @@ def lock_error(box: Box) -> str:
     with refused("E421") as caught:
         box.open().lock()
     return str(caught.value)
+
+
+def test_a_stream_of_which_an_object_was_being_made_goes_on(box: Box) -> None:
+    """An agent that died had made it read-only: not only root can go on with it."""
+    data = content(8, 300)
+    part = box.folder / "incoming" / f"{sha(data)}.part"
+    with box.locked() as depot:
+        depot.receive(sha(data), 0, [data], total=len(data))
+        part.chmod(0o444)
+        depot.receive(sha(data), 0, [data], total=len(data))
+        assert part.stat().st_mode & 0o777 == 0o600 and part.read_bytes() == data
