@@ -243,9 +243,6 @@ class _Push:
         depot.stage(self._manifest)
         depot.unlock()
 
-    def _say(self, text: str) -> None:
-        self._events.emit(Note(text=text))
-
     def result(self, device: str, seconds: float, retries: int) -> Pushed:
         """Return what was done."""
         total = self._contents.version.size_bytes

@@ -203,7 +203,7 @@ def load_inventory(file: Path | None, project: Path) -> Inventory:
     try:
         return _validated(read_document(found), found)
     except ProfileError as error:
-        raise ProfileError([_without_secret(item) for item in error.diagnostics]) from error
+        raise ProfileError([_for_inventory(item) for item in error.diagnostics]) from error
 
 
 def _look_up(project: Path) -> Path | None:
@@ -272,8 +272,10 @@ def _secret(key: str, path: DataPath) -> tuple[str, str, str] | None:
     )
 
 
-def _without_secret(found: Diagnostic) -> Diagnostic:
-    """Return a finding without its line where that may hold a secret."""
+def _for_inventory(found: Diagnostic) -> Diagnostic:
+    """Return a finding without its line where that may hold a secret, and with our own advice."""
+    if found.code == "E102":  # an empty file; the reader's advice is about profiles
+        found = replace(found, hint="write `devices: {kitchen-pi: {host: 192.168.1.20, user: pi}}`")
     if found.snippet is not None and _MAY_BE_SECRET.search(found.snippet):
         return replace(found, snippet=None)
     return found

@@ -139,6 +139,18 @@ def test_defaults_where_the_active_version_changes(devices, canaries):
     assert Rollout.careful(devices, 0, 3, 1.0) == Rollout(canary=0, batch=3, stop_ratio=1.0)
 
 
+def test_a_device_fakes_no_row():
+    """Rows are lines; what a device says stands in one of them."""
+
+    def work(unit: Unit, link: Link) -> Answer:
+        raise DeviceError("it said: no\nother  done    1.0 s  active", code="E460")
+
+    told = []
+    run = {"connect": connect, "told": told.append}
+    (row,) = run_on([Unit("liar", "well")], work, **run).rows
+    assert "\n" not in row.text + "".join(told) and "no other done" in row.text
+
+
 def test_an_answer_that_is_no():
     def says_no(unit: Unit, link: Link) -> Answer:
         note = Diagnostic(code="E449", message="damage")

@@ -314,3 +314,10 @@ def test_f16_no_profile_names_a_host_or_a_command(folder: Path, key: str) -> Non
         load_profile(folder / "p.yaml")
     assert [item.code for item in caught.value.diagnostics] == ["E136"]
     assert "devices.yaml" in (caught.value.diagnostics[0].hint or "")
+
+
+def test_an_empty_inventory_gets_advice_about_inventories(folder: Path) -> None:
+    with pytest.raises(EdgedeployError) as caught:
+        read(folder, "")
+    (item,) = caught.value.diagnostics
+    assert item.code == "E102" and "kitchen-pi" in str(item.hint)
