@@ -89,7 +89,11 @@ Name = Annotated[
 Host = Annotated[
     Text,
     AfterValidator(
-        _matching(_HOST, "host", "write a name, an address, or an alias of ~/.ssh/config")
+        _matching(
+            _HOST,
+            "host",
+            "write a name, an address, or an alias of ~/.ssh/config; who logs in is `user:`",
+        )
     ),
 ]
 User = Annotated[

@@ -16,6 +16,7 @@ from onnx import helper
 from edgedeploy.data.pack import PackWriter
 from edgedeploy.data.readers import Request
 from edgedeploy.data.sources import select
+from edgedeploy.devices.inventory import load_inventory
 from edgedeploy.errors import DataError
 from edgedeploy.executor import Builder, FilesRef, Node
 from edgedeploy.parity.metrics import Case, Options
@@ -184,3 +185,17 @@ def test_parts_of_profiles(page: str, tmp_path: Path) -> None:
         load_profile(path)
         found += 1
     assert found
+
+
+@pytest.mark.parametrize("page", ["docs/devices.md", "docs/activating.md"])
+def test_the_inventories_are_good(page: str, tmp_path: Path) -> None:
+    """Every devices.yaml that a page shows is read without a complaint."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "ssh").mkdir(mode=0o755)
+    (tmp_path / "ssh" / "config").write_text("")
+    shown = [text for text in blocks(page, "yaml") if "devices:" in text.split("\n")]
+    assert shown
+    for text in shown:
+        file = tmp_path / "devices.yaml"
+        file.write_text(text)
+        assert load_inventory(file, tmp_path).select(["*"])
