@@ -11,6 +11,7 @@ PACKAGE = ROOT / "edgedeploy"
 STANDALONE = (
     "bench/environment.py",
     "bench/power.py",
+    "bench/runtimes.py",
     "bench/loop.py",  # after what it needs beside it
     "devices/unpack.py",
     "release/verify_file.py",
