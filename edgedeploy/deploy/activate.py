@@ -37,10 +37,10 @@ SPARE_S = 30.0
 """What a trial lasts beyond the times that restart and health may take."""
 
 BACK_S = 5.0
-"""How long a device may be away after its connection was found lost.
+"""How long a device may be away after it closed the connection ..."""
 
-That it fell silent is found after 13 s; that it closed the connection, at once.
-"""
+AWAY_S = 14.0
+"""... and after the last that was heard of it, where it fell silent."""
 
 LEAST_S = 0.5
 PAUSE_S = 0.5
@@ -139,13 +139,13 @@ class _Device:
     def open(self, remote: Remote | None = None) -> Depot:
         return self._opener(remote or self.link.remote, self.folder, python=self.unit.python)
 
-    def reopened(self) -> tuple[Depot, DepotState]:
+    def reopened(self, loss: DeviceError) -> tuple[Depot, DepotState]:
         """Return the depot after a loss, locked: what the lost connection held is let go.
 
         Raises:
-            DeviceError: The device does not come back within ``BACK_S``, or somebody else is there.
+            DeviceError: The device does not come back in time, or somebody else is there.
         """
-        deadline = time.monotonic() + BACK_S
+        deadline = time.monotonic() + min(BACK_S, max(LEAST_S, AWAY_S - loss.silent_s))
         while True:
             try:
                 left_s = max(LEAST_S, deadline - time.monotonic())
@@ -262,19 +262,19 @@ class _Activation(_Device):
             depot.revert()
         except DeviceError as error:
             if is_lost(error):
-                self._settled(depot)
+                self._settled(depot, error)
             elif error.diagnostics[0].code != _NO_TRIAL:  # else the device did it by itself
                 raise self._unknown(error) from error
         self._note(depot, "reverted")
 
     def _after_loss(self, depot: Depot, error: DeviceError) -> Answer:
         """Find out what became of the trial after the connection was lost in it."""
-        state = self._settled(depot)
+        state = self._settled(depot, error)
         if state.current == self._version:
             return self._answer(f"{short(self._version)} is active, confirmed as the link broke")
         raise self._rolled_back("the connection was lost during the trial", error.diagnostics)
 
-    def _settled(self, lost: Depot) -> DepotState:
+    def _settled(self, lost: Depot, loss: DeviceError) -> DepotState:
         """Return the state after a loss, with no trial going on.
 
         Raises:
@@ -282,7 +282,7 @@ class _Activation(_Device):
         """
         lost.close()  # else its heartbeats might keep the lock
         try:
-            depot, state = self.reopened()
+            depot, state = self.reopened(loss)
             try:
                 if state.pending == self._version:
                     depot.revert()
@@ -420,7 +420,7 @@ class _Rollback(_Device):
             DeviceError: It had not, or the device is away (E445).
         """
         try:
-            depot, state = self.reopened()
+            depot, state = self.reopened(error)
             depot.close()
         except DeviceError as last:
             found = DeviceError(

@@ -190,12 +190,14 @@ class _Session:
             why = f"{silent[0].host} has not been heard of for {self._patience.lost_s:g} s"
         else:
             why = "the other side closed it, or the network did"
-        return failure(
+        error = failure(
             f"the connection to {self._name} is lost: {why}",
             "E403",
             "run the same command again when the device is back; what arrived there is kept",
             retryable=True,
         )
+        error.silent_s = 0.0 if silent is None else self._patience.lost_s
+        return error
 
     def close(self) -> None:
         """Disconnect, the device first; allowed twice, never raises."""

@@ -175,11 +175,13 @@ class DeviceError(EdgedeployError):
 
     Attributes:
         retryable: Whether the same command may succeed later without a change.
+        silent_s: How long nothing had been heard of the device when this was noticed.
     """
 
     exit_code = ExitCode.DEVICE
     default_code = "E400"
     retryable: bool = False
+    silent_s: float = 0.0
 
 
 class ToolError(EdgedeployError):

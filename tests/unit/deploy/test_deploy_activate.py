@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -314,6 +315,29 @@ def test_a_device_that_stays_away_reverts_when_it_is_reached_again(robot, monkey
     robot.activate(slow)
     assert (robot.active(), robot.before()) == (slow, good)
     robot.check()
+
+
+@pytest.mark.parametrize(("silent_s", "tried_s"), [(0.0, 5.0), (13.0, 1.0), (30.0, 0.5)])
+def test_a_silent_link_is_given_up_sooner(monkeypatch, silent_s, tried_s):
+    """What is cut is an error 15 s after the last that was heard of it, however it is noticed."""
+    loss = DeviceError("lost", code="E403")
+    loss.silent_s, loss.retryable = silent_s, True
+    now = [100.0]
+
+    class Away:
+        def reconnect(self, timeout_s):
+            now[0] += min(timeout_s, 0.3)
+            raise loss
+
+        def wait(self, seconds):
+            now[0] += seconds
+
+    monkeypatch.setattr(activate.time, "monotonic", lambda: now[0])
+    unit = SimpleNamespace(name="desk", root="~/.edgedeploy", python=None)
+    device = activate._Device(Away(), unit, "app", opener=None)
+    with pytest.raises(DeviceError):
+        device.reopened(loss)
+    assert tried_s <= now[0] - 100 <= tried_s + 1.0
 
 
 # -- roll-back -----------------------------------------------------------------------------------
