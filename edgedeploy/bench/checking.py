@@ -14,7 +14,7 @@ from typing import Any
 
 from edgedeploy.bench.job import BenchJob
 
-RESULT_BYTES = 64 << 20
+RESULT_BYTES = 16 << 20
 """The largest result that is accepted, compressed."""
 
 _OPEN_RATIO = 4

@@ -186,8 +186,10 @@ class Agent:
                     header, body = self._answer(request[0], request[1])
                 self._session.say(header, body)
             except queue.Empty:
-                with contextlib.suppress(OSError, RefusalError):
+                try:
                     self._expire()
+                except (OSError, RefusalError):
+                    time.sleep(1.0)  # a disk that refuses is asked again, not without a pause
             except GoneError:
                 break
 

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from edgedeploy.errors import DeviceError
 
 _FILE_BYTES = 16 << 20
 _HASHED = "|1|"
+
+_LOCK_S = 10.0
+"""How long another program may hold the file; it writes one line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +172,15 @@ def _any(key: KnownKey, name: str, host: str) -> bool:
 def _locked(file: Path) -> Iterator[int]:
     handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        end = time.monotonic() + _LOCK_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
         yield handle
     finally:
         os.close(handle)

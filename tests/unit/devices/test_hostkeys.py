@@ -1,6 +1,7 @@
 """known_hosts, held against what ssh-keygen writes and finds."""
 
 import base64
+import fcntl
 import stat
 import subprocess
 import threading
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgedeploy.devices import hostkeys
 from edgedeploy.devices.hostkeys import KnownHosts, fingerprint
 from edgedeploy.errors import DeviceError
 
@@ -136,3 +138,15 @@ def test_fingerprints_are_those_of_ssh_keygen(tmp_path: Path) -> None:
         ["ssh-keygen", "-lf", tmp_path / "key.pub"], capture_output=True, text=True
     )
     assert said.stdout.split()[1] == fingerprint(BLOB)
+
+
+def test_a_file_that_another_program_keeps_locked_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hostkeys, "_LOCK_S", 0.2)
+    file = tmp_path / "known_hosts"
+    with open(file, "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert check(file, "desk", accept_new=True) == "E415"
+    assert file.read_bytes() == b""
+    assert check(file, "desk", accept_new=True) is None
