@@ -6,8 +6,9 @@ The composition that the command line and Python share; each device's part lies 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgedeploy.deploy.activate import Wanted, activate_version, roll_back
 from edgedeploy.deploy.contents import Built
@@ -26,6 +27,9 @@ from edgedeploy.opening import Request, open_profile
 from edgedeploy.plan import Plan
 from edgedeploy.store import Store
 from edgedeploy.target.types import Target
+
+if TYPE_CHECKING:
+    from edgedeploy.devices.facts import DeviceFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +87,16 @@ def _check_fit(store: Store, device: Device, link: Link, target: Target) -> None
     Raises:
         DeviceError: It is another machine (E451-E453), or cannot be probed (E450).
     """
-    if link.remote.pretended:
-        return
-    facts = latest_facts(store, device.name)
-    if facts is None:
-        facts = probe_device(store, link.remote, device.root, device.python).facts
-    check_device(facts, target, device.name)
+    if not link.remote.pretended:
+        check_device(_facts(store, device, link), target, device.name)
+
+
+def _facts(store: Store, device: Device, link: Link) -> DeviceFacts:
+    """Return what the last probe found; a device that was never probed is now."""
+    found = latest_facts(store, device.name)
+    if found is None:
+        found = probe_device(store, link.remote, device.root, device.python).facts
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +128,30 @@ def activate(
             no device is touched.
     """
     wanted = _wanted(request, fleet, options, events)
+    store = Store(options.store, events)
 
     def work(device: Device, link: Link) -> Answer:
         expect_depot(link.remote, device.root, wanted[device.name].app)
         runs = OnDevice(link.remote, device, find_runtime, make_onboard)
-        return activate_version(link, device, wanted[device.name], opener=open_depot, runs=runs)
+        one = without_false_ceilings(wanted[device.name], store, device, link)
+        return activate_version(link, device, one, opener=open_depot, runs=runs)
 
     return fleet.run(work)
+
+
+def without_false_ceilings(wanted: Wanted, store: Store, device: Device, link: Link) -> Wanted:
+    """Return what is wanted without limits on times that a device's clock proves nothing about."""
+    if not wanted.ceilings_ms:
+        return wanted
+    if link.remote.pretended:
+        why = "a fake device"
+    else:
+        facts = _facts(store, device, link)
+        if not facts.emulated:
+            return wanted
+        why = f"emulated ({facts.virtual})"
+    link.say(f"the limit on latency is not judged: {why}")
+    return replace(wanted, ceilings_ms={})
 
 
 def _wanted(

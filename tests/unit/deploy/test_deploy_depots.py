@@ -139,17 +139,23 @@ except DeviceError as error:
 """
 
 
-def test_two_pushes_at_once(robot):
-    """Row 15: the second is told at once who holds the lock; nothing is mixed."""
+def push_two_at_once(robot: Robot) -> list[int]:
+    """Push two versions by two processes at once, check all, push again; return their statuses."""
     script = [sys.executable, "-c", _PUSHER, str(robot.folder)]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}
     both = [subprocess.Popen([*script, name], cwd=ROOT, env=environment) for name in ("one", "two")]
     statuses = sorted(process.wait(60) for process in both)
-    assert statuses[0] == 0 and statuses[1] in (0, 11)
     robot.check()
     for name in ("one", "two"):  # and the same commands then succeed
         robot.push(name)
     robot.check()
+    return statuses
+
+
+def test_two_pushes_at_once(robot):
+    """Row 15: the second is told at once who holds the lock; nothing is mixed."""
+    statuses = push_two_at_once(robot)
+    assert statuses[0] == 0 and statuses[1] in (0, 11)
 
 
 def test_who_holds_the_lock_is_told_and_may_be_waited_for(robot):
@@ -165,8 +171,8 @@ def test_who_holds_the_lock_is_told_and_may_be_waited_for(robot):
     assert robot.active() == version
 
 
-def test_push_roll_back_and_cleaning_at_once(robot):
-    """Row 16: all wait for one another, and cleaning takes nothing that is referred to."""
+def triples_at_once(robot: Robot, turns: int) -> None:
+    """Push, roll back and clean at once, in a random order of starts, so many times."""
     generator = random.Random(16)
     first, second = robot.push("one"), robot.push("two")
     robot.activate(first)
@@ -181,7 +187,7 @@ def test_push_roll_back_and_cleaning_at_once(robot):
     def clean(_: int) -> None:
         care(robot, keep=0, wait_s=60)
 
-    for turn in range(3):
+    for turn in range(turns):
         work = [push, back, clean]
         generator.shuffle(work)
         with ThreadPoolExecutor(3) as pool:
@@ -189,3 +195,8 @@ def test_push_roll_back_and_cleaning_at_once(robot):
                 future.result(120)
         assert {robot.active(), robot.before()} == {first, second}
         robot.check()
+
+
+def test_push_roll_back_and_cleaning_at_once(robot):
+    """Row 16: all wait for one another, and cleaning takes nothing that is referred to."""
+    triples_at_once(robot, 3)
