@@ -138,3 +138,11 @@ def test_a_journal_is_shown_for_people(line: object, shown: str) -> None:
     from edgedeploy.cli.devices.fsck import _event
 
     assert _event(json.dumps(line)) == shown
+
+
+def test_a_missing_sub_verb_shows_what_there_is(project: Path) -> None:
+    said = run(project)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr.startswith("Usage:") and "  probe" in said.stderr
+    document = json.loads(run(project, "--json").stdout)
+    assert (document["ok"], document["exit_code"]) == (False, 2)
