@@ -63,7 +63,8 @@ def test_a_full_disk_is_seen_before_anything_is_sent(app: Application, devices: 
     assert done.status == 4, done.said
     for device, now, then in zip(devices, sent(devices), before, strict=True):
         assert "E423" in labapp.codes(done.row(device))
-        needed, free = map(int, re.findall(r"(\d+) (?:bytes )?are", done.row(device)["text"]))
+        told = re.findall(r"([\d.]+) MB are", done.row(device)["text"])
+        needed, free = (float(size) * 1e6 for size in told)
         assert needed > NOISE_BYTES > 2 * free - (1 << 20)
         assert now - then < 1 << 20
         check_depot(device)

@@ -14,6 +14,7 @@ from edgedeploy.devices.depot import FRAME_BYTES
 from edgedeploy.devices.version import Version
 from edgedeploy.errors import DeviceError, IntegrityError, StoreError
 from edgedeploy.events import Event, EventLog, Note, PushProgress, PushStarted
+from edgedeploy.report.figures import size
 from tests.unit.deploy.memory_depot import MemoryDevice, lost
 
 MB = 1 << 20
@@ -331,7 +332,7 @@ def test_space_is_looked_at_before_anything_travels(big: Contents) -> None:
     with pytest.raises(DeviceError) as caught:
         push(device, big)
     assert caught.value.diagnostics[0].code == "E423"
-    assert f"{10 * MB} are free" in caught.value.diagnostics[0].message
+    assert f"{size(10 * MB)} are free" in caught.value.diagnostics[0].message
     assert device.frames == 0
 
 
