@@ -113,7 +113,7 @@ def test_nothing_for_such_a_device(index: Path, platform: DevicePlatform) -> Non
     assert platform.text in error.diagnostics[0].message
 
 
-@pytest.mark.parametrize("version", ["1.16.3", "0", "2; import os", "--index-url=x", "nothing"])
+@pytest.mark.parametrize("version", ["1.16.3", "0", "2; import os", "--pre", "nothing"])
 def test_a_version_that_targets_do_not_allow(index: Path, version: str) -> None:
 
     error = refused(device(), version=version)
