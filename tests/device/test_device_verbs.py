@@ -167,9 +167,11 @@ def test_ship_measures_on_the_device_before_it_activates(project, monkeypatch):
     assert project.active() == shipped["devices"][0]["details"]["version"]
 
 
-def test_a_latency_ceiling_rolls_nothing_out(project):
+def test_a_latency_ceiling_rolls_nothing_out(project, monkeypatch, tmp_path):
+    """Judged in the trial: the build, with a store of its own, has no measurement to refuse by."""
+    monkeypatch.setenv("EDGEDEPLOY_STORE", str(tmp_path / "store"))
     project.profile("{cosine: 0.95, latency: {p50: 1 us}}")
-    project.run("build", "sums.yaml")
+    project.run("build", "sums.yaml", "--no-bench")
     project.run("push", "sums.yaml", "-d", "board")
     before = project.active()
     (row,) = project.run("activate", "sums.yaml", "-d", "board", status=1)["devices"]

@@ -4,6 +4,7 @@ The machine's end of the cable stays for as long as the device exists, also whil
 "off" or its link cut: were it gone, packets for the device would leave by the default route.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,10 +111,21 @@ class Network:
             self._inside("nft", "-f", "-", stdin=_DROP_ALL)
 
     def restore(self) -> None:
-        """Undo :meth:`cut`; allowed when nothing is cut."""
+        """Undo :meth:`cut`, and wait until the cable carries again; allowed when nothing is cut.
+
+        A cable that was down has no carrier for a moment, and the kernel remembers for a while that
+        its address did not answer: connecting then ends at once with "no route to host".
+        """
         if _TABLE in self._inside("nft", "list", "tables"):
             self._inside("nft", "delete", "table", "inet", _TABLE)
         self._inside("ip", "link", "set", "eth0", "up")
+        call(["ip", "neighbour", "flush", "dev", self.cable])
+        carrier = Path("/sys/class/net", self.cable, "operstate")
+        deadline = time.monotonic() + 10
+        while carrier.read_text().strip() != "up":
+            if time.monotonic() > deadline:
+                raise LabError(f"{self.cable} stays down")
+            time.sleep(0.02)
 
     def set_rate(self, bits_s: int | None) -> None:
         """Limit both directions to a rate (bit/s), or to none.
