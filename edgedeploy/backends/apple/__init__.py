@@ -1,0 +1,1 @@
+"""Core ML: ONNX -> ML Program (``.mlpackage``), on any system."""

@@ -1,0 +1,66 @@
+"""What is used of coremltools, in one place: much of it is not documented as public.
+
+coremltools takes seconds to load and warns of what only exists on a Mac, so nothing outside this
+package imports this module at its top, and its messages are held back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+# tqdm reads it when a bar is made: the bars of the pass pipelines would end up in logs.
+os.environ.setdefault("TQDM_DISABLE", "1")
+logging.getLogger("coremltools").addHandler(logging.NullHandler())
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back what coremltools logs and warns of below errors."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+with quiet():
+    import coremltools as ct
+    from coremltools.converters.mil import Builder as mb
+    from coremltools.converters.mil.mil import Function, Program, get_new_symbol, types
+    from coremltools.converters.mil.mil.types.symbolic import any_symbolic, is_symbolic
+
+Var = Any
+"""A value of a MIL program under construction (``coremltools.converters.mil.mil.Var``)."""
+
+TARGETS: dict[int, Any] = {16: ct.target.iOS16, 17: ct.target.iOS17, 18: ct.target.iOS18}
+"""Deployment target by the major version of iOS; macOS 13, 14 and 15 run the same programs."""
+
+MIL_TYPES: dict[str, Any] = {
+    "float16": types.fp16,
+    "float32": types.fp32,
+    "bool": types.bool,
+    "int32": types.int32,
+}
+
+__all__ = [
+    "MIL_TYPES",
+    "TARGETS",
+    "Function",
+    "Program",
+    "Var",
+    "any_symbolic",
+    "ct",
+    "get_new_symbol",
+    "is_symbolic",
+    "mb",
+    "quiet",
+    "types",
+]

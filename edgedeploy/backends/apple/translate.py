@@ -1,0 +1,295 @@
+"""The front end: an ONNX model in normal form becomes a MIL program.
+
+Every node is translated by the function that the registry names. A node that is refused does not
+end the translation: a stand-in of its shape takes its place, so that all refusals come at once.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from edgedeploy.backends.apple import dtypes
+from edgedeploy.backends.apple.mil_api import (
+    MIL_TYPES,
+    TARGETS,
+    Function,
+    Program,
+    Var,
+    get_new_symbol,
+    mb,
+    quiet,
+    types,
+)
+from edgedeploy.backends.apple.node import Node, Refusal, Value
+from edgedeploy.backends.apple.registry import translations
+from edgedeploy.errors import BuildError, Diagnostic
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """An input or output of the program.
+
+    Attributes:
+        onnx_name: Name in the ONNX model.
+        name: Name in the program: Core ML wants identifiers.
+        onnx_dtype: Type in the ONNX model, as a NumPy name.
+        dtype: Type at the interface: ``float16``, ``float32`` or ``int32``.
+        dims: Sizes; the name of an open one.
+    """
+
+    onnx_name: str
+    name: str
+    onnx_dtype: str
+    dtype: str
+    dims: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Translation:
+    """A translated model.
+
+    Attributes:
+        program: The MIL program (coremltools).
+        inputs: Its inputs in order.
+        outputs: Its outputs in order.
+        ios: Major version of iOS that it is for.
+    """
+
+    program: Any
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    ios: int
+
+
+def identifiers(names: list[str]) -> dict[str, str]:
+    """Return an identifier for each name, all different; what is one already keeps its name."""
+    found = {name: name for name in names if _IDENTIFIER.fullmatch(name)}
+    taken = set(found)
+    for name in names:
+        if name in found:
+            continue
+        plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
+        plain = plain if _IDENTIFIER.match(plain) else f"_{plain}"
+        while plain in taken:
+            plain += "_"
+        taken.add(plain)
+        found[name] = plain
+    return found
+
+
+def interface_dtype(dtype: str) -> str | None:
+    """Return what an app feeds or gets for an ONNX dtype; None where there is nothing."""
+    held = dtypes.held_as(dtype)
+    return "int32" if held == "bool" else held
+
+
+def translate(model: ir.Model, *, ios: int) -> Translation:
+    """Return the MIL program of a model.
+
+    Args:
+        model: In normal form: shapes inferred, constants as initialisers.
+        ios: Major version of iOS (16, 17 or 18).
+
+    Raises:
+        BuildError: Nodes, inputs or outputs that cannot be expressed (E340, E341), all at once.
+    """
+    with quiet():
+        return Translator(model, ios).run()
+
+
+class Translator:
+    """One translation under way.
+
+    Args:
+        model: The model.
+        ios: Major version of iOS.
+    """
+
+    def __init__(self, model: ir.Model, ios: int) -> None:
+        self._graph = model.graph
+        self._ios = ios
+        self._opset = model.opset_imports.get("", 1)
+        self._values: dict[int, Value] = {}
+        self._symbols: dict[str, Any] = {}
+        self._found: list[Diagnostic] = []
+        self._ops = translations()
+        ports = [value.name or "" for value in (*self._graph.inputs, *self._graph.outputs)]
+        self._names = identifiers(list(dict.fromkeys(ports)))
+
+    def run(self) -> Translation:
+        """Return the translation."""
+        given = [
+            value for value in self._graph.inputs if value.name not in self._graph.initializers
+        ]
+        inputs = [self._port(value) for value in given]
+        outputs = [self._port(value) for value in self._graph.outputs]
+        self._raise_found()
+        placeholders = {
+            port.name: mb.placeholder(shape=self._sizes(port), dtype=MIL_TYPES[port.dtype])
+            for port in inputs
+        }
+        target = TARGETS[self._ios]
+        with Function(placeholders, opset_version=target) as function:
+            for value, port in zip(given, inputs, strict=True):
+                self._values[id(value)] = self._entry(function.inputs[port.name], port)
+            self._translate_nodes(self._graph)
+            self._raise_found()
+            made = [
+                self._exit(value, port)
+                for value, port in zip(self._graph.outputs, outputs, strict=True)
+            ]
+            function.set_outputs(made)
+        program = Program()
+        program.add_function("main", function)
+        return Translation(
+            program=program, inputs=tuple(inputs), outputs=tuple(outputs), ios=self._ios
+        )
+
+    def body(self, graph: ir.Graph, arguments: list[Var]) -> list[Var]:
+        """Translate a body's nodes where the translation is; return its outputs."""
+        for value, var in zip(graph.inputs, arguments, strict=True):
+            self._values[id(value)] = Value(dtype=_dtype(value), var=var)
+        self._translate_nodes(graph)
+        return [self._var(value) for value in graph.outputs]
+
+    def _translate_nodes(self, graph: ir.Graph) -> None:
+        for value in graph.initializers.values():
+            array = None if value.const_value is None else value.const_value.numpy()
+            self._values[id(value)] = Value(dtype=_dtype(value), array=array)
+        for ir_node in graph:
+            self._translate_node(ir_node)
+
+    def _translate_node(self, ir_node: ir.Node) -> None:
+        name = ir_node.name or f"{ir_node.op_type} making {ir_node.outputs[0].name}"
+        node = Node(
+            ir_node=ir_node,
+            name=name,
+            op=ir_node.op_type,
+            opset=self._opset,
+            ios=self._ios,
+            inputs=[None if item is None else self._value(item) for item in ir_node.inputs],
+            translator=self,
+        )
+        try:
+            made = self._call(node)
+        except Refusal as refusal:
+            self._found.append(
+                Diagnostic(
+                    code="E340",
+                    message=f"Core ML: {node.op}: {refusal.reason}",
+                    subject=name,
+                    hint=refusal.hint,
+                )
+            )
+            made = [self._stand_in(value) for value in ir_node.outputs]
+        for value, var in zip(ir_node.outputs, made, strict=False):
+            if var is None or not value.name:
+                continue
+            if value.name and var.op is not None and var.op.op_type != "const":
+                var.name = var.op.name = self._program_name(value.name)
+            self._values[id(value)] = Value(dtype=_dtype(value), var=var)
+
+    def _call(self, node: Node) -> list[Var]:
+        translate_op = self._ops.get(node.op) if node.ir_node.domain in ("", "ai.onnx") else None
+        if translate_op is None:
+            domain = f" of {node.ir_node.domain}" if node.ir_node.domain else ""
+            raise Refusal(
+                f"there is no translation of this operator{domain}",
+                "replace it by other operators, or drop the Core ML target",
+            )
+        try:
+            made = translate_op(node)
+        except Refusal:
+            raise
+        except Exception as error:
+            raise Refusal(
+                f"coremltools refuses it: {' '.join(str(error).split())[:500]}",
+                "change the node that is named, or drop the Core ML target",
+            ) from error
+        return list(made) if isinstance(made, (list, tuple)) else [made]
+
+    def _stand_in(self, value: ir.Value) -> Var:
+        """Return zeros like a value that could not be made, or end the translation here."""
+        sizes = [] if value.shape is None else list(value.shape)
+        static = [size for size in sizes if isinstance(size, int)]
+        held = dtypes.held_as(_dtype(value)) if value.dtype is not None else None
+        if value.shape is None or held is None or len(static) < len(sizes):
+            self._raise_found()
+        return mb.const(val=np.zeros(static, held))
+
+    def _program_name(self, name: str) -> str:
+        if name in self._names:
+            return self._names[name]
+        plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
+        return plain if _IDENTIFIER.match(plain) else f"_{plain}"
+
+    def _value(self, value: ir.Value) -> Value:
+        return self._values[id(value)]
+
+    def _var(self, value: ir.Value) -> Var:
+        found = self._value(value)
+        if found.var is None and found.array is not None:
+            found.var = mb.const(val=dtypes.constant(found.array))
+        return found.var
+
+    def _port(self, value: ir.Value) -> Port:
+        name = value.name or ""
+        dtype = _dtype(value)
+        interface = interface_dtype(dtype)
+        sizes = value.shape
+        if interface is None or sizes is None:
+            why = f"type {dtype}" if interface is None else "an unknown rank"
+            self._found.append(
+                Diagnostic(
+                    code="E341",
+                    message=f"Core ML: {name!r} has {why}, which no app can feed or read",
+                    subject=name,
+                    hint="convert it outside the model, or drop the Core ML target",
+                )
+            )
+        dims = [str(dim.value) if not isinstance(dim, int) else dim for dim in sizes or ()]
+        return Port(
+            onnx_name=name,
+            name=self._names[name],
+            onnx_dtype=dtype,
+            dtype=interface or "float32",
+            dims=tuple(dims),
+        )
+
+    def _sizes(self, port: Port) -> list[Any]:
+        return [
+            dim if isinstance(dim, int) else self._symbols.setdefault(dim, get_new_symbol())
+            for dim in port.dims
+        ] or [1]
+
+    def _entry(self, var: Var, port: Port) -> Value:
+        """Return an input in the form that the nodes expect."""
+        if not port.dims:
+            var = mb.squeeze(x=var, axes=[0])
+        if port.onnx_dtype == "bool":
+            var = mb.cast(x=var, dtype="bool")
+        return Value(dtype=port.onnx_dtype, var=var)
+
+    def _exit(self, value: ir.Value, port: Port) -> Var:
+        """Return an output in the form that an app gets, under its name."""
+        var = self._var(value)
+        if var.dtype != MIL_TYPES[port.dtype]:
+            var = mb.cast(x=var, dtype=types.builtin_to_string(MIL_TYPES[port.dtype]))
+        if not var.shape:
+            var = mb.expand_dims(x=var, axes=[0])
+        return mb.identity(x=var, name=port.name)
+
+    def _raise_found(self) -> None:
+        if self._found:
+            raise BuildError(self._found)
+
+
+def _dtype(value: ir.Value) -> str:
+    return "" if value.dtype is None else str(value.dtype.numpy().name)

@@ -1,0 +1,41 @@
+"""Codes of the Core ML backend (E340-E349) and of the interpreter of its packages (E360-E369)."""
+
+from __future__ import annotations
+
+from edgedeploy.errors.codes import Explanation
+
+CODES: dict[str, Explanation] = {
+    "E340": Explanation(
+        "Core ML cannot express a node",
+        "The front end has no translation for the operator, or not for the form that this node "
+        "has; the message says which, and all such nodes are named at once. Often binding the "
+        "model's dims to numbers is enough. Otherwise replace the node by other operators, move it "
+        "out of the model into the app, or drop the Core ML target.",
+    ),
+    "E341": Explanation(
+        "An input or output that no app can feed or read",
+        "Core ML takes and gives arrays of float16, float32 and int32 (bool and other integers are "
+        "given as int32), of a known rank. Strings, complex numbers and unknown ranks are neither. "
+        "Convert it outside the model.",
+    ),
+    "E342": Explanation(
+        "coremltools does not convert the program",
+        "Every node was translated, yet coremltools refused the whole. Its message is shown. This "
+        "is a fault of edgedeploy or of coremltools: please report it with the model.",
+    ),
+    "E360": Explanation(
+        "A Core ML package cannot be read",
+        "The package misses a file, or a file was cut or changed. Build it again.",
+    ),
+    "E361": Explanation(
+        "An operation that the interpreter does not know",
+        "Away from a Mac, Core ML packages are run by an interpreter of our own, and it has no "
+        "rule for an operation of this package. Evaluate the package on a Mac.",
+    ),
+    "E362": Explanation(
+        "An operation of a Core ML program failed",
+        "The interpreter could not compute an operation from what the package says, or its result "
+        "contradicts the type that the package declares. On a device the package would fail or be "
+        "wrong as well. Please report it with the model.",
+    ),
+}

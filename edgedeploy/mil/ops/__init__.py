@@ -1,0 +1,1 @@
+"""The operations, one file per family; every module in here is loaded by the registry."""
