@@ -119,6 +119,13 @@ class Interpreter:
             return
         entry = self._entries[operation.kind]
         given = {name: self._argument(items, scope) for name, items in operation.inputs.items()}
+        if operation.kind.startswith("constexpr_"):
+            # Before iOS 18 the parameters of these are attributes.
+            given |= {
+                name: _widened(value)
+                for name, value in operation.attributes.items()
+                if name != "name"
+            }
         leading = (Call(operation, self, scope),) if entry.wants_call else ()
         try:
             with np.errstate(all="ignore"):
@@ -142,10 +149,15 @@ class Interpreter:
             value = item
             if isinstance(item, Ref):
                 value = self.states[item.name] if item.name in self.states else scope[item.name]
-            if isinstance(value, np.ndarray) and value.dtype == np.float16:
-                value = value.astype(np.float32)
-            values.append(value)
+            values.append(_widened(value))
         return values[0] if len(values) == 1 else tuple(values)
+
+
+def _widened(value: Any) -> Any:
+    """Return a value as functions get it: float16 arrays as float32."""
+    if isinstance(value, np.ndarray) and value.dtype == np.float16:
+        return value.astype(np.float32)
+    return value
 
 
 def _declared(result: Any, kind: TensorType | ListType | StateType) -> Any:
