@@ -209,6 +209,13 @@ class Interpreter:
 
     def _execute(self, operation: Operation, entry: Entry, scope: MutableMapping[str, Any]) -> None:
         given = {name: self._argument(items, scope) for name, items in operation.inputs.items()}
+        if operation.kind.startswith("constexpr_"):
+            # Before iOS 18 the parameters of these are attributes.
+            given |= {
+                name: _constant(value)
+                for name, value in operation.attributes.items()
+                if name != "name"
+            }
         leading = (Call(operation, self, scope),) if entry.wants_call else ()
         try:
             with np.errstate(all="ignore"):
@@ -255,6 +262,13 @@ def _given(name: str, kind: TensorType, inputs: Mapping[str, np.ndarray]) -> np.
             hint="feed what the program declares",
         )
     return value.astype(held(kind.dtype), copy=False)
+
+
+def _constant(value: Any) -> Any:
+    """Return a value as functions get it: float16 arrays as float32."""
+    if isinstance(value, np.ndarray) and value.dtype == np.float16:
+        return value.astype(np.float32)
+    return value
 
 
 def _declared(result: Any, kind: TensorType | ListType | StateType) -> Any:
