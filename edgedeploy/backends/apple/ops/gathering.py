@@ -1,7 +1,9 @@
 """Taking and putting elements by their indices.
 
 coremltools writes ``validate_indices`` only where it is given, and the compiler of Core ML refuses
-what lacks it; so it always is, as Apple's own front ends give it.
+what lacks it; so it always is, as Apple's own front ends give it. Indices are counted from the
+front here: from iOS 17 on Core ML takes no others, and the pass of coremltools that would see to it
+(``guard_negative_gather_indices``) knows neither scatters nor the batch axes of ``gather_nd``.
 """
 
 from __future__ import annotations
@@ -10,16 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from edgedeploy.backends.apple.indices import (
-    held_as_before,
-    held_as_number,
-    non_negative,
-    size_of,
-    sizes_of,
-)
-from edgedeploy.backends.apple.mil_api import Var, is_symbolic, mb
+from edgedeploy.backends.apple.mil_api import Var, is_symbolic, mb, types
 from edgedeploy.backends.apple.node import Node
 from edgedeploy.backends.apple.registry import op
+from edgedeploy.backends.apple.shapes import nonnegative, sizes, vector
 
 _MODES = {"none": "update", "add": "add", "mul": "mul", "max": "max", "min": "min"}
 """Mode of MIL by ``reduction`` of ONNX."""
@@ -29,18 +25,27 @@ def _unchecked(node: Node) -> dict[str, Any]:
     return {"validate_indices": False} if node.ios >= 17 else {}
 
 
+def _number(x: Var) -> Var:
+    """Return a value that MIL can move about: booleans become 0 and 1."""
+    return mb.cast(x=x, dtype="int32") if x.dtype == types.bool else x
+
+
+def _as_before(x: Var, before: Var) -> Var:
+    return mb.cast(x=x, dtype="bool") if before.dtype == types.bool else x
+
+
 @op("Gather")
 def gather(node: Node) -> Var:
     """Take slices along an axis (ONNX Gather-13)."""
     x = node.var(0)
     axis = node.axis(node.attribute("axis", 0), x.rank)
     taken = mb.gather(
-        x=held_as_number(x),
-        indices=non_negative(node.var(1), size_of(x, axis)),
+        x=_number(x),
+        indices=nonnegative(node.var(1), sizes(x)[axis]),
         axis=axis,
         **_unchecked(node),
     )
-    return held_as_before(taken, x)
+    return _as_before(taken, x)
 
 
 @op("GatherElements")
@@ -51,14 +56,14 @@ def gather_elements(node: Node) -> Var:
     """
     x, indices = node.var(0), node.var(1)
     axis = node.axis(node.attribute("axis", 0), x.rank)
-    indices = non_negative(indices, size_of(x, axis))
+    indices = nonnegative(indices, sizes(x)[axis])
     taken = mb.gather_along_axis(
-        x=_cropped(held_as_number(x), indices, axis),
+        x=_cropped(_number(x), indices, axis),
         indices=indices,
         axis=axis,
         **_unchecked(node),
     )
-    return held_as_before(taken, x)
+    return _as_before(taken, x)
 
 
 def _cropped(x: Var, indices: Var, axis: int) -> Var:
@@ -67,9 +72,12 @@ def _cropped(x: Var, indices: Var, axis: int) -> Var:
     if all(x.shape[place] == indices.shape[place] for place in places):
         return x
     whole = [place == axis for place in range(x.rank)]
-    sizes = sizes_of(indices, range(x.rank))
     return mb.slice_by_index(
-        x=x, begin=[0] * x.rank, end=sizes, begin_mask=[True] * x.rank, end_mask=whole
+        x=x,
+        begin=[0] * x.rank,
+        end=vector(sizes(indices)),
+        begin_mask=[True] * x.rank,
+        end_mask=whole,
     )
 
 
@@ -79,12 +87,12 @@ def gather_nd(node: Node) -> Var:
     x, indices = node.var(0), node.var(1)
     batch = node.attribute("batch_dims", 0)
     taken = mb.gather_nd(
-        x=held_as_number(x),
+        x=_number(x),
         indices=_tuples(node, x, indices, batch),
         batch_dims=batch,
         **_unchecked(node),
     )
-    return held_as_before(taken, x)
+    return _as_before(taken, x)
 
 
 def _tuples(node: Node, x: Var, indices: Var, batch: int) -> Var:
@@ -92,7 +100,10 @@ def _tuples(node: Node, x: Var, indices: Var, batch: int) -> Var:
     length = indices.shape[-1]
     if is_symbolic(length):
         node.refuse("the length of its index tuples is open", "bind the dims it depends on")
-    return non_negative(indices, sizes_of(x, range(batch, batch + int(length))))
+    amounts = vector(sizes(x)[batch : batch + int(length)])
+    if indices.val is not None and isinstance(amounts, np.ndarray):
+        return mb.const(val=np.where(indices.val < 0, indices.val + amounts, indices.val))
+    return mb.mod(x=indices, y=amounts)
 
 
 @op("ScatterND")
@@ -100,13 +111,13 @@ def scatter_nd(node: Node) -> Var:
     """Put slices by index tuples (ONNX ScatterND-18)."""
     x = node.var(0)
     made = mb.scatter_nd(
-        data=held_as_number(x),
+        data=_number(x),
         indices=_tuples(node, x, node.var(1), 0),
-        updates=held_as_number(node.var(2)),
+        updates=_number(node.var(2)),
         mode=_mode(node),
         **_unchecked(node),
     )
-    return held_as_before(made, x)
+    return _as_before(made, x)
 
 
 def _mode(node: Node) -> str:
@@ -121,11 +132,9 @@ def scatter_elements(node: Node) -> Var:
     """Put single elements along an axis (ONNX ScatterElements-18, Scatter-9)."""
     x, indices, updates = node.var(0), node.var(1), node.var(2)
     axis = node.axis(node.attribute("axis", 0), x.rank)
-    indices = non_negative(indices, size_of(x, axis))
-    data, updates, mode = held_as_number(x), held_as_number(updates), _mode(node)
-    fits = all(
-        x.shape[place] == indices.shape[place] for place in range(x.rank) if place != axis
-    )
+    indices = nonnegative(indices, sizes(x)[axis])
+    data, updates, mode = _number(x), _number(updates), _mode(node)
+    fits = all(x.shape[place] == indices.shape[place] for place in range(x.rank) if place != axis)
     # coremltools folds scatter_along_axis of constants as if every mode were "update"; scatter_nd
     # it does not fold.
     if fits and (mode == "update" or any(item.val is None for item in (data, indices, updates))):
@@ -140,7 +149,7 @@ def scatter_elements(node: Node) -> Var:
             mode=mode,
             **_unchecked(node),
         )
-    return held_as_before(made, x)
+    return _as_before(made, x)
 
 
 def _coordinates(node: Node, indices: Var, axis: int) -> Var:
@@ -158,7 +167,7 @@ def compress(node: Node) -> Var:
     """Take the slices whose condition is true (ONNX Compress-11)."""
     x, chosen = node.var(0), node.constant(1)
     axis = node.attribute("axis")
-    numbers = held_as_number(x)
+    numbers = _number(x)
     if axis is None:
         numbers = mb.reshape(x=numbers, shape=[-1])
     axis = 0 if axis is None else node.axis(axis, x.rank)
@@ -170,7 +179,7 @@ def compress(node: Node) -> Var:
     else:
         indices = mb.const(val=np.flatnonzero(chosen).astype(np.int32))
     taken = mb.gather(x=numbers, indices=indices, axis=axis, **_unchecked(node))
-    return held_as_before(taken, x)
+    return _as_before(taken, x)
 
 
 @op("Unique")

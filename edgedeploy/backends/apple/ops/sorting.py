@@ -35,6 +35,4 @@ def reverse_sequence(node: Node) -> Var:
     """Reverse the first elements of each row, as many as its length says (ONNX-10)."""
     x = node.var(0)
     batch_axis, time_axis = node.attribute("batch_axis", 1), node.attribute("time_axis", 0)
-    return mb.reverse_sequence(
-        x=x, lengths=node.var(1), seq_axis=time_axis, batch_axis=batch_axis
-    )
+    return mb.reverse_sequence(x=x, lengths=node.var(1), seq_axis=time_axis, batch_axis=batch_axis)
