@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from edgedeploy.mil.quiet import quiet
 
 with quiet():
     import coremltools as ct
     from coremltools.converters.mil import Builder as mb
     from coremltools.converters.mil.mil import Function, Program, get_new_symbol, types
+    from coremltools.converters.mil.mil.scope import ScopeInfo, ScopeSource
     from coremltools.converters.mil.mil.types.symbolic import any_symbolic, is_symbolic
 
 Var = Any
@@ -29,11 +32,22 @@ MIL_TYPES: dict[str, Any] = {
     "int32": types.int32,
 }
 
+NARROW_TYPES: dict[str, Any] = {
+    "int8": np.dtype(np.int8),
+    "uint8": np.dtype(np.uint8),
+    "int4": types.np_int4_dtype,
+    "uint4": types.np_uint4_dtype,
+}
+"""NumPy dtype of a constant of integers by its MIL type; those of four bits carry a mark."""
+
 __all__ = [
     "MIL_TYPES",
+    "NARROW_TYPES",
     "TARGETS",
     "Function",
     "Program",
+    "ScopeInfo",
+    "ScopeSource",
     "Var",
     "any_symbolic",
     "ct",
