@@ -100,7 +100,7 @@ def harvest(
         command += ["-p", "no:cacheprovider", "-p", "tests.coreml.apple_plugin", "-W", "ignore"]
         command += ["--records", folder, "--share", str(share), "-q", "--tb=short"]
         command += [f"--operation={name}" for name in operations]
-        command += [*arguments, "--pyargs", *modules]
+        command += ["--continue-on-collection-errors", *arguments, "--pyargs", *modules]
         done = subprocess.run(
             command, env=environment, cwd=folder, capture_output=True, text=True, check=False
         )
