@@ -171,10 +171,26 @@ def _served(board: Part, runtime: Part) -> Mapping[str, Any] | None:
     """Return what the runtime says of this kind of board."""
     kind = [board.data[key] for key in ("os", "arch", "processor")]
     for item in runtime.data["serves"]:
-        if [item[key] for key in ("os", "arch", "processor")] == kind:
+        same = [item[key] for key in ("os", "arch", "processor")] == kind
+        if same and _covers(item.get("os_versions"), board.data.get("os_version")):
             found: Mapping[str, Any] = item
             return found
     return None
+
+
+def _covers(wanted: str | None, version: str | None) -> bool:
+    """Return whether a version of a system lies in a range, such as ``>=17,<18``."""
+    if wanted is None:
+        return True
+    if version is None:
+        return False
+    low, _, high = wanted.partition(",<")
+    given = _numbers(version)
+    return given >= _numbers(low.removeprefix(">=")) and (not high or given < _numbers(high))
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 def _join(target: str, board: Part, runtime: Part, served: Mapping[str, Any]) -> Target:

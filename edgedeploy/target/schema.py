@@ -13,13 +13,15 @@ from edgedeploy.config.nearest import shorten
 from edgedeploy.config.units import UnitError, frequency_hz, size_bytes
 
 Arch = Literal["x86-64", "arm64", "armv7"]
-System = Literal["linux", "android", "ios"]
+System = Literal["linux", "android", "ios", "macos"]
 Processor = Literal["cpu", "gpu", "npu"]
 ShapeForm = Literal["fixed", "range", "buckets"]
 QuantizeMode = Literal["none", "fp16", "w8a8", "w8a16", "w8", "w4", "dynamic"]
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _VERSIONS = re.compile(r">=[0-9]+(?:\.[0-9]+)*(?:,<[0-9]+(?:\.[0-9]+)*)?")
+
+_OS_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
 
 class Strict(BaseModel):
@@ -55,6 +57,12 @@ def _versions(value: str) -> str:
             f"`{shorten(value)}` is no version range",
             "write `>=1.17` or `>=1.17,<2`; the oldest version must stand in it",
         )
+    return value
+
+
+def _os_version(value: str) -> str:
+    if not _OS_VERSION.fullmatch(value):
+        raise _fault("E107", f"`{shorten(value)}` is no version", 'write `"17"` or `"17.2"`')
     return value
 
 
@@ -108,6 +116,7 @@ class BoardSchema(Strict):
     title: str | None = None
     extends: Id | None = None
     os: System | None = None
+    os_version: Annotated[str, AfterValidator(_os_version)] | None = None
     arch: Arch | None = None
     processor: Processor | None = None
     host: bool | None = None
@@ -147,11 +156,14 @@ class ModeSchema(Fact):
 class ServedSchema(Strict):
     """One kind of board that the runtime serves, and what holds there.
 
+    ``os_versions`` narrows it to boards whose ``os_version``, the oldest that they stand for, lies
+    in a range; the first entry that fits a board counts.
     ``quantize`` lists the modes that are legal there, ``fast`` those with fast kernels, ``slow``
     those that make the file smaller but are not known to be faster than float.
     """
 
     os: System
+    os_versions: Annotated[str, AfterValidator(_versions)] | None = None
     arch: Arch
     processor: Processor
     shapes: Annotated[list[ShapeForm], Field(min_length=1)]
@@ -194,7 +206,7 @@ class RuntimeSchema(Strict):
     id: Id
     title: str | None = None
     extends: Id | None = None
-    format: Literal["ort", "openvino-ir"] | None = None
+    format: Literal["ort", "openvino-ir", "mlpackage"] | None = None
     distribution: str | None = None
     versions: Annotated[str, AfterValidator(_versions)] | None = None
     opset: CountFact | None = None

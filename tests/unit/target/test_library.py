@@ -18,12 +18,19 @@ BOARDS = [
     "intel-cpu",
     "intel-igpu",
     "intel-npu",
+    "ios16",
     "ios17",
+    "ios18",
     "linux-arm64",
     "linux-x86-64",
+    "macos13",
+    "macos14",
+    "macos15",
     "rpi4",
     "rpi5",
 ]
+
+MACS = ("macos13", "macos14", "macos15")
 
 
 @pytest.fixture(autouse=True)
@@ -49,11 +56,18 @@ def code(library, target):
 def test_what_is_bundled():
     library = TargetLibrary()
     assert library.boards() == BOARDS
-    assert library.runtimes() == ["openvino", "ort"]
+    assert library.runtimes() == ["coreml", "openvino", "ort"]
     targets = library.targets()
     assert {item.split("/")[0] for item in targets if item.endswith("/ort")} == set(BOARDS) - {
         "intel-igpu",
         "intel-npu",
+        *MACS,
+    }
+    assert {item.split("/")[0] for item in targets if item.endswith("/coreml")} == {
+        "ios16",
+        "ios17",
+        "ios18",
+        *MACS,
     }
     assert {item.split("/")[0] for item in targets if item.endswith("/openvino")} == {
         "intel-cpu",
@@ -117,6 +131,24 @@ def test_what_holds_for_the_board_alone():
     assert library.load("rpi5/ort").get("runtime.options.target_platform.default") == "arm"
     assert library.load("intel-cpu/ort").get("runtime.options.target_platform.default") == "amd64"
     assert library.load("rpi5/ort").get("runtime.options.optimization_style.default") == "fixed"
+
+
+def test_the_oldest_system_that_a_board_stands_for_decides_what_is_legal(tmp_path):
+    library = TargetLibrary()
+    w4 = {
+        board: "w4" in library.load(f"{board}/coreml").get("runtime.quantize")
+        for board in ("ios17", "ios18", "macos14", "macos15")
+    }
+    assert w4 == {"ios17": False, "ios18": True, "macos14": False, "macos15": True}
+    write(tmp_path, "boards", "ios19", "{id: ios19, extends: ios18, os_version: '26.1'}")
+    write(tmp_path, "boards", "old", "{id: old, extends: ios18, os_version: '15.8'}")
+    own = TargetLibrary(option=[tmp_path])
+    assert own.load("ios19/coreml").get("runtime.quantize") == library.load("ios18/coreml").get(
+        "runtime.quantize"
+    )
+    assert code(own, "old/coreml") == "E140"
+    write(tmp_path, "boards", "odd", "{id: odd, extends: ios18, os_version: latest}")
+    assert code(own, "odd/coreml") == "E107"
 
 
 def test_loading_one_target_does_not_change_another():
