@@ -6,32 +6,11 @@ package imports this module at its top, and its messages are held back.
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-# tqdm reads it when a bar is made: the bars of the pass pipelines would end up in logs.
-os.environ.setdefault("TQDM_DISABLE", "1")
-logging.getLogger("coremltools").addHandler(logging.NullHandler())
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Hold back what coremltools logs and warns of below errors."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
+from edgedeploy.mil.quiet import quiet
 
 with quiet():
     import coremltools as ct
