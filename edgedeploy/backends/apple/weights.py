@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedeploy.backends.apple.mil_api import MIL_TYPES, NARROW_TYPES, Var, mb
+from edgedeploy.backends.apple.mil_api import NARROW_TYPES, Var, mb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
