@@ -17,7 +17,7 @@
 # arguments to pytest.
 
 .PHONY: help quickstart test test-fast test-torch lint lab-up lab-down bench soak wheel lock clean
-.PHONY: env env-torch
+.PHONY: env env-torch env-coreml-peers
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 unexport PYTHONPATH
@@ -42,6 +42,10 @@ env:
 
 env-torch:
 	@sh requirements/venv.sh .venv-torch torch-cpu torch torch-models models edgedeploy
+
+# The converters that benchmarks/coreml.py compares with.
+env-coreml-peers: env
+	@sh requirements/venv.sh .venv-coreml-peers torch-cpu torch coreml-peers
 
 quickstart:
 	@sh requirements/venv.sh .venv runtime build models edgedeploy
@@ -74,7 +78,7 @@ lab-up: env
 lab-down: env
 	@$(BIN)/python -m tests.lab down
 
-bench: env
+bench: env env-coreml-peers
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 wheel: env
@@ -92,7 +96,8 @@ lock:
 	$(LOCK) --no-deps requirements/models.in -o requirements/models.txt
 	$(LOCK) --no-deps requirements/ort-oldest.in -o requirements/ort-oldest.txt
 	$(LOCK) --no-deps requirements/torch-models.in -o requirements/torch-models.txt
+	$(LOCK) --no-deps requirements/coreml-peers.in -o requirements/coreml-peers.txt
 
 clean:
-	rm -rf .venv .venv-torch .venv-ort-oldest .venv*.lock dist build edgedeploy.egg-info
+	rm -rf .venv .venv-torch .venv-ort-oldest .venv-coreml-peers .venv*.lock dist build edgedeploy.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

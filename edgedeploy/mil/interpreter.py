@@ -1,25 +1,43 @@
-"""Running a program: one operation after the other, values dropped after their last use."""
+"""Running a program: one operation after the other, values dropped after their last use.
+
+Tensors that the program declares as float16 are held in float32 while it runs, each rounded to
+float16 when it is made: what hardware does that accumulates in float32 and stores float16.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from edgedeploy.errors import BuildError
-from edgedeploy.mil.program import Block, ListType, Operation, Program, Ref, StateType, TensorType
-from edgedeploy.mil.registry import entries
+from edgedeploy.mil.program import (
+    Block,
+    ListType,
+    Named,
+    Operation,
+    Program,
+    Ref,
+    StateType,
+    TensorType,
+)
+from edgedeploy.mil.registry import Entry, entries
 
 _INTEGERS = {"int4": np.int8, "uint1": np.uint8, "uint2": np.uint8, "uint3": np.uint8}
 _INTEGERS |= {"uint4": np.uint8, "uint6": np.uint8}
 
 
 def storage(dtype: str) -> np.dtype[Any]:
-    """Return the NumPy dtype that holds values of a MIL dtype."""
+    """Return the NumPy dtype that stores values of a MIL dtype."""
     return np.dtype(_INTEGERS.get(dtype, dtype))
+
+
+def held(dtype: str) -> np.dtype[Any]:
+    """Return the NumPy dtype of values of a MIL dtype while a program runs."""
+    return np.dtype(np.float32) if dtype == "float16" else storage(dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +61,27 @@ class Call:
         """
         return self.machine.run_block(self.operation.blocks[index], arguments, self.scope)
 
-    def state_name(self, parameter: str) -> str:
-        """Return the name of the state that a parameter refers to."""
+    def write_state(self, parameter: str, value: np.ndarray) -> None:
+        """Give the state that a parameter refers to another value."""
         (ref,) = self.operation.inputs[parameter]
-        return str(ref.name)
+        self.machine.states[ref.name] = value
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """An operation, what computes it, and the names that nothing after it needs."""
+
+    operation: Operation
+    entry: Entry
+    drop: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A block, ready to run: its constants, and the steps that remain."""
+
+    constants: dict[str, Any]
+    steps: tuple[_Step, ...]
 
 
 class Interpreter:
@@ -55,16 +90,22 @@ class Interpreter:
     Args:
         program: What to run.
 
+    Attributes:
+        program: The same.
+        states: Values of the states by name, as they are held (float16 in float32).
+
     Raises:
-        BuildError: It has operations that are not known here (E361).
+        BuildError: It has operations that are not known here (E361), or a compressed constant that
+            cannot be unpacked (E362).
     """
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._entries = entries()
-        unknown = sorted(
-            {item.kind for item in operations(program.body)} - {*self._entries, "const"}
-        )
+        self.states: dict[str, np.ndarray] = {}
+        self._plans: dict[int, _Plan] = {}
+        self._known = entries()
+        kinds = {item.kind for item in operations(program.body)}
+        unknown = sorted(kinds - {*self._known, "const"})
         if unknown:
             raise BuildError(
                 f"no way is known to compute: {', '.join(unknown)}",
@@ -72,7 +113,13 @@ class Interpreter:
                 subject=unknown[0],
                 hint="evaluate this package on a Mac",
             )
-        self.states: dict[str, np.ndarray] = {}
+        self._prepare(program.body, program.inputs, {})
+        made = (item for operation in program.body.operations for item in operation.outputs)
+        self._halves = {
+            item.name
+            for item in (*program.inputs, *made)
+            if isinstance(item.type, TensorType) and item.type.dtype == "float16"
+        }
         self.reset()
 
     def reset(self) -> None:
@@ -81,43 +128,86 @@ class Interpreter:
             if isinstance(item.type, StateType):
                 wrapped = item.type.wrapped
                 sizes = [size or 1 for size in wrapped.dims]
-                self.states[item.name] = np.zeros(sizes, storage(wrapped.dtype))
+                self.states[item.name] = np.zeros(sizes, held(wrapped.dtype))
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the program's outputs.
+        """Return the program's outputs by name, in the dtypes that it declares.
 
         Args:
             inputs: By name, in the dtype and shape that the function declares.
 
         Raises:
-            BuildError: An operation failed, or its result contradicts its declared type (E362).
+            BuildError: An input misses or contradicts its declared type (E363); an operation
+                failed, or its result contradicts its declared type (E362).
         """
-        found = self.run_block(self.program.body, (), dict(inputs))
-        return dict(zip(self.program.body.outputs, found, strict=True))
+        given = {
+            item.name: _given(item.name, item.type, inputs)
+            for item in self.program.inputs
+            if isinstance(item.type, TensorType)
+        }
+        body = self.program.body
+        found = self._run(body, given, {})
+        return {
+            name: value.astype(np.float16) if name in self._halves else value
+            for name, value in zip(body.outputs, found, strict=True)
+        }
 
     def run_block(
         self, block: Block, arguments: Sequence[Any], outer: Mapping[str, Any]
     ) -> tuple[Any, ...]:
         """Return the outputs of a block that sees the names of ``outer``."""
-        scope = dict(outer)
-        scope.update(
-            (item.name, given) for item, given in zip(block.inputs, arguments, strict=False)
-        )
-        uses = Counter(name for item in block.operations for name in names_used(item))
-        uses.update(block.outputs)
-        for operation in block.operations:
-            self._execute(operation, scope)
-            for name in names_used(operation):
-                uses[name] -= 1
-                if not uses[name] and name not in outer:
-                    scope.pop(name, None)
+        own = {item.name: given for item, given in zip(block.inputs, arguments, strict=True)}
+        return self._run(block, own, outer)
+
+    def _run(self, block: Block, own: dict[str, Any], outer: Mapping[str, Any]) -> tuple[Any, ...]:
+        plan = self._plans[id(block)]
+        scope = ChainMap(own, plan.constants, cast("dict[str, Any]", outer))
+        for step in plan.steps:
+            self._execute(step.operation, step.entry, scope)
+            for name in step.drop:
+                del own[name]
         return tuple(scope[name] for name in block.outputs)
 
-    def _execute(self, operation: Operation, scope: dict[str, Any]) -> None:
-        if operation.kind == "const":
-            scope[operation.outputs[0].name] = operation.attributes["val"]
-            return
-        entry = self._entries[operation.kind]
+    def _prepare(self, block: Block, given: Sequence[Named], outer: Mapping[str, Any]) -> None:
+        """Plan a block and those inside it, and compute its constants.
+
+        Compressed constants are unpacked once, here: their inputs are constants by definition.
+        """
+        constants: dict[str, Any] = {}
+        scope = ChainMap(constants, cast("dict[str, Any]", outer))
+        remaining = []
+        for operation in block.operations:
+            if operation.kind == "const":
+                constants[operation.outputs[0].name] = _constant(operation.attributes["val"])
+            elif operation.kind.startswith("constexpr_"):
+                self._execute(operation, self._known[operation.kind], scope)
+            else:
+                remaining.append(operation)
+        needed = {name for operation in remaining for name in names_used(operation)}
+        needed.update(block.outputs)
+        for name in constants.keys() - needed:
+            del constants[name]
+        self._plans[id(block)] = _Plan(constants, self._steps(block, remaining, given))
+        for operation in remaining:
+            for inner in operation.blocks:
+                self._prepare(inner, inner.inputs, scope)
+
+    def _steps(
+        self, block: Block, remaining: Sequence[Operation], given: Sequence[Named]
+    ) -> tuple[_Step, ...]:
+        """Return the steps of a block; each drops what only it and those before it use."""
+        own = {item.name for item in given if not isinstance(item.type, StateType)}
+        own.update(item.name for operation in remaining for item in operation.outputs)
+        kept = set(block.outputs)
+        steps: list[_Step] = []
+        for operation in reversed(remaining):
+            names = set(names_used(operation)) | {item.name for item in operation.outputs}
+            drop = tuple(sorted((names & own) - kept))
+            kept |= names
+            steps.append(_Step(operation, self._known[operation.kind], drop))
+        return tuple(reversed(steps))
+
+    def _execute(self, operation: Operation, entry: Entry, scope: MutableMapping[str, Any]) -> None:
         given = {name: self._argument(items, scope) for name, items in operation.inputs.items()}
         leading = (Call(operation, self, scope),) if entry.wants_call else ()
         try:
@@ -137,29 +227,54 @@ class Interpreter:
             ) from error
 
     def _argument(self, items: tuple[Any, ...], scope: Mapping[str, Any]) -> Any:
-        values = []
-        for item in items:
-            value = item
-            if isinstance(item, Ref):
-                value = self.states[item.name] if item.name in self.states else scope[item.name]
-            if isinstance(value, np.ndarray) and value.dtype == np.float16:
-                value = value.astype(np.float32)
-            values.append(value)
-        return values[0] if len(values) == 1 else tuple(values)
+        values = tuple(
+            self._referred(item.name, scope) if isinstance(item, Ref) else _constant(item)
+            for item in items
+        )
+        return values[0] if len(values) == 1 else values
+
+    def _referred(self, name: str, scope: Mapping[str, Any]) -> Any:
+        return self.states[name] if name in self.states else scope[name]
+
+
+def _constant(value: Any) -> Any:
+    """Return a constant as it is held."""
+    half = isinstance(value, np.ndarray) and value.dtype == np.float16
+    return value.astype(np.float32) if half else value
+
+
+def _given(name: str, kind: TensorType, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return an input of the program as it is held."""
+    value = inputs.get(name)
+    told = "is missing" if value is None else f"has type {value.dtype}, shape {list(value.shape)}"
+    if value is None or value.dtype != storage(kind.dtype) or not _fits(value.shape, kind.dims):
+        raise BuildError(
+            f"input {name} {told}; the program declares {kind.dtype} {_sizes(kind.dims)}",
+            code="E363",
+            subject=name,
+            hint="feed what the program declares",
+        )
+    return value.astype(held(kind.dtype), copy=False)
 
 
 def _declared(result: Any, kind: TensorType | ListType | StateType) -> Any:
-    """Return a result in its declared type."""
-    if not isinstance(kind, TensorType) or kind.dtype == "string":
+    """Return a result in its declared type, as it is held."""
+    if not isinstance(kind, TensorType) or not isinstance(result, np.ndarray | np.generic):
         return result
     array = np.asarray(result)
-    wanted = kind.dims
-    fits = len(wanted) == array.ndim and all(
-        size is None or size == have for size, have in zip(wanted, array.shape, strict=True)
+    if not _fits(array.shape, kind.dims):
+        raise ValueError(f"made shape {list(array.shape)}, declared {_sizes(kind.dims)}")
+    return array.astype(storage(kind.dtype), copy=False).astype(held(kind.dtype), copy=False)
+
+
+def _fits(shape: tuple[int, ...], dims: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(dims) and all(
+        size is None or size == have for size, have in zip(dims, shape, strict=True)
     )
-    if not fits:
-        raise ValueError(f"made shape {list(array.shape)}, declared {list(wanted)}")
-    return array.astype(storage(kind.dtype), copy=False)
+
+
+def _sizes(dims: tuple[int | None, ...]) -> str:
+    return f"[{', '.join('?' if size is None else str(size) for size in dims)}]"
 
 
 def operations(block: Block) -> Iterator[Operation]:

@@ -38,4 +38,10 @@ CODES: dict[str, Explanation] = {
         "contradicts the type that the package declares. On a device the package would fail or be "
         "wrong as well. Please report it with the model.",
     ),
+    "E363": Explanation(
+        "An input that a Core ML program does not take",
+        "The interpreter was fed an array of another type or shape than the program declares, or "
+        "none at all. A size outside the declared ones is such a case: bind the profile's dims to "
+        "what the data has.",
+    ),
 }
