@@ -209,6 +209,13 @@ class Interpreter:
 
     def _execute(self, operation: Operation, entry: Entry, scope: MutableMapping[str, Any]) -> None:
         given = {name: self._argument(items, scope) for name, items in operation.inputs.items()}
+        if operation.kind.startswith("constexpr_"):
+            # Before iOS 18 the parameters of these are attributes.
+            given |= {
+                name: _constant(value)
+                for name, value in operation.attributes.items()
+                if name != "name"
+            }
         leading = (Call(operation, self, scope),) if entry.wants_call else ()
         try:
             with np.errstate(all="ignore"):

@@ -29,6 +29,7 @@ from edgedeploy.mil.program import (
     TensorType,
     Type,
 )
+from edgedeploy.mil.quiet import quiet
 
 MODEL_FILE = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS_FILE = "Data/com.apple.CoreML/weights/weight.bin"
@@ -43,7 +44,8 @@ def read_package(package: Path) -> Program:
     Raises:
         IntegrityError: It is no package with an ML Program, or it is damaged (E360).
     """
-    from coremltools.proto import Model_pb2
+    with quiet():
+        from coremltools.proto import Model_pb2
 
     spec = Model_pb2.Model()
     try:

@@ -197,7 +197,8 @@ class Translator:
             self._values[id(value)] = Value(dtype=_dtype(value), var=var)
 
     def _call(self, node: Node) -> list[Var]:
-        translate_op = self._ops.get(node.op) if node.ir_node.domain in ("", "ai.onnx") else None
+        standard = node.ir_node.domain in ("", "ai.onnx")
+        translate_op = self._ops.get(node.op if standard else f"{node.ir_node.domain}.{node.op}")
         if translate_op is None:
             domain = f" of {node.ir_node.domain}" if node.ir_node.domain else ""
             raise Refusal(
