@@ -305,7 +305,7 @@ def _candidate(
     if candidate.scheme is not None:
         options.update(family.integer_options)
     options.update(use.options)
-    code = (f"backends/{family.package}", "backends/base", "backends/inputs")
+    code = (f"backends/{family.package}", "backends/base", "backends/inputs", *family.code)
     compiled = Node(
         id=f"{base}.compile",
         kind="compile",

@@ -24,6 +24,7 @@ class Family:
         package: Where it lives below ``backends/``; has a ``BACKEND`` in ``backend.py``.
         tools: Distributions whose versions decide what is written.
         reads: Dotted target fields that it may look at.
+        code: Parts of edgedeploy outside of ``package`` that decide what is written or answered.
         bench_options: Options of ``bench/loop.py`` under which the artifact computes as it did
             when its outputs were compared.
         integer_options: Compile options of models with integer weights, unless the profile says
@@ -34,6 +35,7 @@ class Family:
     package: str
     tools: tuple[str, ...]
     reads: tuple[str, ...]
+    code: tuple[str, ...] = ()
     bench_options: Mapping[str, Any] = field(default_factory=dict)
     integer_options: Mapping[str, Any] = field(default_factory=dict)
     most_bytes: int | None = None
@@ -43,6 +45,13 @@ class Family:
 ORT_FILE_BYTES = 2**31 - 1
 
 FAMILIES: dict[str, Family] = {
+    "coreml": Family(
+        package="apple",
+        tools=("coremltools", "onnx", "onnx-ir", "numpy"),
+        reads=("board.os", "board.os_version"),
+        code=("mil",),
+        integer_options={"precision": "float16"},
+    ),
     "ort": Family(
         package="ortmobile",
         tools=("onnxruntime", "onnx", "flatbuffers"),

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgedeploy.backends.apple.interface import Port
 from edgedeploy.backends.apple.mil_api import MIL_TYPES, TARGETS, ct, quiet, types
-from edgedeploy.backends.apple.translate import Port, Translation
+from edgedeploy.backends.apple.translate import Translation
 from edgedeploy.errors import BuildError
 
 PACKAGE = "model.mlpackage"

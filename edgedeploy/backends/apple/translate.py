@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgedeploy.backends.apple import dtypes
+from edgedeploy.backends.apple.interface import Interface, Port
 from edgedeploy.backends.apple.mil_api import (
     MIL_TYPES,
     TARGETS,
@@ -33,25 +34,6 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Port:
-    """An input or output of the program.
-
-    Attributes:
-        onnx_name: Name in the ONNX model.
-        name: Name in the program: Core ML wants identifiers.
-        onnx_dtype: Type in the ONNX model, as a NumPy name.
-        dtype: Type at the interface: ``float16``, ``float32`` or ``int32``.
-        dims: Sizes; the name of an open one.
-    """
-
-    onnx_name: str
-    name: str
-    onnx_dtype: str
-    dtype: str
-    dims: tuple[int | str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Translation:
     """A translated model.
 
@@ -66,6 +48,11 @@ class Translation:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     ios: int
+
+    @property
+    def interface(self) -> Interface:
+        """What an app feeds and gets."""
+        return Interface(inputs=self.inputs, outputs=self.outputs)
 
 
 def identifiers(names: list[str]) -> dict[str, str]:

@@ -23,6 +23,11 @@ CODES: dict[str, Explanation] = {
         "Every node was translated, yet coremltools refused the whole. Its message is shown. This "
         "is a fault of edgedeploy or of coremltools: please report it with the model.",
     ),
+    "E343": Explanation(
+        "The layers of a Core ML package cannot be timed here",
+        "Only Core ML itself can tell, on a Mac or a device. Here packages are interpreted, which "
+        "shows what they compute and not how fast. Use the performance report of Xcode.",
+    ),
     "E360": Explanation(
         "A Core ML package cannot be read",
         "The package misses a file, or a file was cut or changed. Build it again.",
