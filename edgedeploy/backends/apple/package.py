@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgedeploy.backends.apple import precision as computing
 from edgedeploy.backends.apple.interface import Port
 from edgedeploy.backends.apple.mil_api import MIL_TYPES, TARGETS, ct, quiet, types
 from edgedeploy.backends.apple.translate import Translation
@@ -13,12 +14,24 @@ from edgedeploy.errors import BuildError
 
 PACKAGE = "model.mlpackage"
 
+HARMFUL_PASSES = (
+    # Takes a reshape between two conversions to work on the integers, and does not look whether
+    # their scales are the same.
+    "common::int_op_canonicalization",
+    # Divides the scales of both operands and of the result of a quantized addition by one of them.
+    # The quotients are no longer the scales that the other runtimes compute with, and in float16
+    # an operand of up to 127 times a quotient may be infinite.
+    "common::distributive_quantized_binary_op_scale_normalization",
+)
+"""Passes of coremltools 9.0 that would change what a quantized program computes."""
+
 
 def save(
     translation: Translation,
     folder: Path,
     *,
     precision: str = "float16",
+    keep: Collection[str] = (),
     ranges: Mapping[str, tuple[int, int]] | None = None,
 ) -> Path:
     """Convert a translated program and save it as ``model.mlpackage`` in ``folder``.
@@ -26,7 +39,9 @@ def save(
     Args:
         translation: The program.
         folder: An existing folder.
-        precision: ``float16`` or ``float32``: what the program computes in.
+        precision: ``float16`` or ``float32``: what the program computes in. What is known to
+            fail in float16 stays in float32 (:mod:`edgedeploy.backends.apple.precision`).
+        keep: Names of further operations that stay in float32.
         ranges: Lowest and highest size by the name of an open dim.
 
     Returns:
@@ -35,7 +50,11 @@ def save(
     Raises:
         BuildError: coremltools cannot convert it (E342).
     """
-    half = {"float16": ct.precision.FLOAT16, "float32": ct.precision.FLOAT32}[precision]
+    computed = ct.precision.FLOAT32
+    if precision == "float16":
+        computed = ct.transform.FP16ComputePrecision(op_selector=computing.selector(keep))
+    pipeline = ct.PassPipeline()
+    pipeline.remove_passes(set(HARMFUL_PASSES))
     path = folder / PACKAGE
     try:
         with quiet():
@@ -45,7 +64,8 @@ def save(
                 inputs=[_input(port, ranges or {}) for port in translation.inputs],
                 outputs=[_output(port) for port in translation.outputs],
                 minimum_deployment_target=TARGETS[translation.ios],
-                compute_precision=half,
+                compute_precision=computed,
+                pass_pipeline=pipeline,
                 skip_model_load=True,
             )
             made.save(str(path))
