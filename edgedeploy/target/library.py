@@ -172,25 +172,19 @@ def _served(board: Part, runtime: Part) -> Mapping[str, Any] | None:
     kind = [board.data[key] for key in ("os", "arch", "processor")]
     for item in runtime.data["serves"]:
         same = [item[key] for key in ("os", "arch", "processor")] == kind
-        if same and _covers(item.get("os_versions"), board.data.get("os_version")):
+        if same and _within(board.data.get("os_version"), item.get("os_versions")):
             found: Mapping[str, Any] = item
             return found
     return None
 
 
-def _covers(wanted: str | None, version: str | None) -> bool:
-    """Return whether a version of a system lies in a range, such as ``>=17,<18``."""
-    if wanted is None:
+def _within(version: int | None, versions: str | None) -> bool:
+    """Return whether a board's system lies in a range such as ``>=17,<18``; none takes all."""
+    if versions is None:
         return True
-    if version is None:
-        return False
-    low, _, high = wanted.partition(",<")
-    given = _numbers(version)
-    return given >= _numbers(low.removeprefix(">=")) and (not high or given < _numbers(high))
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(part) for part in version.split(".")]
+    low, _, high = versions.partition(",<")
+    below = not high or (version is not None and version < int(high))
+    return version is not None and int(low.removeprefix(">=")) <= version and below
 
 
 def _join(target: str, board: Part, runtime: Part, served: Mapping[str, Any]) -> Target:

@@ -21,8 +21,6 @@ QuantizeMode = Literal["none", "fp16", "w8a8", "w8a16", "w8", "w4", "dynamic"]
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _VERSIONS = re.compile(r">=[0-9]+(?:\.[0-9]+)*(?:,<[0-9]+(?:\.[0-9]+)*)?")
 
-_OS_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*")
-
 
 class Strict(BaseModel):
     """A map of a target file: no unknown keys, no silent conversion."""
@@ -57,12 +55,6 @@ def _versions(value: str) -> str:
             f"`{shorten(value)}` is no version range",
             "write `>=1.17` or `>=1.17,<2`; the oldest version must stand in it",
         )
-    return value
-
-
-def _os_version(value: str) -> str:
-    if not _OS_VERSION.fullmatch(value):
-        raise _fault("E107", f"`{shorten(value)}` is no version", 'write `"17"` or `"17.2"`')
     return value
 
 
@@ -110,13 +102,16 @@ class FeaturesFact(Fact):
 
 
 class BoardSchema(Strict):
-    """A board: the class of hardware and its system."""
+    """A board: the class of hardware and its system.
+
+    ``os_version`` is the oldest major version of the system that artifacts must run on.
+    """
 
     id: Id
     title: str | None = None
     extends: Id | None = None
     os: System | None = None
-    os_version: Annotated[str, AfterValidator(_os_version)] | None = None
+    os_version: Count | None = None
     arch: Arch | None = None
     processor: Processor | None = None
     host: bool | None = None
@@ -156,8 +151,7 @@ class ModeSchema(Fact):
 class ServedSchema(Strict):
     """One kind of board that the runtime serves, and what holds there.
 
-    ``os_versions`` narrows it to boards whose ``os_version``, the oldest that they stand for, lies
-    in a range; the first entry that fits a board counts.
+    ``os_versions`` tells which of a board's ``os_version`` it is about; without it, all.
     ``quantize`` lists the modes that are legal there, ``fast`` those with fast kernels, ``slow``
     those that make the file smaller but are not known to be faster than float.
     """

@@ -26,7 +26,7 @@ from edgedeploy.errors import BuildError
 
 PLACEMENT = "placement.json"
 
-_OPTIONS: Mapping[str, Any] = {"precision": ("float32", "float16")}
+_OPTIONS: Mapping[str, Any] = {"precision": ("float32", "float16"), "compress": ("none",)}
 
 
 class CoreMl:
@@ -38,6 +38,7 @@ class CoreMl:
     reads = FAMILIES["coreml"].reads
     options: Mapping[str, str] = {
         "precision": "float32 (default) or float16: what the program computes in",
+        "compress": "none (default)",
     }
 
     def preflight(self, model: Path, fields: Mapping[str, Any]) -> Placement:
@@ -155,7 +156,7 @@ class CoreMl:
 
 def deployment_target(fields: Mapping[str, Any]) -> int:
     """Return the major version of iOS whose programs the board's system runs."""
-    version = int(str(fields["board.os_version"]).split(".")[0])
+    version = int(fields["board.os_version"])
     if fields["board.os"] == "macos" and version < 26:  # macOS 13 came with iOS 16
         version += 3
     return min(version, 18)

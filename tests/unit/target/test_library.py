@@ -89,7 +89,7 @@ def test_what_core_ml_takes_depends_on_the_system_version(tmp_path):
     """macOS 13, 14 and 15 take what iOS 16, 17 and 18 take; older systems are not served."""
     found = {}
     for system, version in (*(("ios", n) for n in range(15, 20)), ("macos", 13), ("macos", 15)):
-        text = f"id: b\ntitle: B\nos: {system}\nos_version: \"{version}\"\n"
+        text = f"id: b\ntitle: B\nos: {system}\nos_version: {version}\n"
         write(tmp_path, "boards", "b", text + "arch: arm64\nprocessor: cpu\n")
         library = TargetLibrary(option=(tmp_path,))
         served = "b/coreml" in library.targets()
@@ -118,7 +118,8 @@ def test_every_number_of_every_target_has_a_source():
     for target in library.targets():
         found = library.load(target)
         for side in ("board", "runtime"):
-            for path in numbers(found.fields[side], side):
+            # `os_version` is what the board is, no fact about it.
+            for path in set(numbers(found.fields[side], side)) - {"board.os_version"}:
                 assert found.sources[path], (target, path)
         assert found.sources["runtime.scheme"]
 
@@ -148,24 +149,6 @@ def test_what_holds_for_the_board_alone():
     assert library.load("rpi5/ort").get("runtime.options.target_platform.default") == "arm"
     assert library.load("intel-cpu/ort").get("runtime.options.target_platform.default") == "amd64"
     assert library.load("rpi5/ort").get("runtime.options.optimization_style.default") == "fixed"
-
-
-def test_the_oldest_system_that_a_board_stands_for_decides_what_is_legal(tmp_path):
-    library = TargetLibrary()
-    w4 = {
-        board: "w4" in library.load(f"{board}/coreml").get("runtime.quantize")
-        for board in ("ios17", "ios18", "macos14", "macos15")
-    }
-    assert w4 == {"ios17": False, "ios18": True, "macos14": False, "macos15": True}
-    write(tmp_path, "boards", "ios19", "{id: ios19, extends: ios18, os_version: '26.1'}")
-    write(tmp_path, "boards", "old", "{id: old, extends: ios18, os_version: '15.8'}")
-    own = TargetLibrary(option=[tmp_path])
-    assert own.load("ios19/coreml").get("runtime.quantize") == library.load("ios18/coreml").get(
-        "runtime.quantize"
-    )
-    assert code(own, "old/coreml") == "E140"
-    write(tmp_path, "boards", "odd", "{id: odd, extends: ios18, os_version: latest}")
-    assert code(own, "odd/coreml") == "E107"
 
 
 def test_loading_one_target_does_not_change_another():
