@@ -264,13 +264,6 @@ def _given(name: str, kind: TensorType, inputs: Mapping[str, np.ndarray]) -> np.
     return value.astype(held(kind.dtype), copy=False)
 
 
-def _constant(value: Any) -> Any:
-    """Return a value as functions get it: float16 arrays as float32."""
-    if isinstance(value, np.ndarray) and value.dtype == np.float16:
-        return value.astype(np.float32)
-    return value
-
-
 def _declared(result: Any, kind: TensorType | ListType | StateType) -> Any:
     """Return a result in its declared type, as it is held."""
     if not isinstance(kind, TensorType) or not isinstance(result, np.ndarray | np.generic):

@@ -1,10 +1,10 @@
 """Constant weights that a program keeps in fewer bits than it computes with.
 
-A program holds them as a ``constexpr`` operation, which Core ML expands when it loads the program or
-while it runs: https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.defs.html
-(``constexpr_affine_dequantize`` of iOS 16, ``constexpr_blockwise_shift_scale`` of iOS 18). What
-changes the layout of such a weight must change its integers: any other operation on it would run at
-every prediction, or make it float in the file.
+A program holds them as a ``constexpr`` operation (``constexpr_affine_dequantize`` of iOS 16,
+``constexpr_blockwise_shift_scale`` of iOS 18), which Core ML expands when it loads the program or
+while it runs. What changes the layout of such a weight must change its integers: any other
+operation on it would run at every prediction, or make it float in the file.
+https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.defs.html
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Packed:
         centred = self.integers.astype(self.scale.dtype)
         if self.zero is not None:
             centred = centred - spread(self.zero, shape).astype(self.scale.dtype)
-        return spread(self.scale, shape) * centred
+        return np.asarray(spread(self.scale, shape) * centred)
 
     def transposed(self, order: Sequence[int]) -> Packed:
         """Return it with its axes in another order."""
@@ -72,8 +72,8 @@ def blocks(parameters: np.ndarray, axis: int, block: int, size: int) -> np.ndarr
         block: Elements of a whole block.
         size: Size of the weight's axis.
 
-    MIL knows whole blocks alone. Where the last one is short, blocks become shorter until they divide
-    the axis, each with the parameters of the one that it was part of: the values stay the same.
+    MIL knows whole blocks alone. Where the last one is short, blocks become shorter until they
+    divide the axis, each with the parameters of the one that it was part of: no value changes.
     """
     if size % block == 0:
         return parameters

@@ -1,7 +1,7 @@
 """Conversion between floats and integers.
 
 Core ML computes on integers where it finds ``quantize`` and ``dequantize`` around a float operation
-whose weight is a ``constexpr``: the form of a QDQ model. Types: int8 and uint8 alone, from iOS 17 on.
+whose weight is a ``constexpr``: the form of a QDQ model. It takes int8 and uint8, from iOS 17 on.
 https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html,
 https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html
 """
@@ -109,7 +109,7 @@ class Parameters:
     def constant(self) -> bool:
         """Return whether both are known and no blocks: what MIL's own operations want."""
         known = isinstance(self.scale, np.ndarray) and not self.block
-        return known and (self.zero is None or isinstance(self.zero, np.ndarray))
+        return bool(known and (self.zero is None or isinstance(self.zero, np.ndarray)))
 
 
 def _given(node: Node, kind: str, held: str) -> Parameters:
@@ -132,8 +132,7 @@ def _given(node: Node, kind: str, held: str) -> Parameters:
     block = int(node.attribute("block_size", 0)) if len(shape) > 1 else 0
     if len(shape) > 1 and not block:
         node.refuse(f"a scale of shape {list(shape)}", "use one scale per tensor, channel or block")
-    known = isinstance(scale, np.ndarray) and not isinstance(zero, Var)
-    if block and not known:
+    if block and not (isinstance(scale, np.ndarray) and isinstance(zero, (np.ndarray, type(None)))):
         node.refuse("scales per block that are computed", "feed constant scales")
     return Parameters(scale=scale, zero=zero, axis=axis, block=block)
 
@@ -211,7 +210,7 @@ def _plain(array: np.ndarray) -> Any:
 
 
 def _constant(node: Node, integers: np.ndarray, given: Parameters) -> Var:
-    """Return a constant as a weight that stays integer, or in float where it is a vector or wide."""
+    """Return a constant as a weight that stays integer; in float where it is a vector or wide."""
     kind = node.dtype(0)
     narrow = kind in LIMITS and kind not in ("int16", "uint16")
     if integers.ndim < 2 or not integers.size or not narrow:
