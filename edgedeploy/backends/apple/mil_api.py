@@ -40,6 +40,12 @@ NARROW_TYPES: dict[str, Any] = {
 }
 """NumPy dtype of a constant of integers by its MIL type; those of four bits carry a mark."""
 
+
+def type_name(var: Var) -> str:
+    """Return the type of a value: ``fp16 fp32 bool int8 uint8 int32 int4 uint4 ...``."""
+    return str(types.builtin_to_string(var.dtype))
+
+
 __all__ = [
     "MIL_TYPES",
     "NARROW_TYPES",
@@ -55,5 +61,6 @@ __all__ = [
     "is_symbolic",
     "mb",
     "quiet",
+    "type_name",
     "types",
 ]

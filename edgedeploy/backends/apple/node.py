@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from edgedeploy.backends.apple import dtypes, weights
-from edgedeploy.backends.apple.mil_api import Var, is_symbolic, mb
+from edgedeploy.backends.apple.mil_api import Var, is_symbolic, mb, type_name
 
 if TYPE_CHECKING:
     from edgedeploy.backends.apple.translate import Translator
@@ -131,7 +131,7 @@ class Node:
             if value.array is None:
                 self.refuse(f"input {index} has no value", "repair the model")
             value.var = mb.const(val=dtypes.constant(value.array))
-        if not raw and value.var.dtype.__name__ in ("int8", "uint8"):
+        if not raw and type_name(value.var) in ("int8", "uint8"):
             return mb.cast(x=value.var, dtype="int32")
         return value.var
 
