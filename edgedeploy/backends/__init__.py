@@ -25,10 +25,13 @@ class Family:
         tools: Distributions whose versions decide what is written.
         reads: Dotted target fields that it may look at.
         code: Parts of edgedeploy outside of ``package`` that decide what is written or answered.
+        wants_words: Whether what it writes also holds what the profile says of the model
+            (:class:`edgedeploy.backends.base.Words`).
         bench_options: Options of ``bench/loop.py`` under which the artifact computes as it did
             when its outputs were compared.
         integer_options: Compile options of models with integer weights, unless the profile says
             otherwise.
+        bucket_options: Options with which one artifact serves all buckets of a model.
         most_bytes: What one artifact's format holds at most; None: no limit that matters.
     """
 
@@ -36,8 +39,10 @@ class Family:
     tools: tuple[str, ...]
     reads: tuple[str, ...]
     code: tuple[str, ...] = ()
+    wants_words: bool = False
     bench_options: Mapping[str, Any] = field(default_factory=dict)
     integer_options: Mapping[str, Any] = field(default_factory=dict)
+    bucket_options: Mapping[str, Any] = field(default_factory=dict)
     most_bytes: int | None = None
 
 
@@ -50,6 +55,8 @@ FAMILIES: dict[str, Family] = {
         tools=("coremltools", "onnx", "onnx-ir", "numpy"),
         reads=("board.os", "board.os_version"),
         code=("mil",),
+        wants_words=True,
+        bucket_options={"shapes": "enumerated"},
         integer_options={"precision": "float16"},
     ),
     "ort": Family(

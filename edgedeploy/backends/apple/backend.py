@@ -19,6 +19,7 @@ from edgedeploy.backends.base import (
     Placement,
     ProviderPlacement,
     Ranges,
+    Words,
     checked_options,
 )
 from edgedeploy.backends.inputs import Inputs
@@ -84,6 +85,7 @@ class CoreMl:
         fields: Mapping[str, Any],
         *,
         ranges: Ranges | None = None,
+        words: Words | None = None,
     ) -> CompileReport:
         """Write the package, what its inputs and outputs are, and the placement.
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
+from edgedeploy.profile.types import ImagePreprocess
 from edgedeploy.signature import Signature, TensorSpec
 
 INTERFACE = "interface.json"
+
+Kind = Literal["array", "image", "state", "classes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,10 +22,15 @@ class Port:
 
     Attributes:
         onnx_name: Name in the ONNX model.
-        name: Name in the program: Core ML wants identifiers.
+        name: Name in the program: Core ML wants identifiers. The input and the output of a state
+            have the state's name.
         onnx_dtype: Type in the ONNX model, as a NumPy name.
         dtype: Type at the interface: ``float16``, ``float32`` or ``int32``.
         dims: Sizes; the name of an open one.
+        kind: ``array``; ``image`` for pixels; ``state`` for what Core ML keeps between
+            predictions; ``classes`` for probabilities by the name of the class.
+        image: How an image file becomes the ONNX input; its arithmetic is inside the program.
+        classes: Names of the classes, in the order of the ONNX output.
     """
 
     onnx_name: str
@@ -30,6 +38,9 @@ class Port:
     onnx_dtype: str
     dtype: str
     dims: tuple[int | str, ...]
+    kind: Kind = "array"
+    image: ImagePreprocess | None = None
+    classes: tuple[str, ...] = ()
 
     def spec(self) -> TensorSpec:
         """Return the tensor that it is in the ONNX model."""
@@ -38,7 +49,12 @@ class Port:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Return the port whose fields are ``data``."""
-        return cls(**{**data, "dims": tuple(data["dims"])})
+        image = data["image"]
+        if image is not None:
+            lists = {key: tuple(image[key]) for key in ("mean", "std", "bake")}
+            image = ImagePreprocess(**{**image, **lists})
+        rest = {"dims": tuple(data["dims"]), "classes": tuple(data["classes"])}
+        return cls(**{**data, "image": image, **rest})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +74,8 @@ class Interface:
 
     def renamed(self) -> Iterator[Port]:
         """Yield what has another name in the package than in the ONNX model."""
-        yield from (item for item in (*self.inputs, *self.outputs) if item.name != item.onnx_name)
+        ports = (*self.inputs, *self.outputs)
+        yield from (item for item in ports if item.name != item.onnx_name and item.kind != "state")
 
     def write(self, folder: Path) -> None:
         """Write it as ``interface.json`` into a folder."""
@@ -73,3 +90,24 @@ class Interface:
             inputs=tuple(Port.from_json(item) for item in data["inputs"]),
             outputs=tuple(Port.from_json(item) for item in data["outputs"]),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the profile asks of the interface beyond arrays.
+
+    Attributes:
+        images: Inputs that take pixels, and how those become the ONNX input.
+        states: ``(input, output)`` names of what Core ML shall keep between predictions.
+        classes: Names of the classes of the first output; empty where it stays an array.
+    """
+
+    images: Mapping[str, ImagePreprocess] = field(default_factory=dict)
+    states: tuple[tuple[str, str], ...] = ()
+    classes: tuple[str, ...] = ()
+
+    def kind(self, name: str) -> Kind:
+        """Return what an input or output of the ONNX model becomes."""
+        if name in self.images:
+            return "image"
+        return "state" if any(name in pair for pair in self.states) else "array"
