@@ -56,13 +56,13 @@ def save(
         BuildError: An open dim has no sizes or too many (E348), or coremltools cannot convert it
             (E342).
     """
-    sizes = Sizes(ranges=ranges or {}, listed=listed or {})
-    sizes.check(translation.inputs)
     computed = ct.precision.FLOAT32
     if precision == "float16":
         computed = ct.transform.FP16ComputePrecision(op_selector=computing.selector(keep))
     pipeline = ct.PassPipeline()
     pipeline.remove_passes(set(HARMFUL_PASSES))
+    sizes = Sizes(ranges=ranges or {}, listed=listed or {})
+    sizes.check(translation.inputs)
     path = folder / PACKAGE
     try:
         with quiet():
