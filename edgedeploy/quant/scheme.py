@@ -139,6 +139,19 @@ RUNTIME_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "recurrent": "float",
         "quantized_outputs": (),
     },
+    # Symmetric int8 in front of convolutions, linear layers, pools and additions, biases in float:
+    # the form that coremltools' own activation quantizer writes
+    # (insert_prefix_quantize_dequantize_pair of coremltools 9.0). No recurrent operation computes
+    # on integers.
+    "coreml": {
+        "activation_dtype": "int8",
+        "symmetric": True,
+        "quantize_bias": False,
+        "ops": ("Conv", "ConvTranspose", "Gemm", "MatMul"),
+        "elementwise": ("Add", "AveragePool", "GlobalAveragePool"),
+        "recurrent": "weights",
+        "quantized_outputs": (),
+    },
 }
 """Scheme fields by runtime id where they differ from :class:`Scheme`'s own defaults."""
 

@@ -171,10 +171,20 @@ def _served(board: Part, runtime: Part) -> Mapping[str, Any] | None:
     """Return what the runtime says of this kind of board."""
     kind = [board.data[key] for key in ("os", "arch", "processor")]
     for item in runtime.data["serves"]:
-        if [item[key] for key in ("os", "arch", "processor")] == kind:
+        same = [item[key] for key in ("os", "arch", "processor")] == kind
+        if same and _within(board.data.get("os_version"), item.get("os_versions")):
             found: Mapping[str, Any] = item
             return found
     return None
+
+
+def _within(version: int | None, versions: str | None) -> bool:
+    """Return whether a board's system lies in a range such as ``>=17,<18``; none takes all."""
+    if versions is None:
+        return True
+    low, _, high = versions.partition(",<")
+    below = not high or (version is not None and version < int(high))
+    return version is not None and int(low.removeprefix(">=")) <= version and below
 
 
 def _join(target: str, board: Part, runtime: Part, served: Mapping[str, Any]) -> Target:

@@ -13,7 +13,7 @@ from edgedeploy.config.nearest import shorten
 from edgedeploy.config.units import UnitError, frequency_hz, size_bytes
 
 Arch = Literal["x86-64", "arm64", "armv7"]
-System = Literal["linux", "android", "ios"]
+System = Literal["linux", "android", "ios", "macos"]
 Processor = Literal["cpu", "gpu", "npu"]
 ShapeForm = Literal["fixed", "range", "buckets"]
 QuantizeMode = Literal["none", "fp16", "w8a8", "w8a16", "w8", "w4", "dynamic"]
@@ -102,12 +102,16 @@ class FeaturesFact(Fact):
 
 
 class BoardSchema(Strict):
-    """A board: the class of hardware and its system."""
+    """A board: the class of hardware and its system.
+
+    ``os_version`` is the oldest major version of the system that artifacts must run on.
+    """
 
     id: Id
     title: str | None = None
     extends: Id | None = None
     os: System | None = None
+    os_version: Count | None = None
     arch: Arch | None = None
     processor: Processor | None = None
     host: bool | None = None
@@ -147,11 +151,13 @@ class ModeSchema(Fact):
 class ServedSchema(Strict):
     """One kind of board that the runtime serves, and what holds there.
 
+    ``os_versions`` tells which of a board's ``os_version`` it is about; without it, all.
     ``quantize`` lists the modes that are legal there, ``fast`` those with fast kernels, ``slow``
     those that make the file smaller but are not known to be faster than float.
     """
 
     os: System
+    os_versions: Annotated[str, AfterValidator(_versions)] | None = None
     arch: Arch
     processor: Processor
     shapes: Annotated[list[ShapeForm], Field(min_length=1)]
@@ -194,7 +200,7 @@ class RuntimeSchema(Strict):
     id: Id
     title: str | None = None
     extends: Id | None = None
-    format: Literal["ort", "openvino-ir"] | None = None
+    format: Literal["ort", "openvino-ir", "mlpackage"] | None = None
     distribution: str | None = None
     versions: Annotated[str, AfterValidator(_versions)] | None = None
     opset: CountFact | None = None

@@ -6,35 +6,17 @@ package imports this module at its top, and its messages are held back.
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
-# tqdm reads it when a bar is made: the bars of the pass pipelines would end up in logs.
-os.environ.setdefault("TQDM_DISABLE", "1")
-logging.getLogger("coremltools").addHandler(logging.NullHandler())
+import numpy as np
 
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Hold back what coremltools logs and warns of below errors."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
+from edgedeploy.mil.quiet import quiet
 
 with quiet():
     import coremltools as ct
     from coremltools.converters.mil import Builder as mb
     from coremltools.converters.mil.mil import Function, Program, get_new_symbol, types
+    from coremltools.converters.mil.mil.scope import ScopeInfo, ScopeSource
     from coremltools.converters.mil.mil.types.symbolic import any_symbolic, is_symbolic
 
 Var = Any
@@ -50,11 +32,22 @@ MIL_TYPES: dict[str, Any] = {
     "int32": types.int32,
 }
 
+NARROW_TYPES: dict[str, Any] = {
+    "int8": np.dtype(np.int8),
+    "uint8": np.dtype(np.uint8),
+    "int4": types.np_int4_dtype,
+    "uint4": types.np_uint4_dtype,
+}
+"""NumPy dtype of a constant of integers by its MIL type; those of four bits carry a mark."""
+
 __all__ = [
     "MIL_TYPES",
+    "NARROW_TYPES",
     "TARGETS",
     "Function",
     "Program",
+    "ScopeInfo",
+    "ScopeSource",
     "Var",
     "any_symbolic",
     "ct",

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from edgedeploy.backends.apple import dtypes
+from edgedeploy.backends.apple import dtypes, weights
 from edgedeploy.backends.apple.mil_api import Var, is_symbolic, mb
 
 if TYPE_CHECKING:
@@ -136,7 +136,10 @@ class Node:
         return value.var
 
     def constant(self, index: int) -> np.ndarray | None:
-        """Return an input's value in its ONNX dtype where it is known now, else None."""
+        """Return an input's value in its ONNX dtype where it is known now, else None.
+
+        A weight that is kept in fewer bits is none: only :mod:`weights` may look at it.
+        """
         value = self.value(index)
         if value.array is not None:
             return value.array
@@ -146,6 +149,9 @@ class Node:
     def need_constant(self, index: int, what: str) -> np.ndarray:
         """Return an input's value; refuse the node where it is computed at run time."""
         found = self.constant(index)
+        kept = weights.packed(self.var(index)) if found is None else None
+        if kept is not None:
+            return kept.expanded()
         if found is None:
             self.refuse(
                 f"{what} (input {index}) is computed at run time; Core ML needs it fixed",

@@ -21,7 +21,12 @@ _OPS: dict[str, Translate] = {}
 
 
 def op(*names: str) -> Callable[[Translate], Translate]:
-    """Register the decorated function for operators of the standard ONNX domain."""
+    """Register the decorated function for operators.
+
+    Args:
+        names: Operators of the standard ONNX domain; others with their domain, such as
+            ``com.microsoft.MatMulNBits``.
+    """
 
     def register(translate: Translate) -> Translate:
         for name in names:

@@ -120,33 +120,38 @@ def conv_transpose(
         weight: ``[C_in, C_out / groups, *K]``.
         bias: ``[C_out]``.
         pad: ``[2 len(D)]``, for ``custom``: what is cut off the full result.
-        output_shape: ``[N, C_out, *D_out]``: the result is cut, or filled up at the end, to it.
-        pad_type: ``valid``, ``same`` (``D_out = D * strides``) or ``custom``.
+        output_shape: ``[N, C_out, *D_out]``. With ``same`` it chooses among the sizes that a
+            convolution maps to ``D``; else it must be what the padding leaves.
+        pad_type: ``valid``, ``same`` (``D_out = D * strides`` by default) or ``custom``.
         strides: ``[len(D)]``.
         dilations: ``[len(D)]``.
         groups: Divides both channel counts.
 
     Returns:
         ``[N, C_out, *D_out]``.
+
+    Raises:
+        ValueError: The padding is unknown, or contradicts ``output_shape``: nothing says which of
+            them counts.
     """
     rank, parts = x.ndim - 2, int(groups)
     steps = [1] * rank if strides is None else [int(step) for step in strides]
     spread = [1] * rank if dilations is None else [int(step) for step in dilations]
     full = _scattered(x, weight, steps, spread, parts)
+    given = np.zeros(2 * rank, int) if pad is None or pad_type == "valid" else pad
     sizes, starts = [], []
     for place, size in enumerate(full.shape[2:]):
-        before, after = (0, 0) if pad is None else map(int, pad[2 * place : 2 * place + 2])
+        before, after = map(int, given[2 * place : 2 * place + 2])
+        wanted = None if output_shape is None else int(output_shape[2 + place])
         if pad_type == "same":
-            wanted = x.shape[2 + place] * steps[place]
-        elif pad_type in ("valid", "custom"):
-            before, after = (before, after) if pad_type == "custom" else (0, 0)
-            wanted = size - before - after
-        else:
+            wanted = wanted or x.shape[2 + place] * steps[place]
+            before = max(0, size - wanted) // 2
+        elif pad_type not in ("valid", "custom"):
             raise ValueError(f"padding {pad_type!r} is unknown")
-        if output_shape is not None:
-            wanted = int(output_shape[2 + place])
-        sizes.append(wanted)
-        starts.append(max(0, size - wanted) // 2 if pad_type == "same" else before)
+        elif wanted not in (None, size - before - after):
+            raise ValueError(f"{size} less padding {before} and {after} is not {wanted}")
+        sizes.append(size - before - after if wanted is None else wanted)
+        starts.append(before)
     out = _window_of(full, starts, sizes)
     return out if bias is None else out + _per_channel(bias, out.ndim)
 

@@ -106,20 +106,27 @@ def test_strips_do_not_change_the_result(monkeypatch):
     np.testing.assert_allclose(conv(x, weight, groups=2), whole, rtol=1e-5, atol=1e-6)
 
 
-def test_an_output_shape_fills_the_end():
-    x, weight = floats(1, 2, 4, 4), floats(2, 3, 3, 3, seed=1)
-    (wanted,) = by_runtime(
-        "ConvTranspose", [x, weight], strides=[2, 2], pads=[1] * 4, output_padding=[1, 1]
-    )
+@pytest.mark.parametrize("size", [9, 10])
+def test_an_output_shape_chooses_where_the_padding_is_same(size):
+    # A convolution with a stride of 2 maps both sizes to 5.
+    x, weight = floats(1, 2, 5), floats(2, 3, 4, seed=1)
     found = conv_transpose(
-        x,
-        weight,
-        pad=np.ones(4, int),
-        output_shape=np.array([1, 3, 8, 8]),
-        pad_type="custom",
-        strides=[2, 2],
+        x, weight, output_shape=np.array([1, 3, size]), pad_type="same", strides=[2]
+    )
+    (wanted,) = by_runtime(
+        "ConvTranspose", [x, weight], strides=[2], auto_pad="SAME_UPPER", output_shape=[size]
     )
     np.testing.assert_allclose(found, wanted, **CLOSE)
+
+
+def test_an_output_shape_must_be_what_the_padding_leaves():
+    x, weight, pad = floats(1, 2, 5), floats(2, 3, 4, seed=1), np.array([1, 2])
+    full = conv_transpose(x, weight)
+    shape = np.array([1, 3, 5])
+    found = conv_transpose(x, weight, pad=pad, output_shape=shape, pad_type="custom")
+    np.testing.assert_array_equal(found, full[..., 1:6])
+    with pytest.raises(ValueError, match="8 less padding 1 and 2 is not 6"):
+        conv_transpose(x, weight, pad=pad, output_shape=np.array([1, 3, 6]), pad_type="custom")
 
 
 def test_a_same_transposed_convolution_has_the_input_times_the_stride():

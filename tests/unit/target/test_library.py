@@ -18,12 +18,19 @@ BOARDS = [
     "intel-cpu",
     "intel-igpu",
     "intel-npu",
+    "ios16",
     "ios17",
+    "ios18",
     "linux-arm64",
     "linux-x86-64",
+    "macos13",
+    "macos14",
+    "macos15",
     "rpi4",
     "rpi5",
 ]
+
+MACS = ("macos13", "macos14", "macos15")
 
 
 @pytest.fixture(autouse=True)
@@ -49,11 +56,18 @@ def code(library, target):
 def test_what_is_bundled():
     library = TargetLibrary()
     assert library.boards() == BOARDS
-    assert library.runtimes() == ["openvino", "ort"]
+    assert library.runtimes() == ["coreml", "openvino", "ort"]
     targets = library.targets()
     assert {item.split("/")[0] for item in targets if item.endswith("/ort")} == set(BOARDS) - {
         "intel-igpu",
         "intel-npu",
+        *MACS,
+    }
+    assert {item.split("/")[0] for item in targets if item.endswith("/coreml")} == {
+        "ios16",
+        "ios17",
+        "ios18",
+        *MACS,
     }
     assert {item.split("/")[0] for item in targets if item.endswith("/openvino")} == {
         "intel-cpu",
@@ -69,6 +83,23 @@ def test_what_is_bundled():
         assert found.id == target
         assert found.origins == ("bundled", "bundled")
         json.dumps(found.fields, allow_nan=False)
+
+
+def test_what_core_ml_takes_depends_on_the_system_version(tmp_path):
+    """macOS 13, 14 and 15 take what iOS 16, 17 and 18 take; older systems are not served."""
+    found = {}
+    for system, version in (*(("ios", n) for n in range(15, 20)), ("macos", 13), ("macos", 15)):
+        text = f"id: b\ntitle: B\nos: {system}\nos_version: {version}\n"
+        write(tmp_path, "boards", "b", text + "arch: arm64\nprocessor: cpu\n")
+        library = TargetLibrary(option=(tmp_path,))
+        served = "b/coreml" in library.targets()
+        modes = library.load("b/coreml").get("runtime.quantize") if served else []
+        found[system, version] = set(modes)
+    assert found["ios", 15] == set()
+    assert found["ios", 16] == found["macos", 13] == {"none", "fp16", "w8"}
+    assert found["ios", 17] == {"none", "fp16", "w8", "w8a8"}
+    assert found["ios", 18] == found["ios", 19] == found["macos", 15]
+    assert found["ios", 18] == {"none", "fp16", "w8", "w8a8", "w4"}
 
 
 def test_every_number_of_every_target_has_a_source():
@@ -87,7 +118,8 @@ def test_every_number_of_every_target_has_a_source():
     for target in library.targets():
         found = library.load(target)
         for side in ("board", "runtime"):
-            for path in numbers(found.fields[side], side):
+            # `os_version` is what the board is, no fact about it.
+            for path in set(numbers(found.fields[side], side)) - {"board.os_version"}:
                 assert found.sources[path], (target, path)
         assert found.sources["runtime.scheme"]
 

@@ -10,7 +10,7 @@ from edgedeploy.errors import ProfileError
 from edgedeploy.target.library import TargetLibrary
 from edgedeploy.target.planned import planned_targets
 
-NAMES = ["coreml-ios17", "coreml-ios18", "tensorrt-10", "tensorrt-11", "tensorrt-rtx"]
+NAMES = ["tensorrt-10", "tensorrt-11", "tensorrt-rtx"]
 
 
 def test_every_planned_runtime_has_its_table():
@@ -20,8 +20,6 @@ def test_every_planned_runtime_has_its_table():
         assert "w8a8" in target.get("runtime.quantize")
         assert target.sources["runtime.scheme"]
     assert len({target.digest for target in found.values()}) == len(NAMES)
-    assert "w4" in found["coreml-ios18"].get("runtime.quantize")
-    assert "w4" not in found["coreml-ios17"].get("runtime.quantize")
 
 
 @pytest.mark.parametrize("name", NAMES)
