@@ -40,8 +40,23 @@ NARROW_TYPES: dict[str, Any] = {
 }
 """NumPy dtype of a constant of integers by its MIL type; those of four bits carry a mark."""
 
+NARROW_INTEGERS = (types.int8, types.uint8)
+"""Integers that few operations take."""
+
+
+def unknown(var: Var) -> Var:
+    """Return a value that the builder takes for unknown, though it is a constant.
+
+    ``while_loop`` builds its body for the values that its variables start with.
+    """
+    made = mb.identity(x=var)
+    made._sym_val = None
+    return made
+
+
 __all__ = [
     "MIL_TYPES",
+    "NARROW_INTEGERS",
     "NARROW_TYPES",
     "TARGETS",
     "Function",
@@ -56,4 +71,5 @@ __all__ = [
     "mb",
     "quiet",
     "types",
+    "unknown",
 ]
