@@ -42,6 +42,12 @@ from edgedeploy.errors import BuildError, Diagnostic
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+RESERVED = frozenset(
+    "any bool program func tensor list dict tuple true false string state bf16 fp16 fp32 fp64 "
+    "int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
+)
+"""Words of MIL; coremltools 9.0 appends to an input of such a name (pass sanitize_names)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translation:
@@ -70,15 +76,18 @@ class Translation:
 
 
 def identifiers(names: list[str]) -> dict[str, str]:
-    """Return an identifier for each name, all different; what is one already keeps its name."""
-    found = {name: name for name in names if _IDENTIFIER.fullmatch(name)}
+    """Return an identifier for each name, all different; what is one already keeps its name.
+
+    The words of MIL are none.
+    """
+    found = {name: name for name in names if _IDENTIFIER.fullmatch(name) and name not in RESERVED}
     taken = set(found)
     for name in names:
         if name in found:
             continue
         plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
         plain = plain if _IDENTIFIER.match(plain) else f"_{plain}"
-        while plain in taken:
+        while plain in taken or plain in RESERVED:
             plain += "_"
         taken.add(plain)
         found[name] = plain
