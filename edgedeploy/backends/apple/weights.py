@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedeploy.backends.apple.mil_api import NARROW_TYPES, Var, mb
+from edgedeploy.backends.apple.mil_api import NARROW_TYPES, Var, mb, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +109,8 @@ def packed(var: Var) -> Packed | None:
     if made is None:
         return None
     if made.op_type == "constexpr_blockwise_shift_scale":
-        narrow = made.data.dtype.__name__ in ("int4", "uint4")
-        signed = made.data.dtype.__name__.startswith("int")
+        narrow = type_name(made.data) in ("int4", "uint4")
+        signed = type_name(made.data).startswith("int")
         plain = np.dtype(np.int8 if signed else np.uint8)
         return Packed(
             integers=made.data.val.astype(plain),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgedeploy.backends.apple.einsum import einsum, parse
 from edgedeploy.backends.apple.mil_api import Var, mb
 from edgedeploy.backends.apple.node import Node
 from edgedeploy.backends.apple.registry import op
@@ -72,3 +73,11 @@ def _as_vector(bias: Var | None, size: int) -> np.ndarray | None:
     if value.size not in (1, size) or (value.ndim == 2 and value.shape[0] != 1):
         return None
     return np.broadcast_to(value.reshape(-1), (size,)).copy()
+
+
+@op("Einsum")
+def einsum_(node: Node) -> Var:
+    """Return the Einstein sum of all inputs."""
+    operands = [node.var(place) for place in range(len(node.inputs))]
+    equation = parse(str(node.attribute("equation")), [var.rank for var in operands])
+    return einsum(equation, operands)

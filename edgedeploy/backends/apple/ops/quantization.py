@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgedeploy.backends.apple import dtypes, precision
-from edgedeploy.backends.apple.mil_api import Var, mb
+from edgedeploy.backends.apple.mil_api import Var, mb, type_name
 from edgedeploy.backends.apple.node import Node
 from edgedeploy.backends.apple.registry import op
 from edgedeploy.backends.apple.weights import Packed, blocks, store
@@ -40,9 +40,9 @@ def quantize_linear(node: Node) -> Var:
     if kind not in LIMITS:
         node.refuse(f"quantization to {kind}", "quantize to int8 or uint8")
     x = node.var(0)
-    if not x.dtype.__name__.startswith("fp"):
+    if not type_name(x).startswith("fp"):
         x = mb.cast(x=x, dtype="fp32")
-    given = _given(node, kind, "fp16" if x.dtype.__name__ == "fp16" else "fp32")
+    given = _given(node, kind, "fp16" if type_name(x) == "fp16" else "fp32")
     return quantized(node, x, given, kind)
 
 
@@ -174,7 +174,7 @@ def dequantized(node: Node, x: Var, given: Parameters) -> Var:
         x: int8, uint8 or int32.
         given: Scale and zero point.
     """
-    kind = x.dtype.__name__
+    kind = type_name(x)
     if kind in EIGHT_BITS and given.constant() and node.ios >= 17 and x.shape:
         zero = None if given.zero is None or not given.zero.any() else given.zero.astype(kind)
         return mb.dequantize(
@@ -198,7 +198,7 @@ def dequantized(node: Node, x: Var, given: Parameters) -> Var:
 
 
 def _as_float(value: Any, like: Var) -> Any:
-    half = like.dtype.__name__ == "fp16"
+    half = type_name(like) == "fp16"
     if isinstance(value, np.ndarray):
         return value.astype(np.float16 if half else np.float32)
     return mb.cast(x=value, dtype="fp16" if half else "fp32")
