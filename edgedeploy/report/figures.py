@@ -135,7 +135,9 @@ def arithmetic(report: ArithmeticReport) -> str:
         share = f", {shown} % of multiply-adds"
     uncounted = f" ({report.uncounted_layers} not counted)" if report.uncounted_layers else ""
     stated = ", as the artifact states" if report.stated else ""
-    return f"{report.integer_layers} of {report.layers} layers{share} on integers{uncounted}{stated}"
+    return (
+        f"{report.integer_layers} of {report.layers} layers{share} on integers{uncounted}{stated}"
+    )
 
 
 def printable(text: str) -> str:
