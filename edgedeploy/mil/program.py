@@ -23,10 +23,12 @@ class TensorType:
     Attributes:
         dtype: ``float16 float32 bool string int8 int16 int32 uint8 uint16 int4 uint4 uint1 ...``.
         dims: One entry per axis; None where the size is known only when it runs.
+        any_rank: Whether even the number of axes is known only then; ``dims`` is empty.
     """
 
     dtype: str
     dims: tuple[int | None, ...] = ()
+    any_rank: bool = False
 
 
 @dataclass(frozen=True, slots=True)

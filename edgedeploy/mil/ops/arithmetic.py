@@ -47,14 +47,15 @@ def real_div(x: Array, y: Array) -> Array:
     """Return ``x / y``.
 
     Raises:
-        ValueError: Integers that leave a remainder: MIL allows them and does not say which way
-            the quotient is rounded.
+        ValueError: Integers of different signs that leave a remainder: MIL allows them and does
+            not say which way the quotient is rounded. (Positive ones give integers, by Apple's own
+            test of them.)
     """
     if np.result_type(x, y).kind == "f":
         return np.divide(x, y)
     quotient, remainder = np.divmod(x, y)
-    if np.any(remainder) or not np.all(y):
-        raise ValueError("division of integers that leaves a remainder")
+    if np.any((remainder != 0) & (quotient < 0)) or not np.all(y):
+        raise ValueError("division of integers that leaves a negative quotient to be rounded")
     return quotient
 
 

@@ -15,6 +15,11 @@ from edgedeploy.mil.registry import Array, op
 
 List = tuple[Array, ...]
 
+
+class FixedList(tuple[Array, ...]):
+    """A list that may not grow."""
+
+
 _DTYPES = {"bool": "bool", "fp16": "float16", "fp32": "float32", "int32": "int32"}
 
 
@@ -46,12 +51,13 @@ def make_list(
     Args:
         elem_shape: Sizes of an element; texts for what is known only when it runs.
         init_length: How many elements.
-        dynamic_length: Whether it may grow; writing checks nothing but the order of growth.
+        dynamic_length: Whether writing beyond its end makes it longer.
         dtype: Type of the elements.
     """
     sizes = elem_shape if isinstance(elem_shape, tuple) else tuple(np.atleast_1d(elem_shape))
     known = [0 if isinstance(size, str) else int(size) for size in sizes]
-    return ((np.zeros(known, held(_DTYPES[dtype])),) * int(init_length),)
+    kind = tuple if dynamic_length else FixedList
+    return (kind([np.zeros(known, held(_DTYPES[dtype]))] * int(init_length)),)
 
 
 @op("list_length")
@@ -68,11 +74,18 @@ def list_read(ls: List, index: Array) -> Array:
 
 @op("list_write")
 def list_write(ls: List, index: Array, value: Array) -> tuple[List]:
-    """Return the list with an element replaced, or appended at its end."""
+    """Return the list with an element replaced.
+
+    Beyond its end the list becomes longer, with zeros between (Apple's own test of lists).
+
+    Raises:
+        ValueError: The index is negative, or beyond the end of a list that may not grow.
+    """
     place = int(index)
-    if not 0 <= place <= len(ls):
+    if place < 0 or (place >= len(ls) and isinstance(ls, FixedList)):
         raise ValueError(f"index {place} of a list of {len(ls)}")
-    return ((*ls[:place], value, *ls[place + 1 :]),)
+    longer = (*ls, *[np.zeros_like(value)] * (place - len(ls)))
+    return (type(ls)((*longer[:place], value, *longer[place + 1 :])),)
 
 
 @op("list_gather")

@@ -152,11 +152,23 @@ def test_lists_grow_and_are_values_like_any_other():
     assert found["last"].tolist() == [[1, 2], [5, 6], [7, 8]]
 
 
-@pytest.mark.parametrize("kind", ["list_read", "list_write"])
-def test_a_place_beyond_a_list_is_an_error(kind):
-    given = {"value": "x"} if kind == "list_write" else {}
+def test_a_list_is_filled_up_with_zeros_to_where_it_is_written():
+    kind = ListType(TensorType("float32", (2,)))
     steps = [
-        call("make_list", Named("a", ListType(TensorType("float32", (2,)))), elem_shape=[2]),
+        call("make_list", Named("a", kind), elem_shape=[2]),
+        call("list_write", Named("b", kind), ls="a", index=np.int32(3), value="x"),
+        call("list_gather", tensor("all", 4, 2), ls="b", indices=np.arange(4)),
+    ]
+    found = machine([tensor("x", 2)], steps, ["all"]).run({"x": np.array([1, 2], np.float32)})
+    assert found["all"].tolist() == [[0, 0], [0, 0], [0, 0], [1, 2]]
+
+
+@pytest.mark.parametrize("kind", ["list_read", "list_write"])
+def test_a_place_beyond_a_list_of_fixed_length_is_an_error(kind):
+    given = {"value": "x"} if kind == "list_write" else {}
+    fixed = {"elem_shape": [2], "dynamic_length": np.array(False)}
+    steps = [
+        call("make_list", Named("a", ListType(TensorType("float32", (2,)))), **fixed),
         call(kind, tensor("y", 2), ls="a", index=np.int32(2), **given),
     ]
     with pytest.raises(EdgedeployError, match="index 2 of a list of 1"):
@@ -212,6 +224,12 @@ def test_a_result_of_another_shape_than_declared_is_an_error():
         made.run({"x": np.zeros(2, np.float32)})
     assert code_of(error) == ["E362"]
     assert error.value.diagnostics[0].subject == "y"
+
+
+def test_a_declared_type_may_leave_even_the_rank_open():
+    kind = Named("y", TensorType("float32", any_rank=True))
+    made = machine([tensor("n", 3, dtype="int32")], [call("fill", kind, shape="n")], ["y"])
+    assert made.run({"n": np.array([2, 1, 3], np.int32)})["y"].shape == (2, 1, 3)
 
 
 def test_an_unknown_parameter_is_an_error():
