@@ -1,9 +1,7 @@
 """Taking and putting elements by their indices.
 
 coremltools writes ``validate_indices`` only where it is given, and the compiler of Core ML refuses
-what lacks it; so it always is, as Apple's own front ends give it. Indices are counted from the
-front here: from iOS 17 on Core ML takes no others, and the pass of coremltools that would see to it
-(``guard_negative_gather_indices``) knows neither scatters nor the batch axes of ``gather_nd``.
+what lacks it; so it always is, as Apple's own front ends give it.
 """
 
 from __future__ import annotations
@@ -12,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from edgedeploy.backends.apple.indices import nonnegative
 from edgedeploy.backends.apple.mil_api import Var, is_symbolic, mb, types
 from edgedeploy.backends.apple.node import Node
 from edgedeploy.backends.apple.registry import op
-from edgedeploy.backends.apple.shapes import nonnegative, sizes, vector
+from edgedeploy.backends.apple.shapes import sizes, vector
 
 _MODES = {"none": "update", "add": "add", "mul": "mul", "max": "max", "min": "min"}
 """Mode of MIL by ``reduction`` of ONNX."""
@@ -100,10 +99,7 @@ def _tuples(node: Node, x: Var, indices: Var, batch: int) -> Var:
     length = indices.shape[-1]
     if is_symbolic(length):
         node.refuse("the length of its index tuples is open", "bind the dims it depends on")
-    amounts = vector(sizes(x)[batch : batch + int(length)])
-    if indices.val is not None and isinstance(amounts, np.ndarray):
-        return mb.const(val=np.where(indices.val < 0, indices.val + amounts, indices.val))
-    return mb.mod(x=indices, y=amounts)
+    return nonnegative(indices, sizes(x)[batch : batch + int(length)])
 
 
 @op("ScatterND")
