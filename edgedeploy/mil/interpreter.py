@@ -275,10 +275,9 @@ def _declared(result: Any, kind: TensorType | ListType | StateType) -> Any:
 
 
 def _fits(shape: tuple[int, ...], kind: TensorType) -> bool:
-    if kind.any_rank:
-        return True
-    return len(shape) == len(kind.dims) and all(
-        size is None or size == have for size, have in zip(kind.dims, shape, strict=True)
+    return kind.any_rank or (
+        len(shape) == len(kind.dims)
+        and all(size is None or size == have for size, have in zip(kind.dims, shape, strict=True))
     )
 
 
