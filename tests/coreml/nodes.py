@@ -34,10 +34,12 @@ REDUCTIONS = (
 )
 # Inputs that real models have as constants and that these tests feed: they are made constants.
 CONSTANTS: dict[str, tuple[int, ...]] = {
+    "AffineGrid": (1,),
     "BatchNormalization": (1, 2, 3, 4),
     "CastLike": (1,),
     "CenterCropPad": (1,),
     "ConstantOfShape": (0,),
+    "Col2Im": (1, 2),
     "Conv": (1, 2),
     "ConvTranspose": (1, 2),
     "CumProd": (1,),
