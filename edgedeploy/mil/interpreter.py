@@ -254,7 +254,7 @@ def _given(name: str, kind: TensorType, inputs: Mapping[str, np.ndarray]) -> np.
     """Return an input of the program as it is held."""
     value = inputs.get(name)
     told = "is missing" if value is None else f"has type {value.dtype}, shape {list(value.shape)}"
-    if value is None or value.dtype != storage(kind.dtype) or not _fits(value.shape, kind.dims):
+    if value is None or value.dtype != storage(kind.dtype) or not _fits(value.shape, kind):
         raise BuildError(
             f"input {name} {told}; the program declares {kind.dtype} {_sizes(kind.dims)}",
             code="E363",
@@ -269,14 +269,15 @@ def _declared(result: Any, kind: TensorType | ListType | StateType) -> Any:
     if not isinstance(kind, TensorType) or not isinstance(result, np.ndarray | np.generic):
         return result
     array = np.asarray(result)
-    if not _fits(array.shape, kind.dims):
+    if not _fits(array.shape, kind):
         raise ValueError(f"made shape {list(array.shape)}, declared {_sizes(kind.dims)}")
     return array.astype(storage(kind.dtype), copy=False).astype(held(kind.dtype), copy=False)
 
 
-def _fits(shape: tuple[int, ...], dims: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(dims) and all(
-        size is None or size == have for size, have in zip(dims, shape, strict=True)
+def _fits(shape: tuple[int, ...], kind: TensorType) -> bool:
+    return kind.any_rank or (
+        len(shape) == len(kind.dims)
+        and all(size is None or size == have for size, have in zip(kind.dims, shape, strict=True))
     )
 
 
