@@ -50,11 +50,7 @@ def save(
             made = ct.convert(
                 translation.program,
                 source="milinternal",
-                inputs=[
-                    _input(port, sizes)
-                    for port in translation.inputs
-                    if port.kind != "state"
-                ],
+                inputs=[_input(port, sizes) for port in translation.inputs if port.kind != "state"],
                 outputs=_outputs(translation.outputs),
                 classifier_config=classifier(translation.outputs),
                 minimum_deployment_target=TARGETS[translation.ios],

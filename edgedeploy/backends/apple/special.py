@@ -16,9 +16,7 @@ PROBABILITIES = "classLabel_probs"
 """What coremltools calls the two outputs of a classifier: the class, and probabilities by class."""
 
 
-def check_wishes(
-    inputs: Sequence[Port], outputs: Sequence[Port], wishes: Wishes, ios: int
-) -> None:
+def check_wishes(inputs: Sequence[Port], outputs: Sequence[Port], wishes: Wishes, ios: int) -> None:
     """Let an interface pass that Core ML can have.
 
     Raises:
