@@ -44,10 +44,9 @@ from edgedeploy.errors import BuildError, Diagnostic
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-RESERVED = frozenset(
-    "any bool program func tensor list dict tuple true false string state bf16 fp16 fp32 fp64 "
-    "int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
-)
+_WORDS = """any bool program func tensor list dict tuple true false string state
+    bf16 fp16 fp32 fp64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"""
+RESERVED = frozenset(_WORDS.split())
 """Words of MIL; coremltools 9.0 appends to an input of such a name (pass sanitize_names)."""
 
 
