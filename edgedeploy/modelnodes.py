@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgedeploy.data.sources import select
 from edgedeploy.errors import DataError, ModelError, ProfileError
@@ -42,6 +43,8 @@ class ModelNodes:
         table: Makes, or checks, the calibration table; None without calibration data.
         moments: Second moments of the activations, made only where a scheme needs them; None
             without samples.
+        words: What else the profile says of the model, as JSON data.
+        classes: The file with its classes; None where the profile names none.
     """
 
     model: ModelSpec
@@ -55,6 +58,8 @@ class ModelNodes:
     calibrate: Node | None
     table: Node | None
     moments: Node | None
+    words: Mapping[str, Any]
+    classes: FileRef | None
 
     @property
     def name(self) -> str:
@@ -221,7 +226,7 @@ def model_nodes(
         role = "calibrate"
         evaluate = calibrate
     else:
-        evaluate = _synthetic(model, name, normal)
+        evaluate = _synthetic(model, variant, name, normal)
     if calibration is not None and calibration.tables is not None:
         given = evaluate if role == "evaluate" else None
         table = _kept_table(profile.folder, calibration.tables, name, optimised, given)
@@ -251,10 +256,44 @@ def model_nodes(
         calibrate=calibrate,
         table=table,
         moments=moments,
+        words={
+            "author": model.author or "",
+            "licence": model.licence or "",
+            "version": profile.version or "",
+            "images": {
+                key: given["image"] for key, given in words["inputs"].items() if given["image"]
+            },
+            "dims": {
+                key: text
+                for key, text in words["dims"].items()
+                if model.dims[key].fixed is None and key not in variant
+            },
+            "state": state,
+        },
+        classes=_classes(profile.folder, model),
     )
 
 
-def _synthetic(model: ModelSpec, name: str, normal: Node) -> Node:
+def _classes(folder: Path, model: ModelSpec) -> FileRef | None:
+    """Return the file with a model's classes.
+
+    Raises:
+        ModelError: There is no such file (E186).
+    """
+    if model.classes is None:
+        return None
+    path = folder / model.classes
+    if not path.is_file():
+        raise ModelError(
+            f"there is no file {model.classes} with the classes of the model",
+            code="E186",
+            subject=model.classes,
+            hint="the path is relative to the profile's folder",
+        )
+    return FileRef(path=path)
+
+
+def _synthetic(model: ModelSpec, variant: Mapping[str, int], name: str, normal: Node) -> Node:
     """Return the node that makes random samples, for a model without data of the user's."""
     return Node(
         id=f"{name}.samples.synthetic",
@@ -262,7 +301,11 @@ def _synthetic(model: ModelSpec, name: str, normal: Node) -> Node:
         params={
             "samples": SYNTHETIC_SAMPLES,
             "state": [[pair.input, pair.output] for pair in model.state],
-            "sizes": {key: sizes_of(dim) for key, dim in model.dims.items() if dim.low},
+            "sizes": {
+                key: sizes_of(dim)
+                for key, dim in model.dims.items()
+                if dim.fixed is None and key not in variant
+            },
         },
         inputs={"model": normal.output("model")},
     )

@@ -10,13 +10,13 @@ For each model and shape variant::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgedeploy import backends
 from edgedeploy.errors import ProfileError
 from edgedeploy.modelnodes import OPSET, ModelNodes, locate, model_nodes, name_axes, variants
-from edgedeploy.node import Node, OutputRef
+from edgedeploy.node import FileRef, Node, OutputRef
 from edgedeploy.profile.types import (
     Profile,
     TargetUse,
@@ -140,13 +140,38 @@ def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:
         DataError: A data source is missing or ambiguous, or a calibration table is (E263).
     """
     items = []
+    joined = [use for use in profile.targets if _takes_all_buckets(use, targets[use.target])]
     for model in map(name_axes, profile.models.values()):
         source = locate(model.source, profile.folder)
         opset = min(int(target.get("runtime.opset") or OPSET) for target in targets.values())
-        for variant in variants(model):
+        for variant, uses in _uses(variants(model), profile.targets, joined):
             shared = model_nodes(profile, model, source, variant, opset)
-            items += [_item(use, targets[use.target], shared) for use in profile.targets]
+            items += [_item(use, targets[use.target], shared) for use in uses]
     return Plan(profile=profile, targets=targets, items=tuple(items))
+
+
+def _takes_all_buckets(use: TargetUse, target: Target) -> bool:
+    """Return whether one artifact of a target serves all buckets of a model."""
+    wanted = backends.FAMILIES[target.runtime].bucket_options
+    return bool(wanted) and all(use.options.get(name) == value for name, value in wanted.items())
+
+
+def _uses(
+    found: Sequence[Mapping[str, int]], uses: Sequence[TargetUse], joined: Sequence[TargetUse]
+) -> Iterator[tuple[Mapping[str, int], Sequence[TargetUse]]]:
+    """Yield each shape variant of a model with the targets that want it.
+
+    Args:
+        found: The variants of the model's buckets.
+        uses: All targets.
+        joined: Those of them whose artifact serves all buckets: they get one variant with none.
+    """
+    apart = [use for use in uses if use not in joined]
+    if len(found) == 1 or not joined:
+        yield from ((variant, uses) for variant in found)
+        return
+    yield from ((variant, apart) for variant in found if apart)
+    yield {}, joined
 
 
 def _item(use: TargetUse, target: Target, shared: ModelNodes) -> Item:
@@ -267,6 +292,14 @@ def _calibration(shared: ModelNodes, scheme: Scheme) -> dict[str, OutputRef]:
     return found
 
 
+def _sources(shared: ModelNodes) -> dict[str, FileRef | OutputRef]:
+    """Return what a backend that wants the profile's words reads beside the model."""
+    found: dict[str, FileRef | OutputRef] = {"facts": shared.intake.output("facts")}
+    if shared.classes is not None:
+        found["classes"] = shared.classes
+    return found
+
+
 def _candidate(
     use: TargetUse, target: Target, shared: ModelNodes, candidate: Candidate
 ) -> CandidateNodes:
@@ -305,7 +338,8 @@ def _candidate(
     if candidate.scheme is not None:
         options.update(family.integer_options)
     options.update(use.options)
-    code = (f"backends/{family.package}", "backends/base", "backends/inputs")
+    code = (f"backends/{family.package}", "backends/base", "backends/inputs", *family.code)
+    words = {"words": shared.words} if family.wants_words else {}
     compiled = Node(
         id=f"{base}.compile",
         kind="compile",
@@ -315,8 +349,9 @@ def _candidate(
             "ranges": {
                 name: [dim.low, dim.high] for name, dim in shared.model.dims.items() if dim.low
             },
+            **words,
         },
-        inputs={"model": typed},
+        inputs={"model": typed, **(_sources(shared) if family.wants_words else {})},
         fields={name: target.get(name) for name in family.reads},
         tools=family.tools,
         code=code,

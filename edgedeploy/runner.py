@@ -30,6 +30,10 @@ class Runner(Protocol):
     def signature(self) -> Signature:
         """The inputs and outputs as the artifact itself states them."""
 
+    @property
+    def evidence(self) -> Evidence:
+        """What its outputs prove: ``host-runtime`` where the artifact's own runtime made them."""
+
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return all outputs by name for one set of inputs (all inputs must be given).
 

@@ -24,18 +24,25 @@ class Family:
         package: Where it lives below ``backends/``; has a ``BACKEND`` in ``backend.py``.
         tools: Distributions whose versions decide what is written.
         reads: Dotted target fields that it may look at.
+        code: Parts of edgedeploy outside of ``package`` that decide what is written or answered.
+        wants_words: Whether what it writes also holds what the profile says of the model
+            (:class:`edgedeploy.backends.base.Words`).
         bench_options: Options of ``bench/loop.py`` under which the artifact computes as it did
             when its outputs were compared.
         integer_options: Compile options of models with integer weights, unless the profile says
             otherwise.
+        bucket_options: Options with which one artifact serves all buckets of a model.
         most_bytes: What one artifact's format holds at most; None: no limit that matters.
     """
 
     package: str
     tools: tuple[str, ...]
     reads: tuple[str, ...]
+    code: tuple[str, ...] = ()
+    wants_words: bool = False
     bench_options: Mapping[str, Any] = field(default_factory=dict)
     integer_options: Mapping[str, Any] = field(default_factory=dict)
+    bucket_options: Mapping[str, Any] = field(default_factory=dict)
     most_bytes: int | None = None
 
 
@@ -43,6 +50,15 @@ class Family:
 ORT_FILE_BYTES = 2**31 - 1
 
 FAMILIES: dict[str, Family] = {
+    "coreml": Family(
+        package="apple",
+        tools=("coremltools", "onnx", "onnx-ir", "numpy"),
+        reads=("board.os", "board.os_version"),
+        code=("mil",),
+        wants_words=True,
+        bucket_options={"shapes": "enumerated"},
+        integer_options={"precision": "float16"},
+    ),
     "ort": Family(
         package="ortmobile",
         tools=("onnxruntime", "onnx", "flatbuffers"),

@@ -15,11 +15,37 @@ from edgedeploy.errors import BuildError, Diagnostic
 
 if TYPE_CHECKING:
     from edgedeploy.backends.inputs import Inputs
+    from edgedeploy.profile.types import DimSpec, ImagePreprocess
     from edgedeploy.runner import Runner
 
 
 Ranges = Mapping[str, tuple[int, int]]
 """Dim name -> lowest and highest size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """What the profile says of a model beside its graph, for formats that have a place for it.
+
+    Attributes:
+        author: Who made the model; empty where the profile does not say.
+        licence: SPDX expression; as ``author``.
+        version: Of what is shipped; as ``author``.
+        source: SHA-256 of the model file that all began with, 64 hexadecimal digits.
+        images: How image files become an input tensor, by the input's name.
+        dims: What sizes a dim may take, by the name of a dim that the model leaves open.
+        state: ``(state input, state output)`` names.
+        classes: Of a classifier, in the order of its output.
+    """
+
+    author: str = ""
+    licence: str = ""
+    version: str = ""
+    source: str = ""
+    images: Mapping[str, ImagePreprocess] = field(default_factory=dict)
+    dims: Mapping[str, DimSpec] = field(default_factory=dict)
+    state: tuple[tuple[str, str], ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,6 +269,7 @@ class Backend(Protocol):
         fields: Mapping[str, Any],
         *,
         ranges: Ranges | None = None,
+        words: Words | None = None,
     ) -> CompileReport:
         """Write the artifact into the existing empty ``folder`` and nowhere else.
 
@@ -252,9 +279,10 @@ class Backend(Protocol):
             options: The backend's options.
             fields: Target fields by dotted path, at least those in ``reads`` that are set.
             ranges: Lowest and highest size by the name of a dim that the model leaves open.
+            words: What else the profile says; given to families that want it (``wants_words``).
 
         Raises:
-            BuildError: The model cannot be built for this target (E300-E329).
+            BuildError: The model cannot be built for this target (E300-E349).
         """
 
     def runner(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgedeploy.errors import DataError
-from edgedeploy.profile.dims import format_dim
+from edgedeploy.profile.dims import format_dim, takes
 from edgedeploy.profile.types import DimSpec, InputSpec
 from edgedeploy.signature import TensorSpec
 
@@ -83,7 +83,8 @@ class Conformer:
             if len(shape) == len(own) - 1:
                 shape = (1, *shape)
             for size, bound, dim in zip(shape, own, self._dims[spec.name], strict=False):
-                if dim is not None and size != bound and size in dim.buckets:
+                other = isinstance(bound, int) and size != bound
+                if dim is not None and other and size in dim.buckets:
                     return True
         return False
 
@@ -159,9 +160,7 @@ class Conformer:
 
     def _check_ranges(self, where: str, spec: TensorSpec, shape: tuple[int, ...]) -> None:
         for axis, (size, dim) in enumerate(zip(shape, self._dims[spec.name], strict=False)):
-            if dim is None or dim.low is None or dim.high is None:
-                continue
-            if not dim.low <= size <= dim.high or (size - dim.low) % dim.step:
+            if dim is not None and not takes(dim, size):
                 raise DataError(
                     f"{where}: axis {axis} of '{spec.name}' has size {size}, "
                     f"outside {format_dim(dim)}",

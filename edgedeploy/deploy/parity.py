@@ -46,7 +46,7 @@ def evaluate_answers(
         # What has other shapes is refused for that; a metric could not even be computed.
         fits = _fits(answers, wanted)
         return evaluate(
-            Replay(answers, session.signature),
+            Replay(answers, session.signature, evidence),
             asked,
             wanted,
             reference.metric if fits else None,
@@ -54,7 +54,6 @@ def evaluate_answers(
             metadata=reference.metadata,
             scores_reference=replace(whole, scores=scores),
             folder=reference.folder,
-            evidence=evidence,
         )
 
 
@@ -96,20 +95,27 @@ class Replay:
     Args:
         answers: Tensor pack, one sample per run.
         signature: Of the model.
+        evidence: What the answers are worth.
     """
 
-    def __init__(self, answers: Path, signature: Signature) -> None:
+    def __init__(self, answers: Path, signature: Signature, evidence: Evidence) -> None:
         from edgedeploy.data.pack import PackReader
 
         self._answers: Iterator[Mapping[str, np.ndarray]] = (
             sample.tensors() for sample in PackReader(answers)
         )
         self._signature = signature
+        self._evidence = evidence
 
     @property
     def signature(self) -> Signature:
         """The inputs and outputs of the model."""
         return self._signature
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the answers are worth."""
+        return self._evidence
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the next answer."""

@@ -10,12 +10,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from edgedeploy.errors import IntegrityError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 SENTINEL = 0xDEADBEEF
 RECORD = struct.Struct("<IIQQQ")
@@ -71,12 +69,25 @@ def load(path: Path, record: int) -> bytes:
 
 
 def unpack(data: bytes, bits: int, count: int, *, signed: bool) -> np.ndarray:
-    """Return packed integers of ``bits`` (1 to 7) bits as int8 or uint8, lowest bits first."""
-    import numpy as np
+    """Return packed integers as int8 or uint8.
 
-    stream = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[: count * bits]
-    weights = 1 << np.arange(bits)
-    values = stream.reshape(count, bits) @ weights
-    if signed:
-        values = np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
-    return values.astype(np.int8 if signed else np.uint8)
+    Args:
+        data: A stream of bits, the lowest of each byte first.
+        bits: Per integer, 1 to 7.
+        count: How many integers.
+        signed: Whether the highest bit of each is its sign.
+
+    Raises:
+        ValueError: There are fewer.
+    """
+    stream = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+    if len(stream) < count * bits:
+        raise ValueError(f"{len(data)} bytes for {count} values of {bits} bits")
+    planes = stream[: count * bits].reshape(count, bits)
+    values = np.zeros(count, np.uint8)
+    for bit in range(bits):
+        values |= planes[:, bit] << np.uint8(bit)
+    if not signed:
+        return values
+    spare = 8 - bits
+    return (values << np.uint8(spare)).view(np.int8) >> np.int8(spare)

@@ -51,12 +51,23 @@ def read_package(package: Path) -> Program:
     try:
         manifest = json.loads((package / "Manifest.json").read_text(encoding="utf-8"))
         root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
-        spec.ParseFromString((package / "Data" / root).read_bytes())
+        model = _inside(package / "Data", root)
+        spec.ParseFromString(model.read_bytes())
+        if spec.WhichOneof("Type") != "mlProgram":
+            raise ValueError("it holds no ML Program")
+        return _Reader(model.parent).program(spec)
+    except IntegrityError:
+        raise
     except Exception as error:
-        raise _damaged(package, f"it cannot be read: {error}") from error
-    if spec.WhichOneof("Type") != "mlProgram":
-        raise _damaged(package, "it holds no ML Program")
-    return _Reader((package / "Data" / root).parent).program(spec)
+        raise _damaged(package, f"{error}") from error
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return the file of this name in a folder; a package names no file outside itself."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"it names {name}, which lies outside")
+    return path
 
 
 def _damaged(package: Path, why: str) -> IntegrityError:
@@ -130,8 +141,8 @@ class _Reader:
         """Return a constant: an array, a string, a tuple or a dictionary."""
         if spec.WhichOneof("value") == "blobFileValue":
             place = spec.blobFileValue
-            name = place.fileName.removeprefix("@model_path/")
-            data = blobs.load(self._folder / name, place.offset)
+            path = _inside(self._folder, place.fileName.removeprefix("@model_path/"))
+            data = blobs.load(path, place.offset)
             return _from_bytes(data, _type(spec.type))
         immediate = spec.immediateValue
         kind = immediate.WhichOneof("value")
@@ -176,10 +187,10 @@ def _named(spec: Any) -> Named:
 
 
 def _immediate(spec: Any, kind: Type) -> Any:
+    if not isinstance(kind, TensorType):
+        raise ValueError("a tensor constant of another type")
     field = spec.WhichOneof("value")
-    if not isinstance(kind, TensorType) or field is None:
-        return np.zeros((0,), np.float32) if field is None else None
-    values = getattr(spec, field).values
+    values: Any = getattr(spec, field).values if field else ()
     if field == "bytes":
         return _from_bytes(values, kind)
     if kind.dtype == "string":

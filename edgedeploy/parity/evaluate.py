@@ -140,7 +140,6 @@ def evaluate(
     metadata: Mapping[str, str] | None = None,
     scores_reference: Evaluation | None = None,
     folder: Path | None = None,
-    evidence: Evidence = "host-runtime",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run the artifact over the samples and return how it compares and what it scores.
@@ -156,7 +155,6 @@ def evaluate(
         metadata: The model's metadata, for parameters ``metadata:KEY``.
         scores_reference: The float model's evaluation, for the paired comparison.
         folder: The profile's folder, for user functions.
-        evidence: Where the runner's outputs come from.
         progress: Told after each sample.
 
     Raises:
@@ -180,7 +178,7 @@ def evaluate(
         if expected is not None:
             comparer.add(sample.id, outputs, expected)
         scorer.add(sample, outputs, expected)
-    return scorer.evaluation(len(pack), evidence, comparer, scores_reference)
+    return scorer.evaluation(len(pack), runner.evidence, comparer, scores_reference)
 
 
 def record_reference(
@@ -193,7 +191,6 @@ def record_reference(
     zeros: Mapping[str, np.ndarray] | None = None,
     metadata: Mapping[str, str] | None = None,
     folder: Path | None = None,
-    evidence: Evidence = "host-runtime",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run the float model over the samples, write its outputs as a pack, return its scores.
@@ -209,7 +206,6 @@ def record_reference(
         zeros: As for :func:`evaluate`.
         metadata: As for :func:`evaluate`.
         folder: As for :func:`evaluate`.
-        evidence: As for :func:`evaluate`.
         progress: As for :func:`evaluate`.
 
     Raises:
@@ -225,4 +221,4 @@ def record_reference(
             if writer is not None:
                 writer.add(sample.id, outputs, sequence=sample.sequence)
             scorer.add(sample, outputs, outputs)
-    return scorer.evaluation(len(pack), evidence, Comparer())
+    return scorer.evaluation(len(pack), runner.evidence, Comparer())

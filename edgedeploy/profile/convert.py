@@ -122,7 +122,9 @@ def _model(name: str, model: ModelSchema, schema: ProfileSchema) -> ModelSpec:
     return ModelSpec(
         name=name,
         source=_source(model),
+        author=model.author,
         licence=model.licence,
+        classes=model.classes,
         inputs={key: _input(key, item) for key, item in model.inputs.items()},
         outputs=tuple(model.outputs),
         dims=dict(model.dims),

@@ -67,8 +67,17 @@ def format_dim(dim: DimSpec) -> int | str | list[int]:
     return f"{dim.low}..{dim.high}" + (f"/{dim.step}" if dim.step != 1 else "")
 
 
+def takes(dim: DimSpec, size: int) -> bool:
+    """Return whether an axis may have a size."""
+    if dim.low is not None and dim.high is not None:
+        return dim.low <= size <= dim.high and (size - dim.low) % dim.step == 0
+    return size in (dim.buckets or (dim.fixed,))
+
+
 def sizes_of(dim: DimSpec) -> list[int]:
-    """Return what a range should be tried with: its ends and the step next to its middle."""
+    """Return what an open dim should be tried with: its buckets, or the ends and the middle."""
+    if dim.buckets:
+        return list(dim.buckets)
     low, high = dim.low or 1, dim.high or 1
     return [low, low + (high - low) // 2 // dim.step * dim.step, high]
 

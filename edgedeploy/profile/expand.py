@@ -149,7 +149,9 @@ def _read_model(name: str, data: Mapping[str, Any]) -> ModelSpec:
     return ModelSpec(
         name=name,
         source=ModelSource(**data["source"]),
+        author=data["author"],
         licence=data["licence"],
+        classes=data["classes"],
         inputs={key: input_from_data(key, item) for key, item in data["inputs"].items()},
         outputs=tuple(data["outputs"]),
         dims={key: parse_dim(item) for key, item in data["dims"].items()},

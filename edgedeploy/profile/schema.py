@@ -422,7 +422,17 @@ class ModelSchema(Strict):
     ] = Field(
         description="Path of the ONNX file, or a map that names an installed package as well."
     )
-    licence: Text | None = Field(default=None, description="SPDX licence expression of the model.")
+    author: Text | None = Field(
+        default=None, description="Who made the model; artifacts that have a place for it say so."
+    )
+    licence: Text | None = Field(
+        default=None, description="SPDX licence expression of the model; as `author`."
+    )
+    classes: RelativePath | None = Field(
+        default=None,
+        description="Text file with the classes of a classifier, one per line in the order of its "
+        "output; for targets that can answer by name.",
+    )
     inputs: dict[str, InputSchema] = Field(
         default={}, description="What is said of inputs, by name."
     )

@@ -275,11 +275,19 @@ class BenchSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """One model of the profile with everything that belongs to it."""
+    """One model of the profile with everything that belongs to it.
+
+    Attributes:
+        author: Who made it; stands in artifacts that can say so.
+        licence: SPDX expression; as ``author``.
+        classes: File with a classifier's classes, one per line in the order of its output.
+    """
 
     name: str
     source: ModelSource
+    author: str | None = None
     licence: str | None = None
+    classes: str | None = None
     inputs: Mapping[str, InputSpec] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     dims: Mapping[str, DimSpec] = field(default_factory=dict)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 RUNTIMES: Mapping[str, str] = {
-    "coreml": "Core ML packages",
     "tensorrt": "TensorRT engines",
 }
 """Runtime id -> what it would make."""

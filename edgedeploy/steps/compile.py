@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from edgedeploy import backends
 from edgedeploy.artifact import SEGMENT_BYTES
+from edgedeploy.backends.base import Words
 from edgedeploy.stage import Made, StageKind, Work
 
 
@@ -21,6 +22,7 @@ def run(work: Work) -> Made:
         work.params["options"],
         work.fields,
         ranges={name: (low, high) for name, (low, high) in work.params["ranges"].items()},
+        words=_words(work),
     )
     for name, data in (("compile", report.to_json()), ("placement", placement.to_json())):
         text = json.dumps(data, sort_keys=True, ensure_ascii=False, indent=1)
@@ -37,6 +39,30 @@ def run(work: Work) -> Made:
     )
 
 
+def _words(work: Work) -> Words | None:
+    """Return what the profile says of the model, where the backend asked for it."""
+    from edgedeploy.profile.dims import parse_dim
+    from edgedeploy.profile.types import ImagePreprocess
+
+    told = work.params.get("words")
+    if told is None:
+        return None
+    facts = json.loads((work.inputs["facts"] / "facts.json").read_text(encoding="utf-8"))
+    classes: list[str] = []
+    if "classes" in work.inputs:
+        classes = work.inputs["classes"].read_text(encoding="utf-8").splitlines()
+    return Words(
+        author=told["author"],
+        licence=told["licence"],
+        version=told["version"],
+        source=facts["sha256"],
+        images={name: ImagePreprocess(**given) for name, given in told["images"].items()},
+        dims={name: parse_dim(text) for name, text in told["dims"].items()},
+        state=tuple((given, made) for given, made in told["state"]),
+        classes=tuple(name for name in classes if name),
+    )
+
+
 def _cuts(tensors: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the tensors that are worth a digest of their own; small ones join their neighbours."""
     return [(offset, length) for offset, length in tensors if length >= SEGMENT_BYTES]
@@ -46,4 +72,5 @@ STAGE = StageKind(
     kind="compile",
     run=run,
     outputs=("artifact", "report"),
+    code=("profile/dims", "profile/types"),
 )

@@ -12,9 +12,8 @@ import onnx
 import onnx_ir as ir
 
 from edgedeploy.backends.apple.package import save
+from edgedeploy.backends.apple.runner import CoreMlRunner
 from edgedeploy.backends.apple.translate import Translation, translate
-from edgedeploy.mil.interpreter import Interpreter
-from edgedeploy.mil.read import read_package
 from edgedeploy.passes.normalise import NormaliseOptions, normalise
 
 
@@ -51,9 +50,10 @@ class Converted:
             normalise(place / "source.onnx", normal, NormaliseOptions())
             self.normal = onnx.load(normal / "model.onnx")
             self.translation: Translation = translate(ir.load(normal / "model.onnx"), ios=ios)
-            package = save(self.translation, place, precision=precision, ranges=ranges)
-            self.program = read_package(package)
-        self.machine = Interpreter(self.program)
+            save(self.translation, place, precision=precision, ranges=ranges)
+            self.translation.interface.write(place)
+            self.runner = CoreMlRunner(place)
+        self.program = self.runner.program
 
     def kinds(self) -> set[str]:
         """Return the kinds of MIL operations in the package."""
@@ -63,21 +63,7 @@ class Converted:
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the outputs by their ONNX names, in their ONNX types."""
-        given = {}
-        for port in self.translation.inputs:
-            array = np.asarray(inputs[port.onnx_name])
-            if port.dtype == "int32":
-                array = np.clip(array.astype(np.int64), -(2**31), 2**31 - 1)
-            given[port.name] = np.atleast_1d(array).astype(port.dtype)
-        made = self.machine.run(given)
-        return {
-            port.onnx_name: _restored(made[port.name], port) for port in self.translation.outputs
-        }
-
-
-def _restored(array: np.ndarray, port: Any) -> np.ndarray:
-    shaped = array.reshape(()) if not port.dims else array
-    return shaped.astype(port.onnx_dtype)
+        return self.runner.run(inputs)
 
 
 def _with_constants(model: onnx.ModelProto, constants: Mapping[str, np.ndarray]) -> onnx.ModelProto:

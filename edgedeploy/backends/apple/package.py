@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgedeploy.backends.apple.flexible import Sizes
+from edgedeploy.backends.apple.images import image_type, pixel_dims
+from edgedeploy.backends.apple.interface import Port
 from edgedeploy.backends.apple.mil_api import MIL_TYPES, TARGETS, ct, quiet, types
-from edgedeploy.backends.apple.translate import Port, Translation
+from edgedeploy.backends.apple.special import classifier
+from edgedeploy.backends.apple.translate import Translation
 from edgedeploy.errors import BuildError
 
 PACKAGE = "model.mlpackage"
@@ -19,6 +23,7 @@ def save(
     *,
     precision: str = "float16",
     ranges: Mapping[str, tuple[int, int]] | None = None,
+    listed: Mapping[str, Sequence[int]] | None = None,
 ) -> Path:
     """Convert a translated program and save it as ``model.mlpackage`` in ``folder``.
 
@@ -27,22 +32,31 @@ def save(
         folder: An existing folder.
         precision: ``float16`` or ``float32``: what the program computes in.
         ranges: Lowest and highest size by the name of an open dim.
+        listed: All sizes by the name of an open dim; goes before ``ranges``.
 
     Returns:
         The package.
 
     Raises:
-        BuildError: coremltools cannot convert it (E342).
+        BuildError: An open dim has no sizes or too many (E348), or coremltools cannot convert it
+            (E342).
     """
     half = {"float16": ct.precision.FLOAT16, "float32": ct.precision.FLOAT32}[precision]
+    sizes = Sizes(ranges=ranges or {}, listed=listed or {})
+    sizes.check(translation.inputs)
     path = folder / PACKAGE
     try:
         with quiet():
             made = ct.convert(
                 translation.program,
                 source="milinternal",
-                inputs=[_input(port, ranges or {}) for port in translation.inputs],
-                outputs=[_output(port) for port in translation.outputs],
+                inputs=[
+                    _input(port, sizes)
+                    for port in translation.inputs
+                    if port.kind != "state"
+                ],
+                outputs=_outputs(translation.outputs),
+                classifier_config=classifier(translation.outputs),
                 minimum_deployment_target=TARGETS[translation.ios],
                 compute_precision=half,
                 skip_model_load=True,
@@ -58,11 +72,19 @@ def save(
     return path
 
 
-def _input(port: Port, ranges: Mapping[str, tuple[int, int]]) -> Any:
-    sizes = [dim if isinstance(dim, int) else ct.RangeDim(*ranges[dim]) for dim in port.dims]
+def _input(port: Port, sizes: Sizes) -> Any:
+    if port.kind == "image":
+        return image_type(port, sizes.shape(pixel_dims(port)))
     kind = types.nptype_from_builtin(MIL_TYPES[port.dtype])
-    return ct.TensorType(name=port.name, shape=sizes or [1], dtype=kind)
+    return ct.TensorType(name=port.name, shape=sizes.shape(port.dims), dtype=kind)
 
 
-def _output(port: Port) -> Any:
-    return ct.TensorType(name=port.name, dtype=types.nptype_from_builtin(MIL_TYPES[port.dtype]))
+def _outputs(ports: Sequence[Port]) -> list[Any] | None:
+    """Return the outputs with their types; a classifier's take no types."""
+    if classifier(ports) is not None:
+        return None
+    return [
+        ct.TensorType(name=port.name, dtype=types.nptype_from_builtin(MIL_TYPES[port.dtype]))
+        for port in ports
+        if port.kind != "state"
+    ]

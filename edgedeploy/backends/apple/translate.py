@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from edgedeploy.backends.apple import dtypes
+from edgedeploy.backends.apple.images import normalised, pixel_dims
+from edgedeploy.backends.apple.interface import Interface, Port, Wishes
 from edgedeploy.backends.apple.mil_api import (
     MIL_TYPES,
     TARGETS,
@@ -29,28 +31,16 @@ from edgedeploy.backends.apple.mil_api import (
 )
 from edgedeploy.backends.apple.node import Node, Refusal, Value
 from edgedeploy.backends.apple.registry import translations
+from edgedeploy.backends.apple.special import (
+    PROBABILITIES,
+    STATE_TYPE,
+    check_wishes,
+    read_state,
+    update_state,
+)
 from edgedeploy.errors import BuildError, Diagnostic
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Port:
-    """An input or output of the program.
-
-    Attributes:
-        onnx_name: Name in the ONNX model.
-        name: Name in the program: Core ML wants identifiers.
-        onnx_dtype: Type in the ONNX model, as a NumPy name.
-        dtype: Type at the interface: ``float16``, ``float32`` or ``int32``.
-        dims: Sizes; the name of an open one.
-    """
-
-    onnx_name: str
-    name: str
-    onnx_dtype: str
-    dtype: str
-    dims: tuple[int | str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +58,15 @@ class Translation:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     ios: int
+
+    @property
+    def interface(self) -> Interface:
+        """What an app feeds and gets."""
+        outputs = (
+            replace(port, name=PROBABILITIES) if port.kind == "classes" else port
+            for port in self.outputs
+        )
+        return Interface(inputs=self.inputs, outputs=tuple(outputs))
 
 
 def identifiers(names: list[str]) -> dict[str, str]:
@@ -92,18 +91,20 @@ def interface_dtype(dtype: str) -> str | None:
     return "int32" if held == "bool" else held
 
 
-def translate(model: ir.Model, *, ios: int) -> Translation:
+def translate(model: ir.Model, *, ios: int, wishes: Wishes | None = None) -> Translation:
     """Return the MIL program of a model.
 
     Args:
         model: In normal form: shapes inferred, constants as initialisers.
         ios: Major version of iOS (16, 17 or 18).
+        wishes: What an app shall feed and get other than arrays.
 
     Raises:
-        BuildError: Nodes, inputs or outputs that cannot be expressed (E340, E341), all at once.
+        BuildError: Nodes, inputs or outputs that cannot be expressed (E340, E341), all at once; or
+            an image, a state or classes that cannot be had (E344, E346, E347).
     """
     with quiet():
-        return Translator(model, ios).run()
+        return Translator(model, ios, wishes or Wishes()).run()
 
 
 class Translator:
@@ -112,11 +113,13 @@ class Translator:
     Args:
         model: The model.
         ios: Major version of iOS.
+        wishes: What an app shall feed and get other than arrays.
     """
 
-    def __init__(self, model: ir.Model, ios: int) -> None:
+    def __init__(self, model: ir.Model, ios: int, wishes: Wishes) -> None:
         self._graph = model.graph
         self._ios = ios
+        self._wishes = wishes
         self._opset = model.opset_imports.get("", 1)
         self._values: dict[int, Value] = {}
         self._symbols: dict[str, Any] = {}
@@ -133,21 +136,23 @@ class Translator:
         ]
         inputs = [self._port(value) for value in given]
         outputs = [self._port(value) for value in self._graph.outputs]
+        if self._wishes.classes:
+            outputs[0] = replace(outputs[0], kind="classes", classes=self._wishes.classes)
         self._raise_found()
-        placeholders = {
-            port.name: mb.placeholder(shape=self._sizes(port), dtype=MIL_TYPES[port.dtype])
-            for port in inputs
-        }
+        check_wishes(inputs, outputs, self._wishes, self._ios)
+        placeholders = {port.name: self._placeholder(port) for port in inputs}
         target = TARGETS[self._ios]
         with Function(placeholders, opset_version=target) as function:
             for value, port in zip(given, inputs, strict=True):
                 self._values[id(value)] = self._entry(function.inputs[port.name], port)
             self._translate_nodes(self._graph)
             self._raise_found()
-            made = [
-                self._exit(value, port)
-                for value, port in zip(self._graph.outputs, outputs, strict=True)
-            ]
+            made = []
+            for value, port in zip(self._graph.outputs, outputs, strict=True):
+                if port.kind == "state":
+                    update_state(function.inputs[port.name], self._var(value))
+                else:
+                    made.append(self._exit(value, port))
             function.set_outputs(made)
         program = Program()
         program.add_function("main", function)
@@ -289,22 +294,34 @@ class Translator:
                 )
             )
         dims = [str(dim.value) if not isinstance(dim, int) else dim for dim in sizes or ()]
+        origin = {made: given for given, made in self._wishes.states}
         return Port(
             onnx_name=name,
-            name=self._names[name],
+            name=self._names[origin.get(name, name)],
             onnx_dtype=dtype,
             dtype=interface or "float32",
             dims=tuple(dims),
+            kind=self._wishes.kind(name),
+            image=self._wishes.images.get(name),
         )
 
-    def _sizes(self, port: Port) -> list[Any]:
-        return [
+    def _placeholder(self, port: Port) -> Any:
+        """Return what stands for an input while the program is built."""
+        if port.kind == "state":
+            return mb.state_tensor_placeholder(shape=port.dims or [1], dtype=STATE_TYPE)
+        dims = pixel_dims(port) if port.kind == "image" else port.dims
+        sizes = [
             dim if isinstance(dim, int) else self._symbols.setdefault(dim, get_new_symbol())
-            for dim in port.dims
+            for dim in dims
         ] or [1]
+        return mb.placeholder(shape=sizes, dtype=MIL_TYPES[port.dtype])
 
     def _entry(self, var: Var, port: Port) -> Value:
         """Return an input in the form that the nodes expect."""
+        if port.kind == "state":
+            var = read_state(var, port)
+        if port.image is not None:
+            var = normalised(var, port.image)
         if not port.dims:
             var = mb.squeeze(x=var, axes=[0])
         if port.onnx_dtype == "bool":

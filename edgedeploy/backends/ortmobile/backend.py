@@ -18,6 +18,7 @@ from edgedeploy.backends.base import (
     LayerTime,
     Placement,
     Ranges,
+    Words,
     checked_options,
 )
 from edgedeploy.backends.inputs import Inputs
@@ -79,6 +80,7 @@ class OrtMobile:
         fields: Mapping[str, Any],
         *,
         ranges: Ranges | None = None,
+        words: Words | None = None,
     ) -> CompileReport:
         """Write ``model.ort``, the operators config, the build command and the placement.
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from edgedeploy.backends.inputs import Inputs, checked_inputs
 from edgedeploy.errors import BuildError
+from edgedeploy.runner import Evidence
 from edgedeploy.signature import Signature, TensorSpec
 
 ENTRY = "model.ort"
@@ -101,6 +102,11 @@ class OrtRunner:
     def signature(self) -> Signature:
         """The inputs and outputs as the artifact itself states them."""
         return self._signature
+
+    @property
+    def evidence(self) -> Evidence:
+        """The runtime itself, on this machine."""
+        return "host-runtime"
 
     def run(self, inputs: Inputs) -> dict[str, np.ndarray]:
         """Return all outputs by name.

@@ -19,6 +19,7 @@ from edgedeploy.backends.base import (
     Placement,
     ProviderPlacement,
     Ranges,
+    Words,
     checked_options,
 )
 from edgedeploy.backends.inputs import Inputs
@@ -75,6 +76,7 @@ class OpenVino:
         fields: Mapping[str, Any],
         *,
         ranges: Ranges | None = None,
+        words: Words | None = None,
     ) -> CompileReport:
         """Write the IR, its signature and the placement, and on request the blob.
 

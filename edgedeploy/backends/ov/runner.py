@@ -14,6 +14,7 @@ from edgedeploy.backends.inputs import Bounds, Inputs, checked_inputs
 from edgedeploy.backends.ov.convert import MODEL
 from edgedeploy.backends.ov.runtime import load_runtime
 from edgedeploy.errors import BuildError
+from edgedeploy.runner import Evidence
 from edgedeploy.signature import Signature
 
 SIGNATURE = "signature.json"
@@ -93,6 +94,11 @@ class OvRunner:
     def signature(self) -> Signature:
         """The inputs and outputs by the names of the model that the artifact was built from."""
         return self._signature
+
+    @property
+    def evidence(self) -> Evidence:
+        """The runtime itself, on this machine."""
+        return "host-runtime"
 
     def run(self, inputs: Inputs) -> dict[str, np.ndarray]:
         """Return all outputs by name.

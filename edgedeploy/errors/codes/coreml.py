@@ -23,6 +23,41 @@ CODES: dict[str, Explanation] = {
         "Every node was translated, yet coremltools refused the whole. Its message is shown. This "
         "is a fault of edgedeploy or of coremltools: please report it with the model.",
     ),
+    "E343": Explanation(
+        "The layers of a Core ML package cannot be timed here",
+        "Only Core ML itself can tell, on a Mac or a device. Here packages are interpreted, which "
+        "shows what they compute and not how fast. Use the performance report of Xcode.",
+    ),
+    "E344": Explanation(
+        "An input cannot be an image",
+        "With `images: true` Core ML is to take pixels for each input that the profile describes "
+        "as an image, and the shape of this one does not allow it: Core ML takes one image with 1 "
+        "or 3 channels. Bind the batch to 1, or leave the option off.",
+    ),
+    "E345": Explanation(
+        "A sample that no image gives",
+        "The package takes pixels. To compare it with the float model, the samples of the build "
+        "are turned back into pixels, and one of them has values that no pixel becomes. Evaluate "
+        "on image files, or leave `images` off.",
+    ),
+    "E346": Explanation(
+        "Core ML cannot keep a state",
+        "With `stateful: true` Core ML is to keep the model's state between predictions. It does "
+        "so from iOS 18 and macOS 15 on, in float16, and of a fixed shape. Otherwise leave the "
+        "option off: the state is then an input and an output, which the app carries over.",
+    ),
+    "E347": Explanation(
+        "Core ML cannot answer with a class",
+        "With `classifier: true` the first output is to be a probability for each class that "
+        "stands in the profile's `classes:` file; there must be as many as the output has "
+        "elements, each with a name of its own.",
+    ),
+    "E348": Explanation(
+        "Core ML must know the sizes of an input",
+        "An open dim needs limits: without them coremltools would silently allow the sizes 1 and 2 "
+        "alone. Give it a size, a range or buckets in the profile. A list of shapes (`shapes: "
+        "enumerated`) holds for one input, and for 128 shapes at most.",
+    ),
     "E360": Explanation(
         "A Core ML package cannot be read",
         "The package misses a file, or a file was cut or changed. Build it again.",

@@ -21,6 +21,8 @@ TOP1 = MetricSpec(name="top1")
 class OnnxRunner:
     """The least runner: one ONNX Runtime session."""
 
+    evidence = "host-runtime"
+
     def __init__(self, model):
         self._session = onnxruntime.InferenceSession(model.SerializeToString())
         self._names = [output.name for output in self._session.get_outputs()]

@@ -18,12 +18,19 @@ BOARDS = [
     "intel-cpu",
     "intel-igpu",
     "intel-npu",
+    "ios16",
     "ios17",
+    "ios18",
     "linux-arm64",
     "linux-x86-64",
+    "macos13",
+    "macos14",
+    "macos15",
     "rpi4",
     "rpi5",
 ]
+
+MACS = ("macos13", "macos14", "macos15")
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +61,13 @@ def test_what_is_bundled():
     assert {item.split("/")[0] for item in targets if item.endswith("/ort")} == set(BOARDS) - {
         "intel-igpu",
         "intel-npu",
+        *MACS,
+    }
+    assert {item.split("/")[0] for item in targets if item.endswith("/coreml")} == {
+        "ios16",
+        "ios17",
+        "ios18",
+        *MACS,
     }
     assert {item.split("/")[0] for item in targets if item.endswith("/openvino")} == {
         "intel-cpu",
