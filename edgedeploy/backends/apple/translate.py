@@ -42,8 +42,7 @@ from edgedeploy.backends.apple.special import (
 )
 from edgedeploy.errors import BuildError, Diagnostic
 
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _WORDS = """any bool program func tensor list dict tuple true false string state
     bf16 fp16 fp32 fp64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"""
 RESERVED = frozenset(_WORDS.split())
@@ -86,13 +85,18 @@ def identifiers(names: list[str]) -> dict[str, str]:
     for name in names:
         if name in found:
             continue
-        plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
-        plain = plain if _IDENTIFIER.match(plain) else f"_{plain}"
+        plain = _plain(name)
         while plain in taken or plain in RESERVED:
             plain += "_"
         taken.add(plain)
         found[name] = plain
     return found
+
+
+def _plain(name: str) -> str:
+    """Return a name with an underscore for what no identifier has, and a letter in front."""
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return plain if _IDENTIFIER.match(plain) else f"x{plain}"
 
 
 def interface_dtype(dtype: str) -> str | None:
@@ -286,8 +290,7 @@ class Translator:
     def _program_name(self, name: str) -> str:
         if name in self._names:
             return self._names[name]
-        plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
-        return plain if _IDENTIFIER.match(plain) else f"_{plain}"
+        return _plain(name)
 
     def _value(self, value: ir.Value) -> Value:
         return self._values[id(value)]
