@@ -40,12 +40,12 @@ from edgedeploy.backends.apple.special import (
 )
 from edgedeploy.errors import BuildError, Diagnostic
 
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-_WORDS = """any bool program func tensor list dict tuple true false string state
-    bf16 fp16 fp32 fp64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"""
-RESERVED = frozenset(_WORDS.split())
-"""Words of MIL; coremltools 9.0 appends to an input of such a name (pass sanitize_names)."""
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_RESERVED = frozenset(
+    "any bool program func tensor list dict tuple true false string bf16 fp16 fp32 fp64 int8 int16 "
+    "int32 int64 uint8 uint16 uint32 uint64 state".split()
+)
+"""Words of MIL, which coremltools renames wherever they name a value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,22 +75,26 @@ class Translation:
 
 
 def identifiers(names: list[str]) -> dict[str, str]:
-    """Return an identifier for each name, all different; what is one already keeps its name.
-
-    The words of MIL are none.
-    """
-    found = {name: name for name in names if _IDENTIFIER.fullmatch(name) and name not in RESERVED}
+    """Return an identifier for each name, all different; what is one already keeps its name."""
+    found = {
+        name: name for name in names if _IDENTIFIER.fullmatch(name) and name not in _RESERVED
+    }
     taken = set(found)
     for name in names:
         if name in found:
             continue
-        plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
-        plain = plain if _IDENTIFIER.match(plain) else f"_{plain}"
-        while plain in taken or plain in RESERVED:
+        plain = _plain(name)
+        while plain in taken or plain in _RESERVED:
             plain += "_"
         taken.add(plain)
         found[name] = plain
     return found
+
+
+def _plain(name: str) -> str:
+    """Return a name with an underscore for what no identifier has, and a letter in front."""
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return plain if _IDENTIFIER.match(plain) else f"x{plain}"
 
 
 def interface_dtype(dtype: str) -> str | None:
@@ -276,8 +280,7 @@ class Translator:
     def _program_name(self, name: str) -> str:
         if name in self._names:
             return self._names[name]
-        plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
-        return plain if _IDENTIFIER.match(plain) else f"_{plain}"
+        return _plain(name)
 
     def _value(self, value: ir.Value) -> Value:
         return self._values[id(value)]
