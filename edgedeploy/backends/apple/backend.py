@@ -37,6 +37,8 @@ _OPTIONS: Mapping[str, Any] = {
     "images": False,
     "classifier": False,
     "stateful": False,
+    "keep_float": [],
+    "keep_float_ops": [],
     "compress": ("none",),
 }
 
@@ -54,6 +56,8 @@ class CoreMl:
         "images": "inputs that the profile describes as images take pixels (default false)",
         "classifier": "the first output answers with a class by name (default false)",
         "stateful": "Core ML keeps the profile's state between predictions (default false)",
+        "keep_float": "nodes (names or glob patterns) that compute in float32 (default none)",
+        "keep_float_ops": "operators that compute in float32 (default none)",
         "compress": "none (default)",
     }
 
@@ -92,6 +96,7 @@ class CoreMl:
         import onnx_ir as ir
 
         from edgedeploy.backends.apple.canonical import canonicalise
+        from edgedeploy.backends.apple.keep import Keep
         from edgedeploy.backends.apple.package import PACKAGE, save
         from edgedeploy.backends.apple.runner import CoreMlRunner
         from edgedeploy.backends.apple.translate import translate
@@ -99,7 +104,12 @@ class CoreMl:
         chosen = checked_options(options, _OPTIONS)
         told = words or Words()
         ios = deployment_target(fields)
-        translation = translate(ir.load(model), ios=ios, wishes=_wishes(chosen, told))
+        translation = translate(
+            ir.load(model),
+            ios=ios,
+            wishes=_wishes(chosen, told),
+            keep=Keep(nodes=chosen["keep_float"], ops=chosen["keep_float_ops"]),
+        )
         package = save(
             translation,
             folder,
