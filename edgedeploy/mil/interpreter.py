@@ -7,7 +7,7 @@ float16 when it is made: what hardware does that accumulates in float32 and stor
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -84,11 +84,16 @@ class _Plan:
     steps: tuple[_Step, ...]
 
 
+Observe = Callable[[Operation, Mapping[str, Any], tuple[Any, ...]], None]
+"""Told of an operation that was executed: its arguments by parameter, and its results."""
+
+
 class Interpreter:
     """A program ready to run; it keeps the values of the program's states between runs.
 
     Args:
         program: What to run.
+        observe: Told of every operation that is executed, with values as they are held.
 
     Attributes:
         program: The same.
@@ -99,8 +104,9 @@ class Interpreter:
             cannot be unpacked (E362).
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, observe: Observe | None = None) -> None:
         self.program = program
+        self._observe = observe
         self.states: dict[str, np.ndarray] = {}
         self._plans: dict[int, _Plan] = {}
         self._known = entries()
@@ -223,6 +229,9 @@ class Interpreter:
                 results = made if isinstance(made, tuple) else (made,)
                 for item, result in zip(operation.outputs, results, strict=True):
                     scope[item.name] = _declared(result, item.type)
+            if self._observe is not None:
+                made = tuple(scope[item.name] for item in operation.outputs)
+                self._observe(operation, given, made)
         except BuildError:
             raise
         except Exception as error:
