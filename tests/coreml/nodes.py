@@ -30,9 +30,11 @@ REDUCTIONS = (
 )
 # Inputs that real models have as constants and that these tests feed: they are made constants.
 CONSTANTS: dict[str, tuple[int, ...]] = {
+    "AffineGrid": (1,),
     "BatchNormalization": (1, 2, 3, 4),
     "CenterCropPad": (1,),
     "ConstantOfShape": (0,),
+    "Col2Im": (1, 2),
     "Conv": (1, 2),
     "ConvTranspose": (1, 2),
     "CumSum": (1,),
@@ -44,6 +46,7 @@ CONSTANTS: dict[str, tuple[int, ...]] = {
     "InstanceNormalization": (1, 2),
     "LSTM": (1, 2, 3, 7),
     "LayerNormalization": (1, 2),
+    "MaxUnpool": (2,),
     "NonMaxSuppression": (2, 3, 4),
     "OneHot": (1, 2),
     "Pad": (1, 2, 3),

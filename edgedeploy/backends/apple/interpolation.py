@@ -78,13 +78,14 @@ def coordinates(axis: Axis, mode: str) -> np.ndarray:
 def nearest(axis: Axis, method: Method) -> np.ndarray:
     """Return the index of the element that each new one takes: ``[made]``, int32."""
     x = coordinates(axis, method.coordinates)
+    half = np.float32(0.5)
     places = {
-        "round_prefer_floor": lambda: np.ceil(x - np.float32(0.5)),
-        "round_prefer_ceil": lambda: np.floor(x + np.float32(0.5)),
-        "floor": lambda: np.floor(x),
-        "ceil": lambda: np.ceil(x),
-    }[method.rounding]()
-    return np.clip(places, 0, axis.size - 1).astype(np.int32)
+        "round_prefer_floor": np.ceil(x - half),
+        "round_prefer_ceil": np.floor(x + half),
+        "floor": np.floor(x),
+        "ceil": np.ceil(x),
+    }[method.rounding]
+    return np.asarray(np.clip(places, 0, axis.size - 1), np.int32)
 
 
 def weights(axis: Axis, method: Method) -> np.ndarray:
@@ -109,7 +110,7 @@ def outside(axis: Axis, method: Method) -> np.ndarray:
     if method.coordinates != "tf_crop_and_resize":
         return np.zeros(axis.made, bool)
     x = coordinates(axis, method.coordinates)
-    return (x < 0) | (x > axis.size - 1)
+    return np.asarray((x < 0) | (x > axis.size - 1))
 
 
 def _kernel(method: Method) -> tuple[Callable[[np.ndarray], np.ndarray], int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from edgedeploy.backends.apple.mil_api import Var, mb
@@ -185,20 +183,15 @@ def clip(node: Node) -> Var:
     x = node.var(0)
     low = node.var(1) if node.given(1) else None
     high = node.var(2) if node.given(2) else None
-    if _ordered(x, low, high):
-        return mb.clip(x=x, alpha=low.val, beta=high.val)
+    alpha, beta = (None if limit is None else limit.val for limit in (low, high))
+    # MIL's clip takes constant floats, the low one first.
+    if is_float(x) and alpha is not None and beta is not None and alpha <= beta:
+        return mb.clip(x=x, alpha=alpha, beta=beta)
     if low is not None:
         x = mb.maximum(x=x, y=low)
     if high is not None:
         x = mb.minimum(x=x, y=high)
     return x
-
-
-def _ordered(x: Var, low: Any, high: Any) -> bool:
-    """Return whether limits are such as MIL's ``clip`` takes: constant floats, low below high."""
-    if not is_float(x) or low is None or high is None or low.val is None or high.val is None:
-        return False
-    return bool(low.val <= high.val)
 
 
 @op("Dropout")

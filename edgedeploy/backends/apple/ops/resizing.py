@@ -89,7 +89,7 @@ def _axes(node: Node, scales: dict[int, float] | None, method: Method) -> dict[i
         node.refuse("sizes or a crop of open axes", "give scales, or bind the model's dims")
     crops = dict.fromkeys(places, (0.0, 1.0))
     if method.coordinates == "tf_crop_and_resize":
-        roi = node.need_constant(1, "roi").astype(float)
+        roi = [float(edge) for edge in node.need_constant(1, "roi")]
         count = len(places)
         crops = dict(zip(places, zip(roi[:count], roi[count:], strict=True), strict=True))
     if scales is None:
@@ -101,9 +101,7 @@ def _axes(node: Node, scales: dict[int, float] | None, method: Method) -> dict[i
         }
         _check_corners(node, shape, scales, made, method)
     return {
-        place: Axis(
-            size=shape[place], made=made[place], scale=scales[place], crop=tuple(crops[place])
-        )
+        place: Axis(size=shape[place], made=made[place], scale=scales[place], crop=crops[place])
         for place in places
     }
 
