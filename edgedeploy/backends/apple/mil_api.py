@@ -54,6 +54,11 @@ def unknown(var: Var) -> Var:
     return made
 
 
+def type_name(var: Var) -> str:
+    """Return the type of a value: ``fp16 fp32 bool int8 uint8 int32 int4 uint4 ...``."""
+    return str(types.builtin_to_string(var.dtype))
+
+
 __all__ = [
     "MIL_TYPES",
     "NARROW_INTEGERS",
@@ -70,6 +75,7 @@ __all__ = [
     "is_symbolic",
     "mb",
     "quiet",
+    "type_name",
     "types",
     "unknown",
 ]

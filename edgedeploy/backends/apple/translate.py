@@ -18,6 +18,7 @@ import onnx_ir as ir
 from edgedeploy.backends.apple import dtypes
 from edgedeploy.backends.apple.images import normalised, pixel_dims
 from edgedeploy.backends.apple.interface import Interface, Port, Wishes
+from edgedeploy.backends.apple.keep import Keep
 from edgedeploy.backends.apple.mil_api import (
     MIL_TYPES,
     TARGETS,
@@ -30,6 +31,7 @@ from edgedeploy.backends.apple.mil_api import (
     types,
 )
 from edgedeploy.backends.apple.node import Node, Refusal, Value
+from edgedeploy.backends.apple.precision import float32
 from edgedeploy.backends.apple.registry import translations
 from edgedeploy.backends.apple.special import (
     PROBABILITIES,
@@ -41,11 +43,10 @@ from edgedeploy.backends.apple.special import (
 from edgedeploy.errors import BuildError, Diagnostic
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_RESERVED = frozenset(
-    "any bool program func tensor list dict tuple true false string bf16 fp16 fp32 fp64 int8 int16 "
-    "int32 int64 uint8 uint16 uint32 uint64 state".split()
-)
-"""Words of MIL, which coremltools renames wherever they name a value."""
+_WORDS = """any bool program func tensor list dict tuple true false string state
+    bf16 fp16 fp32 fp64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"""
+RESERVED = frozenset(_WORDS.split())
+"""Words of MIL; coremltools 9.0 appends to an input of such a name (pass sanitize_names)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,16 +76,17 @@ class Translation:
 
 
 def identifiers(names: list[str]) -> dict[str, str]:
-    """Return an identifier for each name, all different; what is one already keeps its name."""
-    found = {
-        name: name for name in names if _IDENTIFIER.fullmatch(name) and name not in _RESERVED
-    }
+    """Return an identifier for each name, all different; what is one already keeps its name.
+
+    The words of MIL are none.
+    """
+    found = {name: name for name in names if _IDENTIFIER.fullmatch(name) and name not in RESERVED}
     taken = set(found)
     for name in names:
         if name in found:
             continue
         plain = _plain(name)
-        while plain in taken or plain in _RESERVED:
+        while plain in taken or plain in RESERVED:
             plain += "_"
         taken.add(plain)
         found[name] = plain
@@ -103,20 +105,24 @@ def interface_dtype(dtype: str) -> str | None:
     return "int32" if held == "bool" else held
 
 
-def translate(model: ir.Model, *, ios: int, wishes: Wishes | None = None) -> Translation:
+def translate(
+    model: ir.Model, *, ios: int, wishes: Wishes | None = None, keep: Keep | None = None
+) -> Translation:
     """Return the MIL program of a model.
 
     Args:
         model: In normal form: shapes inferred, constants as initialisers.
         ios: Major version of iOS (16, 17 or 18).
         wishes: What an app shall feed and get other than arrays.
+        keep: Which nodes compute in float32 whatever the program's precision.
 
     Raises:
         BuildError: Nodes, inputs or outputs that cannot be expressed (E340, E341), all at once; or
-            an image, a state or classes that cannot be had (E344, E346, E347).
+            an image, a state or classes that cannot be had (E344, E346, E347), or a name in
+            ``keep`` that matches nothing (E349).
     """
     with quiet():
-        return Translator(model, ios, wishes or Wishes()).run()
+        return Translator(model, ios, wishes or Wishes(), keep or Keep()).run()
 
 
 class Translator:
@@ -126,12 +132,14 @@ class Translator:
         model: The model.
         ios: Major version of iOS.
         wishes: What an app shall feed and get other than arrays.
+        keep: Which nodes compute in float32 whatever the program's precision.
     """
 
-    def __init__(self, model: ir.Model, ios: int, wishes: Wishes) -> None:
+    def __init__(self, model: ir.Model, ios: int, wishes: Wishes, keep: Keep) -> None:
         self._graph = model.graph
         self._ios = ios
         self._wishes = wishes
+        self._keep = keep
         self._opset = model.opset_imports.get("", 1)
         self._values: dict[int, Value] = {}
         self._symbols: dict[str, Any] = {}
@@ -166,6 +174,7 @@ class Translator:
                 else:
                     made.append(self._exit(value, port))
             function.set_outputs(made)
+        self._keep.check()
         program = Program()
         program.add_function("main", function)
         return Translation(
@@ -255,7 +264,8 @@ class Translator:
             )
         found = len(self._found)
         try:
-            made = translate_op(node)
+            with float32(self._keep.takes(node.name, node.op)):
+                made = translate_op(node)
         except (Refusal, BuildError):
             raise
         except Exception as error:

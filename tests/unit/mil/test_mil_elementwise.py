@@ -154,10 +154,11 @@ def test_integer_division_floors_and_mod_has_the_sign_of_the_divisor(a, b):
     assert compute("mod", x, y) == a % b
 
 
-def test_integers_divide_exactly_or_not_at_all():
-    assert compute("real_div", np.array([6, -6]), np.array([3, 3])).tolist() == [2, -2]
-    for divisor in (4, 0):
-        with pytest.raises(EdgedeployError, match="remainder"):
+def test_integers_divide_where_every_way_of_rounding_is_the_same():
+    x, y = np.array([6, -6, 7, -7], np.int32), np.array([3, 3, 2, -2], np.int32)
+    assert compute("real_div", x, y).tolist() == [2, -2, 3, 3]
+    for divisor in (-4, 0):
+        with pytest.raises(EdgedeployError, match="quotient"):
             run("real_div", np.array([6], np.int32), "int32", y=np.array([divisor], np.int32))
 
 
