@@ -14,6 +14,7 @@ import inspect
 import json
 import os
 import platform
+import random
 import re
 import sys
 import tempfile
@@ -48,6 +49,7 @@ KNOWN = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--records", help="folder that gets a file of JSON lines per process")
     parser.addoption("--share", type=int, default=0, help="parametrizations per test; 0: all")
+    parser.addoption("--sample", action="store_true", help="one comparing test per class")
     parser.addoption("--operation", action="append", default=[], help="only tests that name it")
 
 
@@ -100,8 +102,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Confi
         pattern = re.compile(rf"\b({'|'.join(map(re.escape, wanted_names))})\b")
         items[:] = [item for item in items if pattern.search(_source(item))]
     share = config.getoption("--share")
-    if not share:
+    if config.getoption("--sample"):
+        kept = _one_per_class(items)
+    elif share:
+        kept = _spread(items, share)
+    else:
         return
+    wanted = set(map(id, kept))
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in wanted])
+    items[:] = kept
+
+
+def _spread(items: list[pytest.Item], share: int) -> list[pytest.Item]:
     groups: dict[str, list[pytest.Item]] = collections.defaultdict(list)
     for item in items:
         groups[item.nodeid.partition("[")[0]].append(item)
@@ -109,9 +121,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Confi
     for group in groups.values():
         step = max(1.0, len(group) / share)
         kept += [group[int(step * (place + 0.5))] for place in range(min(share, len(group)))]
-    wanted = set(map(id, kept))
-    config.hook.pytest_deselected(items=[item for item in items if id(item) not in wanted])
-    items[:] = kept
+    return kept
+
+
+def _one_per_class(items: list[pytest.Item]) -> list[pytest.Item]:
+    groups: dict[str, list[pytest.Item]] = collections.defaultdict(list)
+    for item in items:
+        taken = getattr(getattr(item, "callspec", None), "params", {})
+        skipped = any(
+            mark.args[0] if mark.name == "skipif" else True
+            for mark in item.iter_markers()
+            if mark.name in ("skip", "skipif")
+        )
+        if "backend" in taken and "compute_unit" in taken and not skipped:
+            groups[item.nodeid.partition("[")[0].rpartition("::")[0]].append(item)
+    return [random.Random(name).choice(group) for name, group in groups.items()]
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
