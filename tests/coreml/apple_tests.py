@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import dataclasses
 import json
 import os
 import subprocess
@@ -26,7 +25,7 @@ OPERATIONS = "coremltools.converters.mil.mil.ops.tests"
 TORCH = "coremltools.converters.mil.frontend.torch.test.test_torch_ops"
 
 
-@dataclass(slots=True)
+@dataclass
 class Harvest:
     """What a run of the tests gave.
 
@@ -138,7 +137,7 @@ def main(words: list[str]) -> int:
         arguments=chosen.pytest,
     )
     if chosen.save:
-        chosen.save.write_text(json.dumps(dataclasses.asdict(found)), encoding="utf-8")
+        chosen.save.write_text(json.dumps(vars(found)), encoding="utf-8")
     for test, reason in found.failed.items():
         print(f"failed {test[:160]}\n       {reason[:400]}")
     for record in found.differing:

@@ -31,8 +31,8 @@ its meaning:
 
 | column | compared with |
 |---|---|
-| Apple's tests | the expected values in coremltools' own operation tests, taken from the installed \
-package when they run: comparisons that agreed, in packages that hold the operation |
+| Apple's tests | the expected values in coremltools' own operation tests, taken from the \
+installed package when they run: comparisons that agreed, in packages that hold the operation |
 | torch | PyTorch modules, through Apple's PyTorch front end (`tests/with_torch/`): probes named \
 after the operation |
 | constants | what coremltools itself computes for operations on constants, while the tests above \
