@@ -53,9 +53,7 @@ class Harvest:
 
     def add(self, record: dict[str, Any]) -> None:
         """Count one record of the plugin."""
-        if "kinds" in record:
-            self.probes.update(record["kinds"])
-        elif "agreed" in record:
+        if "agreed" in record:
             self.agreed[record["inferred"]] += record["agreed"]
         elif "unknown" in record:
             self.unknown[record["inferred"]] += record["unknown"]
@@ -67,8 +65,10 @@ class Harvest:
             self.failed[record["test"]] = record["reason"]
         elif record["result"] == "skipped":
             self.skipped[record["reason"].splitlines()[0] if record["reason"] else "xfail"] += 1
-        elif record["compared"]:
+        elif record["predicted"]:
             self.compared += 1
+            for kinds in record["predicted"]:
+                self.probes.update(kinds)
         else:
             self.silent += 1
 
