@@ -124,6 +124,8 @@ def translate(
             ``keep`` that matches nothing (E349).
     """
     with quiet():
+        # coremltools numbers what has no name through the life of the process.
+        mb.name_count.clear()
         return Translator(model, ios, wishes or Wishes(), keep or Keep()).run()
 
 
