@@ -305,6 +305,12 @@ def _candidate(
 ) -> CandidateNodes:
     base = f"{shared.name}.{use.target}.{candidate.name}"
     optimised = shared.optimised.output("model")
+    runtime = target.runtime
+    family = backends.FAMILIES[runtime]
+    kept = {
+        "keep_float": list(use.quantize.keep_float),
+        "keep_float_ops": list(use.quantize.keep_float_ops),
+    }
     if candidate.scheme is not None and use.quantize.method == "nncf":
         typed = _by_nncf(use, shared, f"{base}.quantize")
     elif candidate.scheme is not None:
@@ -316,20 +322,12 @@ def _candidate(
             params={"scheme": candidate.scheme.to_json()},
             inputs=inputs,
         ).output("model")
-    elif candidate.kind == "fp16":
+    elif candidate.kind == "fp16" and family.half_options is None:
         typed = Node(
-            id=f"{base}.half",
-            kind="half",
-            params={
-                "keep_float": list(use.quantize.keep_float),
-                "keep_float_ops": list(use.quantize.keep_float_ops),
-            },
-            inputs={"model": optimised},
+            id=f"{base}.half", kind="half", params=kept, inputs={"model": optimised}
         ).output("model")
     else:
         typed = optimised
-    runtime = target.runtime
-    family = backends.FAMILIES[runtime]
     options = {
         name: option["default"]
         for name, option in (target.get("runtime.options") or {}).items()
@@ -337,6 +335,8 @@ def _candidate(
     }
     if candidate.scheme is not None:
         options.update(family.integer_options)
+    if candidate.kind == "fp16" and family.half_options is not None:
+        options.update({**family.half_options, **kept})
     options.update(use.options)
     code = (f"backends/{family.package}", "backends/base", "backends/inputs", *family.code)
     words = {"words": shared.words} if family.wants_words else {}

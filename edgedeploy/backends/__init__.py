@@ -29,6 +29,9 @@ class Family:
             (:class:`edgedeploy.backends.base.Words`).
         bench_options: Options of ``bench/loop.py`` under which the artifact computes as it did
             when its outputs were compared.
+        half_options: Compile options with which the backend itself makes an ``fp16`` artifact of
+            the float model; it then also takes ``keep_float`` and ``keep_float_ops``. None where
+            the model is changed before.
         integer_options: Compile options of models with integer weights, unless the profile says
             otherwise.
         bucket_options: Options with which one artifact serves all buckets of a model.
@@ -41,6 +44,7 @@ class Family:
     code: tuple[str, ...] = ()
     wants_words: bool = False
     bench_options: Mapping[str, Any] = field(default_factory=dict)
+    half_options: Mapping[str, Any] | None = None
     integer_options: Mapping[str, Any] = field(default_factory=dict)
     bucket_options: Mapping[str, Any] = field(default_factory=dict)
     most_bytes: int | None = None
@@ -57,6 +61,7 @@ FAMILIES: dict[str, Family] = {
         code=("mil",),
         wants_words=True,
         bucket_options={"shapes": "enumerated"},
+        half_options={"precision": "float16"},
         integer_options={"precision": "float16"},
     ),
     "ort": Family(

@@ -152,8 +152,8 @@ class CompileReport:
     """What a compile made.
 
     Attributes:
-        entry: The file that a runner opens, relative to the folder.
-        files: All files, the entry first.
+        entry: The file, or the folder of a package, that a runner opens, relative to the folder.
+        files: All files, those of the entry first.
         notes: What a user should know about this artifact, one sentence each.
         metadata: JSON data: opset, kernel counts, precision, versions of the format.
     """
@@ -213,10 +213,12 @@ class Arithmetic:
     Attributes:
         layers: Convolutions, matrix products and recurrent nodes, in order of execution.
         conversions: Nodes that only convert between float and integers.
+        stated: Whether this is what the artifact states, as its runtime is not here to be asked.
     """
 
     layers: tuple[ExecutedLayer, ...]
     conversions: int
+    stated: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return counts as JSON data; layers are listed only where they stayed in float."""
@@ -228,6 +230,7 @@ class Arithmetic:
             "integer_macs": sum(layer.macs or 0 for layer in integer),
             "uncounted_layers": sum(layer.macs is None for layer in self.layers),
             "conversions": self.conversions,
+            "stated": self.stated,
             "float_layers": [
                 {"name": layer.name, "op": layer.op, "macs": layer.macs}
                 for layer in self.layers

@@ -7,7 +7,7 @@ float16 when it is made: what hardware does that accumulates in float32 and stor
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from edgedeploy.mil.program import (
     TensorType,
 )
 from edgedeploy.mil.registry import Entry, entries
+from edgedeploy.mil.rounding import to_half
 
 _INTEGERS = {"int4": np.int8, "uint1": np.uint8, "uint2": np.uint8, "uint3": np.uint8}
 _INTEGERS |= {"uint4": np.uint8, "uint6": np.uint8}
@@ -84,11 +85,16 @@ class _Plan:
     steps: tuple[_Step, ...]
 
 
+Observe = Callable[[Operation, Mapping[str, Any], tuple[Any, ...]], None]
+"""Told of an operation that was executed: its arguments by parameter, and its results."""
+
+
 class Interpreter:
     """A program ready to run; it keeps the values of the program's states between runs.
 
     Args:
         program: What to run.
+        observe: Told of every operation that is executed, with values as they are held.
 
     Attributes:
         program: The same.
@@ -99,8 +105,9 @@ class Interpreter:
             cannot be unpacked (E362).
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, observe: Observe | None = None) -> None:
         self.program = program
+        self._observe = observe
         self.states: dict[str, np.ndarray] = {}
         self._plans: dict[int, _Plan] = {}
         self._known = entries()
@@ -146,7 +153,8 @@ class Interpreter:
             if isinstance(item.type, TensorType)
         }
         body = self.program.body
-        found = self._run(body, given, {})
+        with np.errstate(all="ignore"):  # infinity and NaN are results like any other
+            found = self._run(body, given, {})
         return {
             name: value.astype(np.float16) if name in self._halves else value
             for name, value in zip(body.outputs, found, strict=True)
@@ -218,11 +226,10 @@ class Interpreter:
             }
         leading = (Call(operation, self, scope),) if entry.wants_call else ()
         try:
-            with np.errstate(all="ignore"):
-                made = entry.compute(*leading, **given)
-                results = made if isinstance(made, tuple) else (made,)
-                for item, result in zip(operation.outputs, results, strict=True):
-                    scope[item.name] = _declared(result, item.type)
+            made = entry.compute(*leading, **given)
+            results = made if isinstance(made, tuple) else (made,)
+            for item, result in zip(operation.outputs, results, strict=True):
+                scope[item.name] = _declared(result, item.type)
         except BuildError:
             raise
         except Exception as error:
@@ -232,6 +239,8 @@ class Interpreter:
                 subject=operation.name,
                 hint="report this with the package: the program says what it cannot do",
             ) from error
+        if self._observe is not None:
+            self._observe(operation, given, tuple(scope[item.name] for item in operation.outputs))
 
     def _argument(self, items: tuple[Any, ...], scope: Mapping[str, Any]) -> Any:
         values = tuple(
@@ -271,7 +280,9 @@ def _declared(result: Any, kind: TensorType | ListType | StateType) -> Any:
     array = np.asarray(result)
     if not _fits(array.shape, kind):
         raise ValueError(f"made shape {list(array.shape)}, declared {_sizes(kind.dims)}")
-    return array.astype(storage(kind.dtype), copy=False).astype(held(kind.dtype), copy=False)
+    if kind.dtype == "float16":
+        return to_half(array)
+    return array.astype(storage(kind.dtype), copy=False)
 
 
 def _fits(shape: tuple[int, ...], kind: TensorType) -> bool:

@@ -253,6 +253,7 @@ def _evaluation(evaluation: Evaluation) -> EvaluationReport:
         parity=tuple(
             ParityReport(output=name, stats=stats) for name, stats in _outputs(evaluation).items()
         ),
+        evidence=evaluation.evidence,
     )
 
 

@@ -209,6 +209,7 @@ class EvaluationReport:
         n: Samples that both ran on.
         flipped_count: Samples whose answer differs between the two; None when not countable.
         flipped_ids: Their ids, possibly shortened.
+        evidence: Where its outputs come from.
     """
 
     metric: MetricReport | None = None
@@ -218,6 +219,7 @@ class EvaluationReport:
     flipped_count: int | None = None
     flipped_ids: tuple[str, ...] = ()
     parity: tuple[ParityReport, ...] = ()
+    evidence: Evidence = "host-runtime"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +267,7 @@ class ArithmeticReport:
         macs, integer_macs: Multiply-adds of one inference, for the sizes of one sample.
         uncounted_layers: Layers that are in neither count of multiply-adds.
         conversions: Executed nodes that only convert between float and integers.
+        stated: Whether the artifact states it, and no runtime was there to be asked.
         float_layers: The layers that stayed in float, in order of execution.
     """
 
@@ -274,6 +277,7 @@ class ArithmeticReport:
     integer_macs: int
     uncounted_layers: int = 0
     conversions: int = 0
+    stated: bool = False
     float_layers: tuple[FloatLayer, ...] = ()
 
 

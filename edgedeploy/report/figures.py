@@ -134,7 +134,10 @@ def arithmetic(report: ArithmeticReport) -> str:
         shown = "< 1" if report.integer_macs and not percent else str(percent)
         share = f", {shown} % of multiply-adds"
     uncounted = f" ({report.uncounted_layers} not counted)" if report.uncounted_layers else ""
-    return f"{report.integer_layers} of {report.layers} layers{share} on integers{uncounted}"
+    stated = ", as the artifact states" if report.stated else ""
+    return (
+        f"{report.integer_layers} of {report.layers} layers{share} on integers{uncounted}{stated}"
+    )
 
 
 def printable(text: str) -> str:

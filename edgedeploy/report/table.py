@@ -65,7 +65,7 @@ def _target_row(target: TargetReport, reference: FloatReport) -> Row:
     cells = (
         _lines(target.target, target.chosen),
         metric_lines(evaluated.metric if evaluated else None),
-        delta_lines(evaluated),
+        (*delta_lines(evaluated), *evidence_lines(evaluated)),
         size_lines(target, reference),
         latency_lines(target.bench),
         verdict_lines(target),
@@ -97,6 +97,13 @@ def delta_lines(evaluated: EvaluationReport | None) -> tuple[str, ...]:
     if evaluated.flipped_count is not None:
         flipped = f"{evaluated.flipped_count} of {evaluated.n} flipped"
     return _lines(*parts, flipped)
+
+
+def evidence_lines(evaluated: EvaluationReport | None) -> tuple[str, ...]:
+    """Return where the outputs come from, if not from the artifact's own runtime."""
+    if evaluated is None or evaluated.evidence == "host-runtime":
+        return ()
+    return (evaluated.evidence,)
 
 
 def parity_lines(evaluated: EvaluationReport) -> tuple[str, ...]:

@@ -7,40 +7,20 @@ operation with several forms has more.
 
 from __future__ import annotations
 
+import ast
 import itertools
-import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from apple_front_end import Probe, compare, convert, kinds
 from torch import nn
 
-from edgedeploy.mil.interpreter import Interpreter, operations
-from edgedeploy.mil.read import read_package
-
-RTOL, ATOL = 1e-4, 1e-5
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A function whose conversion has the operation.
-
-    Attributes:
-        run: A function of tensors, or a module.
-        inputs: What it is traced and compared with.
-        ios: Deployment target.
-        ranges: Axes of the first input that are open, with the size to compare with as well.
-    """
-
-    run: Callable[..., Any]
-    inputs: tuple[torch.Tensor, ...]
-    ios: int = 17
-    ranges: tuple[tuple[int, int], ...] = ()
+import edgedeploy.backends.apple
+from edgedeploy.mil.registry import entries
 
 
 class Wrapped(nn.Module):
@@ -73,63 +53,6 @@ def unit(*sizes: int) -> torch.Tensor:
 
 def whole(*sizes: int, high: int = 9) -> torch.Tensor:
     return torch.randint(0, high, sizes, generator=_GENERATOR, dtype=torch.int32)
-
-
-def convert(module: nn.Module, probe: Probe, folder: Path, **options: Any) -> Interpreter:
-    """Return a module as Apple's front end converts and saves it, ready to run."""
-    import coremltools as ct
-
-    logging.getLogger("coremltools").setLevel(logging.ERROR)
-    types = {torch.float32: np.float32, torch.int32: np.int32}
-    shapes: list[Any] = [tuple(item.shape) for item in probe.inputs]
-    for axis, largest in probe.ranges:
-        shapes[0] = tuple(
-            ct.RangeDim(1, largest, default=size) if place == axis else size
-            for place, size in enumerate(shapes[0])
-        )
-    model = ct.convert(
-        torch.jit.trace(module, probe.inputs, check_trace=False)
-        if not isinstance(module, torch.jit.ScriptModule)
-        else module,
-        inputs=[
-            ct.TensorType(name=f"x{place}", shape=shape, dtype=types[item.dtype])
-            for place, (shape, item) in enumerate(zip(shapes, probe.inputs, strict=True))
-        ],
-        minimum_deployment_target=getattr(ct.target, f"iOS{probe.ios}"),
-        compute_precision=ct.precision.FLOAT32,
-        skip_model_load=True,
-        **options,
-    )
-    return saved(model, folder)
-
-
-def saved(model: Any, folder: Path) -> Interpreter:
-    model.save(str(folder / "model.mlpackage"))
-    return Interpreter(read_package(folder / "model.mlpackage"))
-
-
-def kinds(machine: Interpreter) -> set[str]:
-    return {item.kind for item in operations(machine.program.body)}
-
-
-def compare(machine: Interpreter, module: nn.Module, inputs: Sequence[torch.Tensor]) -> None:
-    """Hold what the package computes to what torch computes."""
-    given = {f"x{place}": item.numpy() for place, item in enumerate(inputs)}
-    # A module that writes into an argument must not write into ours.
-    wanted = module(*(item.clone() for item in inputs))
-    expected = wanted if isinstance(wanted, (tuple, list)) else [wanted]
-    # Outputs that Apple's front end leaves out are not compared; there is at least one.
-    made = list(machine.run(given).values())
-    flat = list(
-        itertools.chain(*(item if isinstance(item, tuple) else [item] for item in expected))
-    )
-    assert len(made) == len(flat)
-    for found, item in zip(made, flat, strict=True):
-        value = item.detach().numpy()
-        assert found.shape == (value.shape or (1,)) or found.shape == value.shape
-        np.testing.assert_allclose(
-            found.astype(np.float64).reshape(value.shape), value, rtol=RTOL, atol=ATOL
-        )
 
 
 def lstm(**options: Any) -> nn.Module:
@@ -227,6 +150,7 @@ PROBES: dict[str, Probe] = {
     "softplus_parametric": Probe(nn.Softplus(beta=2.0), (X,)),
     "tanh": Probe(torch.tanh, (X,)),
     "thresholded_relu": Probe(nn.Hardswish(), (X * 3,)),
+    "linear_activation": Probe(nn.Threshold(0.3, 0.7), (X,)),
     "threshold": Probe(nn.Threshold(0.3, 0.3), (X,)),
     # Windows.
     "avg_pool": Probe(nn.AvgPool2d(3, 2, 1), (IMAGE,)),
@@ -394,3 +318,41 @@ def test_the_interpreter_is_torch(name: str, tmp_path: Path) -> None:
             sizes = dict(probe.ranges)
             larger = [sizes.get(place, size) for place, size in enumerate(probe.inputs[0].shape)]
             compare(machine, module, (draw(*larger), *probe.inputs[1:]))
+
+
+# Of the operations that our front end emits, Apple's torch front end emits these in no form, or
+# needs more than a trace. They are held to ONNX Runtime in tests/unit/mil and to Apple's own tests
+# in tests/coreml; states and compressed weights to test_mil_anchor_models.py.
+ELSEWHERE = {
+    "constexpr_affine_dequantize",
+    "constexpr_blockwise_shift_scale",
+    "depth_to_space",
+    "gru",
+    "l2_pool",
+    "local_response_norm",
+    "read_state",
+    "reduce_l1_norm",
+    "reduce_log_sum",
+    "reduce_log_sum_exp",
+    "reduce_sum_square",
+    "resize_bilinear",
+    "reverse_sequence",
+    "scaled_tanh",
+    "slice_by_size",
+    "softsign",
+    "space_to_depth",
+}
+
+
+def test_every_operation_that_our_front_end_emits_is_anchored() -> None:
+    """The words of its source that name an operation, as ``mb.conv`` or in a table."""
+    words: set[object] = set()
+    for path in Path(edgedeploy.backends.apple.__file__).parent.rglob("*.py"):
+        for item in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(item, ast.Attribute) and getattr(item.value, "id", "") == "mb":
+                words.add(item.attr)
+            if isinstance(item, ast.Constant):
+                words.add(item.value)
+    emitted = words & entries().keys()
+    assert len(emitted) > 100
+    assert emitted - {name.split()[0] for name in PROBES} == ELSEWHERE

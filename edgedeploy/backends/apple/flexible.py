@@ -11,6 +11,9 @@ from edgedeploy.backends.apple.interface import Port
 from edgedeploy.backends.apple.mil_api import ct
 from edgedeploy.errors import BuildError, Diagnostic
 
+UNNAMED = "None"
+"""What stands for the name of a dim that has none."""
+
 MOST_SHAPES = 128
 """Of one input. Source: coremltools guide, "Flexible Input Shapes" (EnumeratedShapes)."""
 
@@ -41,13 +44,7 @@ class Sizes:
         for port in inputs:
             for axis, dim in enumerate(port.dims):
                 if isinstance(dim, str) and dim not in self.ranges and dim not in self.listed:
-                    yield Diagnostic(
-                        code="E348",
-                        message=f"Core ML: axis {axis} of {port.onnx_name!r} has no limits",
-                        subject=port.onnx_name,
-                        hint="give its dim a size, a range or buckets in the profile, such as "
-                        f"`inputs: {{{port.onnx_name}: {{shape: [...]}}}}`",
-                    )
+                    yield _without_limits(port, axis, dim)
 
     def _too_many(self, inputs: Sequence[Port]) -> Iterator[Diagnostic]:
         listed = [port for port in inputs if any(dim in self.listed for dim in port.dims)]
@@ -84,3 +81,15 @@ class Sizes:
         return [
             dim if isinstance(dim, int) else ct.RangeDim(*self.ranges[dim]) for dim in dims
         ] or [1]
+
+
+def _without_limits(port: Port, axis: int, dim: str) -> Diagnostic:
+    words = f"`inputs: {{{port.onnx_name}: {{shape: [...]}}}}`"
+    if dim != UNNAMED:
+        words = f"`dims: {{{dim}: 1..8}}`"
+    return Diagnostic(
+        code="E348",
+        message=f"Core ML: axis {axis} of {port.onnx_name!r} has no limits",
+        subject=port.onnx_name,
+        hint=f"give its dim a size, a range or buckets in the profile, such as {words}",
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgedeploy.backends.apple.interface import Port
-from edgedeploy.backends.apple.mil_api import Var, mb, ct
+from edgedeploy.backends.apple.mil_api import Var, ct, mb
 from edgedeploy.errors import BuildError, Diagnostic
 from edgedeploy.profile.types import ImagePreprocess
 

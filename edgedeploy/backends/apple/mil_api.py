@@ -40,8 +40,28 @@ NARROW_TYPES: dict[str, Any] = {
 }
 """NumPy dtype of a constant of integers by its MIL type; those of four bits carry a mark."""
 
+NARROW_INTEGERS = (types.int8, types.uint8)
+"""Integers that few operations take."""
+
+
+def unknown(var: Var) -> Var:
+    """Return a value that the builder takes for unknown, though it is a constant.
+
+    ``while_loop`` builds its body for the values that its variables start with.
+    """
+    made = mb.identity(x=var)
+    made._sym_val = None
+    return made
+
+
+def type_name(var: Var) -> str:
+    """Return the type of a value: ``fp16 fp32 bool int8 uint8 int32 int4 uint4 ...``."""
+    return str(types.builtin_to_string(var.dtype))
+
+
 __all__ = [
     "MIL_TYPES",
+    "NARROW_INTEGERS",
     "NARROW_TYPES",
     "TARGETS",
     "Function",
@@ -55,5 +75,7 @@ __all__ = [
     "is_symbolic",
     "mb",
     "quiet",
+    "type_name",
     "types",
+    "unknown",
 ]

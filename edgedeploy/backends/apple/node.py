@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from edgedeploy.backends.apple import dtypes, weights
-from edgedeploy.backends.apple.mil_api import Var, is_symbolic, mb
+from edgedeploy.backends.apple import weights
+from edgedeploy.backends.apple.mil_api import NARROW_INTEGERS, Var, is_symbolic, mb
 
 if TYPE_CHECKING:
     from edgedeploy.backends.apple.translate import Translator
@@ -31,14 +31,14 @@ class Refusal(Exception):
         self.hint = hint
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Value:
     """An ONNX tensor during translation.
 
     Attributes:
         dtype: Its ONNX type as a NumPy name, such as ``int64``.
         array: Its constant, as ONNX has it; None for what is computed.
-        var: Its MIL value; made from ``array`` on first use.
+        var: Its MIL value; None for a constant, which each block makes for itself.
     """
 
     dtype: str
@@ -127,13 +127,10 @@ class Node:
                 few others take them); by default they become int32.
         """
         value = self.value(index)
-        if value.var is None:
-            if value.array is None:
-                self.refuse(f"input {index} has no value", "repair the model")
-            value.var = mb.const(val=dtypes.constant(value.array))
-        if not raw and value.var.dtype.__name__ in ("int8", "uint8"):
-            return mb.cast(x=value.var, dtype="int32")
-        return value.var
+        var = self.translator.constant(value) if value.var is None else value.var
+        if not raw and var.dtype in NARROW_INTEGERS:
+            return mb.cast(x=var, dtype="int32")
+        return var
 
     def constant(self, index: int) -> np.ndarray | None:
         """Return an input's value in its ONNX dtype where it is known now, else None.
@@ -183,14 +180,14 @@ class Node:
             self.refuse(f"axis {axis} does not exist in rank {rank}", "repair the model")
         return axis % rank if rank else 0
 
-    def body(self, name: str, arguments: Mapping[str, Var] | Sequence[Var] = ()) -> list[Var]:
+    def body(self, name: str, arguments: Sequence[Value] = ()) -> list[Var]:
         """Translate a body (an attribute that is a graph) in place; return its outputs.
 
         Args:
             name: Name of the attribute.
-            arguments: One MIL value per input of the body.
+            arguments: One per input of the body.
         """
-        return self.translator.body(self.attribute(name), list(arguments))
+        return self.translator.body(self.attribute(name), arguments)
 
     def refuse(self, reason: str, hint: str) -> NoReturn:
         """Refuse this node.

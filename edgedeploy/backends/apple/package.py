@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgedeploy.backends.apple import precision as computing
 from edgedeploy.backends.apple.flexible import Sizes
 from edgedeploy.backends.apple.images import image_type, pixel_dims
 from edgedeploy.backends.apple.interface import Port
@@ -16,12 +17,24 @@ from edgedeploy.errors import BuildError
 
 PACKAGE = "model.mlpackage"
 
+HARMFUL_PASSES = (
+    # Takes a reshape between two conversions to work on the integers, and does not look whether
+    # their scales are the same.
+    "common::int_op_canonicalization",
+    # Divides the scales of both operands and of the result of a quantized addition by one of them.
+    # The quotients are no longer the scales that the other runtimes compute with, and in float16
+    # an operand of up to 127 times a quotient may be infinite.
+    "common::distributive_quantized_binary_op_scale_normalization",
+)
+"""Passes of coremltools 9.0 that would change what a quantized program computes."""
+
 
 def save(
     translation: Translation,
     folder: Path,
     *,
     precision: str = "float16",
+    keep: Collection[str] = (),
     ranges: Mapping[str, tuple[int, int]] | None = None,
     listed: Mapping[str, Sequence[int]] | None = None,
 ) -> Path:
@@ -30,7 +43,9 @@ def save(
     Args:
         translation: The program.
         folder: An existing folder.
-        precision: ``float16`` or ``float32``: what the program computes in.
+        precision: ``float16`` or ``float32``: what the program computes in. What is known to
+            fail in float16 stays in float32 (:mod:`edgedeploy.backends.apple.precision`).
+        keep: Names of further operations that stay in float32.
         ranges: Lowest and highest size by the name of an open dim.
         listed: All sizes by the name of an open dim; goes before ``ranges``.
 
@@ -41,7 +56,11 @@ def save(
         BuildError: An open dim has no sizes or too many (E348), or coremltools cannot convert it
             (E342).
     """
-    half = {"float16": ct.precision.FLOAT16, "float32": ct.precision.FLOAT32}[precision]
+    computed = ct.precision.FLOAT32
+    if precision == "float16":
+        computed = ct.transform.FP16ComputePrecision(op_selector=computing.selector(keep))
+    pipeline = ct.PassPipeline()
+    pipeline.remove_passes(set(HARMFUL_PASSES))
     sizes = Sizes(ranges=ranges or {}, listed=listed or {})
     sizes.check(translation.inputs)
     path = folder / PACKAGE
@@ -50,15 +69,12 @@ def save(
             made = ct.convert(
                 translation.program,
                 source="milinternal",
-                inputs=[
-                    _input(port, sizes)
-                    for port in translation.inputs
-                    if port.kind != "state"
-                ],
+                inputs=[_input(port, sizes) for port in translation.inputs if port.kind != "state"],
                 outputs=_outputs(translation.outputs),
                 classifier_config=classifier(translation.outputs),
                 minimum_deployment_target=TARGETS[translation.ios],
-                compute_precision=half,
+                compute_precision=computed,
+                pass_pipeline=pipeline,
                 skip_model_load=True,
             )
             made.save(str(path))

@@ -38,16 +38,17 @@ def float32(wanted: bool) -> Iterator[None]:
 def survives(array: np.ndarray) -> bool:
     """Return whether a float constant keeps its meaning in float16.
 
-    Infinite elements do; finite ones beyond 65504 do not, for they become infinite, save the lowest
-    float32 that masks are made of: what is added to or compared with it does not care.
+    Infinite elements do. Finite ones beyond 65504 do not, for they become infinite: the lowest
+    float32, of which masks are made, times 0 is then no number.
     """
     values = np.asarray(array, np.float64)
     finite = np.abs(values[np.isfinite(values)])
     largest = finite.max(initial=0.0)
     if not largest:
         return True
-    half = np.clip(finite, 0, np.finfo(np.float16).max).astype(np.float16).astype(np.float64)
-    return float(np.abs(half - finite).max()) <= LARGEST_LOSS * largest
+    with np.errstate(over="ignore"):
+        half = finite.astype(np.float16).astype(np.float64)
+    return bool(np.abs(half - finite).max() <= LARGEST_LOSS * largest)
 
 
 def selector(keep: Collection[str] = ()) -> Callable[[Any], bool]:

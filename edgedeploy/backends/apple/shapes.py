@@ -240,21 +240,3 @@ def alike(*values: Var) -> list[Var]:
     shapes = [sizes(value) for value in values]
     wanted = common(shapes)
     return [expand(value, wanted) for value in values]
-
-
-def nonnegative(indices: Var, size: Size) -> Var:
-    """Return indices counted from the front: the hardware does not know negative ones.
-
-    Args:
-        indices: int32, from ``-size`` to ``size - 1``.
-        size: How many there are to choose from.
-    """
-    if indices.val is not None:
-        values = np.asarray(indices.val)
-        if (values >= 0).all():
-            return indices
-        if known(size):
-            return mb.const(val=np.where(values < 0, values + size, values).astype(np.int32))
-    amount = scalar(size)
-    # floor modulo: -1 becomes size - 1, and what is in range stays
-    return mb.mod(x=indices, y=amount)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from edgedeploy.backends.apple.interface import Port, Wishes
 from edgedeploy.backends.apple.mil_api import MIL_TYPES, Var, ct, mb, types
@@ -16,9 +17,7 @@ PROBABILITIES = "classLabel_probs"
 """What coremltools calls the two outputs of a classifier: the class, and probabilities by class."""
 
 
-def check_wishes(
-    inputs: Sequence[Port], outputs: Sequence[Port], wishes: Wishes, ios: int
-) -> None:
+def check_wishes(inputs: Sequence[Port], outputs: Sequence[Port], wishes: Wishes, ios: int) -> None:
     """Let an interface pass that Core ML can have.
 
     Raises:
@@ -89,7 +88,7 @@ def update_state(state: Var, value: Var) -> None:
     mb.coreml_update_state(state=state, value=half)
 
 
-def classifier(outputs: Sequence[Port]) -> object | None:
+def classifier(outputs: Sequence[Port]) -> Any:
     """Return what coremltools takes for a classifier; None for anything else."""
     for port in outputs:
         if port.kind == "classes":

@@ -6,7 +6,9 @@ end the translation: a stand-in of its shape takes its place, so that all refusa
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +16,10 @@ import numpy as np
 import onnx_ir as ir
 
 from edgedeploy.backends.apple import dtypes
+from edgedeploy.backends.apple.high_rank import lowered_later
 from edgedeploy.backends.apple.images import normalised, pixel_dims
 from edgedeploy.backends.apple.interface import Interface, Port, Wishes
+from edgedeploy.backends.apple.keep import Keep
 from edgedeploy.backends.apple.mil_api import (
     MIL_TYPES,
     TARGETS,
@@ -28,7 +32,9 @@ from edgedeploy.backends.apple.mil_api import (
     types,
 )
 from edgedeploy.backends.apple.node import Node, Refusal, Value
+from edgedeploy.backends.apple.precision import float32
 from edgedeploy.backends.apple.registry import translations
+from edgedeploy.backends.apple.shapes import MAX_RANK, check_rank
 from edgedeploy.backends.apple.special import (
     PROBABILITIES,
     STATE_TYPE,
@@ -38,7 +44,11 @@ from edgedeploy.backends.apple.special import (
 )
 from edgedeploy.errors import BuildError, Diagnostic
 
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_WORDS = """any bool program func tensor list dict tuple true false string state
+    bf16 fp16 fp32 fp64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"""
+RESERVED = frozenset(_WORDS.split())
+"""Words of MIL; coremltools 9.0 appends to an input of such a name (pass sanitize_names)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,19 +78,27 @@ class Translation:
 
 
 def identifiers(names: list[str]) -> dict[str, str]:
-    """Return an identifier for each name, all different; what is one already keeps its name."""
-    found = {name: name for name in names if _IDENTIFIER.fullmatch(name)}
+    """Return an identifier for each name, all different; what is one already keeps its name.
+
+    The words of MIL are none.
+    """
+    found = {name: name for name in names if _IDENTIFIER.fullmatch(name) and name not in RESERVED}
     taken = set(found)
     for name in names:
         if name in found:
             continue
-        plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
-        plain = plain if _IDENTIFIER.match(plain) else f"_{plain}"
-        while plain in taken:
+        plain = _plain(name)
+        while plain in taken or plain in RESERVED:
             plain += "_"
         taken.add(plain)
         found[name] = plain
     return found
+
+
+def _plain(name: str) -> str:
+    """Return a name with an underscore for what no identifier has, and a letter in front."""
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return plain if _IDENTIFIER.match(plain) else f"x{plain}"
 
 
 def interface_dtype(dtype: str) -> str | None:
@@ -89,20 +107,26 @@ def interface_dtype(dtype: str) -> str | None:
     return "int32" if held == "bool" else held
 
 
-def translate(model: ir.Model, *, ios: int, wishes: Wishes | None = None) -> Translation:
+def translate(
+    model: ir.Model, *, ios: int, wishes: Wishes | None = None, keep: Keep | None = None
+) -> Translation:
     """Return the MIL program of a model.
 
     Args:
         model: In normal form: shapes inferred, constants as initialisers.
         ios: Major version of iOS (16, 17 or 18).
         wishes: What an app shall feed and get other than arrays.
+        keep: Which nodes compute in float32 whatever the program's precision.
 
     Raises:
         BuildError: Nodes, inputs or outputs that cannot be expressed (E340, E341), all at once; or
-            an image, a state or classes that cannot be had (E344, E346, E347).
+            an image, a state or classes that cannot be had (E344, E346, E347), or a name in
+            ``keep`` that matches nothing (E349).
     """
     with quiet():
-        return Translator(model, ios, wishes or Wishes()).run()
+        # coremltools numbers what has no name through the life of the process.
+        mb.name_count.clear()
+        return Translator(model, ios, wishes or Wishes(), keep or Keep()).run()
 
 
 class Translator:
@@ -112,16 +136,19 @@ class Translator:
         model: The model.
         ios: Major version of iOS.
         wishes: What an app shall feed and get other than arrays.
+        keep: Which nodes compute in float32 whatever the program's precision.
     """
 
-    def __init__(self, model: ir.Model, ios: int, wishes: Wishes) -> None:
+    def __init__(self, model: ir.Model, ios: int, wishes: Wishes, keep: Keep) -> None:
         self._graph = model.graph
         self._ios = ios
         self._wishes = wishes
+        self._keep = keep
         self._opset = model.opset_imports.get("", 1)
         self._values: dict[int, Value] = {}
         self._symbols: dict[str, Any] = {}
         self._found: list[Diagnostic] = []
+        self._constants: list[dict[Value, Var]] = [{}]
         self._ops = translations()
         ports = [value.name or "" for value in (*self._graph.inputs, *self._graph.outputs)]
         self._names = identifiers(list(dict.fromkeys(ports)))
@@ -151,18 +178,46 @@ class Translator:
                 else:
                     made.append(self._exit(value, port))
             function.set_outputs(made)
+        self._keep.check()
         program = Program()
         program.add_function("main", function)
         return Translation(
             program=program, inputs=tuple(inputs), outputs=tuple(outputs), ios=self._ios
         )
 
-    def body(self, graph: ir.Graph, arguments: list[Var]) -> list[Var]:
-        """Translate a body's nodes where the translation is; return its outputs."""
-        for value, var in zip(graph.inputs, arguments, strict=True):
-            self._values[id(value)] = Value(dtype=_dtype(value), var=var)
+    def body(self, graph: ir.Graph, arguments: Sequence[Value]) -> list[Var]:
+        """Translate a body's nodes where the translation is; return its outputs.
+
+        Args:
+            graph: The body; it may refer to values outside.
+            arguments: What its inputs are.
+        """
+        for value, given in zip(graph.inputs, arguments, strict=True):
+            self._values[id(value)] = Value(
+                dtype=_dtype(value) or given.dtype, array=given.array, var=given.var
+            )
         self._translate_nodes(graph)
         return [self._var(value) for value in graph.outputs]
+
+    @contextlib.contextmanager
+    def block(self) -> Iterator[None]:
+        """Translate into a block of an operation: what is made in it exists nowhere else."""
+        self._constants.append({})
+        try:
+            yield
+        finally:
+            self._constants.pop()
+
+    def constant(self, value: Value) -> Var:
+        """Return a constant as a MIL value that can be used where the translation is."""
+        for known in self._constants:
+            if value in known:
+                return known[value]
+        if value.array is None:
+            raise Refusal("a value that it needs is not there", "repair the model")
+        made = mb.const(val=dtypes.constant(value.array))
+        self._constants[-1][value] = made
+        return made
 
     def _translate_nodes(self, graph: ir.Graph) -> None:
         for value in graph.initializers.values():
@@ -185,14 +240,15 @@ class Translator:
         try:
             made = self._call(node)
         except Refusal as refusal:
-            self._found.append(
-                Diagnostic(
-                    code="E340",
-                    message=f"Core ML: {node.op}: {refusal.reason}",
-                    subject=name,
-                    hint=refusal.hint,
-                )
+            said = Diagnostic(
+                code="E340",
+                message=f"Core ML: {node.op}: {refusal.reason}",
+                subject=name,
+                hint=refusal.hint,
             )
+            # A body may be translated more than once.
+            if said not in self._found:
+                self._found.append(said)
             made = [self._stand_in(value) for value in ir_node.outputs]
         for value, var in zip(ir_node.outputs, made, strict=False):
             if var is None or not value.name:
@@ -210,16 +266,25 @@ class Translator:
                 f"there is no translation of this operator{domain}",
                 "replace it by other operators, or drop the Core ML target",
             )
+        found = len(self._found)
         try:
-            made = translate_op(node)
-        except Refusal:
+            with float32(self._keep.takes(node.name, node.op)):
+                made = translate_op(node)
+        except (Refusal, BuildError):
             raise
         except Exception as error:
+            if len(self._found) > found:
+                # The stand-in of a node that was refused inside a body does not fit.
+                self._raise_found()
             raise Refusal(
                 f"coremltools refuses it: {' '.join(str(error).split())[:500]}",
                 "change the node that is named, or drop the Core ML target",
             ) from error
-        return list(made) if isinstance(made, (list, tuple)) else [made]
+        values = list(made) if isinstance(made, (list, tuple)) else [made]
+        for value, var in zip(node.outputs, values, strict=False):
+            if var is not None and not lowered_later(value):
+                check_rank(len(var.shape))
+        return values
 
     def _stand_in(self, value: ir.Value) -> Var:
         """Return zeros like a value that could not be made, or end the translation here."""
@@ -233,25 +298,28 @@ class Translator:
     def _program_name(self, name: str) -> str:
         if name in self._names:
             return self._names[name]
-        plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
-        return plain if _IDENTIFIER.match(plain) else f"_{plain}"
+        return _plain(name)
 
     def _value(self, value: ir.Value) -> Value:
         return self._values[id(value)]
 
     def _var(self, value: ir.Value) -> Var:
         found = self._value(value)
-        if found.var is None and found.array is not None:
-            found.var = mb.const(val=dtypes.constant(found.array))
-        return found.var
+        return self.constant(found) if found.var is None else found.var
 
     def _port(self, value: ir.Value) -> Port:
         name = value.name or ""
         dtype = _dtype(value)
         interface = interface_dtype(dtype)
         sizes = value.shape
-        if interface is None or sizes is None:
-            why = f"type {dtype}" if interface is None else "an unknown rank"
+        why = ""
+        if interface is None:
+            why = f"type {dtype}"
+        elif sizes is None:
+            why = "an unknown rank"
+        elif len(sizes) > MAX_RANK:
+            why = f"rank {len(sizes)}"
+        if why:
             self._found.append(
                 Diagnostic(
                     code="E341",

@@ -1,10 +1,10 @@
 """Constant weights that a program keeps in fewer bits than it computes with.
 
-A program holds them as a ``constexpr`` operation, which Core ML expands when it loads the program or
-while it runs: https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.defs.html
-(``constexpr_affine_dequantize`` of iOS 16, ``constexpr_blockwise_shift_scale`` of iOS 18). What
-changes the layout of such a weight must change its integers: any other operation on it would run at
-every prediction, or make it float in the file.
+A program holds them as a ``constexpr`` operation (``constexpr_affine_dequantize`` of iOS 16,
+``constexpr_blockwise_shift_scale`` of iOS 18), which Core ML expands when it loads the program or
+while it runs. What changes the layout of such a weight must change its integers: any other
+operation on it would run at every prediction, or make it float in the file.
+https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.defs.html
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedeploy.backends.apple.mil_api import NARROW_TYPES, Var, mb
+from edgedeploy.backends.apple.mil_api import NARROW_TYPES, Var, mb, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Packed:
         centred = self.integers.astype(self.scale.dtype)
         if self.zero is not None:
             centred = centred - spread(self.zero, shape).astype(self.scale.dtype)
-        return spread(self.scale, shape) * centred
+        return np.asarray(spread(self.scale, shape) * centred)
 
     def transposed(self, order: Sequence[int]) -> Packed:
         """Return it with its axes in another order."""
@@ -72,8 +72,8 @@ def blocks(parameters: np.ndarray, axis: int, block: int, size: int) -> np.ndarr
         block: Elements of a whole block.
         size: Size of the weight's axis.
 
-    MIL knows whole blocks alone. Where the last one is short, blocks become shorter until they divide
-    the axis, each with the parameters of the one that it was part of: the values stay the same.
+    MIL knows whole blocks alone. Where the last one is short, blocks become shorter until they
+    divide the axis, each with the parameters of the one that it was part of: no value changes.
     """
     if size % block == 0:
         return parameters
@@ -109,8 +109,8 @@ def packed(var: Var) -> Packed | None:
     if made is None:
         return None
     if made.op_type == "constexpr_blockwise_shift_scale":
-        narrow = made.data.dtype.__name__ in ("int4", "uint4")
-        signed = made.data.dtype.__name__.startswith("int")
+        narrow = type_name(made.data) in ("int4", "uint4")
+        signed = type_name(made.data).startswith("int")
         plain = np.dtype(np.int8 if signed else np.uint8)
         return Packed(
             integers=made.data.val.astype(plain),

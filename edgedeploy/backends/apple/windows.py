@@ -108,10 +108,17 @@ def windows(node: Node, sizes: Sequence[Any], kernel: Sequence[int]) -> Windows:
     )
     auto = node.attribute("auto_pad", "NOTSET")
     if auto == "VALID":
-        return replace(made, pads=((0, 0),) * rank)
-    if auto == "NOTSET":
+        made = replace(made, pads=((0, 0),) * rank)
+    if auto in ("VALID", "NOTSET"):
         return made
     return _same(made, lower=auto == "SAME_LOWER")
+
+
+def check_reach(node: Node, found: Windows) -> None:
+    """Refuse windows that are larger than the padded input; ``same`` padding makes none."""
+    for size, pads, extent in zip(found.sizes, found.pads, found.extents, strict=False):
+        if not is_symbolic(size) and size + sum(pads) < extent:
+            node.refuse("a window larger than the padded input", "repair the model")
 
 
 def _same(made: Windows, *, lower: bool) -> Windows:

@@ -58,6 +58,12 @@ CODES: dict[str, Explanation] = {
         "alone. Give it a size, a range or buckets in the profile. A list of shapes (`shapes: "
         "enumerated`) holds for one input, and for 128 shapes at most.",
     ),
+    "E349": Explanation(
+        "A node to keep in float32 does not exist",
+        "`keep_float` or `keep_float_ops` names a node or an operator, and nothing in the model "
+        "matches it. Names are those of the normal form, which `edgedeploy inspect` and the "
+        "report show.",
+    ),
     "E360": Explanation(
         "A Core ML package cannot be read",
         "The package misses a file, or a file was cut or changed. Build it again.",

@@ -8,7 +8,7 @@ from edgedeploy.backends.apple.mil_api import Var, is_symbolic, mb
 from edgedeploy.backends.apple.node import Node
 from edgedeploy.backends.apple.registry import op
 from edgedeploy.backends.apple.scalars import like
-from edgedeploy.backends.apple.windows import Windows, windows
+from edgedeploy.backends.apple.windows import Windows, check_reach, windows
 
 
 @op("Conv")
@@ -18,6 +18,7 @@ def conv(node: Node) -> Var:
     Source: ONNX Conv-22; MIL ``conv``.
     """
     weight, found = _parts(node)
+    check_reach(node, found)
     if found.dilated and not weight.is_descendant_of_const:
         node.refuse("dilation with weights that are computed at run time", "make them constants")
     return _with_bias(
@@ -106,12 +107,17 @@ def _crops(node: Node, found: Windows) -> list[tuple[int, int]]:
         node.refuse("output_shape with open sizes", "bind the model's dims")
     crops = []
     for place, (stride, extent) in enumerate(zip(found.strides, found.extents, strict=True)):
-        # With `same` padding D * stride are wanted: the size itself drops out.
-        total = extent - stride
+        # With `same` padding size * stride are wanted: the size itself drops out.
+        total = extent + more[place] - stride
         if wanted is not None:
             size = int(found.sizes[place])
             total = stride * (size - 1) + more[place] + extent - wanted[-rank:][place]
-        half = max(total, 0) // 2
-        before = half if auto == "SAME_UPPER" else max(total, 0) - half
+        if total < 0:
+            node.refuse(
+                "an output beyond the windows, which ONNX Runtime makes smaller than ONNX says",
+                "give pads and output_padding",
+            )
+        half = total // 2
+        before = half if auto == "SAME_UPPER" else total - half
         crops.append((before, total - before - more[place]))
     return crops

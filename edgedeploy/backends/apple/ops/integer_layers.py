@@ -1,8 +1,8 @@
 """Layers on integers, rewritten: float layers between conversions compute the same.
 
-MIL has no integer convolution or product. Core ML joins ``dequantize``, a float layer and ``quantize``
-itself, which is what the QLinear operators become. The Integer operators give the sum before it is
-scaled; it is computed in float32, exact for sums below 2^24.
+MIL has no integer convolution or product. Core ML joins ``dequantize``, a float layer and
+``quantize`` itself, which is what the QLinear operators become. The Integer operators give the sum
+before it is scaled; it is computed in float32, in parts below 2^24, where float32 is exact.
 https://onnx.ai/onnx/operators/onnx__QLinearConv.html, .../onnx__ConvInteger.html,
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md (MatMulNBits)
 """
@@ -150,7 +150,7 @@ class _Centred:
         if self.integers is not None:
             cut = np.take(self.integers, range(start, stop), axis)
             return Value(dtype="float32", var=kept(node, constant_weight(cut, self.given)))
-        x = self.var
+        x: Any = self.var
         if stop - start < x.shape[axis]:
             sizes = [-1] * len(x.shape)
             sizes[axis] = stop - start
@@ -225,8 +225,8 @@ def _largest_sums(weight: _Centred, axis: int) -> np.ndarray | None:
     zero = weight.given.along(weight.given.zero, weight.integers.shape)
     sizes = np.moveaxis(np.abs(weight.integers.astype(np.int64) - zero), axis, 0)
     if axis == 1:  # a convolution: outputs first, then the kernel
-        return 255.0 * sizes.reshape(*sizes.shape[:2], -1).sum(axis=2)
-    return 255.0 * sizes.reshape(sizes.shape[0], -1)
+        sizes = sizes.reshape(*sizes.shape[:2], -1).sum(axis=2)
+    return np.asarray(255.0 * sizes.reshape(sizes.shape[0], -1))
 
 
 def _worst(bounds: np.ndarray, parts: int) -> float:

@@ -12,7 +12,7 @@ from edgedeploy.backends.apple.mil_api import Var, mb
 from edgedeploy.backends.apple.node import Node
 from edgedeploy.backends.apple.registry import op
 from edgedeploy.backends.apple.scalars import is_float, like
-from edgedeploy.backends.apple.windows import Windows, hung_over, windows
+from edgedeploy.backends.apple.windows import Windows, check_reach, hung_over, windows
 
 
 @op("MaxPool")
@@ -146,7 +146,13 @@ def _pool_windows(node: Node) -> tuple[Windows, dict[str, bool]]:
     if axes > 3:
         node.refuse(f"{axes} spatial axes", "Core ML pools over 1 to 3")
     found = windows(node, node.shape(0)[2:], node.attribute("kernel_shape") or ())
+    check_reach(node, found)
     auto = node.attribute("auto_pad", "NOTSET")
+    if found.dilated and auto.startswith("SAME"):
+        node.refuse(
+            "auto_pad of dilated windows, which ONNX Runtime pads as if they were not",
+            "give pads",
+        )
     if not node.attribute("ceil_mode", 0) or auto.startswith("SAME"):
         return found, {}
     if not found.open:

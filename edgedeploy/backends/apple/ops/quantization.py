@@ -1,7 +1,7 @@
 """Conversion between floats and integers.
 
 Core ML computes on integers where it finds ``quantize`` and ``dequantize`` around a float operation
-whose weight is a ``constexpr``: the form of a QDQ model. Types: int8 and uint8 alone, from iOS 17 on.
+whose weight is a ``constexpr``: the form of a QDQ model. It takes int8 and uint8, from iOS 17 on.
 https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html,
 https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgedeploy.backends.apple import dtypes, precision
-from edgedeploy.backends.apple.mil_api import Var, mb
+from edgedeploy.backends.apple.mil_api import Var, mb, type_name
 from edgedeploy.backends.apple.node import Node
 from edgedeploy.backends.apple.registry import op
 from edgedeploy.backends.apple.weights import Packed, blocks, store
@@ -40,9 +40,9 @@ def quantize_linear(node: Node) -> Var:
     if kind not in LIMITS:
         node.refuse(f"quantization to {kind}", "quantize to int8 or uint8")
     x = node.var(0)
-    if not x.dtype.__name__.startswith("fp"):
+    if not type_name(x).startswith("fp"):
         x = mb.cast(x=x, dtype="fp32")
-    given = _given(node, kind, "fp16" if x.dtype.__name__ == "fp16" else "fp32")
+    given = _given(node, kind, "fp16" if type_name(x) == "fp16" else "fp32")
     return quantized(node, x, given, kind)
 
 
@@ -109,7 +109,7 @@ class Parameters:
     def constant(self) -> bool:
         """Return whether both are known and no blocks: what MIL's own operations want."""
         known = isinstance(self.scale, np.ndarray) and not self.block
-        return known and (self.zero is None or isinstance(self.zero, np.ndarray))
+        return bool(known and (self.zero is None or isinstance(self.zero, np.ndarray)))
 
 
 def _given(node: Node, kind: str, held: str) -> Parameters:
@@ -132,8 +132,7 @@ def _given(node: Node, kind: str, held: str) -> Parameters:
     block = int(node.attribute("block_size", 0)) if len(shape) > 1 else 0
     if len(shape) > 1 and not block:
         node.refuse(f"a scale of shape {list(shape)}", "use one scale per tensor, channel or block")
-    known = isinstance(scale, np.ndarray) and not isinstance(zero, Var)
-    if block and not known:
+    if block and not (isinstance(scale, np.ndarray) and isinstance(zero, (np.ndarray, type(None)))):
         node.refuse("scales per block that are computed", "feed constant scales")
     return Parameters(scale=scale, zero=zero, axis=axis, block=block)
 
@@ -175,7 +174,7 @@ def dequantized(node: Node, x: Var, given: Parameters) -> Var:
         x: int8, uint8 or int32.
         given: Scale and zero point.
     """
-    kind = x.dtype.__name__
+    kind = type_name(x)
     if kind in EIGHT_BITS and given.constant() and node.ios >= 17 and x.shape:
         zero = None if given.zero is None or not given.zero.any() else given.zero.astype(kind)
         return mb.dequantize(
@@ -199,7 +198,7 @@ def dequantized(node: Node, x: Var, given: Parameters) -> Var:
 
 
 def _as_float(value: Any, like: Var) -> Any:
-    half = like.dtype.__name__ == "fp16"
+    half = type_name(like) == "fp16"
     if isinstance(value, np.ndarray):
         return value.astype(np.float16 if half else np.float32)
     return mb.cast(x=value, dtype="fp16" if half else "fp32")
@@ -211,7 +210,7 @@ def _plain(array: np.ndarray) -> Any:
 
 
 def _constant(node: Node, integers: np.ndarray, given: Parameters) -> Var:
-    """Return a constant as a weight that stays integer, or in float where it is a vector or wide."""
+    """Return a constant as a weight that stays integer; in float where it is a vector or wide."""
     kind = node.dtype(0)
     narrow = kind in LIMITS and kind not in ("int16", "uint16")
     if integers.ndim < 2 or not integers.size or not narrow:

