@@ -43,10 +43,9 @@ from edgedeploy.backends.apple.special import (
 from edgedeploy.errors import BuildError, Diagnostic
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_RESERVED = frozenset(
-    "any bool program func tensor list dict tuple true false string bf16 fp16 fp32 fp64 int8 int16 "
-    "int32 int64 uint8 uint16 uint32 uint64 state".split()
-)
+_WORDS = """any bool program func tensor list dict tuple true false string state
+    bf16 fp16 fp32 fp64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"""
+_RESERVED = frozenset(_WORDS.split())
 """Words of MIL, which coremltools renames wherever they name a value."""
 
 
