@@ -1,21 +1,21 @@
 """What 16-bit floats would do to a program, found by running it in 32 bits.
 
-Every operation is computed a second time, on operands rounded to float16 and with its result rounded
-to float16, and what comes out is compared with what came out. The program goes on with its own
-values, so that each operation answers for itself alone.
+Every operation is computed a second time, on operands that are rounded to float16, and its result
+is rounded as well and compared with the exact one. The program goes on with exact values, so that
+each operation answers for itself alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edgedeploy.mil.interpreter import Call, Interpreter, names_used
+from edgedeploy.mil.interpreter import names_used
 from edgedeploy.mil.program import Operation, Program, TensorType
-from edgedeploy.mil.registry import Entry
+from edgedeploy.mil.registry import entries
 
 _MOVERS = frozenset({"cast", "const", "cond", "while_loop", "identity"})
 """Operations that compute nothing, or whose bodies are looked at in their place."""
@@ -35,48 +35,43 @@ class Loss:
     operands: float = 0.0
 
 
-class HalfTrial(Interpreter):
-    """Runs a program and notes what float16 would cost each operation with a float32 result.
-
-    Args:
-        program: A program that computes in float32.
+class HalfTrial:
+    """Notes what float16 would cost each operation; an :data:`~edgedeploy.mil.interpreter.Observe`.
 
     Attributes:
-        losses: By operation name, the worst of all runs.
+        losses: By the name of an operation with a float32 result, the worst of all executions.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self) -> None:
         self.losses: dict[str, Loss] = {}
-        super().__init__(program)
+        self._known = entries()
 
-    def _execute(self, operation: Operation, entry: Entry, scope: MutableMapping[str, Any]) -> None:
-        super()._execute(operation, entry, scope)
+    def __call__(
+        self, operation: Operation, given: Mapping[str, Any], made: tuple[Any, ...]
+    ) -> None:
+        """Take in one execution."""
         if operation.kind in _MOVERS or operation.kind.startswith("constexpr_"):
             return
-        floats = [
-            item.name
-            for item in operation.outputs
-            if isinstance(item.type, TensorType) and item.type.dtype == "float32"
-        ]
-        if not floats:
-            return
-        made = self._on_halves(operation, entry, scope)
-        loss = self.losses.setdefault(operation.name, Loss())
-        for item, rounded in zip(operation.outputs, made, strict=True):
-            if item.name in floats:
-                exact = scope[item.name]
-                loss.result = max(loss.result, noise(exact, half(exact)))
-                loss.operands = max(loss.operands, noise(exact, half(rounded)))
+        again = self._on_halves(operation, given) or made
+        loss = Loss()
+        judged = False
+        for item, exact, rounded in zip(operation.outputs, made, again, strict=True):
+            if not isinstance(item.type, TensorType) or item.type.dtype != "float32":
+                continue
+            judged = True
+            loss.result = max(loss.result, noise(exact, half(exact)))
+            loss.operands = max(loss.operands, noise(exact, half(np.asarray(rounded))))
+        if judged:
+            worst = self.losses.setdefault(operation.name, loss)
+            worst.result = max(worst.result, loss.result)
+            worst.operands = max(worst.operands, loss.operands)
 
-    def _on_halves(
-        self, operation: Operation, entry: Entry, scope: Mapping[str, Any]
-    ) -> tuple[Any, ...]:
-        given = {
-            name: _halves(self._argument(items, scope)) for name, items in operation.inputs.items()
-        }
-        leading = (Call(operation, self, scope),) if entry.wants_call else ()
-        with np.errstate(all="ignore"):
-            made = entry.compute(*leading, **given)
+    def _on_halves(self, operation: Operation, given: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Return the results on rounded operands; None where more than those is needed."""
+        entry = self._known[operation.kind]
+        if entry.wants_call:
+            return None
+        made = entry.compute(**{name: _halves(value) for name, value in given.items()})
         return made if isinstance(made, tuple) else (made,)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgedeploy.backends.apple import dtypes
+from edgedeploy.backends.apple.high_rank import lowered_later
 from edgedeploy.backends.apple.images import normalised, pixel_dims
 from edgedeploy.backends.apple.interface import Interface, Port, Wishes
 from edgedeploy.backends.apple.keep import Keep
@@ -33,6 +34,7 @@ from edgedeploy.backends.apple.mil_api import (
 from edgedeploy.backends.apple.node import Node, Refusal, Value
 from edgedeploy.backends.apple.precision import float32
 from edgedeploy.backends.apple.registry import translations
+from edgedeploy.backends.apple.shapes import MAX_RANK, check_rank
 from edgedeploy.backends.apple.special import (
     PROBABILITIES,
     STATE_TYPE,
@@ -42,12 +44,10 @@ from edgedeploy.backends.apple.special import (
 )
 from edgedeploy.errors import BuildError, Diagnostic
 
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-RESERVED = frozenset(
-    "any bool program func tensor list dict tuple true false string state bf16 fp16 fp32 fp64 "
-    "int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
-)
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_WORDS = """any bool program func tensor list dict tuple true false string state
+    bf16 fp16 fp32 fp64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"""
+RESERVED = frozenset(_WORDS.split())
 """Words of MIL; coremltools 9.0 appends to an input of such a name (pass sanitize_names)."""
 
 
@@ -87,13 +87,18 @@ def identifiers(names: list[str]) -> dict[str, str]:
     for name in names:
         if name in found:
             continue
-        plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
-        plain = plain if _IDENTIFIER.match(plain) else f"_{plain}"
+        plain = _plain(name)
         while plain in taken or plain in RESERVED:
             plain += "_"
         taken.add(plain)
         found[name] = plain
     return found
+
+
+def _plain(name: str) -> str:
+    """Return a name with an underscore for what no identifier has, and a letter in front."""
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return plain if _IDENTIFIER.match(plain) else f"x{plain}"
 
 
 def interface_dtype(dtype: str) -> str | None:
@@ -275,7 +280,11 @@ class Translator:
                 f"coremltools refuses it: {' '.join(str(error).split())[:500]}",
                 "change the node that is named, or drop the Core ML target",
             ) from error
-        return list(made) if isinstance(made, (list, tuple)) else [made]
+        values = list(made) if isinstance(made, (list, tuple)) else [made]
+        for value, var in zip(node.outputs, values, strict=False):
+            if var is not None and not lowered_later(value):
+                check_rank(len(var.shape))
+        return values
 
     def _stand_in(self, value: ir.Value) -> Var:
         """Return zeros like a value that could not be made, or end the translation here."""
@@ -289,8 +298,7 @@ class Translator:
     def _program_name(self, name: str) -> str:
         if name in self._names:
             return self._names[name]
-        plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
-        return plain if _IDENTIFIER.match(plain) else f"_{plain}"
+        return _plain(name)
 
     def _value(self, value: ir.Value) -> Value:
         return self._values[id(value)]
@@ -304,8 +312,14 @@ class Translator:
         dtype = _dtype(value)
         interface = interface_dtype(dtype)
         sizes = value.shape
-        if interface is None or sizes is None:
-            why = f"type {dtype}" if interface is None else "an unknown rank"
+        why = ""
+        if interface is None:
+            why = f"type {dtype}"
+        elif sizes is None:
+            why = "an unknown rank"
+        elif len(sizes) > MAX_RANK:
+            why = f"rank {len(sizes)}"
+        if why:
             self._found.append(
                 Diagnostic(
                     code="E341",

@@ -36,7 +36,7 @@ def resize(node: Node) -> Var:
     if scales is not None and any(is_symbolic(x.shape[place]) for place in scales):
         return _open(node, x, method, scales)
     axes = _axes(node, scales, method)
-    changed = {place: axis for place, axis in axes.items() if _matters(axis, method)}
+    changed = {place: axis for place, axis in axes.items() if _matters(node, axis, method)}
     made = _native(x, changed, method)
     if made is None:
         made = x
@@ -143,10 +143,16 @@ def _check_corners(
         )
 
 
-def _matters(axis: Axis, method: Method) -> bool:
-    """Return whether resizing an axis changes anything."""
-    cropped = method.coordinates == "tf_crop_and_resize" and axis.crop != (0.0, 1.0)
-    return axis.made != axis.size or axis.scale != 1 or cropped
+def _matters(node: Node, axis: Axis, method: Method) -> bool:
+    """Return whether resizing an axis changes anything; refuse a crop that runtimes leave out."""
+    if axis.made != axis.size or axis.scale != 1:
+        return True
+    if method.coordinates == "tf_crop_and_resize" and axis.crop != (0.0, 1.0):
+        node.refuse(
+            "a crop along an axis that keeps its size, which ONNX Runtime leaves out",
+            "crop with a Slice instead",
+        )
+    return False
 
 
 def _native(x: Var, axes: dict[int, Axis], method: Method) -> Var | None:
