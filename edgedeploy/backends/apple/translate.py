@@ -78,9 +78,7 @@ class Translation:
 
 def identifiers(names: list[str]) -> dict[str, str]:
     """Return an identifier for each name, all different; what is one already keeps its name."""
-    found = {
-        name: name for name in names if _IDENTIFIER.fullmatch(name) and name not in _RESERVED
-    }
+    found = {name: name for name in names if _IDENTIFIER.fullmatch(name) and name not in _RESERVED}
     taken = set(found)
     for name in names:
         if name in found:
