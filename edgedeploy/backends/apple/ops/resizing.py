@@ -104,6 +104,8 @@ def _axes(node: Node, scales: dict[int, float] | None, method: Method) -> dict[i
             place: int(np.float32(shape[place]) * np.float32(scales[place])) for place in places
         }
         _check_corners(node, shape, scales, made, method)
+    if not all(made.values()):
+        node.refuse("an output without elements", "use larger inputs")
     return {
         place: Axis(size=shape[place], made=made[place], scale=scales[place], crop=crops[place])
         for place in places
