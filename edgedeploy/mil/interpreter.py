@@ -152,7 +152,8 @@ class Interpreter:
             if isinstance(item.type, TensorType)
         }
         body = self.program.body
-        found = self._run(body, given, {})
+        with np.errstate(all="ignore"):  # infinity and NaN are results like any other
+            found = self._run(body, given, {})
         return {
             name: value.astype(np.float16) if name in self._halves else value
             for name, value in zip(body.outputs, found, strict=True)
@@ -224,14 +225,10 @@ class Interpreter:
             }
         leading = (Call(operation, self, scope),) if entry.wants_call else ()
         try:
-            with np.errstate(all="ignore"):
-                made = entry.compute(*leading, **given)
-                results = made if isinstance(made, tuple) else (made,)
-                for item, result in zip(operation.outputs, results, strict=True):
-                    scope[item.name] = _declared(result, item.type)
-            if self._observe is not None:
-                made = tuple(scope[item.name] for item in operation.outputs)
-                self._observe(operation, given, made)
+            made = entry.compute(*leading, **given)
+            results = made if isinstance(made, tuple) else (made,)
+            for item, result in zip(operation.outputs, results, strict=True):
+                scope[item.name] = _declared(result, item.type)
         except BuildError:
             raise
         except Exception as error:
@@ -241,6 +238,8 @@ class Interpreter:
                 subject=operation.name,
                 hint="report this with the package: the program says what it cannot do",
             ) from error
+        if self._observe is not None:
+            self._observe(operation, given, tuple(scope[item.name] for item in operation.outputs))
 
     def _argument(self, items: tuple[Any, ...], scope: Mapping[str, Any]) -> Any:
         values = tuple(
@@ -263,7 +262,7 @@ def _given(name: str, kind: TensorType, inputs: Mapping[str, np.ndarray]) -> np.
     """Return an input of the program as it is held."""
     value = inputs.get(name)
     told = "is missing" if value is None else f"has type {value.dtype}, shape {list(value.shape)}"
-    if value is None or value.dtype != storage(kind.dtype) or not _fits(value.shape, kind.dims):
+    if value is None or value.dtype != storage(kind.dtype) or not _fits(value.shape, kind):
         raise BuildError(
             f"input {name} {told}; the program declares {kind.dtype} {_sizes(kind.dims)}",
             code="E363",
@@ -278,14 +277,15 @@ def _declared(result: Any, kind: TensorType | ListType | StateType) -> Any:
     if not isinstance(kind, TensorType) or not isinstance(result, np.ndarray | np.generic):
         return result
     array = np.asarray(result)
-    if not _fits(array.shape, kind.dims):
+    if not _fits(array.shape, kind):
         raise ValueError(f"made shape {list(array.shape)}, declared {_sizes(kind.dims)}")
     return array.astype(storage(kind.dtype), copy=False).astype(held(kind.dtype), copy=False)
 
 
-def _fits(shape: tuple[int, ...], dims: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(dims) and all(
-        size is None or size == have for size, have in zip(dims, shape, strict=True)
+def _fits(shape: tuple[int, ...], kind: TensorType) -> bool:
+    return kind.any_rank or (
+        len(shape) == len(kind.dims)
+        and all(size is None or size == have for size, have in zip(kind.dims, shape, strict=True))
     )
 
 

@@ -7,13 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-
-Value = "np.ndarray | str | tuple[Any, ...] | dict[Any, Any]"
-"""What a name stands for while a program runs: an array (rank 0 for a scalar), a string, a list."""
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +17,12 @@ class TensorType:
     Attributes:
         dtype: ``float16 float32 bool string int8 int16 int32 uint8 uint16 int4 uint4 uint1 ...``.
         dims: One entry per axis; None where the size is known only when it runs.
+        any_rank: Whether even the number of axes is known only when it runs; ``dims`` is empty.
     """
 
     dtype: str
     dims: tuple[int | None, ...] = ()
+    any_rank: bool = False
 
 
 @dataclass(frozen=True, slots=True)

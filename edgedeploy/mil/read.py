@@ -166,11 +166,14 @@ def _type(spec: Any) -> Type:
         from coremltools.proto import MIL_pb2
 
         tensor = spec.tensorType
+        dtype = MIL_pb2.DataType.Name(tensor.dataType).lower()
+        if any(dim.unknown.variadic for dim in tensor.dimensions):
+            return TensorType(dtype, any_rank=True)
         dims = tuple(
             int(dim.constant.size) if dim.WhichOneof("dimension") == "constant" else None
             for dim in tensor.dimensions
         )
-        return TensorType(MIL_pb2.DataType.Name(tensor.dataType).lower(), dims)
+        return TensorType(dtype, dims)
     if kind == "stateType":
         wrapped = _type(spec.stateType.wrappedType)
         if isinstance(wrapped, TensorType):

@@ -1,9 +1,10 @@
 """What is known to go wrong with a saved program on Apple hardware, though coremltools accepts it.
 
 The interpreter computes what MIL documents. These rules hold what was seen on real devices instead
-(told in the comments of onnxsim's ``coreml_export``), and habits of coremltools that change a
-program behind its builder's back. They are checked on the package as it was saved: passes may have
-put in what the front end did not.
+(told in the comments of onnxsim's ``coreml_export``, and in the tests that coremltools leaves out
+with the number of an issue at Apple), and habits of coremltools that change a program behind its
+builder's back. They are checked on the package as it was saved: passes may have put in what the
+front end did not.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ def _padding(operation: Operation, facts: _Facts) -> Iterator[str]:
 
 
 def _zero_sizes(operation: Operation, facts: _Facts) -> Iterator[str]:
-    """The pass merge_consecutive_reshapes keeps a 0 that then means another axis.
+    """The pass merge_consecutive_reshapes keeps a 0, which then refers to another input.
 
     A front end that resolves sizes emits none: a 0 in a saved package is coremltools' doing.
     """
@@ -184,6 +185,31 @@ def _zero_sizes(operation: Operation, facts: _Facts) -> Iterator[str]:
             yield f"reshapes to {np.asarray(shape).tolist()}: the axis a 0 stands for is not sure"
 
 
+def _inherited_sizes(operation: Operation, facts: _Facts) -> Iterator[str]:
+    """A resize that takes over sizes by a 0 fails (rdar://112418424)."""
+    if operation.kind == "resize":
+        shape = facts.constant(operation, "shape")
+        if shape is not None and np.any(np.asarray(shape) == 0):
+            yield "a resize that takes over sizes of its input, which fails on devices"
+
+
+def _squeezed(operation: Operation, facts: _Facts) -> Iterator[str]:
+    """Squeezing an axis of another size than 1 fails on the CPU (rdar://124555262)."""
+    if operation.kind != "squeeze":
+        return
+    axes, dims = facts.constant(operation, "axes"), facts.dims(operation, "x")
+    if axes is not None and dims:
+        sizes = {dims[int(axis)] for axis in np.atleast_1d(axes)} - {1, None}
+        if sizes:
+            yield f"squeezes axes of sizes {sorted(map(str, sizes))}, which fails on the CPU"
+
+
+def _scalar_update(operation: Operation, facts: _Facts) -> Iterator[str]:
+    """A slice_update with a scalar fails (rdar://128221986; MIL's documentation says so too)."""
+    if operation.kind == "slice_update" and facts.dims(operation, "update") == ():
+        yield "an update without axes, which devices do not take"
+
+
 _RULES: Mapping[str, Rule] = {
     "select-shapes": _select_shapes,
     "rank": _rank,
@@ -191,4 +217,7 @@ _RULES: Mapping[str, Rule] = {
     "nearest": _nearest,
     "padding": _padding,
     "zero-size": _zero_sizes,
+    "inherited-sizes": _inherited_sizes,
+    "squeezed": _squeezed,
+    "scalar-update": _scalar_update,
 }

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from edgedeploy.backends.apple.package import save
 from edgedeploy.backends.apple.runner import CoreMlRunner
 from edgedeploy.backends.apple.translate import Translation, translate
+from edgedeploy.errors import ModelError
 from edgedeploy.passes.normalise import NormaliseOptions, normalise
 
 
@@ -47,7 +48,7 @@ class Converted:
             normal = place / "normal"
             normal.mkdir()
             onnx.save(_with_constants(model, constants or {}), place / "source.onnx")
-            normalise(place / "source.onnx", normal, NormaliseOptions())
+            _normalise(place / "source.onnx", normal)
             self.normal = onnx.load(normal / "model.onnx")
             self.translation: Translation = translate(ir.load(normal / "model.onnx"), ios=ios)
             save(self.translation, place, precision=precision, ranges=ranges)
@@ -64,6 +65,18 @@ class Converted:
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the outputs by their ONNX names, in their ONNX types."""
         return self.runner.run(inputs)
+
+
+def _normalise(source: Path, folder: Path) -> None:
+    """Write the normal form, also of a model that the reference runtime has no kernels for.
+
+    It is asked last, when the normal form is written, and Core ML does not need it.
+    """
+    try:
+        normalise(source, folder, NormaliseOptions())
+    except ModelError as error:
+        if {item.code for item in error.diagnostics} != {"E225"}:
+            raise
 
 
 def _with_constants(model: onnx.ModelProto, constants: Mapping[str, np.ndarray]) -> onnx.ModelProto:

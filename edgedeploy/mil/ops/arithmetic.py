@@ -44,17 +44,17 @@ for _kind, _function in _FUNCTIONS.items():
 
 @op("real_div")
 def real_div(x: Array, y: Array) -> Array:
-    """Return ``x / y``.
+    """Return ``x / y``; of integers the whole part.
 
     Raises:
-        ValueError: Integers that leave a remainder: MIL allows them and does not say which way
-            the quotient is rounded.
+        ValueError: Integers with a quotient below 0 that is not whole, or a division by 0: MIL does
+            not say which way it is rounded (its tests have positive ones only).
     """
     if np.result_type(x, y).kind == "f":
         return np.divide(x, y)
     quotient, remainder = np.divmod(x, y)
-    if np.any(remainder) or not np.all(y):
-        raise ValueError("division of integers that leaves a remainder")
+    if np.any((remainder != 0) & (quotient < 0)) or not np.all(y):
+        raise ValueError("a negative quotient of integers that is not whole, or a division by 0")
     return quotient
 
 

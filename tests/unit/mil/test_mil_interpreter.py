@@ -131,7 +131,7 @@ def test_a_branch_runs_only_when_it_is_taken():
     assert code_of(error) == ["E362"]
 
 
-def test_lists_grow_and_are_values_like_any_other():
+def test_lists_are_values_like_any_other():
     kind = ListType(TensorType("float32", (2,)))
     steps = [
         call("make_list", Named("a", kind), init_length=np.int32(1), elem_shape=[2]),
@@ -152,15 +152,34 @@ def test_lists_grow_and_are_values_like_any_other():
     assert found["last"].tolist() == [[1, 2], [5, 6], [7, 8]]
 
 
-@pytest.mark.parametrize("kind", ["list_read", "list_write"])
-def test_a_place_beyond_a_list_is_an_error(kind):
-    given = {"value": "x"} if kind == "list_write" else {}
+def test_a_list_grows_to_where_it_is_written():
+    """The places between hold zeros."""
+    kind = ListType(TensorType("float32", (2,)))
     steps = [
-        call("make_list", Named("a", ListType(TensorType("float32", (2,)))), elem_shape=[2]),
+        call("make_list", Named("a", kind), init_length=np.int32(1), elem_shape=[2]),
+        call("list_write", Named("b", kind), ls="a", index=np.int32(3), value="x"),
+        call("list_gather", tensor("y", 3, 2), ls="b", indices=np.array([3, 2, 0])),
+    ]
+    found = machine([tensor("x", 2)], steps, ["y"]).run({"x": np.array([1, 2], np.float32)})
+    assert found["y"].tolist() == [[1, 2], [0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(("kind", "grows"), [("list_read", True), ("list_write", False)])
+def test_a_place_beyond_a_list_is_an_error(kind, grows):
+    given = {"value": "x"} if kind == "list_write" else {}
+    listed = Named("a", ListType(TensorType("float32", (2,))))
+    steps = [
+        call("make_list", listed, elem_shape=[2], dynamic_length=np.bool_(grows)),
         call(kind, tensor("y", 2), ls="a", index=np.int32(2), **given),
     ]
     with pytest.raises(EdgedeployError, match="index 2 of a list of 1"):
         machine([tensor("x", 2)], steps, ["y"]).run({"x": np.zeros(2, np.float32)})
+
+
+def test_a_result_may_have_any_rank_where_the_program_says_so():
+    output = Named("y", TensorType("float32", any_rank=True))
+    made = machine([tensor("s", None, dtype="int32")], [call("fill", output, shape="s")], ["y"])
+    assert made.run({"s": np.array([2, 1, 3], np.int32)})["y"].shape == (2, 1, 3)
 
 
 def counter():

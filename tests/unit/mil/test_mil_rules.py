@@ -108,6 +108,32 @@ def test_a_reshape_with_a_0_is_told():
     assert rules_of([tensor("x", 2, 3)], steps) == [("zero-size", "y")]
 
 
+def test_a_resize_with_a_0_is_told():
+    steps = [call("resize", tensor("y", 1, 6, 6), x="x", shape=[np.array([0, 6, 6])])]
+    assert rules_of([tensor("x", 1, 3, 3)], steps) == [("inherited-sizes", "y")]
+
+
+@pytest.mark.parametrize(("axes", "wanted"), [([0, -1], 0), ([0, 1], 1), ([2], 0)])
+def test_squeezed_axes_have_size_1(axes, wanted):
+    steps = [call("squeeze", tensor("y", 3, None), x="x", axes=[np.array(axes)])]
+    assert rules_of([tensor("x", 1, 3, None, 1)], steps) == [("squeezed", "y")] * wanted
+
+
+def test_an_update_has_axes():
+    steps = [
+        const("u", np.float32(1)),
+        call(
+            "slice_update",
+            tensor("y", 3),
+            x="x",
+            update="u",
+            begin=[np.array([0])],
+            end=[np.array([1])],
+        ),
+    ]
+    assert rules_of([tensor("x", 3)], steps) == [("scalar-update", "y")]
+
+
 def test_an_input_has_axes():
     assert rules_of([tensor("x")], [], ["x"]) == [("input-rank", "x")]
 
