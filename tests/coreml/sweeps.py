@@ -156,6 +156,8 @@ def compare(forms: Sequence[Form], *, opset: int = 22, ios: int = 17) -> Found:
     """Run forms that ONNX Runtime runs."""
     found = Found()
     kept, converted = _converted(list(forms), found, opset, ios)
+    if converted is None:
+        return found
     model, feeds = model_of(kept, opset)
     wanted, made = expected(model, feeds), converted.run(feeds)
     for number, form in enumerate(kept):
@@ -171,8 +173,8 @@ def compare(forms: Sequence[Form], *, opset: int = 22, ios: int = 17) -> Found:
 
 def _converted(
     forms: list[Form], found: Found, opset: int, ios: int
-) -> tuple[list[Form], Converted]:
-    """Return the forms that translate, and the model of all of them."""
+) -> tuple[list[Form], Converted | None]:
+    """Return the forms that translate, and the model of all of them; None of none."""
     model, feeds = model_of(forms, opset)
     try:
         return forms, Converted(typed(model, expected(model, feeds)), ios=ios)
@@ -186,7 +188,7 @@ def _converted(
             found.refused.append(f"{form.told()}: {refused[f'n{number}']}")
         else:
             kept.append(form)
-    return _converted(kept, found, opset, ios)
+    return _converted(kept, found, opset, ios) if kept else ([], None)
 
 
 def _difference(made: np.ndarray, wanted: np.ndarray) -> str:
