@@ -7,7 +7,7 @@ import pytest
 from tests.coreml.sequence_forms import SEQUENCES
 from tests.coreml.sweeps import sweep
 
-COUNTS = {"recurrent": 4, "sampling": 4, "suppression": 2}
+COUNTS = {"attention": 6, "recurrent": 3, "sampling": 3, "suppression": 1}
 """Forms of families that become many operations each; 10 of the others."""
 
 
