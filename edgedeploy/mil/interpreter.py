@@ -152,7 +152,8 @@ class Interpreter:
             if isinstance(item.type, TensorType)
         }
         body = self.program.body
-        found = self._run(body, given, {})
+        with np.errstate(all="ignore"):  # infinity and NaN are results like any other
+            found = self._run(body, given, {})
         return {
             name: value.astype(np.float16) if name in self._halves else value
             for name, value in zip(body.outputs, found, strict=True)
@@ -224,14 +225,10 @@ class Interpreter:
             }
         leading = (Call(operation, self, scope),) if entry.wants_call else ()
         try:
-            with np.errstate(all="ignore"):
-                made = entry.compute(*leading, **given)
-                results = made if isinstance(made, tuple) else (made,)
-                for item, result in zip(operation.outputs, results, strict=True):
-                    scope[item.name] = _declared(result, item.type)
-            if self._observe is not None:
-                made = tuple(scope[item.name] for item in operation.outputs)
-                self._observe(operation, given, made)
+            made = entry.compute(*leading, **given)
+            results = made if isinstance(made, tuple) else (made,)
+            for item, result in zip(operation.outputs, results, strict=True):
+                scope[item.name] = _declared(result, item.type)
         except BuildError:
             raise
         except Exception as error:
@@ -241,6 +238,8 @@ class Interpreter:
                 subject=operation.name,
                 hint="report this with the package: the program says what it cannot do",
             ) from error
+        if self._observe is not None:
+            self._observe(operation, given, tuple(scope[item.name] for item in operation.outputs))
 
     def _argument(self, items: tuple[Any, ...], scope: Mapping[str, Any]) -> Any:
         values = tuple(

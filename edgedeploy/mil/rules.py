@@ -175,7 +175,7 @@ def _padding(operation: Operation, facts: _Facts) -> Iterator[str]:
 
 
 def _zero_sizes(operation: Operation, facts: _Facts) -> Iterator[str]:
-    """The pass merge_consecutive_reshapes keeps a 0 that then means another axis.
+    """The pass merge_consecutive_reshapes keeps a 0, which then refers to another input.
 
     A front end that resolves sizes emits none: a 0 in a saved package is coremltools' doing.
     """

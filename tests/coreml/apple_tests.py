@@ -37,6 +37,7 @@ class Harvest:
         skipped: How many tests were left out, by reason.
         agreed: By operation, how many of coremltools' evaluations of constants agreed.
         differing: What differed from coremltools' evaluation of constants.
+        contradicting: By operation, evaluations that contradict the type that coremltools gives.
         unknown: By operation, evaluations that the interpreter has no operation for.
     """
 
@@ -47,6 +48,7 @@ class Harvest:
     skipped: collections.Counter[str] = field(default_factory=collections.Counter)
     agreed: collections.Counter[str] = field(default_factory=collections.Counter)
     differing: list[dict[str, Any]] = field(default_factory=list)
+    contradicting: collections.Counter[str] = field(default_factory=collections.Counter)
     unknown: collections.Counter[str] = field(default_factory=collections.Counter)
 
     def add(self, record: dict[str, Any]) -> None:
@@ -57,6 +59,8 @@ class Harvest:
             self.agreed[record["inferred"]] += record["agreed"]
         elif "unknown" in record:
             self.unknown[record["inferred"]] += record["unknown"]
+        elif "contradicts" in record:
+            self.contradicting[record["inferred"]] += record["contradicts"]
         elif "differs" in record:
             self.differing.append(record)
         elif record["result"] == "failed":

@@ -194,7 +194,7 @@ def normalization(random: Random) -> Form:
     fixed = frozenset(pick(random, {1, 2, 3, 4}, {1, 2, 3, 4}, set()))
     epsilon = {"epsilon": pick(random, 1e-5, 0.1)}
     if op == "LRN":
-        sizes = {"size": int(random.integers(1, 6)), "bias": 2.0, "alpha": 0.3}
+        sizes = {"size": pick(random, 1, 3, 5), "bias": 2.0, "alpha": 0.3}
         return Form(op=op, inputs=[x], attributes={**sizes, "beta": pick(random, 0.75, 0.5)})
     if op == "LpNormalization":
         x[0] *= pick(random, 0.0, 1.0)

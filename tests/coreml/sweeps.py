@@ -138,10 +138,9 @@ def sweep(draws: Sequence[Draw], *, count: int, seed: int, opset: int = 22, ios:
                 raise
             continue
         forms.append(form)
-    forms = _without_refused(forms, found, opset, ios)
+    forms, converted = _converted(forms, found, opset, ios)
     model, feeds = model_of(forms, opset)
-    wanted = expected(model, feeds)
-    made = Converted(typed(model, wanted), ios=ios).run(feeds)
+    wanted, made = expected(model, feeds), converted.run(feeds)
     for number, form in enumerate(forms):
         said = [
             _difference(made[name], wanted[name])
@@ -152,23 +151,24 @@ def sweep(draws: Sequence[Draw], *, count: int, seed: int, opset: int = 22, ios:
     return found
 
 
-def _without_refused(forms: list[Form], found: Found, opset: int, ios: int) -> list[Form]:
-    """Return the forms that translate."""
+def _converted(
+    forms: list[Form], found: Found, opset: int, ios: int
+) -> tuple[list[Form], Converted]:
+    """Return the forms that translate, and the model of all of them."""
     model, feeds = model_of(forms, opset)
     try:
-        Converted(typed(model, expected(model, feeds)), ios=ios)
+        return forms, Converted(typed(model, expected(model, feeds)), ios=ios)
     except BuildError as error:
         refused = {item.subject: item.message for item in error.diagnostics if item.code == "E340"}
         if not refused:
             raise
-        kept = []
-        for number, form in enumerate(forms):
-            if f"n{number}" in refused:
-                found.refused.append(f"{form.told()}: {refused[f'n{number}']}")
-            else:
-                kept.append(form)
-        return kept
-    return forms
+    kept = []
+    for number, form in enumerate(forms):
+        if f"n{number}" in refused:
+            found.refused.append(f"{form.told()}: {refused[f'n{number}']}")
+        else:
+            kept.append(form)
+    return _converted(kept, found, opset, ios)
 
 
 def _difference(made: np.ndarray, wanted: np.ndarray) -> str:

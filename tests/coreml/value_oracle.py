@@ -19,6 +19,7 @@ from edgedeploy.mil.program import Block, Named, Operation, Program, TensorType
 _DTYPES = {"fp16": "float16", "fp32": "float32", "str": "string"}
 _agreed: collections.Counter[str] = collections.Counter()
 _unknown: collections.Counter[str] = collections.Counter()
+_contradictions: collections.Counter[str] = collections.Counter()
 _differences: list[dict[str, Any]] = []
 _LIMIT = 200
 
@@ -42,7 +43,10 @@ def records() -> list[dict[str, Any]]:
     """Return the counts and what differed, for the plugin's file."""
     counts = [{"inferred": kind, "agreed": count} for kind, count in sorted(_agreed.items())]
     unknown = [{"inferred": kind, "unknown": count} for kind, count in sorted(_unknown.items())]
-    return [*counts, *unknown, *_differences]
+    contradictions = [
+        {"inferred": kind, "contradicts": count} for kind, count in sorted(_contradictions.items())
+    ]
+    return [*counts, *unknown, *contradictions, *_differences]
 
 
 def _check(op: Any, output_types: tuple[Any, ...], values: Any) -> None:
@@ -57,6 +61,11 @@ def _check(op: Any, output_types: tuple[Any, ...], values: Any) -> None:
             Named(f"out{place}", _type(kind)) for place, kind in enumerate(output_types)
         )
         wanted = [_plain(item.val) for item in values]
+        if any(
+            not _consistent(kind.type, value) for kind, value in zip(outputs, wanted, strict=True)
+        ):
+            _contradictions[op.op_type] += 1
+            return
     except LookupError:
         return
     made = Operation(kind=op.op_type, name="probe", inputs=inputs, outputs=outputs)
@@ -77,6 +86,19 @@ def _check(op: Any, output_types: tuple[Any, ...], values: Any) -> None:
             _note(op.op_type, inputs, f"{found[name]!r:.300} not {value!r:.300}")
             return
     _agreed[op.op_type] += 1
+
+
+def _consistent(kind: Any, value: Any) -> bool:
+    """Return whether coremltools' value has the type that coremltools says it has.
+
+    It does not for quotients of integers, and for slice_by_size from a negative begin to the end.
+    """
+    if isinstance(value, str):
+        return bool(kind.dtype == "string")
+    fits = len(value.shape) == len(kind.dims) and all(
+        size is None or size == have for size, have in zip(kind.dims, value.shape, strict=True)
+    )
+    return fits and (value.dtype.kind == "f") == kind.dtype.startswith("float")
 
 
 def _note(kind: str, inputs: Any, why: str) -> None:

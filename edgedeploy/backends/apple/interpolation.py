@@ -1,7 +1,7 @@
 """Resizing one axis as a matrix: which elements each new element is made of, and how much of each.
 
-The rules are those of ONNX Resize-19. Coordinates are computed in float32, as runtimes do: where a
-place falls between two elements is decided by its rounding.
+The rules are those of ONNX Resize-19. Coordinates are rounded where ONNX Runtime (1.32, measured)
+rounds them, because that decides which of two elements is nearest.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+
+_HALF = 1e-6
+"""How far from a half ONNX Runtime still takes one: between 9.5e-7 and 1.01e-6 (measured)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +66,8 @@ def coordinates(axis: Axis, mode: str) -> np.ndarray:
         # What rounding the size down cut off is taken from both ends.
         adjustment = np.float32(axis.made) / (scale * np.float32(axis.size))
         offset = np.float32(axis.size) / 2 * (1 - adjustment)
-        return offset + (x + half) / scale - half
+        exact = float(offset) + (x.astype(np.float64) + 0.5) / float(scale) - 0.5
+        return exact.astype(np.float32)
     if mode == "align_corners":
         return x * np.float32(axis.size - 1) / np.float32(max(axis.made - 1, 1))
     if mode == "tf_crop_and_resize":
@@ -78,10 +82,11 @@ def coordinates(axis: Axis, mode: str) -> np.ndarray:
 def nearest(axis: Axis, method: Method) -> np.ndarray:
     """Return the index of the element that each new one takes: ``[made]``, int32."""
     x = coordinates(axis, method.coordinates)
-    half = np.float32(0.5)
+    # A half is one up to what its computation lost.
+    x = np.where(np.abs(x - np.floor(x) - 0.5) < _HALF, np.floor(x) + 0.5, x)
     places = {
-        "round_prefer_floor": np.ceil(x - half),
-        "round_prefer_ceil": np.floor(x + half),
+        "round_prefer_floor": np.ceil(x - 0.5),
+        "round_prefer_ceil": np.floor(x + 0.5),
         "floor": np.floor(x),
         "ceil": np.ceil(x),
     }[method.rounding]

@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgedeploy.backends.apple import dtypes
+from edgedeploy.backends.apple.high_rank import lowered_later
 from edgedeploy.backends.apple.images import normalised, pixel_dims
 from edgedeploy.backends.apple.interface import Interface, Port, Wishes
 from edgedeploy.backends.apple.keep import Keep
@@ -33,6 +34,7 @@ from edgedeploy.backends.apple.mil_api import (
 from edgedeploy.backends.apple.node import Node, Refusal, Value
 from edgedeploy.backends.apple.precision import float32
 from edgedeploy.backends.apple.registry import translations
+from edgedeploy.backends.apple.shapes import MAX_RANK, check_rank
 from edgedeploy.backends.apple.special import (
     PROBABILITIES,
     STATE_TYPE,
@@ -122,6 +124,8 @@ def translate(
             ``keep`` that matches nothing (E349).
     """
     with quiet():
+        # coremltools numbers what has no name through the life of the process.
+        mb.name_count.clear()
         return Translator(model, ios, wishes or Wishes(), keep or Keep()).run()
 
 
@@ -276,7 +280,11 @@ class Translator:
                 f"coremltools refuses it: {' '.join(str(error).split())[:500]}",
                 "change the node that is named, or drop the Core ML target",
             ) from error
-        return list(made) if isinstance(made, (list, tuple)) else [made]
+        values = list(made) if isinstance(made, (list, tuple)) else [made]
+        for value, var in zip(node.outputs, values, strict=False):
+            if var is not None and not lowered_later(value):
+                check_rank(len(var.shape))
+        return values
 
     def _stand_in(self, value: ir.Value) -> Var:
         """Return zeros like a value that could not be made, or end the translation here."""
@@ -304,8 +312,14 @@ class Translator:
         dtype = _dtype(value)
         interface = interface_dtype(dtype)
         sizes = value.shape
-        if interface is None or sizes is None:
-            why = f"type {dtype}" if interface is None else "an unknown rank"
+        why = ""
+        if interface is None:
+            why = f"type {dtype}"
+        elif sizes is None:
+            why = "an unknown rank"
+        elif len(sizes) > MAX_RANK:
+            why = f"rank {len(sizes)}"
+        if why:
             self._found.append(
                 Diagnostic(
                     code="E341",

@@ -88,14 +88,17 @@ def threshold(x: Array, alpha: Array) -> Array:
     return np.maximum(x, alpha)
 
 
-@op("cast", call=True)
-def cast(call: object, x: Array, dtype: str) -> Array:
-    """Return ``x`` in another type; floats are truncated to integers, and nonzero is True."""
+@op("cast")
+def cast(x: Array, dtype: str) -> Array:
+    """Return ``x`` in another type: floats are cut to integers, what is not 0 is true.
+
+    Args:
+        x: Any tensor.
+        dtype: The type; the declared one of the result, which the engine gives it.
+    """
     if dtype == "bool":
         return x != 0
-    if dtype.startswith(("int", "uint")) and x.dtype.kind == "f":
-        return np.trunc(x)
-    return x
+    return np.trunc(x) if dtype.startswith(("int", "uint")) and x.dtype.kind == "f" else x
 
 
 @op("identity")

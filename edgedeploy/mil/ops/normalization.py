@@ -122,15 +122,21 @@ def local_response_norm(
 
     Args:
         x: ``[N, C, *D]``.
-        size: How many channels are near. Where it is even, one more lies before than after, as in
-            PyTorch, whose values Apple's own tests expect (in ONNX it is the reverse).
+        size: How many channels are near; odd.
         alpha: Factor.
         beta: Exponent.
         k: Added to the sum.
+
+    Raises:
+        ValueError: ``size`` is even. Apple's own tests contradict one another there: one expects
+            PyTorch's window, with one more channel before than after, another that of the odd
+            size below.
     """
     count = int(size)
+    if count % 2 == 0:
+        raise ValueError(f"an even size, {count}: Core ML does not say which channels are near")
     squares = np.square(x, dtype=np.float64)
-    widths = [(0, 0), (count // 2, (count - 1) // 2), *[(0, 0)] * (x.ndim - 2)]
+    widths = [(0, 0), (count // 2, count // 2), *[(0, 0)] * (x.ndim - 2)]
     around = np.pad(squares, widths)
     total = sum(around[:, start : start + x.shape[1]] for start in range(count))
     return x / (k + alpha / count * total) ** beta

@@ -1,5 +1,6 @@
 """Elementwise operations of the MIL interpreter against Python's math and ONNX Runtime."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis.extra.numpy import arrays, mutually_broadcastable_shapes
 from edgedeploy.errors import EdgedeployError
 from edgedeploy.mil.erf import erf
 from edgedeploy.mil.registry import entries
-from tests.unit.mil.programs import call, machine, tensor
+from tests.unit.mil.programs import call, const, machine, tensor
 from tests.unit.mil.reference import by_runtime, floats
 
 CLOSE = {"rtol": 2e-6, "atol": 1e-7}
@@ -234,3 +235,20 @@ def test_large_values_do_not_overflow_what_has_a_limit():
         assert compute("softplus", x).tolist() == [0, 200]
         assert compute("softmax", x).tolist() == [0, 1]
         assert compute("elu", x, alpha=np.float32(1)).tolist() == [-1, 200]
+
+
+@pytest.mark.parametrize(
+    ("values", "named", "dtype", "wanted"),
+    [
+        ([-1.7, 0, 2.9], "int32", "int32", [-1, 0, 2]),
+        ([-0.5, 0, 2.9], "bool", "bool", [True, False, True]),
+        ([255.9, 0, 2.9], "uint8", "uint8", [255, 0, 2]),
+        ([2049.0, 0, 1e-9], "fp16", "float16", [2048, 0, 0]),
+    ],
+)
+def test_cast_cuts_to_integers_and_takes_what_is_not_0_as_true(values, named, dtype, wanted):
+    text = dataclasses.replace(const("t", np.int32(0)), attributes={"val": named})
+    steps = [text, call("cast", tensor("y", 3, dtype=dtype), x="x", dtype="t")]
+    found = machine([tensor("x", 3)], steps, ["y"]).run({"x": np.array(values, np.float32)})
+    assert found["y"].dtype == dtype
+    assert found["y"].tolist() == wanted

@@ -16,6 +16,8 @@ from edgedeploy.mil.ops.quantized import (
     dequantize,
     quantize,
 )
+from edgedeploy.mil.program import Operation
+from tests.unit.mil.programs import machine, tensor
 from tests.unit.mil.reference import by_runtime, floats
 
 
@@ -156,3 +158,24 @@ def test_sparse_values_with_a_scale():
     same, values = constexpr_sparse_blockwise_shift_scale(mask, data, scale, offset)
     np.testing.assert_array_equal(same, mask)
     np.testing.assert_allclose(values, [0.9, 1.8, 0.2, 0.4, 0.6, 0.9, 1.2, 0.7, 1.4], rtol=1e-5)
+
+
+def test_before_ios_18_the_parameters_are_attributes():
+    """So does coremltools write these operations, and no others."""
+    attributes = {
+        "name": "w",
+        "quantized_data": np.array([[1, 2], [3, 4]], np.int8),
+        "scale": np.array([0.5, 2], np.float16),
+        "zero_point": np.int8(1),
+        "axis": np.int32(0),
+    }
+    steps = [
+        Operation(
+            kind="constexpr_affine_dequantize",
+            name="w",
+            inputs={},
+            outputs=(tensor("w", 2, 2, dtype="float16"),),
+            attributes=attributes,
+        )
+    ]
+    np.testing.assert_array_equal(machine([], steps, ["w"]).run({})["w"], [[0, 0.5], [4, 6]])

@@ -175,6 +175,23 @@ def test_open_sizes_without_a_range_are_found(api, tmp_path):
     assert [(item.rule, item.subject) for item in findings(program)] == [("interface", "x")]
 
 
+@pytest.mark.slow
+def test_a_0_that_a_pass_left_with_another_input_is_found(api, tmp_path):
+    """coremltools 9.0 joins the two reshapes and keeps the 0, which now refers to x.
+
+    Counted from the last axis, as iOS17 does, it stands for 1 here either way; that is luck.
+    """
+    mb = api.mb
+
+    @mb.program(input_specs=[mb.TensorSpec((40, 360))], opset_version=api.ct.target.iOS17)
+    def twice(x):
+        wide = mb.reshape(x=x, shape=[1, 40, 360])
+        return mb.reshape(x=wide, shape=[0, 40, 3, 8, 15], name="y")
+
+    program = read_package(saved(api, twice, tmp_path))
+    assert [(item.rule, item.subject) for item in findings(program)] == [("zero-size", "y")]
+
+
 @pytest.mark.parametrize("bits", range(1, 8))
 @pytest.mark.parametrize("signed", [False, True])
 def test_packed_integers_come_back(bits, signed):

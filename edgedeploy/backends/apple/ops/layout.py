@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgedeploy.backends.apple.high_rank import lowered_later
 from edgedeploy.backends.apple.mil_api import Var, is_symbolic, mb
 from edgedeploy.backends.apple.node import Node
 from edgedeploy.backends.apple.registry import op
 from edgedeploy.backends.apple.scalars import is_float
 from edgedeploy.backends.apple.shapes import (
+    MAX_RANK,
     Size,
     check_rank,
     elements,
@@ -43,6 +45,8 @@ def reshape_(node: Node) -> Var:
         elif not known(size) and inferred is not None:
             found = inferred[place]
             wanted[place] = found if isinstance(found, int) else size
+    if len(wanted) > MAX_RANK and lowered_later(node.outputs[0]):
+        return mb.reshape(x=x, shape=list(node.outputs[0].shape or ()))
     return reshape(x, wanted)
 
 

@@ -10,13 +10,15 @@ from edgedeploy.backends.apple.node import Node
 from edgedeploy.backends.apple.registry import op
 from edgedeploy.backends.apple.scalars import is_float, like
 from edgedeploy.backends.apple.shapes import check_rank
+from edgedeploy.backends.apple.weights import is_weight, transposed
 
 
 @op("MatMul")
 def matmul(node: Node) -> Var:
     """Return the matrix product with NumPy's rules.
 
-    Vectors get an axis that the product loses again. Source: ONNX MatMul-13; MIL ``matmul``.
+    Vectors get an axis that the product loses again. Source: ONNX MatMul-13; MIL ``matmul``, and
+    ``linear`` for weights, behind which Core ML looks for integers.
     """
     x, y = node.var(0), node.var(1)
     if not x.rank or not y.rank:
@@ -29,7 +31,10 @@ def matmul(node: Node) -> Var:
         y = mb.expand_dims(x=y, axes=[1])
         gone.append(-1)
     check_rank(max(x.rank, y.rank))
-    made = mb.matmul(x=x, y=y)
+    if _takes_linear(x, y):
+        made = mb.linear(x=x, weight=transposed(y, (1, 0), node.ios))
+    else:
+        made = mb.matmul(x=x, y=y)
     return mb.squeeze(x=made, axes=[made.rank + axis for axis in gone]) if gone else made
 
 
@@ -45,6 +50,8 @@ def gemm(node: Node) -> Var:
     if not is_float(a) and not (float(alpha).is_integer() and float(beta).is_integer()):
         node.refuse("integers times a fraction", "cast to float first")
     across = bool(node.attribute("transA", 0)), bool(node.attribute("transB", 0))
+    if across == (False, False) and alpha == 1 and is_weight(b) and is_float(a):
+        across, b = (False, True), transposed(b, (1, 0), node.ios)
     bias = _scaled(node.var(2), beta) if node.given(2) else None
     if across == (False, True) and alpha == 1 and b.is_descendant_of_const:
         vector = _as_vector(bias, int(b.shape[0]))
@@ -54,6 +61,11 @@ def gemm(node: Node) -> Var:
     made = mb.matmul(x=a, y=b, transpose_x=across[0], transpose_y=across[1])
     made = _scaled(made, alpha)
     return made if bias is None else mb.add(x=made, y=bias)
+
+
+def _takes_linear(x: Var, weight: Var) -> bool:
+    """Return whether ``linear`` multiplies a tensor by a constant matrix."""
+    return bool(is_float(x) and x.rank <= 3 and weight.rank == 2 and is_weight(weight))
 
 
 def _scaled(x: Var, factor: float) -> Var:

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from edgedeploy.backends.apple.mil_api import Var, any_symbolic, mb
+from edgedeploy.backends.apple.mil_api import Var, mb
 from edgedeploy.backends.apple.node import Node
 from edgedeploy.backends.apple.registry import op
 from edgedeploy.backends.apple.scalars import like
@@ -165,35 +164,19 @@ def mean_variance_normalization(node: Node) -> Var:
 def lrn(node: Node) -> Var:
     """Return ``x / (bias + alpha / size * sum of neighbours' squares) ** beta`` over channels.
 
-    MIL's ``local_response_norm`` does not say where an even window lies; other than for odd ones
-    the squares are summed from slices.
+    MIL's ``local_response_norm`` does not say where an even window lies, and ONNX Runtime computes
+    none.
     """
     x, size = node.var(0), node.attribute("size")
-    alpha, beta = node.attribute("alpha", 1e-4), node.attribute("beta", 0.75)
-    bias = node.attribute("bias", 1.0)
-    if size % 2 and x.rank in (3, 4):
-        return mb.local_response_norm(
-            x=x, size=size, alpha=like(x, alpha), beta=like(x, beta), k=like(x, bias)
-        )
-    if any_symbolic(x.shape[1:2]):
-        node.refuse("an open number of channels", "bind the model's dims")
-    before = (size - 1) // 2
-    pad = [0, 0, before, size - 1 - before] + [0, 0] * (x.rank - 2)
-    squares = mb.pad(x=mb.mul(x=x, y=x), pad=pad, mode="constant", constant_val=like(x, 0.0))
-    whole = [axis != 1 for axis in range(x.rank)]
-    slices = [
-        mb.slice_by_index(
-            x=squares,
-            begin=[0, place] + [0] * (x.rank - 2),
-            end=[0, place + int(x.shape[1])] + [0] * (x.rank - 2),
-            begin_mask=whole,
-            end_mask=whole,
-        )
-        for place in range(size)
-    ]
-    total = reduce(lambda a, b: mb.add(x=a, y=b), slices)
-    inner = mb.add(x=mb.mul(x=total, y=like(x, alpha / size)), y=like(x, bias))
-    return mb.real_div(x=x, y=mb.pow(x=inner, y=like(x, beta)))
+    if not size % 2 or x.rank not in (3, 4):
+        node.refuse(f"a window of {size} channels in rank {x.rank}", "use an odd size in rank 4")
+    return mb.local_response_norm(
+        x=x,
+        size=size,
+        alpha=like(x, node.attribute("alpha", 1e-4)),
+        beta=like(x, node.attribute("beta", 0.75)),
+        k=like(x, node.attribute("bias", 1.0)),
+    )
 
 
 def _last_axes(node: Node) -> list[int]:

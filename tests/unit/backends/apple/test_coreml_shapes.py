@@ -133,15 +133,36 @@ def test_no_reshape_has_a_zero() -> None:
 
 
 def test_rank_six_is_refused_by_name() -> None:
-    model = one_node(
-        "Unsqueeze",
-        {"x": np.zeros((2, 2, 2, 2), np.float32), "axes": np.array([0, 1])},
-        {"y": np.float32},
-    )
+    x = {"x": np.zeros((2, 2, 2, 2), np.float32), "axes": np.array([0, 1])}
+    with pytest.raises(BuildError, match="'y' has rank 6") as caught:
+        Converted(one_node("Unsqueeze", x, {"y": np.float32}), constants={"axes": x["axes"]})
+    assert [item.code for item in caught.value.diagnostics] == ["E341"]
+
+
+def test_rank_six_between_reshapes_is_lowered() -> None:
+    text = """g (float[1, 12, 8, 6] x) => (y) {
+        high = Constant <value_ints=[1, 3, 2, 2, 8, 6]> ()
+        a = Reshape (x, high)
+        b = Transpose <perm=[0, 1, 4, 2, 5, 3]> (a)
+        low = Constant <value_ints=[1, 3, 16, -1]> ()
+        y = Reshape (b, low) }"""
+    x = np.random.default_rng(2).normal(size=(1, 12, 8, 6)).astype(np.float32)
+    assert differences({"pixel shuffle": text}, [{"x": x}]) == []
+
+
+def test_rank_six_that_is_used_otherwise_is_refused() -> None:
+    text = """g (float[1, 12, 8, 6] x) => (y) {
+        high = Constant <value_ints=[1, 3, 2, 2, 8, 6]> ()
+        a = Reshape (x, high)
+        b = Neg (a)
+        low = Constant <value_ints=[1, 3, 16, -1]> ()
+        y = Reshape (b, low) }"""
     with pytest.raises(BuildError, match="rank 6") as caught:
-        Converted(model, constants={"axes": np.array([0, 1])})
-    assert caught.value.diagnostics[0].code == "E340"
-    assert caught.value.diagnostics[0].subject == "the_unsqueeze"
+        Converted(joined({"used": text}))
+    assert [(item.code, item.subject) for item in caught.value.diagnostics] == [
+        ("E340", "Reshape_0"),
+        ("E340", "Neg_0"),
+    ]
 
 
 def test_scalars_and_booleans_come_and_go() -> None:
