@@ -96,14 +96,16 @@ class Application:
     Attributes:
         folder: Of the profile, the build and the store.
         inventory: The devices.yaml.
+        program: Module that is the command line; ``tests.device.shortly`` measures shortly.
     """
 
     folder: Path
     inventory: Path
+    program: str = "edgedeploy"
 
     def command(self, verb: str, *words: str) -> list[str]:
         """Return the command line of a verb for this application."""
-        start = [sys.executable, "-m", "edgedeploy", verb, str(self.folder / "app.yaml"), "--json"]
+        start = [sys.executable, "-m", self.program, verb, str(self.folder / "app.yaml"), "--json"]
         places = ["-o", str(self.folder / "build"), "--store", str(self.folder / "store")]
         return [*start, *(places if verb != "rollback" else []), *words]
 

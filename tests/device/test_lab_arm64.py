@@ -57,7 +57,8 @@ def pair(lab: Lab) -> Pair:
 def app(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Application:
     """The model, quantized; both devices can run it."""
     folder = tmp_path_factory.mktemp("arm64")
-    made = Application(folder / "app", write_inventory(folder, pair))
+    inventory = write_inventory(folder, pair)
+    made = Application(folder / "app", inventory, program="tests.device.shortly")
     made.folder.mkdir()
     (made.folder / "data.py").write_text(DATA)
     (made.folder / "app.yaml").write_text(PROFILE)
@@ -72,7 +73,7 @@ def test_it_answers_there_as_here_and_the_report_says_emulated(
     app: Application, pair: Pair, which: int
 ) -> None:
     """The limit of 1 ms, which no emulator keeps, is not judged."""
-    target = labway.bench(app, pair[which], samples=4)
+    target = labway.bench(app, pair[which], samples=2)
     gates = {gate["gate"]: (gate["state"], gate["evidence"]) for gate in target["gates"]}
     assert gates["cosine_on_device"] == ("passed", "simulated")
     assert gates["latency_p50"] == ("not judged", "simulated")

@@ -90,7 +90,8 @@ def test_what_is_killed_for_memory_fails_alone(device: LabDevice, tmp_path: Path
     healthy = {
         "health": {"command": "true"}
     }  # the golden samples need the memory that is not there
-    app = Application(tmp_path / "app", write_inventory(tmp_path, [device], healthy))
+    inventory = write_inventory(tmp_path, [device], healthy)
+    app = Application(tmp_path / "app", inventory, program="tests.device.shortly")
     app.folder.mkdir()
     write_hungry(app.folder / "hungry.onnx")
     labapp.write_model(app.folder / "model.onnx")
