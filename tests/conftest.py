@@ -71,6 +71,17 @@ pytest_plugins = ("tests.lab.fixtures",)
 # Where such tests are: a run that includes one of these says first what the machine can do.
 ON_DEVICES = ("lab", "device")
 
+# Files that take longest, the longest first: started last, one would leave every other processor
+# idle to its end.
+LONGEST_FIRST = (
+    "device/test_lab_arm64.py",
+    "lab/test_lab_devices.py",
+    "flow/test_flow_models.py",
+    "device/test_lab_push.py",
+    "device/test_device_verbs.py",
+    "device/test_device_bench.py",
+)
+
 # Folders with a command of their own; collected only when named on the command line.
 APART = ("with_torch", "soak")
 
@@ -82,6 +93,16 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         if not any(path.is_relative_to(collection_path) for path in named):
             return True
     return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; `--no-loadscope-reorder` keeps pytest-xdist from sorting again.
+
+    By the number of their tests, that is: what takes minutes for five of them would come last.
+    """
+    here = Path(__file__).parent
+    place = {here / name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

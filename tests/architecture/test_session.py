@@ -1,5 +1,6 @@
 """What tests/conftest.py promises, seen from a run of its own."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -50,6 +51,20 @@ def test_ci_refuses_a_skip_that_no_machine_explains(
 def test_ci_allows_a_skip_for_what_the_machine_lacks(tmp_path: Path) -> None:
     """By the words that the reason begins with."""
     assert run(tmp_path, "    pytest.skip('needs macOS')\n", ci="true").returncode == 0
+
+
+def test_the_longest_files_are_collected_first(tmp_path: Path) -> None:
+    """Each of them exists; the others keep their order behind them."""
+    text = CONFTEST.read_text()
+    names = ast.literal_eval(text.partition("LONGEST_FIRST = ")[2].partition(")\n")[0] + ")")
+    assert names and all((CONFTEST.parent / name).is_file() for name in names)
+    for name in ("a/test_a.py", *sorted(names)):
+        path = tmp_path / "tests" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("def test_it():\n    pass\n")
+    done = run(tmp_path, "    pass\n", "--collect-only")
+    found = [line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line]
+    assert found == [f"tests/{name}" for name in (*names, "a/test_a.py", "test_it.py")]
 
 
 def test_no_tests_is_no_success(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from edgedeploy.bench import job
 from edgedeploy.cli.main import main
 
 PLAN = job.BenchPlan(
-    warmup_max_s=0.5, window_s=0.05, min_s=0.5, min_count=16, max_s=60, layer_runs=1
+    warmup_max_s=0.2, window_s=0.02, min_s=0.2, min_count=16, max_s=60, layer_runs=1
 )
 
 if __name__ == "__main__":
