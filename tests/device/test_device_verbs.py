@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 from edgedeploy.bench.job import PLANS, BenchPlan
 from edgedeploy.cli.main import main
+from edgedeploy.deploy import ondevice
 from tests.lab import capabilities
 from tests.lab.proxy import Tarpit
 from tests.lab.sshd import Sshd, free_port, running
@@ -109,8 +111,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     capabilities.require("sshd")
     base = tmp_path_factory.mktemp("verbs")
     (base / "project").mkdir()
+    look = replace(ondevice.QUICK, warmup_max_s=0.3, window_s=0.02, min_s=0.3)
     with pytest.MonkeyPatch.context() as patch, running(base / "sshd") as server:
         patch.setenv("EDGEDEPLOY_STORE", str(base / "store"))
+        patch.setattr(ondevice, "QUICK", look)  # what a trial is judged by
         found = Project(base / "project", server)
         found.run("build", "sums.yaml")
         found.run("push", "sums.yaml", "-d", "board")

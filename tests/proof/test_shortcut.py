@@ -35,7 +35,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def project(built: Project) -> Iterator[Project]:
     """Give the built project with a snapshot of it; undo what a test changed."""
     kept = {path: path.read_bytes() for path in built.root.rglob("*") if path.is_file()}
-    for _ in range(2):
+    fresh = built.build()
+    if not fresh.shortcut:  # it saw that the change was undone
         fresh = built.build()
     assert fresh.shortcut, fresh.err
     yield built
