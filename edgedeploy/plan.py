@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from edgedeploy import backends
 from edgedeploy.errors import ProfileError
@@ -300,6 +301,16 @@ def _sources(shared: ModelNodes) -> dict[str, FileRef | OutputRef]:
     return found
 
 
+def _tried(
+    family: backends.Family, options: Mapping[str, Any], shared: ModelNodes
+) -> dict[str, OutputRef]:
+    """Return the samples that a backend tries what it writes on, where it does."""
+    wanted = family.tried_options
+    if wanted is None or any(options.get(name) != value for name, value in wanted.items()):
+        return {}
+    return {"samples": (shared.calibrate or shared.evaluate).output("samples")}
+
+
 def _candidate(
     use: TargetUse, target: Target, shared: ModelNodes, candidate: Candidate
 ) -> CandidateNodes:
@@ -351,7 +362,11 @@ def _candidate(
             },
             **words,
         },
-        inputs={"model": typed, **(_sources(shared) if family.wants_words else {})},
+        inputs={
+            "model": typed,
+            **(_sources(shared) if family.wants_words else {}),
+            **_tried(family, options, shared),
+        },
         fields={name: target.get(name) for name in family.reads},
         tools=family.tools,
         code=code,

@@ -32,6 +32,8 @@ class Family:
         half_options: Compile options with which the backend itself makes an ``fp16`` artifact of
             the float model; it then also takes ``keep_float`` and ``keep_float_ops``. None where
             the model is changed before.
+        tried_options: Compile options with which it tries what it writes on samples; None where it
+            never does.
         integer_options: Compile options of models with integer weights, unless the profile says
             otherwise.
         bucket_options: Options with which one artifact serves all buckets of a model.
@@ -45,6 +47,7 @@ class Family:
     wants_words: bool = False
     bench_options: Mapping[str, Any] = field(default_factory=dict)
     half_options: Mapping[str, Any] | None = None
+    tried_options: Mapping[str, Any] | None = None
     integer_options: Mapping[str, Any] = field(default_factory=dict)
     bucket_options: Mapping[str, Any] = field(default_factory=dict)
     most_bytes: int | None = None
@@ -62,6 +65,7 @@ FAMILIES: dict[str, Family] = {
         wants_words=True,
         bucket_options={"shapes": "enumerated"},
         half_options={"precision": "float16"},
+        tried_options={"precision": "float16"},
         integer_options={"precision": "float16"},
     ),
     "ort": Family(

@@ -36,6 +36,7 @@ class Words:
         dims: What sizes a dim may take, by the name of a dim that the model leaves open.
         state: ``(state input, state output)`` names.
         classes: Of a classifier, in the order of its output.
+        samples: Folder of a pack of typical inputs, for backends that try what they write.
     """
 
     author: str = ""
@@ -46,6 +47,7 @@ class Words:
     dims: Mapping[str, DimSpec] = field(default_factory=dict)
     state: tuple[tuple[str, str], ...] = ()
     classes: tuple[str, ...] = ()
+    samples: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

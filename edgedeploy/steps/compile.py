@@ -60,6 +60,7 @@ def _words(work: Work) -> Words | None:
         dims={name: parse_dim(text) for name, text in told["dims"].items()},
         state=tuple((given, made) for given, made in told["state"]),
         classes=tuple(name for name in classes if name),
+        samples=work.inputs.get("samples"),
     )
 
 

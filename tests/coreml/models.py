@@ -11,21 +11,23 @@ import itertools
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime as ort
+from onnx import numpy_helper
 
 from edgedeploy.backends.apple.package import save
+from edgedeploy.backends.apple.refine import Refinement, refine
+from edgedeploy.backends.apple.runner import CoreMlRunner
 from edgedeploy.backends.apple.translate import Translation, translate
 from edgedeploy.data.pack import PackWriter
-from edgedeploy.mil.interpreter import Interpreter
-from edgedeploy.mil.read import read_package
 from edgedeploy.passes.normalise import NormaliseOptions, normalise
 from edgedeploy.passes.optimise import optimise
 from edgedeploy.profile.types import QuantizeSpec
@@ -119,12 +121,14 @@ def samples(name: str, seed: int = 2) -> Iterator[Inputs]:
     return (item[0] for item in found)
 
 
-def normal_form(name: str, folder: Path) -> Path:
-    """Return the optimised normal form of a model."""
+def normal_form(
+    name: str, folder: Path, dims: Mapping[str, tuple[int | str, ...]] | None = None
+) -> Path:
+    """Return the optimised normal form of a model, with other dims than its usual ones if given."""
     model = MODELS[name]
     for part in ("normal", "optimised"):
         (folder / part).mkdir()
-    options = NormaliseOptions(dims=model.dims, constants=model.constants)
+    options = NormaliseOptions(dims=dims or model.dims, constants=model.constants)
     normalise(installed(model), folder / "normal", options)
     optimise(folder / "normal/model.onnx", folder / "optimised")
     return folder / "optimised/model.onnx"
@@ -199,40 +203,122 @@ class Package:
         self.translation: Translation = translate(ir.load(model), ios=ios)
         self.path = save(self.translation, folder, precision=precision, keep=keep, ranges=ranges)
         self.seconds = time.perf_counter() - begin
-        self.size = sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
-        self.program = read_package(self.path)
-        self.machine = Interpreter(self.program)
+        self.size = size_of(self.path)
+        self.translation.interface.write(folder)
+        self._runner = CoreMlRunner(folder)
+        self.program = self._runner.program
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Inputs:
         """Return the outputs by their ONNX names."""
-        ports = self.translation.interface
-        given = {
-            port.name: np.atleast_1d(inputs[port.onnx_name]).astype(port.dtype)
-            for port in ports.inputs
-        }
-        made = self.machine.run(given)
-        return {port.onnx_name: made[port.name] for port in ports.outputs}
+        return self._runner.run(inputs)
 
 
-def differences(
-    reference: Reference, package: Package, name: str, count: int = SAMPLES
-) -> tuple[float, float]:
-    """Return how far a package is from a reference: largest difference, and SQNR in dB.
+def nudged(quantized: Path, folder: Path) -> Path:
+    """Return a quantized model whose activation scales differ in their last bit.
 
-    The difference is a share of the largest value of its output; the SQNR that of the worst output.
+    What that changes is what any other order of additions may change: at a boundary between two
+    integers the smallest difference decides, and the next layers carry it on.
     """
-    largest, noise, signal = 0.0, {}, {}
-    for given in itertools.islice(samples(name), count):
-        inputs = {**MODELS[name].fixed, **given}
-        wanted, made = reference.run(inputs), package.run(inputs)
-        for output, value in wanted.items():
-            true = value.astype(np.float64)
-            off = np.abs(made[output].reshape(value.shape) - true)
-            largest = max(largest, float(off.max() / max(np.abs(true).max(), 1e-30)))
-            noise[output] = noise.get(output, 0.0) + float((off**2).sum())
-            signal[output] = signal.get(output, 0.0) + float((true**2).sum())
-    ratios = [10 * np.log10(signal[key] / max(noise[key], 1e-30)) for key in noise]
-    return largest, float(min(ratios))
+    model = onnx.load(quantized)
+    given = {node.input[1] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    for item in model.graph.initializer:
+        if item.name in given:
+            scale = numpy_helper.to_array(item)
+            moved = np.nextafter(scale, np.inf, dtype=scale.dtype)
+            item.CopyFrom(numpy_helper.from_array(moved, item.name))
+    folder.mkdir()
+    onnx.save(model, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far outputs are from others.
+
+    Attributes:
+        largest: Largest difference, as a share of the largest value of its output.
+        sqnr_db: Signal to noise of the worst output, in dB.
+    """
+
+    largest: float
+    sqnr_db: float
+
+
+def difference(wanted: Sequence[Inputs], made: Sequence[Inputs]) -> Difference:
+    """Return how far outputs are from the wanted ones, over all samples."""
+    largest, worst = 0.0, np.inf
+    for name, first in wanted[0].items():
+        true = np.concatenate([item[name].astype(np.float64).ravel() for item in wanted])
+        off = np.concatenate([item[name].astype(np.float64).ravel() for item in made]) - true
+        if first.dtype.kind != "f":
+            continue
+        largest = max(largest, float(np.abs(off).max() / max(np.abs(true).max(), 1e-30)))
+        ratio = float((true**2).sum() / max(float((off**2).sum()), 1e-30))
+        worst = min(worst, 10 * np.log10(max(ratio, 1e-30)))
+    return Difference(largest, float(worst))
+
+
+def fed(name: str, count: int = SAMPLES) -> list[Inputs]:
+    """Return what a model is run on."""
+    return [{**MODELS[name].fixed, **item} for item in itertools.islice(samples(name), count)]
+
+
+def refined(model: Path, folder: Path, given: Sequence[Inputs], *, ios: int = 17) -> Refinement:
+    """Write a float16 package into ``folder`` as a build does; return what stays in float32."""
+
+    def build(place: Path, precision: str, keep: Collection[str]) -> None:
+        translation = translate(ir.load(model), ios=ios)
+        save(translation, place, precision=precision, keep=keep)
+        translation.interface.write(place)
+
+    folder.mkdir()
+    with tempfile.TemporaryDirectory() as scratch:
+        return refine(build, folder, Path(scratch), given)
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files of a package."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def row(source: Path, place: Path, given: Sequence[Inputs], integers: Path, ios: int) -> str:
+    """Return what there is to say of a model in one line.
+
+    Args:
+        source: The optimised normal form.
+        place: A folder to work in.
+        given: What it is run on.
+        integers: Its quantized form.
+        ios: Major version of iOS.
+    """
+
+    def run(model: Reference | Package | CoreMlRunner) -> list[Inputs]:
+        return [model.run(item) for item in given]
+
+    wanted = run(Reference(source))
+    full = Package(source, place / "full", ios=ios)
+    exact = difference(wanted, run(full))
+    kept = refined(source, place / "half", given, ios=ios).kept
+    half = difference(wanted, run(CoreMlRunner(place / "half")))
+    rounded = run(Reference(integers))
+    package = Package(integers, place / "integers", ios=ios)
+    made = run(package)
+    other = run(Reference(nudged(integers, place / "nudged")))
+    refined(integers, place / "shipped", given, ios=ios)
+    shipped = run(CoreMlRunner(place / "shipped"))
+    sizes = [source.stat().st_size, size_of(place / "half"), size_of(place / "shipped")]
+    parts = [
+        f"fp32 {exact.largest:.1e}",
+        f"fp16 {half.largest:.1e} {half.sqnr_db:.1f} dB, {len(kept)} kept",
+        f"w8a8: package and ORT {difference(rounded, made).sqnr_db:.1f} dB, ORT and ORT with other "
+        f"last bits {difference(rounded, other).sqnr_db:.1f}",
+        f"from float: ORT {difference(wanted, rounded).sqnr_db:.1f}, package "
+        f"{difference(wanted, made).sqnr_db:.1f}, in float16 "
+        f"{difference(wanted, shipped).sqnr_db:.1f}",
+        "MB onnx, fp16, w8a8 " + ", ".join(f"{size / 1e6:.2f}" for size in sizes),
+        f"s {full.seconds:.1f}, {package.seconds:.1f}",
+    ]
+    return "; ".join(parts)
 
 
 def main(words: list[str]) -> None:
@@ -245,19 +331,8 @@ def main(words: list[str]) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             place = Path(scratch)
             source = normal_form(name, place)
-            exact = Reference(source)
-            full = Package(source, place / "full", ios=chosen.ios)
-            half = Package(source, place / "half", ios=chosen.ios, precision="float16")
-            line = [f"{name:12} fp32 {differences(exact, full, name)[0]:.1e}"]
-            line.append("fp16 {:.1e} {:.1f} dB".format(*differences(exact, half, name)))
             integers = quantized_form(name, source, place)
-            rounded = Reference(integers)
-            package = Package(integers, place / "integers", ios=chosen.ios)
-            line.append("w8a8 vs ORT {:.1e} {:.1f} dB".format(*differences(rounded, package, name)))
-            sizes = [source.stat().st_size, full.size, half.size, package.size]
-            line.append("MB " + " ".join(f"{size / 1e6:.2f}" for size in sizes))
-            line.append(f"s {full.seconds:.1f} {half.seconds:.1f} {package.seconds:.1f}")
-            print("; ".join(line), flush=True)
+            print(f"{name}: {row(source, place, fed(name), integers, chosen.ios)}", flush=True)
 
 
 if __name__ == "__main__":

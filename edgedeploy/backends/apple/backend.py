@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ _OPTIONS: Mapping[str, Any] = {
     "stateful": False,
     "keep_float": [],
     "keep_float_ops": [],
-    "compress": ("none",),
+    "compress": ("none", "int8", "int4", "palette-8", "palette-6", "palette-4", "palette-2"),
 }
 
 
@@ -58,7 +58,7 @@ class CoreMl:
         "stateful": "Core ML keeps the profile's state between predictions (default false)",
         "keep_float": "nodes (names or glob patterns) that compute in float32 (default none)",
         "keep_float_ops": "operators that compute in float32 (default none)",
-        "compress": "none (default)",
+        "compress": "none (default), int8, int4, palette-8, -6, -4 or -2: smaller weights",
     }
 
     def preflight(self, model: Path, fields: Mapping[str, Any]) -> Placement:
@@ -98,38 +98,50 @@ class CoreMl:
         from edgedeploy.backends.apple.canonical import canonicalise
         from edgedeploy.backends.apple.keep import Keep
         from edgedeploy.backends.apple.package import PACKAGE, save
+        from edgedeploy.backends.apple.refine import build_precise
         from edgedeploy.backends.apple.runner import CoreMlRunner
         from edgedeploy.backends.apple.translate import translate
 
         chosen = checked_options(options, _OPTIONS)
         told = words or Words()
         ios = deployment_target(fields)
-        translation = translate(
-            ir.load(model),
-            ios=ios,
-            wishes=_wishes(chosen, told),
-            keep=Keep(nodes=chosen["keep_float"], ops=chosen["keep_float_ops"]),
-        )
-        package = save(
-            translation,
-            folder,
-            precision=chosen["precision"],
-            ranges=ranges,
-            listed=_listed(told) if chosen["shapes"] == "enumerated" else {},
-        )
-        canonicalise(package, told)
-        translation.interface.write(folder)
+
+        def build(place: Path, precision: str, kept: Collection[str]) -> None:
+            translation = translate(
+                ir.load(model),
+                ios=ios,
+                wishes=_wishes(chosen, told),
+                keep=Keep(nodes=chosen["keep_float"], ops=chosen["keep_float_ops"]),
+            )
+            package = save(
+                translation,
+                place,
+                precision=precision,
+                keep=kept,
+                ranges=ranges,
+                listed=_listed(told) if chosen["shapes"] == "enumerated" else {},
+                compress=chosen["compress"],
+            )
+            canonicalise(package, told)
+            translation.interface.write(place)
+
+        refinement = build_precise(build, folder, chosen["precision"], told.samples)
+        interface = Interface.read(folder)
         with CoreMlRunner(folder) as runner:
             program = runner.program
         return CompileReport(
             entry=PACKAGE,
-            files=(*_files(folder, package), CompiledFile(path=INTERFACE, role="signature")),
-            notes=(*_notes(translation.interface), *_lint(program)),
+            files=(
+                *_files(folder, folder / PACKAGE),
+                CompiledFile(path=INTERFACE, role="signature"),
+            ),
+            notes=(*_notes(interface), *refinement.notes(), *_lint(program)),
             metadata={
                 "format": "mlpackage",
                 "ios": ios,
                 "opset": program.opset,
                 "precision": chosen["precision"],
+                "float32_operations": list(refinement.kept),
                 "operations": _kinds(program),
             },
         )

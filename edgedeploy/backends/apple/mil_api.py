@@ -18,6 +18,7 @@ with quiet():
     from coremltools.converters.mil.mil import Function, Program, get_new_symbol, types
     from coremltools.converters.mil.mil.scope import ScopeInfo, ScopeSource
     from coremltools.converters.mil.mil.types.symbolic import any_symbolic, is_symbolic
+    from coremltools.optimize import coreml as optimize
 
 Var = Any
 """A value of a MIL program under construction (``coremltools.converters.mil.mil.Var``)."""
@@ -74,6 +75,7 @@ __all__ = [
     "get_new_symbol",
     "is_symbolic",
     "mb",
+    "optimize",
     "quiet",
     "type_name",
     "types",

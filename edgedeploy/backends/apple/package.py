@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedeploy.backends.apple import precision as computing
+from edgedeploy.backends.apple.compress import check_form, compressed
 from edgedeploy.backends.apple.flexible import Sizes
 from edgedeploy.backends.apple.images import image_type, pixel_dims
 from edgedeploy.backends.apple.interface import Port
@@ -37,6 +38,7 @@ def save(
     keep: Collection[str] = (),
     ranges: Mapping[str, tuple[int, int]] | None = None,
     listed: Mapping[str, Sequence[int]] | None = None,
+    compress: str = "none",
 ) -> Path:
     """Convert a translated program and save it as ``model.mlpackage`` in ``folder``.
 
@@ -48,14 +50,16 @@ def save(
         keep: Names of further operations that stay in float32.
         ranges: Lowest and highest size by the name of an open dim.
         listed: All sizes by the name of an open dim; goes before ``ranges``.
+        compress: ``none``, or a form of :mod:`edgedeploy.backends.apple.compress`.
 
     Returns:
         The package.
 
     Raises:
-        BuildError: An open dim has no sizes or too many (E348), or coremltools cannot convert it
-            (E342).
+        BuildError: An open dim has no sizes or too many (E348), coremltools cannot convert it
+            (E342), or this iOS has no such compressed form (E310).
     """
+    check_form(compress, translation.ios)
     computed = ct.precision.FLOAT32
     if precision == "float16":
         computed = ct.transform.FP16ComputePrecision(op_selector=computing.selector(keep))
@@ -77,6 +81,8 @@ def save(
                 pass_pipeline=pipeline,
                 skip_model_load=True,
             )
+            if compress != "none":
+                made = compressed(made, compress)
             made.save(str(path))
     except Exception as error:
         raise BuildError(

@@ -15,6 +15,7 @@ import numpy as np
 from edgedeploy.backends.apple.mil_api import Var, is_symbolic, mb, types
 from edgedeploy.backends.apple.node import Node
 from edgedeploy.backends.apple.shapes import alike, scalar, sizes, vector
+from edgedeploy.backends.apple.weights import Packed, packed
 
 UNROLLED_STEPS = 32
 """Longer sequences run in a loop: each step is ten to twenty operations of the program."""
@@ -56,6 +57,7 @@ class Direction:
         peephole: [3 * hidden] of an LSTM in the order input, output, forget; or None.
         states: The initial hidden state [batch, hidden], and the cell state of an LSTM.
         activations: What the operator's ``f``, ``g``, ``h`` are.
+        packed: The weight and the recurrence as they are kept in fewer bits, if they are.
     """
 
     backward: bool
@@ -66,6 +68,7 @@ class Direction:
     peephole: np.ndarray | None
     states: tuple[Var, ...]
     activations: tuple[Activation, ...]
+    packed: tuple[Packed | None, Packed | None] = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,7 @@ def _directions(
     if node.op == "LSTM" and node.given(7):
         peephole = node.need_constant(7, "P").astype(kind)
     made = _activations(node, activations, count)
+    kept = [packed(node.var(place)) for place in (1, 2)]
     return tuple(
         Direction(
             backward=direction == "reverse" or place == 1,
@@ -184,9 +188,14 @@ def _directions(
             peephole=None if peephole is None else peephole[place],
             states=tuple(_state(node, 5 + state, place, x, hidden) for state in range(states)),
             activations=made[place * len(activations) : (place + 1) * len(activations)],
+            packed=(_part(kept[0], place), _part(kept[1], place)),
         )
         for place in range(count)
     )
+
+
+def _part(kept: Packed | None, place: int) -> Packed | None:
+    return None if kept is None else kept.at(place)
 
 
 def _activations(node: Node, defaults: Sequence[str], directions: int) -> tuple[Activation, ...]:

@@ -9,15 +9,21 @@ until they no longer do.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from edgedeploy.backends.apple.runner import CoreMlRunner
 from edgedeploy.backends.inputs import Inputs
+from edgedeploy.data.pack import PackReader
+from edgedeploy.errors import BuildError
 from edgedeploy.mil.half import HalfTrial, Loss, noise, producers
+from edgedeploy.signature import TensorSpec
 
 SENSITIVE = 2.0**-7
 """Noise beyond which an operation stays in float32; that of a sound one is 2^-11 to 2^-9."""
@@ -32,27 +38,61 @@ Build = Callable[[Path, str, Collection[str]], None]
 """Writes the package and its interface into a folder: precision, operations kept in float32."""
 
 
+OTHER_SIZES = frozenset({"E331", "E332", "E333"})
+"""Codes of inputs that do not fit."""
+
+TRIED = 2
+"""How many samples a program is tried on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refinement:
     """What was found.
 
     Attributes:
         kept: Names of the operations that stay in float32.
-        drift: Noise of the worst output of the package that was written, as a share of it.
+        drift: Noise of the worst output of the package that was written, as a share of it; None
+            where it was not tried.
     """
 
-    kept: tuple[str, ...]
-    drift: float
+    kept: tuple[str, ...] = ()
+    drift: float | None = None
+
+    def notes(self) -> Iterator[str]:
+        """Yield what a user should know."""
+        if self.kept:
+            shown = ", ".join(self.kept[:3]) + (" ..." if len(self.kept) > 3 else "")
+            yield f"{len(self.kept)} operations stay in float32, or outputs would drift: {shown}"
 
 
-def refine(build: Build, folder: Path, scratch: Path, samples: Sequence[Inputs]) -> Refinement:
+def build_precise(build: Build, folder: Path, precision: str, samples: Path | None) -> Refinement:
+    """Write a package in a precision; refine it where that is float16 and there are samples.
+
+    Args:
+        build: Makes packages of the model.
+        folder: Where the package goes; empty.
+        precision: ``float32`` or ``float16``.
+        samples: A pack of typical inputs.
+
+    Raises:
+        BuildError: A package cannot be made or run.
+    """
+    if precision == "float32" or samples is None:
+        build(folder, precision, ())
+        return Refinement()
+    with tempfile.TemporaryDirectory() as scratch:
+        given = (sample.tensors() for sample in PackReader(samples))
+        return refine(build, folder, Path(scratch), given)
+
+
+def refine(build: Build, folder: Path, scratch: Path, samples: Iterable[Inputs]) -> Refinement:
     """Write a package in float16, with as much in float32 as its outputs need.
 
     Args:
         build: Makes packages of the model.
         folder: Where the package goes; empty.
         scratch: An empty folder for the packages that are tried.
-        samples: What they are tried on; at least one.
+        samples: What they are tried on: the first :data:`TRIED` whose sizes the model takes.
 
     Raises:
         BuildError: A package cannot be made or run.
@@ -62,18 +102,45 @@ def refine(build: Build, folder: Path, scratch: Path, samples: Sequence[Inputs])
     build(exact, "float32", ())
     trial = HalfTrial()
     with CoreMlRunner(exact, observe=trial) as runner:
-        wanted = [runner.run(sample) for sample in samples]
+        pairs = list(islice(_fitting(runner, samples), TRIED))
         makers = producers(runner.program)
+    given, wanted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     for number, kept in enumerate(_attempts(trial.losses, makers)):
         place = scratch / str(number)
         place.mkdir()
         build(place, "float16", kept)
-        drift = _drift(place, samples, wanted)
+        drift = _drift(place, given, wanted)
         if drift <= LARGEST_DRIFT:
             break
     for item in place.iterdir():
-        item.rename(folder / item.name)
+        shutil.move(item, folder / item.name)
     return Refinement(kept=kept, drift=drift)
+
+
+def _fitting(
+    runner: CoreMlRunner, samples: Iterable[Inputs]
+) -> Iterator[tuple[Inputs, dict[str, np.ndarray]]]:
+    """Yield samples that the model takes, and its outputs: a pack may hold other sizes as well."""
+    inputs = runner.signature.inputs
+    for sample in samples:
+        given = {item.name: sample[item.name] for item in inputs if item.name in sample}
+        given.update(_zeros(inputs, given))
+        try:
+            yield given, runner.run(given)
+        except BuildError as error:
+            if {item.code for item in error.diagnostics} - OTHER_SIZES:
+                raise
+
+
+def _zeros(inputs: Sequence[TensorSpec], sample: Inputs) -> dict[str, np.ndarray]:
+    """Return zeros for inputs that a sample leaves out: the states at their start."""
+    return {
+        item.name: np.zeros(
+            [dim if isinstance(dim, int) else 1 for dim in item.dims or ()], item.dtype
+        )
+        for item in inputs
+        if item.name not in sample
+    }
 
 
 def _attempts(
@@ -102,7 +169,7 @@ def _drift(
     with CoreMlRunner(folder) as runner:
         made = [runner.run(sample) for sample in samples]
     worst = 0.0
-    for name, first in wanted[0].items():
+    for name, first in wanted[0].items() if wanted else ():
         if first.dtype.kind != "f":
             continue
         exact = np.concatenate([item[name].ravel() for item in wanted])

@@ -10,7 +10,7 @@ https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.de
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,15 +44,27 @@ class Packed:
             centred = centred - spread(self.zero, shape).astype(self.scale.dtype)
         return np.asarray(spread(self.scale, shape) * centred)
 
-    def transposed(self, order: Sequence[int]) -> Packed:
-        """Return it with its axes in another order."""
-        zero = None if self.zero is None else self.zero.transpose(order)
+    def at(self, place: int) -> Packed:
+        """Return one entry of the first axis, which goes away."""
+        return self._each(lambda array: array[min(place, len(array) - 1)])
+
+    def gates(self, order: Sequence[int]) -> Packed:
+        """Return it with equal parts of its first axis in another order."""
+        rows = self.integers.shape[0]
+        places = np.arange(rows).reshape(len(order), -1)[list(order)].reshape(-1)
+        return self._each(lambda array: array[places] if len(array) == rows else array)
+
+    def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> Packed:
         return replace(
             self,
-            integers=np.ascontiguousarray(self.integers.transpose(order)),
-            scale=self.scale.transpose(order),
-            zero=zero,
+            integers=np.ascontiguousarray(change(self.integers)),
+            scale=change(self.scale),
+            zero=None if self.zero is None else change(self.zero),
         )
+
+    def transposed(self, order: Sequence[int]) -> Packed:
+        """Return it with its axes in another order."""
+        return self._each(lambda array: array.transpose(order))
 
 
 def spread(parameters: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -16,6 +16,7 @@ from edgedeploy.backends.apple.mil_api import Var, mb
 from edgedeploy.backends.apple.node import Node
 from edgedeploy.backends.apple.recurrence import Direction, Layer, Passed, in_steps
 from edgedeploy.backends.apple.registry import op
+from edgedeploy.backends.apple.weights import Packed, store
 
 Run = Callable[[Layer, Direction, Var], Passed]
 
@@ -39,8 +40,8 @@ def _lstm_at_once(layer: Layer, one: Direction, x: Var) -> Passed:
         x=x,
         initial_h=one.states[0],
         initial_c=one.states[1],
-        weight_ih=_ordered(one.weight, order),
-        weight_hh=_ordered(one.recurrence, order),
+        weight_ih=_weight(layer, one.weight, one.packed[0], order),
+        weight_hh=_weight(layer, one.recurrence, one.packed[1], order),
         bias=_ordered(one.bias + one.recurrent_bias, order),
         output_sequence=True,
         **extra,
@@ -67,8 +68,8 @@ def _gru_at_once(layer: Layer, one: Direction, x: Var) -> Passed:
     made, hidden = mb.gru(
         x=x,
         initial_h=one.states[0],
-        weight_ih=_ordered(one.weight, order),
-        weight_hh=_ordered(one.recurrence, order),
+        weight_ih=_weight(layer, one.weight, one.packed[0], order),
+        weight_hh=_weight(layer, one.recurrence, one.packed[1], order),
         bias=_ordered(one.bias + one.recurrent_bias, order),
         output_sequence=True,
     )
@@ -86,12 +87,18 @@ def _rnn_at_once(layer: Layer, one: Direction, x: Var) -> Passed:
     made, hidden = mb.rnn(
         x=x,
         initial_h=one.states[0],
-        weight_ih=one.weight,
-        weight_hh=one.recurrence,
+        weight_ih=_weight(layer, one.weight, one.packed[0], [0]),
+        weight_hh=_weight(layer, one.recurrence, one.packed[1], [0]),
         bias=one.bias + one.recurrent_bias,
         output_sequence=True,
     )
     return Passed(made, (hidden,))
+
+
+def _weight(layer: Layer, gates: np.ndarray, kept: Packed | None, order: list[int]) -> Var:
+    """Return a weight with its gates in another order, in as few bits as it has."""
+    stored = None if kept is None else store(kept.gates(order), layer.node.ios)
+    return mb.const(val=_ordered(gates, order)) if stored is None else stored
 
 
 def _ordered(gates: np.ndarray, order: list[int]) -> np.ndarray:

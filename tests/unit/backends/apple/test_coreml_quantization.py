@@ -318,3 +318,29 @@ def test_a_quantized_product_in_operator_form() -> None:
     names = ["a", "as", "az", "b", "bs", "bz", "ys", "yz"]
     node = helper.make_node("QLinearMatMul", names, ["y"])
     check(model([node], {"a": a}, {"y": (TensorProto.UINT8, 3)}, constants), {"a": a})
+
+
+@pytest.mark.parametrize(("op", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_recurrent_weights_stay_int8(tmp_path: Path, op: str, gates: int) -> None:
+    """Both directions, one scale per row: the gates change places, and their scales with them."""
+    inputs, hidden, rows = 48, 64, gates * 64
+    x = RNG.normal(size=(5, 1, inputs)).astype(np.float32)
+    constants = {
+        "w": integers((2, rows, inputs), np.int8),
+        "r": integers((2, rows, hidden), np.int8),
+        "w_scale": RNG.uniform(1e-4, 2e-3, rows).astype(np.float32),
+        "r_scale": RNG.uniform(1e-4, 2e-3, rows).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "w_scale"], ["w_dq"], axis=1),
+        helper.make_node("DequantizeLinear", ["r", "r_scale"], ["r_dq"], axis=1),
+        helper.make_node(
+            op, ["x", "w_dq", "r_dq"], ["y"], hidden_size=hidden, direction="bidirectional"
+        ),
+    ]
+    source = model(nodes, {"x": x}, {"y": (FLOAT, 4)}, constants)
+    check(source, {"x": x}, tolerance=1e-5)
+    half = Converted(source, precision="float16", folder=tmp_path).run({"x": x})["y"]
+    assert np.abs(half - unoptimised(source, {"x": x})[0]).max() < 5e-3
+    size = 2 * rows * (inputs + hidden)
+    assert size < weight_bytes(tmp_path) < 1.2 * size + 10_000
