@@ -34,6 +34,9 @@ from edgedeploy.mil.read import read_package
 FP16_RTOL, FP16_ATOL = 1e-2, 2e-3
 """Tolerances for float16 programs: a hundred roundings, not the 5e-1 that Apple allows itself."""
 
+CLASSES = 100
+"""How many classes of tests the sample takes, of some 160."""
+
 _records: list[dict[str, Any]] = []
 _current: dict[str, Any] = {}
 
@@ -43,6 +46,8 @@ KNOWN = {
     r"LocalResponseNorm.*(backend_smoke|size=2)": "even windows of channels are refused",
     # Core ML's result is not defined and must differ from the right one; ours is an error.
     r"invalid_indices.*validate_indices=False": "undefined in Core ML, an error here",
+    r"TestCropResize::test_builder_to_backend_smoke": "a box outside of the documented interval",
+    r"test_random\.py": "random numbers are not computed",
     r"test_efficient_type_inference": "asserts how long something takes",
 }
 """Tests that cannot pass, by a pattern of their ids, with the reason: they are not run."""
@@ -51,7 +56,7 @@ KNOWN = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--records", help="folder that gets a file of JSON lines per process")
     parser.addoption("--share", type=int, default=0, help="parametrizations per test; 0: all")
-    parser.addoption("--sample", action="store_true", help="one comparing test per class")
+    parser.addoption("--sample", action="store_true", help="one test each of some classes")
     parser.addoption("--operation", action="append", default=[], help="only tests that name it")
 
 
@@ -142,7 +147,8 @@ def _one_per_class(items: list[pytest.Item]) -> list[pytest.Item]:
         )
         if "backend" in taken and "compute_unit" in taken and not skipped:
             groups[item.nodeid.partition("[")[0].rpartition("::")[0]].append(item)
-    return [random.Random(name).choice(group) for name, group in groups.items()]
+    chosen = random.Random(CLASSES).sample(sorted(groups), min(CLASSES, len(groups)))
+    return [random.Random(name).choice(groups[name]) for name in chosen]
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
