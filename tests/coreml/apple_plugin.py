@@ -48,6 +48,7 @@ KNOWN = {
     r"invalid_indices.*validate_indices=False": "undefined in Core ML, an error here",
     r"TestCropResize::test_builder_to_backend_smoke": "a box outside of the documented interval",
     r"TestCropResize::test_builder_to_backend_ios1[67].*fp32": "expects 7.899 for 7.9",
+    r"TestResample::test_builder_to_backend_smoke.*fp32": "counts the casts of float16 programs",
     r"test_random\.py": "random numbers are not computed",
     r"test_efficient_type_inference": "asserts how long something takes",
 }
