@@ -106,7 +106,7 @@ def _stub_torch() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
-    """Keep the tests of some operations, and some parametrizations of each, spread evenly."""
+    """Keep the tests of some operations, and some parametrizations of each, drawn with a seed."""
     for item in items:
         for pattern, reason in KNOWN.items():
             if re.search(pattern, item.nodeid):
@@ -119,7 +119,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Confi
     if config.getoption("--sample"):
         kept = _one_per_class(items)
     elif share:
-        kept = _spread(items, share)
+        kept = _drawn(items, share)
     else:
         return
     wanted = set(map(id, kept))
@@ -127,14 +127,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Confi
     items[:] = kept
 
 
-def _spread(items: list[pytest.Item], share: int) -> list[pytest.Item]:
+def _drawn(items: list[pytest.Item], share: int) -> list[pytest.Item]:
     groups: dict[str, list[pytest.Item]] = collections.defaultdict(list)
     for item in items:
         groups[item.nodeid.partition("[")[0]].append(item)
     kept: list[pytest.Item] = []
-    for group in groups.values():
-        step = max(1.0, len(group) / share)
-        kept += [group[int(step * (place + 0.5))] for place in range(min(share, len(group)))]
+    for name, group in groups.items():
+        # Drawn, not every n-th: parametrizations are a grid, whose period n may be.
+        places = random.Random(name).sample(range(len(group)), min(share, len(group)))
+        kept += [group[place] for place in sorted(places)]
     return kept
 
 
