@@ -256,22 +256,26 @@ def model_nodes(
         calibrate=calibrate,
         table=table,
         moments=moments,
-        words={
-            "author": model.author or "",
-            "licence": model.licence or "",
-            "version": profile.version or "",
-            "images": {
-                key: given["image"] for key, given in words["inputs"].items() if given["image"]
-            },
-            "dims": {
-                key: text
-                for key, text in words["dims"].items()
-                if model.dims[key].fixed is None and key not in variant
-            },
-            "state": state,
-        },
+        words=_words(profile.version, model, variant),
         classes=_classes(profile.folder, model),
     )
+
+
+def _words(version: str | None, model: ModelSpec, variant: Mapping[str, int]) -> dict[str, Any]:
+    """Return what backends may want of a profile beside the model, as JSON data."""
+    words = model_to_data(model)
+    return {
+        "author": model.author or "",
+        "licence": model.licence or "",
+        "version": version or "",
+        "images": {key: given["image"] for key, given in words["inputs"].items() if given["image"]},
+        "dims": {
+            key: text
+            for key, text in words["dims"].items()
+            if model.dims[key].fixed is None and key not in variant
+        },
+        "state": [[pair.input, pair.output] for pair in model.state],
+    }
 
 
 def _classes(folder: Path, model: ModelSpec) -> FileRef | None:

@@ -45,3 +45,15 @@ def test_a_range_is_kept(width, fits):
     with pytest.raises(DataError, match=r"outside 96\.\.192/32") as caught:
         own.conform("a", sample(width))
     assert caught.value.diagnostics[0].code == "E257"
+
+
+@pytest.mark.parametrize(("width", "fits"), [(160, True), (320, True), (200, False)])
+def test_a_model_for_all_buckets_takes_the_samples_of_each(width, fits):
+    own = conformer("W", DimSpec(buckets=(160, 320)))
+    assert not own.is_of_other_bucket(sample(width))
+    if fits:
+        assert own.conform("a", sample(width))["x"].shape == (1, width)
+        return
+    with pytest.raises(DataError) as caught:
+        own.conform("a", sample(width))
+    assert caught.value.diagnostics[0].code == "E257"

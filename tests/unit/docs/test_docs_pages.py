@@ -76,19 +76,19 @@ def test_the_order_of_exit_codes_is_the_real_one() -> None:
     assert told[1] == " > ".join(str(int(code)) for code in EXIT_PRECEDENCE)
 
 
-def faults() -> list[list[str]]:
-    """Return the rows of the fault tables as cells."""
-    pages = text_of("docs/faults.md") + text_of("docs/device-faults.md")
-    lines = re.findall(r"^\| F\d{2,3} \|.*$", pages, re.M)
+def faults(page: str) -> list[list[str]]:
+    """Return the rows of the fault tables of a page as cells."""
+    lines = re.findall(r"^\| F\d{2,3} \|.*$", text_of(f"docs/{page}"), re.M)
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def test_faults_are_numbered_and_shown() -> None:
-    """The ids ascend, and what a row names as its proof exists."""
-    rows = faults()
-    ids = [int(row[0].removeprefix("F")) for row in rows]
-    assert ids == sorted(set(ids)) and len(ids) >= 20
-    for row in rows:
+    """The ids ascend on each page, none is used twice, and a row's proof exists."""
+    pages = [faults(page) for page in ("faults.md", "device-faults.md")]
+    numbers = [[int(row[0].removeprefix("F")) for row in rows] for rows in pages]
+    assert all(ids == sorted(ids) and len(ids) >= 20 for ids in numbers)
+    assert len({*numbers[0], *numbers[1]}) == len(numbers[0]) + len(numbers[1])
+    for row in (*pages[0], *pages[1]):
         assert len(row) == 5, row
         proofs = re.findall(r"`([\w/.-]+\.py)::(\w+)`", row[4])
         assert proofs, row

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedeploy.backends import load
 from edgedeploy.backends.base import Words
+from edgedeploy.errors import BuildError
 from edgedeploy.mil.read import read_package
 
 pytestmark = pytest.mark.slow
@@ -189,3 +191,26 @@ def test_layers_on_integers_are_counted_with_their_multiply_adds(tmp_path):
     assert (found["macs"], found["integer_macs"]) == (first + second + last, first + second)
     assert found["stated"] and found["conversions"] > 0 and not found["uncounted_layers"]
     assert [item["macs"] for item in found["float_layers"]] == [last]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "interface.json",
+        "model.mlpackage/Manifest.json",
+        "model.mlpackage/Data/com.apple.CoreML/model.mlmodel",
+        "model.mlpackage/Data/com.apple.CoreML/weights/weight.bin",
+    ],
+)
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "missing"])
+def test_a_damaged_package_does_not_load(artifact, tmp_path, damage, cut):
+    copy = tmp_path / "artifact"
+    shutil.copytree(artifact, copy)
+    path = copy / damage
+    if cut:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        path.unlink()
+    with pytest.raises(BuildError) as caught:
+        load("coreml").runner(copy)
+    assert caught.value.diagnostics[0].code == "E317"
