@@ -9,9 +9,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "flow"))
 
-from test_coreml_models import SAMPLE, agrees_with_onnx, compared, maps_one_to_one  # noqa: E402
+from test_coreml_models import SAMPLE, agrees_with_onnx, compared, maps_one_to_one
 
-from tests.coreml.models import (  # noqa: E402
+from tests.coreml.models import (
     MODELS,
     Package,
     fed,
