@@ -25,6 +25,7 @@ from edgedeploy.mil.program import (
     TensorType,
 )
 from edgedeploy.mil.registry import Entry, entries
+from edgedeploy.mil.rounding import to_half
 
 _INTEGERS = {"int4": np.int8, "uint1": np.uint8, "uint2": np.uint8, "uint3": np.uint8}
 _INTEGERS |= {"uint4": np.uint8, "uint6": np.uint8}
@@ -279,7 +280,9 @@ def _declared(result: Any, kind: TensorType | ListType | StateType) -> Any:
     array = np.asarray(result)
     if not _fits(array.shape, kind):
         raise ValueError(f"made shape {list(array.shape)}, declared {_sizes(kind.dims)}")
-    return array.astype(storage(kind.dtype), copy=False).astype(held(kind.dtype), copy=False)
+    if kind.dtype == "float16":
+        return to_half(array)
+    return array.astype(storage(kind.dtype), copy=False)
 
 
 def _fits(shape: tuple[int, ...], kind: TensorType) -> bool:

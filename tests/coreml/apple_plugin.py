@@ -14,6 +14,7 @@ import inspect
 import json
 import os
 import platform
+import random
 import re
 import sys
 import tempfile
@@ -27,6 +28,8 @@ import numpy as np
 import pytest
 
 from edgedeploy.errors import BuildError
+from edgedeploy.mil.interpreter import Interpreter, operations
+from edgedeploy.mil.read import read_package
 
 FP16_RTOL, FP16_ATOL = 1e-2, 2e-3
 """Tolerances for float16 programs: a hundred roundings, not the 5e-1 that Apple allows itself."""
@@ -48,6 +51,7 @@ KNOWN = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--records", help="folder that gets a file of JSON lines per process")
     parser.addoption("--share", type=int, default=0, help="parametrizations per test; 0: all")
+    parser.addoption("--sample", action="store_true", help="one comparing test per class")
     parser.addoption("--operation", action="append", default=[], help="only tests that name it")
 
 
@@ -55,10 +59,15 @@ def pytest_configure(config: pytest.Config) -> None:
     _stub_torch()
     # Some tests expect known failures of Core ML on Intel or Apple processors.
     platform.machine = lambda: "none"  # type: ignore[assignment]
+    from coremltools import _deps
     from coremltools.converters.mil import testing_utils
     from coremltools.models import model, utils
 
     testing_utils.compare_backend = compare_backend
+    if _deps._HAS_TORCH:
+        from coremltools.converters.mil.frontend.torch.test import testing_utils as torch_utils
+
+        torch_utils._IS_MACOS = True
     model.MLModel.predict = predict
     model.MLModel.make_state = lambda self: _machine(self)
     utils._macos_version = lambda: (99, 0)
@@ -100,8 +109,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Confi
         pattern = re.compile(rf"\b({'|'.join(map(re.escape, wanted_names))})\b")
         items[:] = [item for item in items if pattern.search(_source(item))]
     share = config.getoption("--share")
-    if not share:
+    if config.getoption("--sample"):
+        kept = _one_per_class(items)
+    elif share:
+        kept = _spread(items, share)
+    else:
         return
+    wanted = set(map(id, kept))
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in wanted])
+    items[:] = kept
+
+
+def _spread(items: list[pytest.Item], share: int) -> list[pytest.Item]:
     groups: dict[str, list[pytest.Item]] = collections.defaultdict(list)
     for item in items:
         groups[item.nodeid.partition("[")[0]].append(item)
@@ -109,9 +128,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Confi
     for group in groups.values():
         step = max(1.0, len(group) / share)
         kept += [group[int(step * (place + 0.5))] for place in range(min(share, len(group)))]
-    wanted = set(map(id, kept))
-    config.hook.pytest_deselected(items=[item for item in items if id(item) not in wanted])
-    items[:] = kept
+    return kept
+
+
+def _one_per_class(items: list[pytest.Item]) -> list[pytest.Item]:
+    groups: dict[str, list[pytest.Item]] = collections.defaultdict(list)
+    for item in items:
+        taken = getattr(getattr(item, "callspec", None), "params", {})
+        skipped = any(
+            mark.args[0] if mark.name == "skipif" else True
+            for mark in item.iter_markers()
+            if mark.name in ("skip", "skipif")
+        )
+        if "backend" in taken and "compute_unit" in taken and not skipped:
+            groups[item.nodeid.partition("[")[0].rpartition("::")[0]].append(item)
+    return [random.Random(name).choice(group) for name, group in groups.items()]
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
@@ -121,7 +152,7 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
         lines = [line for line in said.splitlines() if "Error" in line or "kipped" in line]
         reason = f"{Path(report.nodeid).name} not collected: {lines[-1] if lines else said}"
         _records.append(
-            {"test": report.nodeid, "result": "skipped", "compared": 0, "reason": reason}
+            {"test": report.nodeid, "result": "skipped", "predicted": [], "reason": reason}
         )
 
 
@@ -138,7 +169,7 @@ def _source(item: Any) -> str:
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Any:
     _current.clear()
-    _current.update(test=item.nodeid.partition("ops/tests/")[2] or item.nodeid, compared=0)
+    _current.update(test=item.nodeid.partition("ops/tests/")[2] or item.nodeid, predicted=[])
     # They draw from one generator; so that a test does not depend on those before it:
     np.random.seed(zlib.crc32(item.nodeid.encode()))
     yield
@@ -154,7 +185,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             {
                 "test": _current["test"],
                 "result": report.outcome,
-                "compared": _current["compared"],
+                "predicted": _current["predicted"],
                 "reason": reason[:2000],
             }
         )
@@ -170,17 +201,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
                 file.write(json.dumps(record) + "\n")
 
 
-class _State:
-    """What ``make_state`` returns: a machine that keeps its states."""
-
-    def __init__(self, machine: Any) -> None:
-        self.machine = machine
-
-
 def _machine(model: Any) -> Any:
-    from edgedeploy.mil.interpreter import Interpreter
-    from edgedeploy.mil.read import read_package
-
     if model.get_spec().WhichOneof("Type") != "mlProgram":
         pytest.skip("not an ML Program")
     with tempfile.TemporaryDirectory() as folder:
@@ -202,6 +223,8 @@ def predict(model: Any, data: Mapping[str, Any], state: Any = None) -> dict[str,
     except BuildError as error:
         # So it reads in Core ML, and some tests want to read it.
         raise RuntimeError(f"Unable to compute the prediction using ML Program: {error}") from error
+    kinds = {item.kind for item in operations(program.body)} - {"const"}
+    _current["predicted"].append(sorted(kinds))
     return {name: np.atleast_1d(value) for name, value in made.items()}
 
 
@@ -228,10 +251,7 @@ def compare_backend(
     """Stand for coremltools' function of this name, with its signature."""
     if expected_outputs is None:
         return
-    from edgedeploy.mil.interpreter import operations
-
     machine = state if state is not None else _machine(mlmodel)
-    kinds = sorted({item.kind for item in operations(machine.program.body)} - {"const"})
     made = predict(mlmodel, input_key_values, machine)
     # Where the test's own types are float16, so is the "float32" program.
     if "float16" in {
@@ -242,21 +262,10 @@ def compare_backend(
         dtype = "fp16"
     if dtype == "fp16":
         atol, rtol = max(atol, FP16_ATOL), max(rtol, FP16_RTOL)
-    worst = 0.0
     for name, value in expected_outputs.items():
         found = made[_name(name, made)]
         wanted = np.atleast_1d(np.asarray(value))
-        worst = max(worst, _compare(name, found, wanted, atol, rtol, dtype, allow_mismatch_ratio))
-    _current["compared"] += 1
-    _records.append(
-        {
-            "test": _current["test"],
-            "kinds": kinds,
-            "dtype": dtype,
-            "opset": machine.program.opset,
-            "error": worst,
-        }
-    )
+        _compare(name, found, wanted, atol, rtol, dtype, allow_mismatch_ratio)
 
 
 def _name(name: str, made: Mapping[str, Any]) -> str:
@@ -273,12 +282,11 @@ def _compare(
     rtol: float,
     dtype: str,
     ratio: float,
-) -> float:
-    """Return the largest difference, relative to the largest expected magnitude."""
+) -> None:
     assert found.shape == wanted.shape, f"{name}: shape {found.shape}, not {wanted.shape}"
     if wanted.dtype.kind not in "biuf":
         assert (found == wanted).all()
-        return 0.0
+        return
     a, b = found.astype(np.float64), wanted.astype(np.float64)
     finite = b[np.isfinite(b)]
     scale = max(float(np.abs(finite).max(initial=0.0)), 1.0)
@@ -295,4 +303,3 @@ def _compare(
         f"{name}: {missed:.1%} differ, by up to {worst:.3g} of {scale:.3g};"
         f" {found.ravel()[:6]} not {wanted.ravel()[:6]}"
     )
-    return worst / scale

@@ -25,7 +25,7 @@ OPERATIONS = "coremltools.converters.mil.mil.ops.tests"
 TORCH = "coremltools.converters.mil.frontend.torch.test.test_torch_ops"
 
 
-@dataclass(slots=True)
+@dataclass
 class Harvest:
     """What a run of the tests gave.
 
@@ -53,9 +53,7 @@ class Harvest:
 
     def add(self, record: dict[str, Any]) -> None:
         """Count one record of the plugin."""
-        if "kinds" in record:
-            self.probes.update(record["kinds"])
-        elif "agreed" in record:
+        if "agreed" in record:
             self.agreed[record["inferred"]] += record["agreed"]
         elif "unknown" in record:
             self.unknown[record["inferred"]] += record["unknown"]
@@ -67,8 +65,10 @@ class Harvest:
             self.failed[record["test"]] = record["reason"]
         elif record["result"] == "skipped":
             self.skipped[record["reason"].splitlines()[0] if record["reason"] else "xfail"] += 1
-        elif record["compared"]:
+        elif record["predicted"]:
             self.compared += 1
+            for kinds in record["predicted"]:
+                self.probes.update(kinds)
         else:
             self.silent += 1
 
@@ -77,6 +77,7 @@ def harvest(
     operations: Sequence[str] = (),
     *,
     share: int = 0,
+    sample: bool = False,
     modules: Iterable[str] = (OPERATIONS,),
     arguments: Sequence[str] = (),
 ) -> Harvest:
@@ -85,6 +86,7 @@ def harvest(
     Args:
         operations: Only tests that name one of these in their source; all when empty.
         share: How many parametrizations of each test, spread evenly; 0 for all.
+        sample: Only one test per class, of those that compare.
         modules: Modules and packages with the tests.
         arguments: More arguments for pytest.
 
@@ -103,6 +105,7 @@ def harvest(
         command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", folder]
         command += ["-p", "no:cacheprovider", "-p", "tests.coreml.apple_plugin", "-W", "ignore"]
         command += ["--records", folder, "--share", str(share), "-q", "--tb=short"]
+        command += ["--sample"] if sample else []
         command += [f"--operation={name}" for name in operations]
         command += ["--continue-on-collection-errors", *arguments, "--pyargs", *modules]
         done = subprocess.run(
@@ -121,15 +124,20 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("operations", nargs="*")
     parser.add_argument("--share", type=int, default=0)
+    parser.add_argument("--sample", action="store_true")
+    parser.add_argument("--save", type=Path, help="file for what tests.coreml.mil_table reads")
     parser.add_argument("--torch-front-end", action="store_true")
     parser.add_argument("--pytest", nargs="*", default=[], help="as in --pytest=-x")
     chosen = parser.parse_args(words)
     found = harvest(
         chosen.operations,
         share=chosen.share,
+        sample=chosen.sample,
         modules=(TORCH,) if chosen.torch_front_end else (OPERATIONS,),
         arguments=chosen.pytest,
     )
+    if chosen.save:
+        chosen.save.write_text(json.dumps(vars(found)), encoding="utf-8")
     for test, reason in found.failed.items():
         print(f"failed {test[:160]}\n       {reason[:400]}")
     for record in found.differing:

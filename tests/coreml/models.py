@@ -121,12 +121,14 @@ def samples(name: str, seed: int = 2) -> Iterator[Inputs]:
     return (item[0] for item in found)
 
 
-def normal_form(name: str, folder: Path) -> Path:
-    """Return the optimised normal form of a model."""
+def normal_form(
+    name: str, folder: Path, dims: Mapping[str, tuple[int | str, ...]] | None = None
+) -> Path:
+    """Return the optimised normal form of a model, with other dims than its usual ones if given."""
     model = MODELS[name]
     for part in ("normal", "optimised"):
         (folder / part).mkdir()
-    options = NormaliseOptions(dims=model.dims, constants=model.constants)
+    options = NormaliseOptions(dims=dims or model.dims, constants=model.constants)
     normalise(installed(model), folder / "normal", options)
     optimise(folder / "normal/model.onnx", folder / "optimised")
     return folder / "optimised/model.onnx"

@@ -55,12 +55,21 @@ Draw = Callable[[Random], Form]
 
 @dataclass(slots=True)
 class Found:
-    """What became of many forms; ``invalid`` are those that ONNX Runtime does not run."""
+    """What became of many forms.
+
+    Attributes:
+        passed: Forms that give what ONNX Runtime gives.
+        refused: Forms that are refused, and why.
+        wrong: Forms that give something else, and what.
+        invalid: Forms that ONNX Runtime does not run.
+        kinds: MIL operations of the package.
+    """
 
     passed: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     invalid: list[str] = field(default_factory=list)
+    kinds: set[str] = field(default_factory=set)
 
 
 def model_of(forms: Sequence[Form], opset: int) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
@@ -126,35 +135,46 @@ def sweep(draws: Sequence[Draw], *, count: int, seed: int, opset: int = 22, ios:
         opset: Version of the standard domain.
         ios: Major version of iOS.
     """
-    random, found = np.random.default_rng(seed), Found()
+    random, invalid = np.random.default_rng(seed), []
     forms: list[Form] = []
     while len(forms) < count:
         form = draws[len(forms) % len(draws)](random)
         try:
             expected(*model_of([form], opset))
         except Exception as error:
-            found.invalid.append(f"{form.told()}: {str(error)[:200]}")
-            if len(found.invalid) > 20 * count:
+            invalid.append(f"{form.told()}: {str(error)[:200]}")
+            if len(invalid) > 20 * count:
                 raise
             continue
         forms.append(form)
-    forms, converted = _converted(forms, found, opset, ios)
-    model, feeds = model_of(forms, opset)
+    found = compare(forms, opset=opset, ios=ios)
+    found.invalid += invalid
+    return found
+
+
+def compare(forms: Sequence[Form], *, opset: int = 22, ios: int = 17) -> Found:
+    """Run forms that ONNX Runtime runs."""
+    found = Found()
+    kept, converted = _converted(list(forms), found, opset, ios)
+    if converted is None:
+        return found
+    model, feeds = model_of(kept, opset)
     wanted, made = expected(model, feeds), converted.run(feeds)
-    for number, form in enumerate(forms):
+    for number, form in enumerate(kept):
         said = [
             _difference(made[name], wanted[name])
             for name in (f"o{number}_{place}" for place in range(form.outputs))
         ]
         told = next((item for item in said if item), "")
         (found.wrong if told else found.passed).append(f"{form.told()}: {told}")
+    found.kinds = converted.kinds()
     return found
 
 
 def _converted(
     forms: list[Form], found: Found, opset: int, ios: int
-) -> tuple[list[Form], Converted]:
-    """Return the forms that translate, and the model of all of them."""
+) -> tuple[list[Form], Converted | None]:
+    """Return the forms that translate, and the model of all of them; None of none."""
     model, feeds = model_of(forms, opset)
     try:
         return forms, Converted(typed(model, expected(model, feeds)), ios=ios)
@@ -168,7 +188,7 @@ def _converted(
             found.refused.append(f"{form.told()}: {refused[f'n{number}']}")
         else:
             kept.append(form)
-    return _converted(kept, found, opset, ios)
+    return _converted(kept, found, opset, ios) if kept else ([], None)
 
 
 def _difference(made: np.ndarray, wanted: np.ndarray) -> str:

@@ -12,6 +12,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+COORDINATES = (
+    "half_pixel",
+    "half_pixel_symmetric",
+    "pytorch_half_pixel",
+    "asymmetric",
+    "align_corners",
+    "tf_crop_and_resize",
+)
+"""The values of ``coordinate_transformation_mode``."""
+
 _HALF = 1e-6
 """How far from a half ONNX Runtime still takes one: between 9.5e-7 and 1.01e-6 (measured)."""
 
@@ -55,7 +65,12 @@ class Axis:
 
 
 def coordinates(axis: Axis, mode: str) -> np.ndarray:
-    """Return the place in the input of every element of the output: ``[made]``, float32."""
+    """Return the place in the input of every element of the output: ``[made]``, float32.
+
+    Args:
+        axis: The axis.
+        mode: One of :data:`COORDINATES`.
+    """
     x = np.arange(axis.made, dtype=np.float32)
     scale, half = np.float32(axis.scale), np.float32(0.5)
     if mode == "half_pixel" or (mode == "pytorch_half_pixel" and axis.made > 1):
@@ -76,7 +91,7 @@ def coordinates(axis: Axis, mode: str) -> np.ndarray:
         if axis.made == 1:
             return half * (start + end) * last + 0 * x
         return start * last + x * ((end - start) * last / np.float32(axis.made - 1))
-    return 0 * x
+    return 0 * x  # pytorch_half_pixel of one element
 
 
 def nearest(axis: Axis, method: Method) -> np.ndarray:

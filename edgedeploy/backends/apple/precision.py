@@ -57,14 +57,48 @@ def selector(keep: Collection[str] = ()) -> Callable[[Any], bool]:
     Args:
         keep: Names of operations that stay in float32.
     """
+    decided: dict[str, bool] = {}
 
     def computes_in_half(operation: Any) -> bool:
-        marks = operation.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME, ())
-        if _MARK in marks or operation.name in keep:
-            return False
-        return all(_survives(var) for item in operation.inputs.values() for var in _vars(item))
+        # Where a compressed weight comes, all that read it are still as they were: afterwards casts
+        # stand between.
+        if operation.name not in decided:
+            group = _sharing(operation)
+            half = all(_can_be_half(member, keep) for member in group)
+            decided.update(dict.fromkeys((member.name for member in group), half))
+        return decided[operation.name]
 
     return computes_in_half
+
+
+def _can_be_half(operation: Any, keep: Collection[str]) -> bool:
+    marks = operation.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME, ())
+    if _MARK in marks or operation.name in keep:
+        return False
+    return all(_survives(var) for item in operation.inputs.values() for var in _vars(item))
+
+
+def _sharing(operation: Any) -> list[Any]:
+    """Return the operations that compressed weights join: no cast may stand behind such a weight.
+
+    coremltools wants a constant or a ``constexpr`` itself as the weight of most operations.
+    """
+    found = [operation]
+    for member in found:
+        near = [
+            var.op
+            for item in member.inputs.values()
+            for var in _vars(item)
+            if var is not None and var.op is not None and _is_compressed(var.op)
+        ]
+        if _is_compressed(member):
+            near += [child for var in member.outputs for child in var.child_ops]
+        found += [item for item in dict.fromkeys(near) if item not in found]
+    return found
+
+
+def _is_compressed(operation: Any) -> bool:
+    return str(operation.op_type).startswith("constexpr_")
 
 
 def _vars(item: Any) -> list[Var]:

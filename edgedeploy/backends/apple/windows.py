@@ -111,7 +111,7 @@ def windows(node: Node, sizes: Sequence[Any], kernel: Sequence[int]) -> Windows:
         made = replace(made, pads=((0, 0),) * rank)
     if auto in ("VALID", "NOTSET"):
         return made
-    return _same(made, lower=auto == "SAME_LOWER")
+    return _same(node, made, lower=auto == "SAME_LOWER")
 
 
 def check_reach(node: Node, found: Windows) -> None:
@@ -121,16 +121,26 @@ def check_reach(node: Node, found: Windows) -> None:
             node.refuse("a window larger than the padded input", "repair the model")
 
 
-def _same(made: Windows, *, lower: bool) -> Windows:
+def _same(node: Node, made: Windows, *, lower: bool) -> Windows:
     """Return windows padded so that there are ``ceil(size / stride)``."""
-    pads = []
+    pads, fixed = [], True
     for size, stride, extent in zip(made.sizes, made.strides, made.extents, strict=True):
-        if is_symbolic(size) and stride != 1:
-            return replace(made, pads=(), same="same_lower" if lower else "same")
-        count = 1 if stride == 1 else -(-size // stride)
-        total = extent - 1 if stride == 1 else max((count - 1) * stride + extent - size, 0)
+        total = extent - stride  # where strides divide the size: no size needs less
+        if is_symbolic(size):
+            fixed = fixed and stride == 1
+        else:
+            total = (-(-size // stride) - 1) * stride + extent - size
+        if total < -1 and node.op != "ConvTranspose":
+            node.refuse(
+                "auto_pad with strides that leave elements out, some of which ONNX Runtime "
+                "leaves out in front",
+                "give pads",
+            )
+        total = max(total, 0)
         small = total // 2
         pads.append((total - small, small) if lower else (small, total - small))
+    if not fixed:
+        return replace(made, pads=(), same="same_lower" if lower else "same")
     return replace(made, pads=tuple(pads))
 
 

@@ -190,17 +190,7 @@ def crop_resize(
         ``[N, B, C, h, w]`` or ``[N, 1, C, h, w]``; from iOS 17 on ``[N, C, h, w]``.
     """
     batch = len(x)
-    if boxes is None:
-        if roi is None:
-            raise ValueError("there are no boxes")
-        rows = roi.reshape(len(roi), -1)
-        boxes = rows[:, -4:]
-        images = [range(batch)] * len(rows)
-        if rows.shape[1] == 5:
-            images = [range(int(row[0]), int(row[0]) + 1) for row in rows]
-    else:
-        own = range(len(boxes)) if box_indices is None else map(int, box_indices)
-        images = [range(image, image + 1) for image in own]
+    boxes, images = _boxes(batch, roi, boxes, box_indices)
     sizes = x.shape[2:]
     scale = [float(spatial_scale) * (size - 1 if normalized_coordinates else 1) for size in sizes]
     counts = (int(target_height), int(target_width))
@@ -219,6 +209,21 @@ def crop_resize(
         patches.append(np.where(inside, patch, np.float32(pad_value)))
     made = np.stack(patches)
     return made if roi is not None else made[:, 0]
+
+
+def _boxes(
+    batch: int, roi: Array | None, boxes: Array | None, box_indices: Array | None
+) -> tuple[Array, list[range]]:
+    """Return boxes ``[N, 4]`` and which images each is cut from."""
+    if boxes is not None:
+        own = range(len(boxes)) if box_indices is None else map(int, box_indices)
+        return boxes, [range(image, image + 1) for image in own]
+    if roi is None:
+        raise ValueError("there are no boxes")
+    rows = roi.reshape(len(roi), -1)
+    if rows.shape[1] == 4:
+        return rows, [range(batch)] * len(rows)
+    return rows[:, 1:], [range(int(row[0]), int(row[0]) + 1) for row in rows]
 
 
 def _ends(box: Array, mode: str) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from edgedeploy.errors import EdgedeployError
+from edgedeploy.mil.interpreter import Interpreter
 from edgedeploy.mil.program import ListType, Named, TensorType
-from tests.unit.mil.programs import block, call, const, machine, state, tensor
+from tests.unit.mil.programs import block, call, const, machine, program, state, tensor
 
 
 def code_of(error):
@@ -238,6 +239,28 @@ def test_an_unknown_parameter_is_an_error():
     steps = [call("relu", tensor("y", 2), x="x", slope=np.float32(2))]
     with pytest.raises(EdgedeployError, match="slope"):
         machine([tensor("x", 2)], steps, ["y"]).run({"x": np.zeros(2, np.float32)})
+
+
+def test_an_observer_is_told_of_every_operation_inside_blocks_too():
+    told = []
+
+    def observe(operation, given, made):
+        told.append((operation.kind, sorted(given), [np.ndim(value) for value in made]))
+
+    made = Interpreter(program([tensor("x", 2)], loop(2), ["result", "count"]), observe=observe)
+    made.run({"x": np.array([1, 3], np.float32)})
+    once = [("less", ["x", "y"], [0]), ("add", ["x", "y"], [0]), ("mul", ["x", "y"], [1])]
+    assert told == [*once, *once, once[0], ("while_loop", ["loop_vars"], [0, 1])]
+
+
+def test_what_an_observer_raises_is_its_own():
+    def observe(operation, given, made):
+        raise ValueError("enough")
+
+    steps = [call("relu", tensor("y", 2), x="x")]
+    made = Interpreter(program([tensor("x", 2)], steps, ["y"]), observe=observe)
+    with pytest.raises(ValueError, match="enough"):
+        made.run({"x": np.zeros(2, np.float32)})
 
 
 @pytest.mark.parametrize(

@@ -29,13 +29,14 @@ def if_(node: Node) -> list[Var]:
     condition = node.constant(0)
     if condition is not None:
         return node.body("then_branch" if condition.all() else "else_branch")
-    made: dict[str, list[Var]] = {}
+    made: list[list[Var]] = []
 
     def branch(name: str) -> Callable[[], list[Var]]:
         def build() -> list[Var]:
             with node.translator.block():
-                made[name] = [mb.identity(x=var) for var in node.body(name)]
-            return made[name]
+                made.append([mb.identity(x=var) for var in node.body(name)])
+            _check_alike(node, made)
+            return made[-1]
 
         return build
 
@@ -44,13 +45,17 @@ def if_(node: Node) -> list[Var]:
         _true_fn=branch("then_branch"),
         _false_fn=branch("else_branch"),
     )
-    for first, second in zip(made["then_branch"], made["else_branch"], strict=True):
+    return list(chosen) if isinstance(chosen, (list, tuple)) else [chosen]
+
+
+def _check_alike(node: Node, branches: list[list[Var]]) -> None:
+    """Refuse branches whose outputs do not have the same types."""
+    for first, second in zip(branches[0], branches[-1], strict=True):
         if tuple(first.shape) != tuple(second.shape) or first.dtype != second.dtype:
             node.refuse(
                 f"its branches make {_told(first)} and {_told(second)}",
                 "bind the dims that the condition depends on, or make the shapes agree",
             )
-    return list(chosen) if isinstance(chosen, (list, tuple)) else [chosen]
 
 
 def _told(var: Var) -> str:

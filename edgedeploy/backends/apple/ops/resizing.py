@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgedeploy.backends.apple.interpolation import (
+    COORDINATES,
     Axis,
     Method,
     nearest,
@@ -46,9 +47,12 @@ def resize(node: Node) -> Var:
 
 
 def _method(node: Node) -> Method:
+    told = node.attribute("coordinate_transformation_mode", "half_pixel")
+    if told not in COORDINATES:
+        node.refuse(f"coordinates of kind {told}", "export with opset 13 or later")
     return Method(
         mode=node.attribute("mode", "nearest"),
-        coordinates=node.attribute("coordinate_transformation_mode", "half_pixel"),
+        coordinates=told,
         rounding=node.attribute("nearest_mode", "round_prefer_floor"),
         cubic_a=node.attribute("cubic_coeff_a", -0.75),
         exclude_outside=bool(node.attribute("exclude_outside", 0)),
@@ -100,6 +104,8 @@ def _axes(node: Node, scales: dict[int, float] | None, method: Method) -> dict[i
             place: int(np.float32(shape[place]) * np.float32(scales[place])) for place in places
         }
         _check_corners(node, shape, scales, made, method)
+    if not all(made.values()):
+        node.refuse("an output without elements", "use larger inputs")
     return {
         place: Axis(size=shape[place], made=made[place], scale=scales[place], crop=crops[place])
         for place in places

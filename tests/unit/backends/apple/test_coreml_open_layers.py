@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.coreml.agree import differences
 
 from edgedeploy.errors import BuildError
-from tests.coreml.agree import differences
 
 pytestmark = pytest.mark.slow
 
@@ -29,12 +29,13 @@ WEIGHT = """
 GRAPHS = {
     "conv": f"{WEIGHT} y = Conv <group=2, pads=[1, 0, 1, 2], strides=[1, 2]> (x, w)",
     "conv same": f'{WEIGHT} y = Conv <group=2, auto_pad="SAME_UPPER"> (x, w)',
-    "conv same, stride": f'{WEIGHT} y = Conv <group=2, auto_pad="SAME_LOWER", strides=[2,2]> (x, w)',
-    "conv transpose": f"{WEIGHT} y = ConvTranspose <group=2, strides=[2, 2], pads=[1,1,0,0]> (x, w)",
+    "conv same, stride": f'{WEIGHT} y = Conv <group=2, auto_pad="SAME_LOWER", strides=[2,2]>(x, w)',
+    "conv transpose": f"{WEIGHT} y = ConvTranspose <group=2, strides=[2,2], pads=[1,1,0,0]> (x, w)",
     "max pool": "y = MaxPool <kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 1]> (x)",
     "max pool ceil": "y = MaxPool <kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1> (x)",
     "average pool": """
-        y = AveragePool <kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], ceil_mode=1> (x)""",
+        y = AveragePool <kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1],
+            ceil_mode=1> (x)""",
     "global pool": "y = GlobalAveragePool (x)",
     "softmax": "y = Softmax <axis=2> (x)",
     "log softmax": "y = LogSoftmax <axis=3> (x)",

@@ -127,6 +127,33 @@ def test_what_overflows_stays_in_float32(tmp_path: Path) -> None:
     assert next(iter(found.notes())).startswith(f"{len(found.kept)} operations stay in float32")
 
 
+def test_a_layer_in_float32_keeps_its_integer_weight(tmp_path: Path) -> None:
+    """Both that read the weight stay with it: a cast may not stand behind a compressed weight."""
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "scale"], ["w_dq"], axis=0),
+        helper.make_node("MatMul", ["x", "w_dq"], ["a"]),
+        helper.make_node("MatMul", ["a", "w_dq"], ["b"]),
+        helper.make_node("Tanh", ["b"], ["y"]),
+    ]
+    weights = RNG.integers(-127, 128, (16, 16)).astype(np.int8)
+    scale = RNG.uniform(1e-3, 1e-2, 16).astype(np.float32)
+    path = tmp_path / "model.onnx"
+    onnx.save(chain(nodes, {"w": weights, "scale": scale}, (2, 16)), path)
+    x = RNG.normal(size=(2, 16)).astype(np.float32)
+    for ios in (17, 18):
+        place = tmp_path / str(ios)
+        place.mkdir()
+        translation = translate(ir.load(path), ios=ios)
+        save(translation, place, precision="float16", keep=("a",))
+        translation.interface.write(place)
+        runner = CoreMlRunner(place)
+        body = list(operations(runner.program.body))
+        (weight,) = (item for item in body if item.kind.startswith("constexpr_"))
+        assert weight.outputs[0].type.dtype == "float32"
+        true = weights.astype(np.float32) * scale[:, None]
+        assert noise(np.tanh(x @ true @ true), runner.run({"x": x})["y"]) < 1e-3
+
+
 def test_a_sound_program_keeps_nothing(tmp_path: Path) -> None:
     source = chain(
         [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("Tanh", ["a"], ["y"])],
