@@ -342,6 +342,7 @@ class BuildRun:
             placement=json.loads((compiled / "placement.json").read_text(encoding="utf-8")),
             arithmetic=json.loads((evaluated / "arithmetic.json").read_text(encoding="utf-8")),
             wider=tuple(summary.get("wider", ())),
+            notes=tuple(self.builder.build(nodes.compiled).summary["notes"]),
         )
 
     def lock(self, outcomes: tuple[Outcome, ...]) -> Lock:

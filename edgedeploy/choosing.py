@@ -91,6 +91,7 @@ class Outcome:
         arithmetic: What the runtime computes of it on integers
             (:class:`edgedeploy.backends.base.Arithmetic` as JSON data).
         wider: Nodes (``node``, ``op``, ``reason``) whose weights have more bits than asked for.
+        notes: What the backend says of the chosen artifact, one sentence each.
         unmeasured: Why a device that should have measured it did not.
     """
 
@@ -103,6 +104,7 @@ class Outcome:
     survey: Survey | None = None
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
     wider: tuple[Mapping[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
     unmeasured: tuple[Diagnostic, ...] = ()
 
     @property

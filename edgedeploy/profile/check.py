@@ -205,11 +205,14 @@ def _gates(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnos
         if given
     ]
     if machine_gates and not is_this_machine(target):
+        hint = "bench on the device (`edgedeploy bench -d DEVICE`) to have it judged"
+        if target.get("board.os") == "ios":
+            hint = "iPhones are measured by Apple's tools alone: open the package in Xcode on a Mac"
         yield _at(
             use,
             "E164",
             f"{' and '.join(machine_gates)} of `{use.target}` will not be judged on this machine",
-            "bench on the device (`edgedeploy bench -d DEVICE`) to have it judged",
+            hint,
             severity="note",
         )
 

@@ -157,6 +157,7 @@ def _target(outcome: Outcome) -> TargetReport:
         ),
         diagnostics=_diagnostics(outcome),
         wider=wider(outcome.wider),
+        notes=outcome.notes,
     )
 
 

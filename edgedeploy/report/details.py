@@ -54,7 +54,7 @@ def _diagnostics(target: TargetReport) -> str:
     for item in target.diagnostics:
         hint = f'<br><span class="soft">{html.escape(item.hint)}</span>' if item.hint else ""
         notes.append(html.escape(figures.diagnostic(item)) + hint)
-    notes += map(html.escape, target.wider)
+    notes += map(html.escape, (*target.wider, *target.notes))
     if target.bench is not None:
         notes += [html.escape(f"latency unreliable: {why}") for why in target.bench.reasons]
     items = "".join(f"<li>{note}</li>" for note in notes)

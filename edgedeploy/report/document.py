@@ -301,6 +301,7 @@ class TargetReport:
         arithmetic: None where nothing is quantized.
         sensitivity: None where no look was taken at it.
         wider: What layers have more bits than the mode asks for, one line per reason.
+        notes: What the backend says of the artifact, one sentence each.
     """
 
     target: str
@@ -319,6 +320,7 @@ class TargetReport:
     gates: tuple[GateReport, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     wider: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

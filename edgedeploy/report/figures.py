@@ -202,7 +202,7 @@ def notes(target: TargetReport, created: str) -> list[str]:
         reason = candidate.about if chosen else candidate.reason
         if not chosen or (reason and len(target.candidates) > 1):
             found.append(f"{candidate.name} {candidate.state}" + (f": {reason}" if reason else ""))
-    found += target.wider
+    found += [*target.wider, *target.notes]
     if target.bench is not None:
         if target.bench.device is not None:
             found.append(measured_on(target.bench, created))

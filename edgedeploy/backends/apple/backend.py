@@ -275,7 +275,7 @@ def _files(folder: Path, package: Path) -> Iterator[CompiledFile]:
 def _notes(interface: Interface) -> Iterator[str]:
     renamed = [f"{port.onnx_name} is {port.name}" for port in interface.renamed()]
     if renamed:
-        yield f"names that are no identifiers were changed: {', '.join(renamed)}"
+        yield f"names that Core ML cannot have were changed: {', '.join(renamed)}"
     narrowed = {
         port.onnx_name: f"{port.onnx_dtype} as {port.dtype}"
         for port in (*interface.inputs, *interface.outputs)

@@ -6,6 +6,8 @@ import numpy as np
 
 INT32 = np.iinfo(np.int32)
 
+_ENDS = 2**62
+
 
 def held_as(dtype: str) -> str | None:
     """Return the MIL dtype that holds values of an ONNX dtype; None where there is none.
@@ -22,6 +24,29 @@ def held_as(dtype: str) -> str | None:
     if dtype.startswith(("int", "uint")) and dtype.lstrip("uint").isdigit():
         return "int32"
     return None
+
+
+def lost(value: np.ndarray) -> str:
+    """Return what of a constant the type that holds it cannot say; empty where nothing is lost.
+
+    The ends of 64-bit integers (beyond 2^62) mean "the largest there is", and may become those of
+    32 bits.
+    """
+    held = held_as(value.dtype.name)
+    if held is None:
+        return f"the type {value.dtype.name}, which Core ML lacks"
+    if held == "int32" and value.size:
+        beyond = value[(value > INT32.max) | (value < INT32.min)]
+        beyond = beyond[(beyond < _ENDS) & (beyond > -_ENDS)]
+        if beyond.size:
+            return f"the value {beyond.flat[0]}, and Core ML has integers of 32 bits"
+    if value.dtype == np.float64:
+        with np.errstate(over="ignore", under="ignore"):
+            narrow = value.astype(np.float32)
+        gone = value[np.isfinite(value) & (~np.isfinite(narrow) | ((narrow == 0) & (value != 0)))]
+        if gone.size:
+            return f"the value {gone.flat[0]:g}, and Core ML has no wider floats than float32"
+    return ""
 
 
 def constant(value: np.ndarray) -> np.ndarray:

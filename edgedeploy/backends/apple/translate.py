@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -95,6 +95,20 @@ def identifiers(names: list[str]) -> dict[str, str]:
     return found
 
 
+def _other_names(values: Sequence[ir.Value], names: Mapping[str, str]) -> dict[ir.Value, str]:
+    """Return names for inputs that are outputs as well: a program's ports all differ."""
+    taken = {*names.values(), *RESERVED}
+    found: dict[ir.Value, str] = {}
+    for value in values:
+        if value.is_graph_output():
+            name = f"{names[value.name or '']}_out"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            found[value] = name
+    return found
+
+
 def _plain(name: str) -> str:
     """Return a name with an underscore for what no identifier has, and a letter in front."""
     plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
@@ -150,8 +164,11 @@ class Translator:
         self._found: list[Diagnostic] = []
         self._constants: list[dict[Value, Var]] = [{}]
         self._ops = translations()
-        ports = [value.name or "" for value in (*self._graph.inputs, *self._graph.outputs)]
+        # A model may list an output twice; an app gets it by its name, once.
+        self._outputs = list(dict.fromkeys(self._graph.outputs))
+        ports = [value.name or "" for value in (*self._graph.inputs, *self._outputs)]
         self._names = identifiers(list(dict.fromkeys(ports)))
+        self._passed_on = _other_names(self._graph.inputs, self._names)
 
     def run(self) -> Translation:
         """Return the translation."""
@@ -159,7 +176,7 @@ class Translator:
             value for value in self._graph.inputs if value.name not in self._graph.initializers
         ]
         inputs = [self._port(value) for value in given]
-        outputs = [self._port(value) for value in self._graph.outputs]
+        outputs = [self._output_port(value) for value in self._outputs]
         if self._wishes.classes:
             outputs[0] = replace(outputs[0], kind="classes", classes=self._wishes.classes)
         self._raise_found()
@@ -171,13 +188,12 @@ class Translator:
                 self._values[id(value)] = self._entry(function.inputs[port.name], port)
             self._translate_nodes(self._graph)
             self._raise_found()
-            made = []
-            for value, port in zip(self._graph.outputs, outputs, strict=True):
-                if port.kind == "state":
-                    update_state(function.inputs[port.name], self._var(value))
-                else:
-                    made.append(self._exit(value, port))
-            function.set_outputs(made)
+            made = [
+                self._exit(value, port, function.inputs.get(port.name))
+                for value, port in zip(self._outputs, outputs, strict=True)
+            ]
+            self._raise_found()
+            function.set_outputs([var for var in made if var is not None])
         self._keep.check()
         program = Program()
         program.add_function("main", function)
@@ -215,6 +231,11 @@ class Translator:
                 return known[value]
         if value.array is None:
             raise Refusal("a value that it needs is not there", "repair the model")
+        lost = dtypes.lost(value.array)
+        if lost:
+            raise Refusal(
+                f"a constant has {lost}", "change the constant, or drop the Core ML target"
+            )
         made = mb.const(val=dtypes.constant(value.array))
         self._constants[-1][value] = made
         return made
@@ -240,15 +261,7 @@ class Translator:
         try:
             made = self._call(node)
         except Refusal as refusal:
-            said = Diagnostic(
-                code="E340",
-                message=f"Core ML: {node.op}: {refusal.reason}",
-                subject=name,
-                hint=refusal.hint,
-            )
-            # A body may be translated more than once.
-            if said not in self._found:
-                self._found.append(said)
+            self._refused(node.op, name, refusal)
             made = [self._stand_in(value) for value in ir_node.outputs]
         for value, var in zip(ir_node.outputs, made, strict=False):
             if var is None or not value.name:
@@ -256,6 +269,17 @@ class Translator:
             if value.name and var.op is not None and var.op.op_type != "const":
                 var.name = var.op.name = self._program_name(value.name)
             self._values[id(value)] = Value(dtype=_dtype(value), var=var)
+
+    def _refused(self, what: str, subject: str, refusal: Refusal) -> None:
+        said = Diagnostic(
+            code="E340",
+            message=f"Core ML: {what}: {refusal.reason}",
+            subject=subject,
+            hint=refusal.hint,
+        )
+        # A body may be translated more than once.
+        if said not in self._found:
+            self._found.append(said)
 
     def _call(self, node: Node) -> list[Var]:
         standard = node.ir_node.domain in ("", "ai.onnx")
@@ -363,9 +387,29 @@ class Translator:
             var = mb.cast(x=var, dtype="bool")
         return Value(dtype=port.onnx_dtype, var=var)
 
-    def _exit(self, value: ir.Value, port: Port) -> Var:
-        """Return an output in the form that an app gets, under its name."""
-        var = self._var(value)
+    def _output_port(self, value: ir.Value) -> Port:
+        port = self._port(value)
+        if port.kind == "array" and value in self._passed_on:
+            return replace(port, name=self._passed_on[value])
+        return port
+
+    def _exit(self, value: ir.Value, port: Port, state: Var | None) -> Var | None:
+        """Return an output in the form that an app gets, under its name.
+
+        Args:
+            value: The output.
+            port: What it becomes.
+            state: The program's input that it updates, where it becomes a state; None is returned
+                then, as for an output that was refused.
+        """
+        try:
+            var = self._var(value)
+        except Refusal as refusal:
+            self._refused(f"output {value.name!r}", value.name or "", refusal)
+            return None
+        if port.kind == "state":
+            update_state(state, var)
+            return None
         if var.dtype != MIL_TYPES[port.dtype]:
             var = mb.cast(x=var, dtype=types.builtin_to_string(MIL_TYPES[port.dtype]))
         if not var.shape:

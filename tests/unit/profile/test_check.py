@@ -72,6 +72,17 @@ def test_which_gates_this_machine_may_judge(machine, judged, monkeypatch):
     assert {(code, severity) for code, _, severity in found} == {("E164", "note")}
 
 
+def test_phones_are_not_said_to_be_measured_over_the_device_path():
+    profile = load(
+        SMALL + "gates: {latency: {p50: 20 ms}}\ntargets: [ios17/coreml, macos14/coreml]\n"
+    )
+    library = TargetLibrary()
+    found = cross_check(profile, {use.target: library.load(use.target) for use in profile.targets})
+    hints = {item.subject: str(item.hint) for item in found}
+    assert "Xcode" in hints["ios17/coreml"]
+    assert "edgedeploy bench -d" in hints["macos14/coreml"]
+
+
 @pytest.mark.parametrize(
     ("target", "words", "legal"),
     [

@@ -232,3 +232,10 @@ def test_layers_with_more_bits_than_asked_for_are_named_everywhere(document: Bui
     assert lines[0] in terminal_report(told, width=140)
     assert "1 layer with 8-bit weights: it is transposed" in markdown_report(told)
     assert "3 layers with 8-bit weights: no &lt;4-bit&gt; form" in html_report(told)
+
+
+def test_what_a_backend_says_of_an_artifact_is_told_everywhere(document: BuildDocument) -> None:
+    told = changed_target(document, 0, notes=("names were changed: a<b is ab",))
+    assert "  - names were changed: a<b is ab" in terminal_report(told, width=140)
+    assert "names were changed: a&lt;b is ab" in markdown_report(told)
+    assert "names were changed: a&lt;b is ab" in html_report(told)
