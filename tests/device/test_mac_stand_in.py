@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from edgedeploy.deploy import bench
 from edgedeploy.devices.facts import DeviceFacts
 from edgedeploy.devices.inventory import Device
 from edgedeploy.errors import ExitCode
+from tests.device import bench_project
 from tests.device.bench_project import DATA, Project, gates, outcome, site_of
 from tests.device.labapp import write_model
 
@@ -74,6 +76,7 @@ def test_stand_in_mac_is_measured_asked_and_told(
     project: Project, mini: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench, "present_facts", lambda *_: MAC)
+    monkeypatch.setattr(bench_project, "PLAN", replace(bench_project.PLAN, layer_runs=1))
     result = project.build(site_of(mini))
     assert not outcome(result).unmeasured, outcome(result).unmeasured
     found = gates(result)

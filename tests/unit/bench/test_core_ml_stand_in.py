@@ -18,6 +18,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgedeploy.backends.base import Words
+from edgedeploy.bench.checking import _placement
 from edgedeploy.bench.job import (
     BenchArtifact,
     BenchInputs,
@@ -240,3 +241,24 @@ def test_stand_in_a_package_that_does_not_compile_is_told(odd: Any, tmp_path: Pa
         onboard(tmp_path).outputs(artifact(folder), job, tmp_path)
     assert error.value.diagnostics[0].code == "E471"
     assert "Error compiling model" in str(error.value)
+
+
+PLANNED = {"name": "y", "op": "conv", "preferred": "GPU", "supported": ["CPU", "GPU"], "cost": 0.5}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preferred": "<b>"},
+        {"supported": ["CPU"] * 9},
+        {"supported": "CPU"},
+        {"cost": 7},
+        {"cost": float("nan")},
+        {"op": 5},
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
+    told = {"units": "ALL", "compile_ms": 5.0, "why_not": None, "operations": [PLANNED]}
+    assert _placement(told, "here") == told
+    with pytest.raises(ValueError, match="here"):
+        _placement({**told, "operations": [{**PLANNED, **change}]}, "here")
