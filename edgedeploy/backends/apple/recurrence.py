@@ -116,6 +116,10 @@ class Layer:
         """
         batch_first = bool(node.attribute("layout", 0))
         x = node.var(0)
+        if x.rank != 3:
+            node.refuse(
+                f"its input has {x.rank} axes, not 3", "feed samples of the length it is for"
+            )
         if batch_first:
             x = mb.transpose(x=x, perm=[1, 0, 2])
         lengths = _lengths(node, x)

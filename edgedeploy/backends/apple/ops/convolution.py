@@ -112,12 +112,12 @@ def _crops(node: Node, found: Windows) -> list[tuple[int, int]]:
         if wanted is not None:
             size = int(found.sizes[place])
             total = stride * (size - 1) + more[place] + extent - wanted[-rank:][place]
-        if total < 0:
+        if total < 0 and wanted is None:
             node.refuse(
-                "an output beyond the windows, which ONNX Runtime makes smaller than ONNX says",
+                "auto_pad of an output beyond the windows, which ONNX Runtime makes smaller",
                 "give pads and output_padding",
             )
-        half = total // 2
-        before = half if auto == "SAME_UPPER" else total - half
+        cut = max(total, 0)
+        before = cut // 2 if auto == "SAME_UPPER" else cut - cut // 2
         crops.append((before, total - before - more[place]))
     return crops

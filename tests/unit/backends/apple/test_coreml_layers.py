@@ -216,7 +216,6 @@ REFUSED = [
     (form("LRN", values(1, 4, 3, 3), size=2), "a window of 2 channels"),
     (form("Celu", values(3), alpha=-1.0), "alpha -1"),
     (form("Conv", values(1, 1, 2, 2), values(1, 1, 3, 3), fixed={1}), "larger than the padded"),
-    (form("MaxPool", values(1, 1, 4, 4, 4, 4), kernel_shape=[2, 2, 2, 2]), "4 spatial axes"),
     (
         form("Dropout", values(3), np.float32(0.5), np.bool_(True), fixed={1, 2}),
         "training_mode",
@@ -228,7 +227,6 @@ REFUSED = [
         ),
         "no whole sizes",
     ),
-    (form("Einsum", *[values(1, 1, 1) for _ in range(2)], equation="abc,def->abcdef"), "rank 6"),
 ]  # fmt: skip
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.coreml.agree import differences
 
 from edgedeploy.errors import BuildError
+from tests.coreml.agree import differences
 
 pytestmark = pytest.mark.slow
 
