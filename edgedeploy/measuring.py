@@ -38,7 +38,7 @@ class Measured:
         name: ``float`` for the baseline, else the candidate's name.
         tree: Its files.
         folder: Where they lie.
-        entry: The file that the runtime loads, relative to ``folder``.
+        entry: What the runtime loads, relative to ``folder``: a file, or a package's folder.
         loaded: The files that the runtime needs, relative to ``folder``.
     """
 
@@ -76,7 +76,7 @@ class Session:
         app: Name of the profile.
         model: Name of the model.
         target: Target id.
-        runtime: ``ort`` or ``openvino``.
+        runtime: ``coreml``, ``ort`` or ``openvino``.
         version: Version of the runtime here.
         artifacts: The float one first.
         samples: Tensor pack that feeds them.
@@ -87,6 +87,8 @@ class Session:
         bench: Mode, threads and CPUs.
         options: Of the runtime, so that it computes as when the artifact was verified.
         arch: The board's architecture, as targets name it.
+        system: Its operating system, as targets name it.
+        os_version: The oldest version of that which the target is for; None: any.
         stands_in: Whether this machine may stand in for the board.
         device: Facts of this machine.
         reference: What the answers of a device are compared with.
@@ -105,6 +107,8 @@ class Session:
     bench: BenchSpec
     options: Mapping[str, Any]
     arch: str
+    system: str
+    os_version: int | None
     stands_in: bool
     device: Mapping[str, Any]
     reference: Reference

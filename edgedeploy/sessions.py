@@ -171,6 +171,8 @@ class Bench:
             bench=item.use.bench,
             options=_options(item, chosen.nodes),
             arch=str(item.target.get("board.arch")),
+            system=str(item.target.get("board.os")),
+            os_version=item.target.get("board.os_version"),
             stands_in=is_this_machine(item.target),
             device=host_facts(),
             reference=Reference(
@@ -219,7 +221,9 @@ def _how_far(line: Mapping[str, Any]) -> tuple[int, int, str] | None:
 
 def _options(item: Item, nodes: CandidateNodes) -> Mapping[str, Any]:
     """Return the options of the runtime that measures: those of the family, and the processor."""
-    options = FAMILIES[item.target.runtime].bench_options
+    options = dict(FAMILIES[item.target.runtime].bench_options)
+    if item.target.runtime == "coreml":
+        options["compute_units"] = item.use.bench.compute_units
     given = nodes.compiled.params["options"].get("device")
     device = str(given or item.target.get("board.processor")).upper()
     # What runs on the CPU says nothing of a GPU or an NPU.

@@ -217,6 +217,38 @@ _LOAD: Mapping[str, Check] = {
 
 _LAYER: Mapping[str, Check] = {"name": text, "op": text, "provider": text, "mean_ms": _real}
 
+UNITS = ("CPU", "GPU", "Neural Engine", "another unit")
+"""Units that a placement may name."""
+
+
+def _unit(value: Any, place: str) -> str:
+    if value not in UNITS:
+        raise ValueError(f"{place} is no unit")
+    return str(value)
+
+
+def _share(value: Any, place: str) -> float:
+    share = _real(value, place)
+    if not 0 <= share <= 1:
+        raise ValueError(f"{place} is no share")
+    return share
+
+
+_PLANNED: Mapping[str, Check] = {
+    "name": text,
+    "op": text,
+    "preferred": _maybe(_unit),
+    "supported": _each(_unit, len(UNITS)),
+    "cost": _maybe(_share),
+}
+
+_PLACEMENT: Mapping[str, Check] = {
+    "units": text,
+    "compile_ms": _real,
+    "why_not": _maybe(text),
+    "operations": _each(lambda value, place: _fields(value, place, _PLANNED), _LAYERS),
+}
+
 _POWER: Mapping[str, Check] = {
     "source": _maybe(text),
     "scope": _maybe(text),
@@ -281,12 +313,17 @@ def _about(value: Any, place: str) -> dict[str, Any]:
             _fields(item, f"{place}.layers", _LAYER)
             for item in _list(data.get("layers"), f"{place}.layers", _LAYERS)
         ],
+        "placement": _maybe(_placement)(data.get("placement"), f"{place}.placement"),
         "warmup": {
             "stable": _flag(warm_up.get("stable"), f"{place}.warmup.stable"),
             "medians_ns": _each(_count, _WINDOWS)(warm_up.get("medians_ns"), f"{place}.warmup"),
             "elapsed_ns": _count(warm_up.get("elapsed_ns"), f"{place}.warmup.elapsed_ns"),
         },
     }
+
+
+def _placement(value: Any, place: str) -> dict[str, Any]:
+    return _fields(value, place, _PLACEMENT)
 
 
 def _power(value: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import glob
 import os
+import re
 import resource
 import shutil
 import signal
@@ -18,6 +19,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 COLD_RESIDENT_RATIO = 0.02
 _FIRMWARE_S = 2.0
+_CAPPED = 0x2  # as Raspberry Pi's firmware numbers it
 POWER_MODE = "/var/lib/nvpmodel/status"
 
 
@@ -68,12 +70,13 @@ class Environment:
         self._firmware = sorted(glob.glob(os.path.join(sysfs, firmware)))
         # Raspberry Pi kernels without that file tell it through their mailbox tool.
         self._vcgencmd = None if self._firmware else shutil.which("vcgencmd")
+        self._pmset = shutil.which("pmset")  # macOS
 
     def facts(self) -> Dict[str, Any]:
         """Return what does not change during the run; frequencies in kHz.
 
         ``min_khz`` equal to ``max_khz`` means locked clocks (``jetson_clocks``); ``power_mode`` is
-        what NVIDIA's nvpmodel keeps in its status file, None elsewhere.
+        what NVIDIA's nvpmodel keeps in its status file, or that a Mac saves power; None elsewhere.
         """
         return {
             "cpus": os.cpu_count(),
@@ -84,7 +87,7 @@ class Environment:
             "max_khz": [read_int(path + "/scaling_max_freq") for path in self._cpufreq],
             "zones": [read_text(path + "/type") for path in self._zones],
             "cooling": [read_text(path + "/type") for path in self._cooling],
-            "power_mode": read_text(self._power_mode),
+            "power_mode": read_text(self._power_mode) or _mac_power_mode(self._pmset),
         }
 
     def sample(self) -> Dict[str, Any]:
@@ -99,14 +102,16 @@ class Environment:
             "cooling": [read_int(path + "/cur_state") for path in self._cooling],
             "throttle_counts": [read_int(path) for path in self._counters],
             "firmware_throttled": self._throttled(),
-            "load1": float(loadavg[0]) if loadavg else None,
+            "load1": float(loadavg[0]) if loadavg else self._pmset and os.getloadavg()[0],
             # user nice system idle iowait irq softirq steal, summed over all CPUs
             "ticks": [int(item) for item in ticks] if len(ticks) == 8 else None,
             "own_cpu_s": own[0] + own[1] + own[2] + own[3],
         }
 
     def _throttled(self) -> List[int]:
-        """Return the firmware's flags, from its file in sysfs or from vcgencmd."""
+        """Return the firmware's flags, from its file in sysfs, vcgencmd or macOS's pmset."""
+        if self._pmset:
+            return _mac_limits(self._pmset)
         texts = [read_text(path) or "" for path in self._firmware]
         if self._vcgencmd:
             try:
@@ -125,6 +130,34 @@ class Environment:
             except ValueError:
                 found.append(0)
         return found
+
+
+def _said(command: List[str]) -> str:
+    """Return what a program prints, nothing when it fails."""
+    try:
+        said = subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=_FIRMWARE_S)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return said.decode("utf-8", "replace")
+
+
+def _mac_power_mode(pmset: Optional[str]) -> Optional[str]:
+    """Return that a Mac is in its low power mode or runs on its battery, None otherwise."""
+    if pmset is None:
+        return None
+    found = re.findall(r"^\s*(lowpowermode)\s+1$", _said([pmset, "-g"]), re.M)
+    found += re.findall(r"drawing from '(Battery Power)'", _said([pmset, "-g", "batt"]))
+    return ", ".join(found) or None
+
+
+def _mac_limits(pmset: str) -> List[int]:
+    """Return one flag, "frequency capped", set when macOS holds the CPUs back for heat.
+
+    ``pmset -g therm`` prints limits in per cent where a system has them (manual of pmset); Apple
+    silicon says that none was recorded.
+    """
+    limits = re.findall(r"CPU_(?:Speed|Scheduler)_Limit\s*= (\d+)", _said([pmset, "-g", "therm"]))
+    return [_CAPPED if any(int(limit) < 100 for limit in limits) else 0]
 
 
 def _affinity() -> Optional[List[int]]:

@@ -96,7 +96,7 @@ class BenchArtifact:
     Attributes:
         id: Its name in the run, different from the others'.
         family: Which runtime runs it.
-        path: The file that the runtime loads.
+        path: The file that the runtime loads, or the folder of a Core ML package.
         files: All files of the artifact; empty: ``path`` and a ``.bin`` beside it.
         threads: Threads of the runtime.
         options: Options of the family, see ``loop.py``.
@@ -105,7 +105,7 @@ class BenchArtifact:
     """
 
     id: str
-    family: Literal["ort", "openvino"]
+    family: Literal["coreml", "ort", "openvino"]
     path: Path
     files: tuple[Path, ...] = ()
     threads: int = 1

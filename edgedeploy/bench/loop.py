@@ -10,7 +10,7 @@ goes to stderr as JSON lines, the result to stdout, or gzipped into the job's fi
 The job (paths are relative to the job file)::
 
     {"loop": 1, "mode": "quick", "seed": 0,
-     "artifacts": [{"id": "int8", "family": "ort" | "openvino", "path": "m.ort",
+     "artifacts": [{"id": "int8", "family": "ort" | "openvino" | "coreml", "path": "m.ort",
                     "files": ["m.ort"], "threads": 1, "options": {}}],
      "inputs": {"pack": "folder of a tensor pack", "samples": 16,
                 "generated": [{"name", "dtype", "shape", "seed", "low", "high"}]},
@@ -21,8 +21,9 @@ The job (paths are relative to the job file)::
 
 ``cpus`` bind everything to these CPUs; a ``held`` run ends with its standard input. ``options`` of
 family ``ort``: ``providers``, ``config`` (session entries), ``optimise: false``; of ``openvino``:
-``device``, ``properties``. ``plan.min_*`` hold for each artifact; "all reached" or ``max_s`` ends
-the run; the result says which.
+``device``, ``properties``; of ``coreml``: ``compute_units`` (``ALL``, ``CPU_ONLY``,
+``CPU_AND_GPU``, ``CPU_AND_NE``). ``plan.min_*`` hold for each artifact; "all reached" or ``max_s``
+ends the run; the result says which.
 
 What is timed: one call of the runtime's Python API with inputs that lie in memory, outputs
 included, pre- and post-processing not. Load time, first inference and memory come from a fresh
@@ -75,6 +76,7 @@ runtimes = _beside("runtimes")
 now_ns = environment.now_ns
 JobError = runtimes.JobError  # type: Any
 FAMILIES = runtimes.FAMILIES
+_MODULES = {"coreml": "coremltools", "openvino": "openvino", "ort": "onnxruntime"}
 
 
 def say(event: str, **fields: Any) -> None:
@@ -180,14 +182,15 @@ def layers_phase(job: Dict[str, Any], artifact: Dict[str, Any]) -> Dict[str, Any
     runs = job["plan"]["layer_runs"]
     with tempfile.TemporaryDirectory(prefix="edgedeploy-layers-") as folder:
         session = FAMILIES[artifact["family"]](artifact, path, os.path.join(folder, "profile"))
-        return {"layers": session.layers(session.bind(feeds), runs)}
+        layers = session.layers(session.bind(feeds), runs)
+        return {"layers": layers, "placement": session.placement()}
 
 
 def outputs_phase(job: Dict[str, Any], artifact: Dict[str, Any]) -> Dict[str, Any]:
     """Write what the artifact answers to every sample, its state carried along sequences."""
     import numpy
 
-    session = FAMILIES[artifact["family"]](artifact, os.path.join(job["folder"], artifact["path"]))
+    session = FAMILIES[artifact["family"]](artifact, _loaded(job, artifact))
     wanted = job["outputs"]
     ports = [
         (position, name)
@@ -230,11 +233,17 @@ def outputs_phase(job: Dict[str, Any], artifact: Dict[str, Any]) -> Dict[str, An
 
 def _prepare(job: Dict[str, Any], artifact: Dict[str, Any]) -> Tuple[str, List[Feed]]:
     """Import the runtime and NumPy, read the inputs and return them with the artifact's path."""
-    __import__({"ort": "onnxruntime", "openvino": "openvino"}[artifact["family"]])
+    __import__(_MODULES[artifact["family"]])
     import numpy
 
     feeds = read_inputs(numpy, job["inputs"], job["folder"])
-    return os.path.join(job["folder"], artifact["path"]), feeds
+    return _loaded(job, artifact), feeds
+
+
+def _loaded(job: Dict[str, Any], artifact: Dict[str, Any]) -> str:
+    """Return the path of what the runtime loads."""
+    path = os.path.join(job["folder"], artifact["path"])
+    return str(FAMILIES[artifact["family"]].prepare(path, job["folder"]))
 
 
 class ChildFailed(Exception):
@@ -371,10 +380,11 @@ def run_job(job: Dict[str, Any], job_path: str) -> Dict[str, Any]:
             "cold": in_fresh_process(job_path, "cold", artifact["id"]),
             "warm": in_fresh_process(job_path, "warm", artifact["id"]),
             "layers": [],
+            "placement": None,
         }
         if job["plan"].get("layer_runs"):
             layers = in_fresh_process(job_path, "layers", artifact["id"])
-            found["layers"] = layers["layers"]
+            found["layers"], found["placement"] = layers["layers"], layers["placement"]
         artifacts.append(found)
     measured = [Measured(artifact, job) for artifact in job["artifacts"]]
     gc.disable()  # collected between the windows instead
@@ -447,6 +457,8 @@ def main(arguments: List[str]) -> NoReturn:
             watcher = environment.end_with_input()
             path = os.path.join(job["folder"], job["result"])
         if job.get("cpus"):
+            if not hasattr(os, "sched_setaffinity"):
+                raise JobError("this system binds no process to CPUs; leave `cpus` out")
             os.sched_setaffinity(0, job["cpus"])
         if phase == "power":
             power.record(job["sysfs"], wanted, now_ns)

@@ -34,7 +34,8 @@ def build_record(
     Returns:
         JSON data. ``first_inference_ms`` is that of the cold process when there was one, else of
         the warm one; ``load_ms.cold`` is None when the page cache could not be emptied
-        (``environment.why_not_cold`` says why).
+        (``environment.why_not_cold`` says why). ``placement`` is None where the runtime does not
+        tell on which units it runs what; ``layers`` is empty where it tells no times.
     """
     windows = [item for item in result["windows"] if item["artifact"] == artifact.id]
     about = next(item for item in result["artifacts"] if item["id"] == artifact.id)
@@ -60,11 +61,22 @@ def build_record(
         },
         "energy": _energy(result["power"], windows),
         "layers": about["layers"],
+        "placement": _placement(about),
         "environment": _environment(result, windows, about),
         "validity": judge(result, artifact.id, job.effective_plan, artifact.threads).to_json(),
     }
     comparison = _comparison(job, artifact, result["windows"])
     return {**record, "comparison": comparison} if comparison else record
+
+
+def _placement(about: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return on which units the operations run, where the runtime tells it.
+
+    ``first_load_ms`` is the first load after the compilation: the system fits the model to its
+    units then, and keeps what it made.
+    """
+    told = about.get("placement")
+    return told and {**told, "first_load_ms": about["cold"]["load_ns"] / _NS_PER_MS}
 
 
 def _conditions(

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from edgedeploy.bench.job import BenchJob, OutputsJob
 from edgedeploy.bench.onboard import Onboard
+from edgedeploy.deploy.fit import check_reachable, check_system
 from edgedeploy.deploy.ondevice import FindRuntime, MakeOnboard, make_onboard
 from edgedeploy.deploy.parity import evaluate_answers
 from edgedeploy.deploy.probe import present_facts
@@ -35,6 +36,8 @@ ADDRESSED = frozenset({"E401", "E402", "E403", *(f"E{number}" for number in rang
 
 SAMPLES = 16
 """How many samples a device is asked unless the user says otherwise; 0 asks none, None all."""
+
+_CORRECT = "correct `board:` of the device in devices.yaml"
 
 _TEXT = 200
 """Letters that a record keeps of each text of the device."""
@@ -164,22 +167,33 @@ class DeviceSite:
         """Return what the device is.
 
         Raises:
-            DeviceError: It has another architecture than the board (E477), or cannot be probed
-                (E450).
+            DeviceError: It has another architecture or system than the board (E477), an older
+                macOS (E491), or cannot be probed (E450).
         """
         if self._facts is None:
             remote, unit = self._reached(), self.unit
             self._facts = present_facts(remote, unit.root, unit.python, self._claimed)
         found = self._facts
-        if found.arch != session.arch and not self._pretended:
+        if not self._pretended:
+            self._check(session, found)
+        return found
+
+    def _check(self, session: Session, found: DeviceFacts) -> None:
+        if found.arch != session.arch:
             raise DeviceError(
                 f"{self.name} is said to be {self.board}, which is {session.arch}, and says "
                 f"that it is {found.arch}",
                 code="E477",
                 subject=self.name,
-                hint="correct `board:` of the device in devices.yaml",
+                hint=_CORRECT,
             )
-        return found
+        for code, what in check_system(found, session.system, session.os_version):
+            raise DeviceError(
+                f"{self.name} is said to be {self.board}: {what}",
+                code="E477" if code == "E451" else code,
+                subject=self.name,
+                hint=_CORRECT,
+            )
 
     def _emulated(self, facts: DeviceFacts) -> str:
         """Return what stands for the hardware; figures of such a device are simulated."""
@@ -300,14 +314,17 @@ def _model(session: Session, artifact: Measured, name: str) -> VersionModel:
 
 
 def check_boards(plan: Plan, units: Sequence[Unit]) -> None:
-    """Refuse devices for whose board the profile has no target.
+    """Refuse devices for whose board the profile has no target, or that cannot be reached.
 
     Raises:
-        UsageError: There is one (E478).
+        UsageError: There is one without a target (E478), or of iOS (E490).
     """
     boards = sorted({item.use.target.partition("/")[0] for item in plan.items})
     for unit in units:
         if unit.board in boards:
+            for target in plan.targets.values():
+                if target.id.partition("/")[0] == unit.board and unit.kind != "fake":
+                    check_reachable(target, unit.name)
             continue
         board = f"a {unit.board}" if unit.board else "a board that nobody named"
         raise UsageError(

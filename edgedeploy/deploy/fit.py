@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from edgedeploy.errors import DeviceError, Diagnostic
+from edgedeploy.errors import DeviceError, Diagnostic, UsageError
 
 if TYPE_CHECKING:
     from edgedeploy.devices.facts import DeviceFacts
@@ -28,10 +29,16 @@ def check_device(facts: DeviceFacts, target: Target, name: str) -> None:
         name: The device's.
 
     Raises:
-        DeviceError: It is another system or architecture (E451), its processor lacks what the
-            board promises (E452), or its memory does (E453); all that is wrong at once.
+        DeviceError: It is another system or architecture (E451), its macOS is older (E491), its
+            processor lacks what the board promises (E452), or its memory does (E453); all that is
+            wrong at once.
     """
-    found = [*_machine(facts, target), *_processor(facts, target), *_memory(facts, target)]
+    found = [
+        *check_system(facts, target.get("board.os"), target.get("board.os_version")),
+        *_machine(facts, target),
+        *_processor(facts, target),
+        *_memory(facts, target),
+    ]
     if found:
         raise DeviceError(
             Diagnostic(
@@ -44,11 +51,47 @@ def check_device(facts: DeviceFacts, target: Target, name: str) -> None:
         )
 
 
-def _machine(facts: DeviceFacts, target: Target) -> list[tuple[str, str]]:
-    wanted = {"ios": "darwin"}.get(target.get("board.os"), target.get("board.os"))
-    found = []
+def check_reachable(target: Target, name: str) -> None:
+    """Refuse a device that nobody can log in to, before anything is tried.
+
+    Args:
+        target: One that the device shall serve.
+        name: The device's.
+
+    Raises:
+        UsageError: Its board runs iOS (E490).
+    """
+    if target.get("board.os") == "ios":
+        raise UsageError(
+            f"{name} is said to be for {target.id}, and iOS lets nobody in over SSH",
+            code="E490",
+            subject=name,
+            hint="give the package that was built to Xcode; to measure one, build it for a macOS "
+            "board such as macos14 and take a Mac",
+        )
+
+
+def check_system(
+    facts: DeviceFacts, system: str | None, least: int | None
+) -> list[tuple[str, str]]:
+    """Return code and text of what is wrong with a device's operating system.
+
+    Args:
+        facts: From a probe of the device.
+        system: The board's, as targets name it.
+        least: Its oldest major version; only a Mac says its own in a form that compares.
+    """
+    wanted = "darwin" if system == "macos" else system
     if facts.system != wanted:
-        found.append(("E451", f"the system must be {wanted}, and is {facts.system}"))
+        return [("E451", f"the system must be {system}, and is {facts.system}")]
+    version = re.match(r"macOS ([0-9]{1,3})\b", facts.distribution or "")
+    if version and least is not None and int(version[1]) < least:
+        return [("E491", f"macOS must be {least} or later, and is {facts.distribution}")]
+    return []
+
+
+def _machine(facts: DeviceFacts, target: Target) -> list[tuple[str, str]]:
+    found = []
     if facts.arch != target.get("board.arch"):
         must = target.get("board.arch")
         found.append(("E451", f"the architecture must be {must}, and is {facts.arch}"))

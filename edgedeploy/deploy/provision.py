@@ -55,7 +55,7 @@ class Wish:
     """What shall be on the device.
 
     Attributes:
-        family: ``ort`` or ``openvino``.
+        family: ``coreml``, ``ort`` or ``openvino``.
         version: Of the runtime; None for what is there, or else for the newest that fits.
         native: The native runner also where there is a Python.
         upgrade: Choose anew, also where there is one already.

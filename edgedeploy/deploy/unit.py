@@ -19,6 +19,10 @@ class Unit(Protocol):
         """Its name."""
 
     @property
+    def kind(self) -> str:
+        """``ssh``, ``local`` or ``fake``."""
+
+    @property
     def board(self) -> str | None:
         """Id of the board that it is, None when nobody said."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from edgedeploy.deploy.activate import Wanted, activate_version, roll_back
 from edgedeploy.deploy.contents import Built
 from edgedeploy.deploy.depots import Care, care_for, expect_depot
-from edgedeploy.deploy.fit import check_device
+from edgedeploy.deploy.fit import check_device, check_reachable
 from edgedeploy.deploy.fleet import Answer, Fleet, Link, Result
 from edgedeploy.deploy.ondevice import OnDevice, make_onboard
 from edgedeploy.deploy.probe import latest_facts, probe_device
@@ -63,6 +63,9 @@ def push(request: Request, fleet: Fleet[Device], options: PushOptions, events: E
     store = Store(options.store, events)
     built = Built(request, options.output, store, events)
     targets = {device.name: built.target(device.board, device.name) for device in fleet.devices}
+    for device in fleet.devices:
+        if device.kind != "fake":
+            check_reachable(built.plan.targets[targets[device.name]], device.name)
     for target in dict.fromkeys(targets.values()):
         built.contents(target)  # all that can be wrong here is, before a device is touched
 

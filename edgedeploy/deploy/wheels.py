@@ -21,6 +21,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from edgedeploy.devices.platform import DevicePlatform
 from edgedeploy.devices.runtimes import MODULES, allowed_versions, in_range, is_version
 from edgedeploy.errors import DeviceError, StoreError, ToolError, UsageError
@@ -33,6 +36,11 @@ PIP_S = 1800.0
 # What running a model needs besides the runtime. Its other dependencies serve tools that change
 # models (sympy, protobuf, flatbuffers) or report usage (openvino-telemetry).
 NEEDED = "numpy"
+
+# coremltools imports all that it depends on, and takes images as Pillow's.
+_WITH_ALL = ("coreml",)
+_IMAGES = "pillow"
+_MOST_WHEELS = 50
 
 # Platform tags from before PEP 600 by the glibc that they stand for. Source: PEP 600.
 _LEGACY = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5): "manylinux1"}
@@ -115,7 +123,7 @@ def choose_wheels(
         with tempfile.TemporaryDirectory(prefix=".pip.", dir=folder.parent) as name:
             part = Path(name, "wheels")
             part.mkdir()
-            return _chosen(part, requirement, flags, platform, native, folder)
+            return _chosen(part, requirement, flags, platform, family, native, folder)
     except OSError as error:
         raise StoreError(
             f"cannot keep wheels: {error.strerror or error}",
@@ -142,9 +150,21 @@ def pip_flags(platform: DevicePlatform, *, native: bool) -> list[str]:
 def platform_tags(platform: DevicePlatform) -> Iterator[str]:
     """Yield the platform tags that a device can use, the nearest first.
 
-    Source: PEP 600 (glibc: every older one fits as well) and PEP 656 (musl).
+    Source: PEP 600 (glibc: every older one fits as well), PEP 656 (musl), and for macOS
+    https://packaging.python.org/en/latest/specifications/platform-compatibility-tags (every
+    older system; since 11 the major version counts alone).
     """
     major, newest = platform.libc_version
+    if platform.libc == "macos":
+        oldest_major = 11 if platform.machine == "arm64" else 10
+        versions = [(number, 0) for number in range(major, 10, -1)]
+        versions += [(10, minor) for minor in range(16, 8, -1)] if oldest_major == 10 else []
+        for number, minor in versions:
+            yield f"macosx_{number}_{minor}_{platform.machine}"
+            yield f"macosx_{number}_{minor}_universal2"
+        if oldest_major == 11:  # built for both processors, when Intel's oldest system is older
+            yield from (f"macosx_10_{minor}_universal2" for minor in range(16, 8, -1))
+        return
     if platform.libc == "musl":
         yield from (
             f"musllinux_{major}_{minor}_{platform.machine}" for minor in range(newest, -1, -1)
@@ -162,13 +182,17 @@ def _chosen(
     requirement: str,
     flags: Sequence[str],
     platform: DevicePlatform,
+    family: str,
     native: bool,
     goal: Path,
 ) -> Choice:
     """Let pip download into ``part``, write the choice down and move it to ``goal``."""
     _download(requirement, flags, part, platform)
     (runtime,) = part.glob("*.whl")
-    if not native:
+    if family in _WITH_ALL:
+        _download(_IMAGES, flags, part, platform)
+        _with_dependencies(runtime, flags, part, platform)
+    elif not native:
         _download(_numpy_for(runtime), flags, part, platform)
     wheels = tuple(_wheel(path) for path in sorted(part.glob("*.whl")))
     write_atomic(
@@ -178,6 +202,46 @@ def _chosen(
         shutil.rmtree(goal)
     part.replace(goal)
     return Choice(wheels=wheels, folder=goal)
+
+
+def _with_dependencies(
+    runtime: Path, flags: Sequence[str], part: Path, platform: DevicePlatform
+) -> None:
+    """Download all that a wheel depends on, for the device's Python.
+
+    pip would judge markers such as ``python_version < "3.11"`` by the Python that runs it.
+    """
+    waiting, there = [runtime], {canonicalize_name(_metadata(runtime)["Name"])}
+    while waiting:
+        for text in _metadata(waiting.pop()).get_all("Requires-Dist") or ():
+            need = Requirement(str(text))
+            name = canonicalize_name(need.name)
+            if name in there or not (
+                need.marker is None or need.marker.evaluate(_marked(platform))
+            ):
+                continue
+            there.add(name)
+            if len(there) > _MOST_WHEELS:
+                raise _no_wheel(runtime.name, platform, "")
+            before = set(part.iterdir())
+            _download(f"{need.name}{need.specifier}", flags, part, platform)
+            waiting += set(part.iterdir()) - before
+
+
+def _marked(platform: DevicePlatform) -> dict[str, str]:
+    """Return what the markers of dependencies are judged by (PEP 508) on a Mac."""
+    python = platform.python.version if platform.python else ""
+    return {
+        "extra": "",
+        "implementation_name": "cpython",
+        "os_name": "posix",
+        "platform_machine": platform.machine,
+        "platform_python_implementation": "CPython",
+        "platform_system": "Darwin",
+        "python_full_version": f"{python}.0",
+        "python_version": python,
+        "sys_platform": "darwin",
+    }
 
 
 def _kept(folder: Path) -> Choice | None:

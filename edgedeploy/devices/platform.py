@@ -12,7 +12,7 @@ from edgedeploy.devices.opening import CANDIDATES
 from edgedeploy.errors import DeviceError
 from edgedeploy.remote import Remote, printable
 
-Libc = Literal["glibc", "musl"]
+Libc = Literal["glibc", "musl", "macos"]
 
 _ANSWER_BYTES = 64 << 10
 _ASK_S = 60.0
@@ -30,15 +30,18 @@ _MACHINE = re.compile(r"[A-Za-z0-9_]{1,32}")
 _GLIBC = re.compile(r"(?i)(?:glibc|version|libc\))\D{0,3}(2\.[0-9]{1,3})")
 _MUSL = re.compile(r"(?i)version (1\.[0-9]{1,3})")
 _PYTHON = re.compile(
-    r"(\S{1,300}) ([a-z]{1,20}) 3\.([0-9]{1,2}) ([A-Za-z0-9_-]{0,64}) linux-([A-Za-z0-9_]+)"
+    r"(\S{1,300}) ([a-z]{1,20}) 3\.([0-9]{1,2}) ([A-Za-z0-9_-]{0,64}) "
+    r"(?:linux|darwin)-([A-Za-z0-9_]+)"
 )
 
 # Held to Python 3.6.
+# A universal Python of a Mac runs as what its process is: arm64, or x86_64 translated by Rosetta.
 _PYTHON_SAYS = """
-import sys, sysconfig
+import os, sys, sysconfig
 soabi = sysconfig.get_config_var("SOABI") or ""
 version = "%d.%d" % sys.version_info[:2]
-print(sys.argv[1], sys.implementation.name, version, soabi, sysconfig.get_platform())
+where = "darwin-" + os.uname()[4] if sys.platform == "darwin" else sysconfig.get_platform()
+print(sys.argv[1], sys.implementation.name, version, soabi, where)
 """
 
 
@@ -64,8 +67,8 @@ class DevicePlatform:
     """What wheels and programs for a device must fit.
 
     Attributes:
-        machine: Of user space, as wheels name it: ``aarch64``, ``x86_64``, ``armv7l`` ...
-        libc: C library.
+        machine: Of user space, as wheels name it: ``aarch64``, ``arm64``, ``x86_64`` ...
+        libc: C library; ``macos``, whose version is the system's, on a Mac.
         libc_version: Major and minor.
         python: None when there is none.
     """
@@ -101,13 +104,14 @@ def ask_platform(remote: Remote, python: str | None = None) -> DevicePlatform:
         python: Interpreter on the device; None for the first of :data:`.opening.CANDIDATES`.
 
     Raises:
-        DeviceError: It is no Linux, or its answer tells no C library (E461), or the connection
-            fails.
+        DeviceError: It is neither Linux nor a Mac, or its answer tells no C library (E461), or the
+            connection fails.
     """
     loaders = " ".join(f"/lib*/{name} /lib/*/{name}" for name in _LOADERS)
     answer = remote.run(
         'printf "edgedeploy-system %s\\n" "$(uname -s)"\n'
         'printf "edgedeploy-machine %s\\n" "$(uname -m)"\n'
+        'printf "edgedeploy-macos %s\\n" "$(sw_vers -productVersion 2>/dev/null)"\n'
         "tell() { printf 'edgedeploy-libc %s\\n' "
         '"$("$@" 2>&1 </dev/null | head -n 2 | tr "\\n" " " | head -c 300)"; }\n'
         "tell getconf GNU_LIBC_VERSION; tell ldd --version\n"
@@ -129,13 +133,23 @@ def ask_platform(remote: Remote, python: str | None = None) -> DevicePlatform:
         said_all = printable(answer.stderr or answer.stdout).split()
         raise _unclear(remote, f"it said: {' '.join(said_all)[-200:] or 'nothing'}")
     system = said.get("edgedeploy-system", [""])[0]
-    if system != "Linux":
-        raise _unclear(remote, f"its system is {system[:40] or 'not named'}, not Linux")
-    libc, version = _libc(remote, said.get("edgedeploy-libc", []))
+    if system == "Darwin":
+        libc, version = _macos(remote, said.get("edgedeploy-macos", [""])[0])
+    elif system == "Linux":
+        libc, version = _libc(remote, said.get("edgedeploy-libc", []))
+    else:
+        raise _unclear(remote, f"its system is {system[:40] or 'not named'}, no Linux or macOS")
     own, machine = _python(said.get("edgedeploy-python", [""])[0], python)
     return DevicePlatform(
         machine=machine or _machine(remote, said), libc=libc, libc_version=version, python=own
     )
+
+
+def _macos(remote: Remote, said: str) -> tuple[Libc, tuple[int, int]]:
+    found = re.fullmatch(r"([0-9]{2})\.([0-9]{1,2})(?:\.[0-9]{1,2})?", said)
+    if not found:
+        raise _unclear(remote, "it does not say which version of macOS it has")
+    return "macos", (int(found.group(1)), int(found.group(2)))
 
 
 def _libc(remote: Remote, answers: list[str]) -> tuple[Libc, tuple[int, int]]:
@@ -177,6 +191,6 @@ def _unclear(remote: Remote, what: str) -> DeviceError:
         f"what it is cannot be told: {what}",
         code="E461",
         subject=remote.name,
-        hint="runtimes can be put on Linux with glibc or musl; see what `uname -a` and "
-        "`ldd --version` print on it",
+        hint="runtimes can be put on Linux with glibc or musl, and on macOS; see what `uname -a`, "
+        "`ldd --version` and `sw_vers` print on it",
     )

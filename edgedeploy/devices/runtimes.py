@@ -25,8 +25,19 @@ RECORD = "runtime.json"
 RUNNER = "runner"
 LIBRARY = "libonnxruntime.so"
 
-MODULES: Mapping[str, str] = {"ort": "onnxruntime", "openvino": "openvino"}
+MODULES: Mapping[str, str] = {
+    "coreml": "coremltools",
+    "openvino": "openvino",
+    "ort": "onnxruntime",
+}
 """Family -> the Python module that is its runtime."""
+
+# coremltools alone loads anywhere; what reaches Core ML is in the wheels for macOS only.
+_BESIDES: Mapping[str, str] = {"coreml": "coremltools.libcoremlpython"}
+
+# A target's versions are those of Core ML, which comes with the system. What reaches it there must
+# know compute plans (8.1, release notes) and is tried with the coremltools that writes packages.
+_RANGES: Mapping[str, str] = {"coreml": ">=8.1,<10"}
 
 _ANSWER_BYTES = 128 << 10
 _CHECK_S = 120.0  # the first import on a slow card reads some 100 MB
@@ -44,6 +55,8 @@ import sys
 sys.modules["openvino_telemetry"] = None
 try:
     module = __import__(sys.argv[1])
+    for besides in sys.argv[2:]:
+        __import__(besides)
     version = module.__version__.split("-")[0]
     print("loads", version, "%d.%d" % sys.version_info[:2])
 except BaseException as error:
@@ -56,7 +69,7 @@ class RuntimeRecord:
     """What ``runtime.json`` says of a runtime that we put on a device.
 
     Attributes:
-        family: ``ort`` or ``openvino``.
+        family: ``coreml``, ``ort`` or ``openvino``.
         kind: ``python`` for wheels, ``native`` for our runner and the runtime's C library.
         version: Of the runtime.
         python: Python that the wheels are for, such as ``3.11``; None for ``native``.
@@ -198,7 +211,7 @@ def own_command(python: str) -> str:
 
 def import_check(family: str) -> str:
     """Return the arguments after a Python that load a family's runtime and print its version."""
-    return f"-c {quote(_IMPORT)} {MODULES[family]}"
+    return f"-c {quote(_IMPORT)} {MODULES[family]} {_BESIDES.get(family, '')}".rstrip()
 
 
 def survey(remote: Remote, base: str, family: str, python: str | None = None) -> Survey:
@@ -207,7 +220,7 @@ def survey(remote: Remote, base: str, family: str, python: str | None = None) ->
     Args:
         remote: The device.
         base: Folder of the depots on the device.
-        family: ``ort`` or ``openvino``.
+        family: ``coreml``, ``ort`` or ``openvino``.
         python: Interpreter on the device; None finds one.
 
     Raises:
@@ -342,7 +355,7 @@ def find_runtime(
         remote: The device.
         base: Folder of the depots on the device (``root`` of the inventory; may start with
             ``~/``).
-        family: ``ort`` or ``openvino``.
+        family: ``coreml``, ``ort`` or ``openvino``.
         python: Interpreter on the device; None finds one.
 
     Raises:
@@ -401,7 +414,7 @@ def _why_none(found: Survey) -> str:
 
 def allowed_versions(family: str) -> str:
     """Return the versions of a family's runtime that targets allow, such as ``>=1.17``."""
-    return TargetLibrary().runtime_versions(family) or ">=0"
+    return _RANGES.get(family) or TargetLibrary().runtime_versions(family) or ">=0"
 
 
 def is_version(text: str) -> bool:

@@ -58,8 +58,8 @@ class VersionModel:
     Attributes:
         name: In the profile, with its shape variant; its files lie below a folder of this name.
         target: ``board/runtime`` that it was built for.
-        runtime: Family that loads it: ``ort`` or ``openvino``.
-        entry: The file that the runtime opens.
+        runtime: Family that loads it: ``coreml``, ``ort`` or ``openvino``.
+        entry: The file that the runtime opens, or the folder: a Core ML package is one.
         artifact: Digest of the tree in the store that the files came from.
         candidate: How its numbers are represented, such as ``w8a8``.
         options: Of the runtime, JSON data.
@@ -317,8 +317,8 @@ def _model(data: Any, place: str, files: set[str], folders: set[str]) -> Version
     names = {"name", "target", "runtime", "entry", "artifact", "candidate", "options", "golden"}
     fields = _Fields(data, place, names)
     name, entry, options = fields.text("name"), fields.text("entry"), fields.any("options")
-    if entry not in files or not entry.startswith(f"{name}/"):
-        raise _bad(f"`entry` of {place} is no file of that model")
+    if entry not in files | folders or not entry.startswith(f"{name}/"):
+        raise _bad(f"`entry` of {place} is neither a file nor a folder of that model")
     if not isinstance(options, dict):
         raise _bad(f"`options` of {place} is no object")
     golden = fields.any("golden")

@@ -394,6 +394,10 @@ class BenchSchema(Strict):
         description="CPUs that the measuring process is bound to, such as `[4, 5]` for the fast "
         "cores; empty leaves it to the system.",
     )
+    compute_units: Literal["ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"] = Field(
+        default="ALL",
+        description="Units that Core ML may use while a Mac measures; NE is the Neural Engine.",
+    )
 
 
 Bench = Annotated[

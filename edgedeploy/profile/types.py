@@ -266,11 +266,13 @@ class BenchSpec:
             Devices are measured by `bench -d` alone; ``off`` is ``quick`` there.
         threads: Threads of the runtime.
         cpus: CPUs that the measuring process is bound to; empty leaves it to the system.
+        compute_units: Units that Core ML may use, on a Mac.
     """
 
     mode: Literal["off", "quick", "full"] = "off"
     threads: int = 1
     cpus: tuple[int, ...] = ()
+    compute_units: Literal["ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"] = "ALL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

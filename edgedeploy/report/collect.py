@@ -40,7 +40,7 @@ from edgedeploy.report.document import (
     StageReport,
     TargetReport,
 )
-from edgedeploy.report.summary import bench_summary
+from edgedeploy.report.summary import bench_summary, unit_report
 
 SHOWN_FLIPPED = 20
 SHOWN_LEFT = 20
@@ -142,6 +142,7 @@ def _target(outcome: Outcome) -> TargetReport:
         bench=_bench(outcome, name),
         layers=tuple(LayerReport(**layer) for layer in (record or {}).get("layers") or ()),
         placement=_placement(outcome.placement),
+        units=unit_report((record or {}).get("placement")),
         sensitivity=_sensitivity(outcome.survey),
         arithmetic=_arithmetic(outcome.arithmetic, chosen.kind),
         gates=tuple(

@@ -12,6 +12,7 @@ from edgedeploy.report.document import (
     EvaluationReport,
     SensitivityReport,
     TargetReport,
+    UnitsReport,
 )
 
 SHOWN_LAYERS = 20
@@ -39,6 +40,7 @@ def target_card(identity: str, target: TargetReport, colour: int) -> str:
         _folded("Time per layer", _layers(identity, target, colour)),
         _arithmetic(target.arithmetic),
         _folded("Placement", _placement(target)),
+        _units(target.units),
         _folded("Files", _files(target)),
     ]
     return "".join([*parts, "</div>"])
@@ -212,6 +214,30 @@ def _arithmetic(report: ArithmeticReport | None) -> str:
         ),
     )
     return _folded(html.escape(figures.arithmetic(report)), converting + table)
+
+
+def _units(report: UnitsReport | None) -> str:
+    if report is None:
+        return ""
+    note = (
+        f'<p class="sub">The plan of the device, which is no measurement. Compiled there in '
+        f"{report.compile_ms:.0f} ms, first loaded in {report.first_load_ms:.0f} ms.</p>"
+    )
+    ranked = sorted(report.operations, key=lambda item: -(item.cost or 0.0))
+    table = _rows(
+        ("Operation", "Kind", "Unit", "Could run on", "Estimated cost"),
+        (
+            (
+                f"<code>{html.escape(item.name)}</code>",
+                html.escape(item.op),
+                html.escape(item.preferred or figures.NONE),
+                html.escape(", ".join(item.supported)),
+                figures.NONE if item.cost is None else f"{item.cost:.1%}",
+            )
+            for item in ranked[:SHOWN_LAYERS]
+        ),
+    )
+    return _folded(html.escape(figures.units(report)), note + table)
 
 
 def _placement(target: TargetReport) -> str:

@@ -249,6 +249,44 @@ class PlacementReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedOperation:
+    """Where a device plans to run one operation.
+
+    Attributes:
+        name: Of its first output.
+        op: What it computes.
+        preferred: ``CPU``, ``GPU`` or ``Neural Engine``; None where the device does not say.
+        supported: All units that could run it.
+        cost: Its estimated share of the whole, 0 to 1; None where the device gives none.
+    """
+
+    name: str
+    op: str
+    preferred: str | None
+    supported: tuple[str, ...] = ()
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitsReport:
+    """On which units a device runs an artifact: its runtime's plan, not a measurement.
+
+    Attributes:
+        units: The units that it was allowed, such as ``ALL``.
+        compile_ms: How long the package took to compile there.
+        first_load_ms: The first load after that.
+        operations: In the order of the program; empty when there is no plan.
+        why_not: Why there is none.
+    """
+
+    units: str
+    compile_ms: float
+    first_load_ms: float
+    operations: tuple[PlannedOperation, ...] = ()
+    why_not: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FloatLayer:
     """A layer that is computed in float; ``macs`` is None where it was not to be counted."""
 
@@ -298,6 +336,7 @@ class TargetReport:
     """What was built for one target, how good it is and what became of it.
 
     Attributes:
+        units: None where no device told on which units it runs what.
         arithmetic: None where nothing is quantized.
         sensitivity: None where no look was taken at it.
         wider: What layers have more bits than the mode asks for, one line per reason.
@@ -315,6 +354,7 @@ class TargetReport:
     bench: BenchSummary | None = None
     layers: tuple[LayerReport, ...] = ()
     placement: tuple[PlacementReport, ...] = ()
+    units: UnitsReport | None = None
     sensitivity: SensitivityReport | None = None
     arithmetic: ArithmeticReport | None = None
     gates: tuple[GateReport, ...] = ()

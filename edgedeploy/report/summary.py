@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from edgedeploy.bench.record import read_samples
-from edgedeploy.report.document import BenchSummary, Interval, LatencyComparison, LayerReport
+from edgedeploy.report.document import (
+    BenchSummary,
+    Interval,
+    LatencyComparison,
+    LayerReport,
+    PlannedOperation,
+    UnitsReport,
+)
 
 _NS_PER_MS = 1e6
 
@@ -73,6 +80,17 @@ def _energy(energy: Mapping[str, Any]) -> str:
 def layer_reports(record: Mapping[str, Any]) -> tuple[LayerReport, ...]:
     """Return the per-layer times of a bench record."""
     return tuple(LayerReport(**layer) for layer in record["layers"])
+
+
+def unit_report(told: Mapping[str, Any] | None) -> UnitsReport | None:
+    """Return on which units a device runs an artifact, as its bench record says."""
+    if told is None:
+        return None
+    operations = tuple(
+        PlannedOperation(**{**item, "supported": tuple(item["supported"])})
+        for item in told["operations"]
+    )
+    return UnitsReport(**{**told, "operations": operations})
 
 
 def _interval(data: Mapping[str, float] | None) -> Interval | None:

@@ -10,6 +10,9 @@ from edgedeploy.artifact import SEGMENT_BYTES
 from edgedeploy.backends.base import Words
 from edgedeploy.stage import Made, StageKind, Work
 
+_LOADED = ("model", "weights", "interface")
+"""Roles of the files that must lie on the machine that runs an artifact."""
+
 
 def run(work: Work) -> Made:
     """Compile ``inputs.model``; where each node would run goes to ``outputs.report``."""
@@ -27,7 +30,7 @@ def run(work: Work) -> Made:
     for name, data in (("compile", report.to_json()), ("placement", placement.to_json())):
         text = json.dumps(data, sort_keys=True, ensure_ascii=False, indent=1)
         (work.outputs["report"] / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    loaded = [file.path for file in report.files if file.role in ("model", "weights")]
+    loaded = [file.path for file in report.files if file.role in _LOADED]
     return Made(
         summary={
             "entry": report.entry,

@@ -133,7 +133,7 @@ class CoreMl:
             entry=PACKAGE,
             files=(
                 *_files(folder, folder / PACKAGE),
-                CompiledFile(path=INTERFACE, role="signature"),
+                CompiledFile(path=INTERFACE, role="interface"),
             ),
             notes=(*_notes(interface), *refinement.notes(), *_lint(program)),
             metadata={

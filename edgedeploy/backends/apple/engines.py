@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgedeploy.backends.apple.interface import Interface
 from edgedeploy.backends.apple.package import PACKAGE
 from edgedeploy.errors import BuildError
 from edgedeploy.mil.interpreter import Interpreter, Observe
@@ -86,6 +87,8 @@ class Native:
         import coremltools
 
         self._features = program.features
+        ports = Interface.read(folder).inputs
+        self._turned = {item.name for item in ports if item.image and item.image.colour == "bgr"}
         try:
             self._model: Any = coremltools.models.MLModel(str(folder / PACKAGE))
         except Exception as error:
@@ -121,6 +124,8 @@ class Native:
         from PIL import Image
 
         pixels = value[0].transpose(1, 2, 0).astype(np.uint8)
+        if name in self._turned:  # Core ML turns the channels of an image round itself
+            pixels = np.ascontiguousarray(pixels[..., ::-1])
         return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--runtime",
     "family",
-    type=click.Choice(["ort", "openvino"]),
+    type=click.Choice(["ort", "openvino", "coreml"]),
     default="ort",
     show_default=True,
     help="Which runtime.",

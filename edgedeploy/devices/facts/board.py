@@ -50,6 +50,8 @@ def board_facts(sections: Mapping[str, str]) -> Board:
     )
     if properties.get("ro.build.version.release"):
         return _android(properties)
+    if sections.get("uname", "").startswith("Darwin"):
+        return _mac(sections)
     soc, vendor = _soc(sections.get("compatible", ""))
     return Board(
         board=_line(sections, "model") or _dmi_name(sections),
@@ -66,6 +68,24 @@ def _android(properties: Mapping[str, str]) -> Board:
         soc=soc or None,
         soc_vendor=properties.get("ro.soc.manufacturer") or None,
         vendor_release=properties.get("ro.build.id") or None,
+    )
+
+
+def _mac(sections: Mapping[str, str]) -> Board:
+    """Return what ``sysctl hw.model`` and ``machdep.cpu.brand_string`` name, such as ``Mac14,2``.
+
+    Apple silicon names the whole chip there (``Apple M2``), Intel the processor.
+    """
+    text = sections.get("mac", "")
+    model = re.search(r"^hw\.model: (\S+)$", text, re.M)
+    build = re.search(r"^([0-9A-Z]+[a-z]?)$", text, re.M)
+    chip = _line(sections, "sysctl")
+    is_apple = chip is not None and chip.startswith("Apple ")
+    return Board(
+        board=model[1] if model else None,
+        soc=chip if is_apple else None,
+        soc_vendor="Apple" if is_apple else None,
+        vendor_release=build[1] if build else None,
     )
 
 

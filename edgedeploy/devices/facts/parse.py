@@ -53,11 +53,11 @@ def facts_of(sections: Sections) -> DeviceFacts:
         disk_total_bytes=total,
         disk_free_bytes=free,
         gpus=_gpus(sections),
-        governors=_unique(sections, "governors"),
+        governors=_unique(sections, "governors") or _power_mode(sections),
         thermal_zones=_unique(sections, "zones"),
-        power_rails=_unique(sections, "rails"),
+        power_rails=_unique(sections, "rails") or _batteries(sections),
         python=python[0] if python and re.fullmatch(r"\d+\.\d+\.\d+", python[0]) else None,
-        python_abi=python[1] if len(python) > 1 else None,
+        python_abi=python[1] if len(python) > 1 and python[1] != machine else None,
         runtimes=_runtimes(sections),
         tools=_unique(sections, "tools"),
         virtual=virtual,
@@ -189,6 +189,18 @@ def _unique(sections: Sections, name: str) -> tuple[str, ...]:
     return tuple(sorted({line for line in lines if line}))
 
 
+def _power_mode(sections: Sections) -> tuple[str, ...]:
+    """Return the mode that slows a Mac down, when it is on (``pmset -g``)."""
+    on = re.search(r"^\s*lowpowermode\s+1$", sections.get("pmset", ""), re.M)
+    return ("low power mode",) if on else ()
+
+
+def _batteries(sections: Sections) -> tuple[str, ...]:
+    """Return the batteries of a Mac (``pmset -g batt``: `` -InternalBattery-0 (id=...)``)."""
+    found = re.findall(r"^\s*-([A-Za-z0-9-]{1,40}) \(id=", sections.get("pmset", ""), re.M)
+    return tuple(f"battery:{name}" for name in sorted(set(found)))
+
+
 def _runtimes(sections: Sections) -> dict[str, str]:
     matches = re.finditer(r"^([\w-]+) (\d[\w.+-]*)$", sections.get("runtimes", ""), re.M)
     found = {match[1]: match[2] for match in matches}
@@ -209,6 +221,11 @@ def _in_user_mode(sections: Sections, machine: str) -> bool:
     return is_x86 and _ARCHES.get(machine) in ("arm64", "armv7")
 
 
+def _translated(sections: Sections, machine: str) -> bool:
+    runs_as = sections.get("python", "").split()[-1:]
+    return machine == "arm64" and runs_as == ["x86_64"]
+
+
 def _virtual(sections: Sections, machine: str) -> tuple[str, bool]:
     """Return the hypervisor or container host, and whether instructions are emulated."""
     if _in_user_mode(sections, machine):
@@ -222,6 +239,11 @@ def _virtual(sections: Sections, machine: str) -> tuple[str, bool]:
         "qemu" in dmi and _ARCHES.get(machine) != "x86-64"
     ):
         return "QEMU", True
+    # Rosetta translates the programs of the other architecture: its Python is one of them.
+    if sections["uname"].startswith("Darwin") and _translated(sections, machine):
+        return "Rosetta 2", True
+    if re.search(r"^kern\.hv_vmm_present: 1$", sections.get("mac", ""), re.M):
+        return "hypervisor", False
     for word in _HYPERVISORS:
         if word.lower() in dmi:
             return word, False

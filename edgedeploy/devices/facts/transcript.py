@@ -26,6 +26,8 @@ COMMANDS: Mapping[str, str] = {
     "cpuinfo": "cat /proc/cpuinfo",
     "cores": "grep -c '^processor' /proc/cpuinfo",
     "sysctl": "sysctl -n machdep.cpu.brand_string hw.logicalcpu hw.memsize",
+    "mac": "sysctl hw.model kern.hv_vmm_present; sw_vers -buildVersion",
+    "pmset": "pmset -g; pmset -g batt; pmset -g therm",
     "meminfo": "grep MemTotal /proc/meminfo",
     "disk": 'f=$root; while [ ! -d "$f" ] && [ "$f" != / ]; do f=$(dirname "$f"); done; '
     'df -kP "$f"',
@@ -44,11 +46,11 @@ COMMANDS: Mapping[str, str] = {
     '[ -r $z/energy_uj ] && echo "rapl:$(cat $z/name)"; done; '
     "for b in /sys/class/power_supply/*; do "
     '[ "$(cat $b/type)" = Battery ] && echo "battery:$(basename $b)"; done',
-    "python": '$python -c \'import sys, sysconfig; print("%d.%d.%d" % sys.version_info[:3]); '
-    'print(sysconfig.get_config_var("SOABI") or "")\'',
+    "python": '$python -c \'import os, sys, sysconfig; print("%d.%d.%d" % sys.version_info[:3]); '
+    'print(sysconfig.get_config_var("SOABI") or ""); print(os.uname()[4])\'',
     "runtimes": "$python -c '"
     "import importlib.metadata as m\n"
-    'for n in ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "numpy"):\n'
+    'for n in ("onnxruntime", "onnxruntime-gpu", "openvino", "coremltools", "tensorrt", "numpy"):\n'
     "  try: print(n, m.version(n))\n"
     "  except m.PackageNotFoundError: pass'",
     "nvinfer": "ls /usr/lib/*/libnvinfer.so.[0-9]* /usr/lib/libnvinfer.so.[0-9]*",

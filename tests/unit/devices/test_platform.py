@@ -75,11 +75,11 @@ def test_the_c_library(
 
 
 def test_another_system_is_refused(tools: Path) -> None:
-    program(tools / "uname", "echo Darwin")
+    program(tools / "uname", "echo FreeBSD")
     with pytest.raises(DeviceError) as error:
-        ask_platform(LocalRemote("mac"))
+        ask_platform(LocalRemote("bsd"))
     assert error.value.diagnostics[0].code == "E461"
-    assert "Darwin" in error.value.diagnostics[0].message
+    assert "FreeBSD" in error.value.diagnostics[0].message
 
 
 class Saying:

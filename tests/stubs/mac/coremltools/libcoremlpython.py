@@ -1,0 +1,1 @@
+"""What reaches Core ML, in the wheels for macOS alone; empty here."""
