@@ -61,6 +61,9 @@ def _foot(document: BuildDocument) -> str:
         lines.append(f"Stages: {', '.join(stages)}")
     lines.append("[a, b]: 95 % confidence interval; latency: per inference, xR: ratio to the")
     lines.append("float artifact of the same target, both measured in turns")
+    evaluated = [target.evaluation for model in document.models for target in model.targets]
+    if any(found is not None and found.evidence == "interpreted" for found in evaluated):
+        lines.append("interpreted: run by an interpreter here, not by the target's own runtime")
     return "\n".join(lines) + "\n"
 
 

@@ -239,3 +239,12 @@ def test_what_a_backend_says_of_an_artifact_is_told_everywhere(document: BuildDo
     assert "  - names were changed: a<b is ab" in terminal_report(told, width=140)
     assert "names were changed: a&lt;b is ab" in markdown_report(told)
     assert "names were changed: a&lt;b is ab" in html_report(told)
+
+
+def test_interpreted_is_explained_where_it_stands(document: BuildDocument) -> None:
+    explained = "interpreted: run by an interpreter here"
+    assert explained not in terminal_report(document)
+    evaluated = document.models[0].targets[0].evaluation
+    assert evaluated is not None
+    told = dataclasses.replace(evaluated, evidence="interpreted")
+    assert explained in terminal_report(changed_target(document, 0, evaluation=told))
