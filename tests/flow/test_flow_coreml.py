@@ -23,12 +23,12 @@ class Project:
 
     def __init__(self, base: Path) -> None:
         self.base = base
-        data = {role: {**given, "samples": 6} for role, given in MODELS["cls"]["data"].items()}
+        data = {role: {**given, "samples": 6} for role, given in MODELS["rnet"]["data"].items()}
         model = {
-            **MODELS["cls"],
+            **MODELS["rnet"],
             "data": data,
-            "author": "The PaddleOCR authors",
-            "licence": "Apache-2.0",
+            "author": "The authors of MTCNN",
+            "licence": "MIT",
         }
         write_profile(
             base,
@@ -91,8 +91,8 @@ def test_accept_takes_interpretation_for_no_more_than_it_is(project: Project) ->
 def test_what_is_published_runs_and_says_what_it_is(project: Project) -> None:
     folder = project.folder / "main" / "macos14" / "coreml"
     with CoreMlRunner(folder) as runner:
-        assert runner.program.metadata["author"] == "The PaddleOCR authors"
-        assert runner.program.metadata["license"] == "Apache-2.0"
+        assert runner.program.metadata["author"] == "The authors of MTCNN"
+        assert runner.program.metadata["license"] == "MIT"
         assert len(runner.program.metadata["edgedeploy.source.sha256"]) == 64
         (given,) = runner.signature.inputs
         dims = [size if isinstance(size, int) else 1 for size in given.dims or ()]
