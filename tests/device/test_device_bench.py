@@ -254,7 +254,7 @@ def test_an_interruption_ends_the_run_on_the_device(project: Project) -> None:
         run.kill()
         run.communicate()
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in runs), "its end")
-    assert not list((root / ".scratch").iterdir())
+    wait_for(lambda: not list((root / ".scratch").iterdir()), "the removal of its folder")
     assert not (root / "robot-eyes/current").exists()
 
 
