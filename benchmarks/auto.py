@@ -100,12 +100,18 @@ CASES = {
 }
 
 
-def build(case: Case, folder: Path, bench: str) -> tuple[dict[str, Any], float]:
-    """Build a case in ``folder``; return the build document and the seconds it took."""
+def prepared(case: Case, folder: Path) -> Path:
+    """Copy a case's project to ``folder / "project"`` and make its model and data; return it."""
     project = folder / "project"
     shutil.copytree(case.project, project, ignore=shutil.ignore_patterns("build", "*.lock"))
     if case.prepare:
         subprocess.run([sys.executable, *case.prepare], cwd=project, check=True)
+    return project
+
+
+def build(case: Case, folder: Path, bench: str) -> tuple[dict[str, Any], float]:
+    """Build a case in ``folder``; return the build document and the seconds it took."""
+    project = prepared(case, folder)
     command = [sys.executable, "-m", "edgedeploy", "build", case.profile, "-q"]
     command += ["-o", str(folder / "out"), "--store", str(folder / "store")]
     words = [*case.gates, "quantize=auto", f"bench={bench}", f"targets=[{', '.join(TARGETS)}]"]
