@@ -152,6 +152,15 @@ def row(case: Case, model: dict[str, Any], target: dict[str, Any]) -> list[str]:
     ]
 
 
+def write_between(page: Path, body: str) -> None:
+    """Write results between the two markers of a page."""
+    head, rest = page.read_text(encoding="utf-8").split("<!-- results -->")
+    _, tail = rest.split("<!-- end of results -->")
+    page.write_text(
+        f"{head}<!-- results -->\n\n{body}\n<!-- end of results -->{tail}", encoding="utf-8"
+    )
+
+
 HEAD = (
     "target",
     "shipped",
@@ -198,13 +207,7 @@ def main() -> int:
         lines += ["", *tried, ""]
         print("\n".join(lines[-len(tried) - 8 :]), flush=True)
     if options.write:
-        text = options.write.read_text(encoding="utf-8")
-        head, rest = text.split("<!-- results -->")
-        _, tail = rest.split("<!-- end of results -->")
-        body = "\n".join(lines)
-        options.write.write_text(
-            f"{head}<!-- results -->\n\n{body}\n<!-- end of results -->{tail}", encoding="utf-8"
-        )
+        write_between(options.write, "\n".join(lines))
     return 0
 
 

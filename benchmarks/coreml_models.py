@@ -26,14 +26,10 @@ import auto
 
 sys.path.insert(0, str(auto.ROOT / "tests/flow"))
 
-import zoo  # noqa: E402
+import zoo
 
 HALF, INTEGER, BESIDE = "ios17/coreml", "macos14/coreml", "linux-x86-64/ort"
-WORDS = (
-    "gates={}",
-    "quantize=w8a8",
-    f"targets={{{HALF}: {{quantize: fp16}}, {INTEGER}: {{}}, {BESIDE}: {{}}}}",
-)
+TARGETS = {HALF: "fp16", INTEGER: "w8a8", BESIDE: "w8a8"}
 LARGEST_LOSS = 0.005
 """Half a point: how much worse a metric may get in fp16."""
 
@@ -103,12 +99,21 @@ CASES = {
 }
 
 
-def built(profile: Path, words: tuple[str, ...]) -> tuple[dict[str, Any], float]:
-    """Build a profile; return the model's part of the build document, and the seconds it took."""
+def built(
+    profile: Path, words: tuple[str, ...], targets: dict[str, str]
+) -> tuple[dict[str, Any], float]:
+    """Build a profile; return the model's part of the build document, and the seconds it took.
+
+    Args:
+        profile: It.
+        words: Changes of it.
+        targets: What to build, with what ``quantize``.
+    """
     folder = profile.parent
+    told = ", ".join(f"{name}: {{quantize: {mode}}}" for name, mode in targets.items())
     command = [sys.executable, "-m", "edgedeploy", "build", profile.name, "-q", "--no-bench"]
     command += ["-o", str(folder / "out"), "--store", str(folder / "store")]
-    for word in (*WORDS, *words):
+    for word in ("gates={}", "quantize=w8a8", f"targets={{{told}}}", *words):
         command += ["--set", word]
     environment = {**os.environ, "PYTHONPATH": str(auto.ROOT), "OMP_NUM_THREADS": "1"}
     started = time.perf_counter()
@@ -151,7 +156,10 @@ def row(case: Case, model: dict[str, Any], seconds: float) -> list[str]:
         f"{metric['value']:.4f}",
         "yes" if loss <= LARGEST_LOSS else "**no**",
         f"{half['parity'][0]['stats']['cosine_mean']:.6f}",
-        *(f"{found[name]['metric']['value']:.4f}" for name in (INTEGER, BESIDE)),
+        *(
+            f"{found[name]['metric']['value']:.4f}" if name in found else "-"
+            for name in (INTEGER, BESIDE)
+        ),
         f"{seconds:.0f}",
     ]
 
@@ -161,15 +169,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[*CASES, []], help="default: all")
     parser.add_argument("--write", type=Path, help="Markdown file, between its two markers")
+    parser.add_argument("--half", action="store_true", help="leave w8a8 out")
     options = parser.parse_args()
+    targets = {HALF: TARGETS[HALF]} if options.half else TARGETS
     lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
     for name in options.names or CASES:
         case = CASES[name]
         with tempfile.TemporaryDirectory(prefix=f"coreml-{name}-") as folder:
-            model, seconds = built(case.project(Path(folder)), case.words)
+            model, seconds = built(case.project(Path(folder)), case.words, targets)
         lines.append(f"| {' | '.join(row(case, model, seconds))} |")
         print(lines[-1], flush=True)
-        Path("/tmp/m").joinpath(name + ".json").write_text(json.dumps(model))
     if options.write:
         auto.write_between(options.write, "\n".join(lines))
     return 0
