@@ -100,12 +100,18 @@ CASES = {
 }
 
 
-def build(case: Case, folder: Path, bench: str) -> tuple[dict[str, Any], float]:
-    """Build a case in ``folder``; return the build document and the seconds it took."""
+def prepared(case: Case, folder: Path) -> Path:
+    """Copy a case's project to ``folder / "project"`` and make its model and data; return it."""
     project = folder / "project"
     shutil.copytree(case.project, project, ignore=shutil.ignore_patterns("build", "*.lock"))
     if case.prepare:
         subprocess.run([sys.executable, *case.prepare], cwd=project, check=True)
+    return project
+
+
+def build(case: Case, folder: Path, bench: str) -> tuple[dict[str, Any], float]:
+    """Build a case in ``folder``; return the build document and the seconds it took."""
+    project = prepared(case, folder)
     command = [sys.executable, "-m", "edgedeploy", "build", case.profile, "-q"]
     command += ["-o", str(folder / "out"), "--store", str(folder / "store")]
     words = [*case.gates, "quantize=auto", f"bench={bench}", f"targets=[{', '.join(TARGETS)}]"]
@@ -144,6 +150,15 @@ def row(case: Case, model: dict[str, Any], target: dict[str, Any]) -> list[str]:
         str(len(target["candidates"])),
         "yes" if met else "**no**",
     ]
+
+
+def write_between(page: Path, body: str) -> None:
+    """Write results between the two markers of a page."""
+    head, rest = page.read_text(encoding="utf-8").split("<!-- results -->")
+    _, tail = rest.split("<!-- end of results -->")
+    page.write_text(
+        f"{head}<!-- results -->\n\n{body}\n<!-- end of results -->{tail}", encoding="utf-8"
+    )
 
 
 HEAD = (
@@ -192,13 +207,7 @@ def main() -> int:
         lines += ["", *tried, ""]
         print("\n".join(lines[-len(tried) - 8 :]), flush=True)
     if options.write:
-        text = options.write.read_text(encoding="utf-8")
-        head, rest = text.split("<!-- results -->")
-        _, tail = rest.split("<!-- end of results -->")
-        body = "\n".join(lines)
-        options.write.write_text(
-            f"{head}<!-- results -->\n\n{body}\n<!-- end of results -->{tail}", encoding="utf-8"
-        )
+        write_between(options.write, "\n".join(lines))
     return 0
 
 

@@ -6,6 +6,8 @@ package imports this module at its top, and its messages are held back.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ with quiet():
     import coremltools as ct
     from coremltools.converters.mil import Builder as mb
     from coremltools.converters.mil.mil import Function, Program, get_new_symbol, types
+    from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipelineManager
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
     from coremltools.converters.mil.mil.scope import ScopeInfo, ScopeSource
     from coremltools.converters.mil.mil.types.symbolic import any_symbolic, is_symbolic
     from coremltools.optimize import coreml as optimize
@@ -45,6 +49,30 @@ NARROW_INTEGERS = (types.int8, types.uint8)
 """Integers that few operations take."""
 
 
+@contextlib.contextmanager
+def checked_once() -> Iterator[None]:
+    """Have ``ct.convert`` check a program once, before it is written.
+
+    coremltools 9.0 checks the whole program after each of some 100 passes and prints it for a log
+    that nobody keeps: half of the time of a conversion. What a pass does depends on neither; the
+    check of the backend, which comes last, stays.
+    """
+    checking = PassPipelineManager.apply_pipeline
+    PassPipelineManager.apply_pipeline = staticmethod(_run_passes)
+    try:
+        yield
+    finally:
+        PassPipelineManager.apply_pipeline = staticmethod(checking)
+
+
+def _run_passes(program: Program, pipeline: Any) -> None:
+    pipeline.validate()
+    for name in pipeline.passes:
+        apply = PASS_REGISTRY[name]
+        apply.set_options(pipeline.get_options(name))
+        apply(program)
+
+
 def unknown(var: Var) -> Var:
     """Return a value that the builder takes for unknown, though it is a constant.
 
@@ -71,6 +99,7 @@ __all__ = [
     "ScopeSource",
     "Var",
     "any_symbolic",
+    "checked_once",
     "ct",
     "get_new_symbol",
     "is_symbolic",

@@ -11,7 +11,7 @@ from edgedeploy.backends.apple.compress import check_form, compressed
 from edgedeploy.backends.apple.flexible import Sizes
 from edgedeploy.backends.apple.images import image_type, pixel_dims
 from edgedeploy.backends.apple.interface import Port
-from edgedeploy.backends.apple.mil_api import MIL_TYPES, TARGETS, ct, quiet, types
+from edgedeploy.backends.apple.mil_api import MIL_TYPES, TARGETS, checked_once, ct, quiet, types
 from edgedeploy.backends.apple.special import classifier
 from edgedeploy.backends.apple.translate import Translation
 from edgedeploy.errors import BuildError
@@ -69,7 +69,7 @@ def save(
     sizes.check(translation.inputs)
     path = folder / PACKAGE
     try:
-        with quiet():
+        with quiet(), checked_once():
             made = ct.convert(
                 translation.program,
                 source="milinternal",
