@@ -149,13 +149,14 @@ def row(case: Case, model: dict[str, Any], seconds: float) -> list[str]:
     metric = half["metric"]
     sign = 1 if metric["higher_is_better"] else -1
     loss = sign * (half["float_value"] - metric["value"])
+    near = half["parity"][0]["stats"].get("cosine_mean")  # none for an output of one element
     return [
         case.title,
         str(half["n"]),
         f"{half['float_value']:.4f}",
         f"{metric['value']:.4f}",
         "yes" if loss <= LARGEST_LOSS else "**no**",
-        f"{half['parity'][0]['stats']['cosine_mean']:.6f}",
+        "-" if near is None else f"{near:.6f}",
         *(
             f"{found[name]['metric']['value']:.4f}" if name in found else "-"
             for name in (INTEGER, BESIDE)

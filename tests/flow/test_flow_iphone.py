@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import onnxruntime as ort
 import pytest
 from flow_samples import images
@@ -12,7 +11,7 @@ from running import ROOT, edgedeploy, targets_of
 
 from edgedeploy.backends.apple.runner import CoreMlRunner
 from edgedeploy.errors import BuildError
-from tests.coreml.models import MODELS, installed
+from tests.coreml.models import MODELS, difference, installed
 
 pytestmark = pytest.mark.slow
 
@@ -35,10 +34,12 @@ def test_the_profile_for_iphones(tmp_path: Path) -> None:
             for width in (64, 200, 640):
                 ((given, *_),) = images("x", 48, width, 3, count=1)
                 (wanted,) = exact.run(None, given)
-                (made,) = runner.run(given).values()
-                assert made.shape == wanted.shape
-                assert (made.argmax(-1) == wanted.argmax(-1)).all(), (name, width)
-                assert np.abs(made - wanted).max() < 0.05, (name, width)
+                made = runner.run(given)
+                (scores,) = made.values()
+                assert scores.shape == wanted.shape
+                assert (scores.argmax(-1) == wanted.argmax(-1)).all(), (name, width)
+                # 33 to 43 dB where this was written.
+                assert difference([dict.fromkeys(made, wanted)], [made]).sqnr_db > 28, width
             ((wide, *_),) = images("x", 48, 641, 3, count=1)
             with pytest.raises(BuildError, match=r"64\.\.640"):
                 runner.run(wide)
