@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -22,19 +24,19 @@ class Conversions:
     """How often what is converted.
 
     Attributes:
-        quantized: Conversions of activations to integers, by scale.
+        quantized: Conversions of activations to integers, by scale, or scales.
         dequantized: Conversions of activations to floats, by scale.
         weights: Constant integers that are used as floats; equal ones count once, because
             coremltools keeps one of them.
     """
 
-    quantized: Counter[float]
-    dequantized: Counter[float]
+    quantized: Counter[tuple[float, ...]]
+    dequantized: Counter[tuple[float, ...]]
     weights: int
 
 
 def of_model(path: Path) -> Conversions:
-    """Return the conversions of an ONNX model whose activations have one scale each."""
+    """Return the conversions of an ONNX model."""
     graph = onnx.load(path).graph
     constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     nodes = {
@@ -47,9 +49,9 @@ def of_model(path: Path) -> Conversions:
         if node.input[0] in constants
     }
     return Conversions(
-        Counter(float(constants[node.input[1]]) for node in nodes["QuantizeLinear"]),
+        Counter(_scales(constants[node.input[1]]) for node in nodes["QuantizeLinear"]),
         Counter(
-            float(constants[node.input[1]])
+            _scales(constants[node.input[1]])
             for node in nodes["DequantizeLinear"]
             if node.input[0] not in constants
         ),
@@ -62,12 +64,16 @@ def of_package(program: Program) -> Conversions:
     body = list(operations(program.body))
     known = {item.outputs[0].name: item.attributes["val"] for item in body if item.kind == "const"}
 
-    def scale(item: Operation) -> float:
+    def scale(item: Operation) -> tuple[float, ...]:
         (given,) = item.inputs["scale"]
-        return float(known[given.name] if isinstance(given, Ref) else given)
+        return _scales(known[given.name] if isinstance(given, Ref) else given)
 
     return Conversions(
         Counter(scale(item) for item in body if item.kind == "quantize"),
         Counter(scale(item) for item in body if item.kind == "dequantize"),
         sum(item.kind.startswith("constexpr_") for item in body),
     )
+
+
+def _scales(value: Any) -> tuple[float, ...]:
+    return tuple(float(item) for item in np.ravel(value))
