@@ -207,7 +207,7 @@ def _gates(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnos
     if machine_gates and not is_this_machine(target):
         hint = "bench on the device (`edgedeploy bench -d DEVICE`) to have it judged"
         if target.get("board.os") == "ios":
-            hint = "iPhones are measured by Apple's tools alone: open the package in Xcode on a Mac"
+            hint = "iPhones are measured with Xcode on a Mac alone, in an app or by its reports"
         yield _at(
             use,
             "E164",
