@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from edgedeploy.backends import FAMILIES, load
 from edgedeploy.backends.inputs import checked_inputs
 from edgedeploy.errors import BuildError
+from edgedeploy.passes.normalise import NormaliseOptions, normalise
 from edgedeploy.signature import TensorSpec
+
+FIELDS = {"board.os": "ios", "board.os_version": 17}
+SIZES = {"cls": {"x": [1, 3, 48, 192]}, "pnet": {"input_1": [1, 48, 64, 3]}}
+
+
+def model_for(family: str, name: str, model: Path, folder: Path) -> Path:
+    """Return the model; with fixed sizes for Core ML, which takes no open ones without limits."""
+    if family != "coreml":
+        return model
+    normalise(model, folder, NormaliseOptions(dims=SIZES[name]))
+    return folder / "model.onnx"
 
 
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
 def made(request, real_model, tmp_path_factory):
     backend = load(request.param)
     folder = tmp_path_factory.mktemp("made")
-    backend.compile(real_model("cls"), folder, {}, {})
+    model = model_for(request.param, "cls", real_model("cls"), tmp_path_factory.mktemp("normal"))
+    backend.compile(model, folder, {}, FIELDS)
     with backend.runner(folder) as runner:
         yield runner
 
@@ -52,10 +67,11 @@ def test_memory_layout_and_order_do_not_matter(made):
 
 def test_a_closed_runner_says_so(real_model, tmp_path):
     for family in FAMILIES:
-        folder = tmp_path / family
+        folder, normal = tmp_path / family, tmp_path / f"{family}-normal"
         folder.mkdir()
+        normal.mkdir()
         backend = load(family)
-        backend.compile(real_model("pnet"), folder, {}, {})
+        backend.compile(model_for(family, "pnet", real_model("pnet"), normal), folder, {}, FIELDS)
         runner = backend.runner(folder)
         runner.close()
         runner.close()

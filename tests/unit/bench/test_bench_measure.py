@@ -44,8 +44,8 @@ def test_records_hold_what_schema_1_says(tiny_model: Path, tmp_path: Path) -> No
     assert sorted(record) == [
         "artifact", "comparison", "conditions", "created", "device", "energy", "environment",
         "evidence",
-        "first_inference_ms", "kind", "latency", "layers", "load_ms", "memory", "schema", "target",
-        "validity",
+        "first_inference_ms", "kind", "latency", "layers", "load_ms", "memory",
+        "placement", "schema", "target", "validity",
     ]  # fmt: skip
     assert (record["schema"], record["kind"], record["evidence"]) == (1, "bench", "host-runtime")
     assert record["comparison"]["with"] == "float"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgedeploy.backends.apple import dtypes
 from edgedeploy.backends.apple.mil_api import Var, mb
 from edgedeploy.backends.apple.node import Node
 from edgedeploy.backends.apple.registry import op
@@ -181,8 +182,7 @@ def clip(node: Node) -> Var:
     Where ``low`` is more than ``high``, all become ``high`` (ONNX Clip-13).
     """
     x = node.var(0)
-    low = node.var(1) if node.given(1) else None
-    high = node.var(2) if node.given(2) else None
+    low, high = _limit(node, 1), _limit(node, 2)
     alpha, beta = (None if limit is None else limit.val for limit in (low, high))
     # MIL's clip takes constant floats, the low one first.
     if is_float(x) and alpha is not None and beta is not None and alpha <= beta:
@@ -192,6 +192,14 @@ def clip(node: Node) -> Var:
     if high is not None:
         x = mb.minimum(x=x, y=high)
     return x
+
+
+def _limit(node: Node, index: int) -> Var | None:
+    """Return a limit; one beyond 32 bits is as good as the end of what ``x`` is held in."""
+    if not node.given(index):
+        return None
+    value = node.constant(index)
+    return node.var(index) if value is None else mb.const(val=dtypes.constant(value))
 
 
 @op("Dropout")
