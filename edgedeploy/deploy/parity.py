@@ -7,12 +7,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from edgedeploy.measuring import Session
 from edgedeploy.parity.evaluation import Evaluation
-from edgedeploy.runner import Evidence
+from edgedeploy.runner import Closing, Evidence
 from edgedeploy.signature import Signature
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def _fits(answers: Path, wanted: Path) -> bool:
     return True
 
 
-class Replay:
+class Replay(Closing):
     """A runner that gives recorded answers, in order, whatever it is asked.
 
     Args:
@@ -123,14 +122,3 @@ class Replay:
 
     def close(self) -> None:
         """Do nothing: nothing is loaded."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -16,6 +16,7 @@ import numpy as np
 from edgedeploy.mil.interpreter import names_used
 from edgedeploy.mil.program import Operation, Program, TensorType
 from edgedeploy.mil.registry import entries
+from edgedeploy.mil.rounding import to_half
 
 _MOVERS = frozenset({"cast", "const", "cond", "while_loop", "identity"})
 """Operations that compute nothing, or whose bodies are looked at in their place."""
@@ -59,8 +60,8 @@ class HalfTrial:
             if not isinstance(item.type, TensorType) or item.type.dtype != "float32":
                 continue
             judged = True
-            loss.result = max(loss.result, noise(exact, half(exact)))
-            loss.operands = max(loss.operands, noise(exact, half(np.asarray(rounded))))
+            loss.result = max(loss.result, noise(exact, to_half(exact)))
+            loss.operands = max(loss.operands, noise(exact, to_half(np.asarray(rounded))))
         if judged:
             worst = self.losses.setdefault(operation.name, loss)
             worst.result = max(worst.result, loss.result)
@@ -73,12 +74,6 @@ class HalfTrial:
             return None
         made = entry.compute(**{name: _halves(value) for name, value in given.items()})
         return made if isinstance(made, tuple) else (made,)
-
-
-def half(array: np.ndarray) -> np.ndarray:
-    """Return float32 values rounded to float16."""
-    with np.errstate(over="ignore"):
-        return array.astype(np.float16).astype(np.float32)
 
 
 def noise(exact: np.ndarray, rounded: np.ndarray) -> float:
@@ -114,4 +109,4 @@ def _halves(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_halves, value))
     float32 = isinstance(value, np.ndarray) and value.dtype == np.float32
-    return half(value) if float32 else value
+    return to_half(value) if float32 else value

@@ -29,7 +29,8 @@ def to_half(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         array: Any shape; what exceeds float16 becomes infinite, NaN stays NaN.
     """
     if array.size <= _FEW:
-        return array.astype(np.float16).astype(np.float32)
+        with np.errstate(over="ignore"):
+            return array.astype(np.float16).astype(np.float32)
     source = np.ascontiguousarray(array, np.float32).reshape(-1)
     rounded = np.empty_like(source)
     for start in range(0, source.size, _BLOCK):
@@ -52,4 +53,5 @@ def _round(source: np.ndarray[Any, Any], rounded: np.ndarray[Any, Any]) -> None:
     small = np.copysign((size + _SUBNORMAL_GRID) - _SUBNORMAL_GRID, source)
     np.copyto(rounded, small, where=size < _SMALLEST_NORMAL)
     outside = ~(size <= _LARGEST)
-    rounded[outside] = source[outside].astype(np.float16)
+    with np.errstate(over="ignore"):
+        rounded[outside] = source[outside].astype(np.float16)

@@ -22,8 +22,9 @@ from edgedeploy.backends.apple.runner import CoreMlRunner
 from edgedeploy.backends.inputs import Inputs
 from edgedeploy.data.pack import PackReader
 from edgedeploy.errors import BuildError
-from edgedeploy.mil.half import HalfTrial, Loss, half, noise, producers
+from edgedeploy.mil.half import HalfTrial, Loss, noise, producers
 from edgedeploy.mil.interpreter import operations
+from edgedeploy.mil.rounding import to_half
 from edgedeploy.signature import TensorSpec
 
 SENSITIVE = 2.0**-7
@@ -172,7 +173,7 @@ def _attempts(
 
 
 def _rounded(array: np.ndarray) -> np.ndarray:
-    return half(array) if array.dtype == np.float32 else array
+    return to_half(array) if array.dtype == np.float32 else array
 
 
 def _drift(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +16,13 @@ from edgedeploy.errors import BuildError, Diagnostic, IntegrityError
 from edgedeploy.mil.interpreter import Observe
 from edgedeploy.mil.program import Program
 from edgedeploy.mil.read import read_package
-from edgedeploy.runner import Evidence
+from edgedeploy.runner import Closing, Evidence
 from edgedeploy.signature import Signature
 
 INT32 = np.iinfo(np.int32)
 
 
-class CoreMlRunner:
+class CoreMlRunner(Closing):
     """A loaded package; an :class:`edgedeploy.runner.Runner`.
 
     Inputs that are images take the samples of a build, which were preprocessed, back to pixels.
@@ -112,17 +111,6 @@ class CoreMlRunner:
     def close(self) -> None:
         """Release the program; calling it twice is allowed."""
         self._engine = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _bounds(interface: Interface, program: Program) -> dict[str, Bounds]:

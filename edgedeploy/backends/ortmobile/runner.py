@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from edgedeploy.backends.inputs import Inputs, checked_inputs
 from edgedeploy.errors import BuildError
-from edgedeploy.runner import Evidence
+from edgedeploy.runner import Closing, Evidence
 from edgedeploy.signature import Signature, TensorSpec
 
 ENTRY = "model.ort"
@@ -68,7 +67,7 @@ def session_options(threads: int, keys: Mapping[str, str]) -> Any:
     return options
 
 
-class OrtRunner:
+class OrtRunner(Closing):
     """A session of ONNX Runtime; an :class:`edgedeploy.runner.Runner`.
 
     Args:
@@ -138,17 +137,6 @@ class OrtRunner:
     def close(self) -> None:
         """Release the session; calling it twice is allowed."""
         self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _spec(item: Any) -> TensorSpec:

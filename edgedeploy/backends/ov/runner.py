@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from edgedeploy.backends.inputs import Bounds, Inputs, checked_inputs
 from edgedeploy.backends.ov.convert import MODEL
 from edgedeploy.backends.ov.runtime import load_runtime
 from edgedeploy.errors import BuildError
-from edgedeploy.runner import Evidence
+from edgedeploy.runner import Closing, Evidence
 from edgedeploy.signature import Signature
 
 SIGNATURE = "signature.json"
@@ -29,7 +28,7 @@ _ELEMENTWISE_NAMES = (
 _ELEMENTWISE = frozenset(_ELEMENTWISE_NAMES.split())
 
 
-class OvRunner:
+class OvRunner(Closing):
     """A compiled OpenVINO model; an :class:`edgedeploy.runner.Runner`.
 
     Args:
@@ -149,17 +148,6 @@ class OvRunner:
     def close(self) -> None:
         """Release the compiled model; calling it twice is allowed."""
         self._request = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def fusion_limits(model: Any, device: str) -> dict[str, Any]:
