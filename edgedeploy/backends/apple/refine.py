@@ -58,13 +58,17 @@ class Refinement:
         kept: Names of the operations that stay in float32.
         drift: Noise of the worst output of the package that was written, as a share of it; None
             where it was not tried.
+        unfit: Whether there were samples, but none of the sizes that the model takes.
     """
 
     kept: tuple[str, ...] = ()
     drift: float | None = None
+    unfit: bool = False
 
     def notes(self) -> Iterator[str]:
         """Yield what a user should know."""
+        if self.unfit:
+            yield "float16 was not tried on samples: none has the sizes that this artifact takes"
         if self.kept:
             shown = ", ".join(self.kept[:3]) + (" ..." if len(self.kept) > 3 else "")
             yield f"{len(self.kept)} operations stay in float32, or outputs would drift: {shown}"
@@ -110,6 +114,9 @@ def refine(build: Build, folder: Path, scratch: Path, samples: Iterable[Inputs])
         pairs = list(islice(_fitting(runner, samples), TRIED))
         makers = producers(runner.program)
         integers = any(item.kind == "quantize" for item in operations(runner.program.body))
+    if not pairs:
+        build(folder, "float16", ())
+        return Refinement(unfit=True)
     allowed = LARGEST_DRIFT
     given, wanted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     if integers:
@@ -183,7 +190,7 @@ def _drift(
     with CoreMlRunner(folder) as runner:
         made = [runner.run(sample) for sample in samples]
     worst = 0.0
-    for name, first in wanted[0].items() if wanted else ():
+    for name, first in wanted[0].items():
         if first.dtype.kind != "f":
             continue
         exact = np.concatenate([item[name].ravel() for item in wanted])

@@ -81,6 +81,7 @@ def refined(
     source: onnx.ModelProto, folder: Path, samples: list[np.ndarray]
 ) -> tuple[Refinement, CoreMlRunner]:
     """Refine a model on samples; return what was kept and a runner of the package."""
+    folder.mkdir(exist_ok=True)
     path = folder / "model.onnx"
     onnx.save(source, path)
 
@@ -165,9 +166,15 @@ def test_a_sound_program_keeps_nothing(tmp_path: Path) -> None:
 
 
 def test_samples_of_other_sizes_are_passed_over(tmp_path: Path) -> None:
+    """Where no other is there, nothing was tried, and the build says so."""
     source = chain([helper.make_node("Tanh", ["x"], ["y"])], {}, (2, 3))
-    found, _ = refined(source, tmp_path, [np.zeros((9, 9), np.float32)])
-    assert found.kept == () and found.drift == 0
+    other, fitting = np.zeros((9, 9), np.float32), np.full((2, 3), 0.3, np.float32)
+    found, _ = refined(source, tmp_path / "unfit", [other])
+    assert found.kept == () and found.drift is None
+    assert "not tried" in next(iter(found.notes()))
+    found, _ = refined(source, tmp_path / "fit", [other, fitting])
+    assert found.drift is not None and 0 < found.drift < LARGEST_DRIFT
+    assert not list(found.notes())
 
 
 def test_losses_tell_operands_from_results(tmp_path: Path) -> None:
