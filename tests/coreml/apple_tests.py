@@ -2,8 +2,8 @@
 
 ``python -m tests.coreml.apple_tests [OPERATION ...]`` runs the tests whose source names one of
 these MIL operations, or all (19 758; ``--share 1`` keeps one parametrization of each), and prints
-what failed, what was not harvested and why, and the sums. ``--torch-front-end`` runs the tests of
-Apple's PyTorch front end instead (only where torch is installed).
+what failed, what was not harvested and why, and the sums. Some of the tests take their expected
+values from torch: they run where that is installed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = "coremltools.converters.mil.mil.ops.tests"
-TORCH = "coremltools.converters.mil.frontend.torch.test.test_torch_ops"
 
 
 @dataclass
@@ -78,7 +77,6 @@ def harvest(
     *,
     share: int = 0,
     sample: bool = False,
-    modules: Iterable[str] = (OPERATIONS,),
     arguments: Sequence[str] = (),
 ) -> Harvest:
     """Run the tests in a process of their own.
@@ -87,7 +85,6 @@ def harvest(
         operations: Only tests that name one of these in their source; all when empty.
         share: How many parametrizations of each test, drawn with a seed; 0 for all.
         sample: Only one test each, of those that compare, of a hundred classes.
-        modules: Modules and packages with the tests.
         arguments: More arguments for pytest.
 
     Raises:
@@ -107,7 +104,7 @@ def harvest(
         command += ["--records", folder, "--share", str(share), "-q", "--tb=short"]
         command += ["--sample"] if sample else []
         command += [f"--operation={name}" for name in operations]
-        command += ["--continue-on-collection-errors", *arguments, "--pyargs", *modules]
+        command += ["--continue-on-collection-errors", *arguments, "--pyargs", OPERATIONS]
         done = subprocess.run(
             command, env=environment, cwd=folder, capture_output=True, text=True, check=False
         )
@@ -126,14 +123,12 @@ def main(words: list[str]) -> int:
     parser.add_argument("--share", type=int, default=0)
     parser.add_argument("--sample", action="store_true")
     parser.add_argument("--save", type=Path, help="file for what tests.coreml.mil_table reads")
-    parser.add_argument("--torch-front-end", action="store_true")
     parser.add_argument("--pytest", nargs="*", default=[], help="as in --pytest=-x")
     chosen = parser.parse_args(words)
     found = harvest(
         chosen.operations,
         share=chosen.share,
         sample=chosen.sample,
-        modules=(TORCH,) if chosen.torch_front_end else (OPERATIONS,),
         arguments=chosen.pytest,
     )
     if chosen.save:

@@ -104,8 +104,26 @@ def page(runs: Sequence[Mapping[str, Any]]) -> str:
         "| tests | reason |",
         "|---:|---|",
         *(f"| {count} | {reason} |" for reason, count in skipped.most_common()),
+        *_disagreeing(runs),
     ]
     return "\n".join(lines) + "\n" + TAIL
+
+
+def _disagreeing(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the section that names what did not agree; nothing where all did."""
+    failed = {test: reason for run in runs for test, reason in run["failed"].items()}
+    rows = [
+        *(f"| `{_cell(test)[-90:]}` | {_cell(why)} |" for test, why in sorted(failed.items())),
+        *(f"| constants | {_cell(record)} |" for run in runs for record in run["differing"]),
+    ]
+    if not rows:
+        return []
+    return ["", "## What does not agree", "", "| test | how it ends |", "|---|---|", *rows]
+
+
+def _cell(told: Any) -> str:
+    """Return words that stay one cell of a table."""
+    return re.sub(r"[|\n]+", " ", str(told))[:200]
 
 
 def _told(reason: str) -> str:
