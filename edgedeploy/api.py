@@ -21,6 +21,7 @@ from edgedeploy.deploy.verbs import (
     push,
     rollback,
 )
+from edgedeploy.engines import Workshop
 from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
 from edgedeploy.footprint import confirmed, footprint, used_records
@@ -60,6 +61,7 @@ def build(
     *,
     fresh: Path | None = None,
     sites: Callable[[Plan], Sequence[Site]] | None = None,
+    workshop: Workshop | None = None,
 ) -> BuildResult:
     """Build everything that a profile asks for.
 
@@ -69,6 +71,7 @@ def build(
         events: Where progress is told.
         fresh: Where to leave a snapshot, by which the next build may see that nothing changed.
         sites: Returns, for the plan, devices on which what is for their boards is measured.
+        workshop: Devices that build engines; they are reached when the first engine is wanted.
 
     Raises:
         ProfileError: The profile, or ``--locked``, refuses.
@@ -84,7 +87,7 @@ def build(
         folder = plan.profile.folder
         locked = read_lock(folder, plan.profile.name) if options.locked else None
         measured_on = sites(plan) if sites else ()
-        run = BuildRun(store, plan, options, events, memory, locked, measured_on)
+        run = BuildRun(store, plan, options, events, memory, locked, measured_on, workshop)
         try:
             outcomes = run.build()
             lock = run.lock(outcomes)

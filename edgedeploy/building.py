@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from edgedeploy import choosing
-from edgedeploy.choosing import Chooser, Outcome
+from edgedeploy.choosing import Chooser, Outcome, Trial
 from edgedeploy.disk import disk_errors
+from edgedeploy.engines import Workshop, is_built_on_device, with_engines
 from edgedeploy.errors import (
     BuildError,
     DeviceError,
@@ -133,6 +134,7 @@ class BuildRun:
         memory: What the last build knew.
         lock: The lock to follow, under ``--locked``.
         sites: Devices on which the items for their boards are measured, one after the other.
+        workshop: Devices that build engines; None where there are none.
     """
 
     def __init__(
@@ -144,6 +146,7 @@ class BuildRun:
         memory: Memory,
         lock: Lock | None,
         sites: Sequence[Site] = (),
+        workshop: Workshop | None = None,
     ) -> None:
         self._store = store
         self._plan = plan
@@ -151,6 +154,7 @@ class BuildRun:
         self._events = events
         self._lock = lock
         self._gave_up = False
+        self._workshop = workshop
         jobs = options.jobs or os.cpu_count() or 1
         self._pool = concurrent.futures.ThreadPoolExecutor(jobs)
         self.builder = Builder(
@@ -160,6 +164,7 @@ class BuildRun:
             events=events,
             known=memory.components,
             runs=options.runs,
+            elsewhere={"engine": workshop.make} if workshop is not None else {},
         )
         # Published calibration tables, with their digests.
         self._tables: dict[Path, str] = {}
@@ -234,8 +239,13 @@ class BuildRun:
         """
         item = outcome.item
         here = is_this_machine(item.target)
-        while outcome.chosen is not None and outcome.chosen.state == "accepted":
-            chosen, records, unmeasured = outcome.chosen, {}, outcome.unmeasured
+        while (chosen := outcome.chosen) is not None and chosen.state == "accepted":
+            if is_built_on_device(item):
+                outcome = self._engined(outcome)
+                chosen = outcome.chosen
+                if chosen is None or chosen.state != "accepted":
+                    break
+            records, unmeasured = {}, outcome.unmeasured
             try:
                 records = self.bench.records(outcome)
             except DeviceError as error:
@@ -257,6 +267,42 @@ class BuildRun:
                 break
             outcome = replace(more, baseline=outcome.baseline, unmeasured=outcome.unmeasured)
         return outcome
+
+    def _engined(self, outcome: Outcome) -> Outcome:
+        """Return the outcome with engines for the chosen and the float program.
+
+        A program that TensorRT refuses has failed, and the next candidate gets its turn.
+        """
+        item, chooser = outcome.item, self._choosers[outcome.item.name]
+        while outcome.chosen is not None and outcome.chosen.state == "accepted":
+            chosen = outcome.chosen
+            try:
+                made = with_engines(self.builder, item, chosen, self._workshop)
+            except DeviceError as error:
+                failed = choosing.failed_trial(chosen, error)
+                trials = tuple(failed if trial is chosen else trial for trial in outcome.trials)
+                return replace(outcome, chosen=None, trials=trials)
+            except BuildError as error:
+                chooser.measured(choosing.failed_trial(chosen, error))
+                outcome = replace(chooser.screen(), baseline=outcome.baseline)
+                continue
+            return replace(
+                outcome,
+                chosen=made,
+                trials=tuple(made if trial is chosen else trial for trial in outcome.trials),
+                baseline=made if chosen.kind == FLOAT else self._float_engine(outcome),
+            )
+        return outcome
+
+    def _float_engine(self, outcome: Outcome) -> Trial | None:
+        """Return the float trial with engines; one that fails is there to be told of, no more."""
+        baseline = outcome.baseline
+        if baseline is None or baseline.compiled is None:
+            return baseline
+        try:
+            return with_engines(self.builder, outcome.item, baseline, self._workshop)
+        except (BuildError, DeviceError) as error:
+            return choosing.failed_trial(baseline, error)
 
     def _surveyed(self, outcome: Outcome) -> Outcome:
         """Add the sensitivity of the layers where it is asked for; why there is none is a note."""

@@ -233,14 +233,14 @@ def try_candidate(builder: Builder, item: Item, candidate: Candidate) -> Trial:
     )
     refusal = _too_large(builder, item, candidate.kind)
     if refusal is not None:
-        return _failed(trial, refusal)
+        return failed_trial(trial, refusal)
     reference = reference_evaluation(builder, item)
     try:
         builder.build(nodes.evaluated)
         compiled = builder.build(nodes.compiled)
         evaluation = _evaluation(builder, nodes)
     except (BuildError, ModelError) as error:
-        return _failed(trial, error)
+        return failed_trial(trial, error)
     trial = replace(trial, compiled=compiled, evaluation=evaluation)
     return judged(item, trial, reference, {}, board_is_host=False)
 
@@ -271,7 +271,8 @@ def _too_large(builder: Builder, item: Item, kind: str) -> BuildError | None:
     )
 
 
-def _failed(trial: Trial, error: EdgedeployError) -> Trial:
+def failed_trial(trial: Trial, error: EdgedeployError) -> Trial:
+    """Return a trial that failed with an error."""
     return replace(
         trial,
         state="failed",
@@ -302,7 +303,7 @@ def judged(
         wanted,
         evaluation=trial.evaluation,
         float_evaluation=reference,
-        size_bytes=trial.size_bytes,
+        size_bytes=None if _is_program(item, trial) else trial.size_bytes,
         bench=records.get(trial.name),
         float_bench=records.get("float"),
         board_is_host=board_is_host,
@@ -319,6 +320,12 @@ def judged(
     return replace(trial, state="refused" if refused else "accepted", reason=reason, gates=gates)
 
 
+def _is_program(item: Item, trial: Trial) -> bool:
+    """Return whether a device has yet to make the artifact of what was compiled here."""
+    made = trial.nodes is not None and trial.nodes.compiled.kind != "compile"
+    return FAMILIES[item.target.runtime].on_device and not made
+
+
 def float_trial(builder: Builder, item: Item) -> Trial:
     """Compile the float artifact of the item's target: what sizes and times are held against."""
     nodes = item.baseline
@@ -326,11 +333,11 @@ def float_trial(builder: Builder, item: Item) -> Trial:
     trial = Trial(name=name, kind=kind, state="accepted", nodes=nodes)
     refusal = _too_large(builder, item, kind)
     if refusal is not None:
-        return _failed(trial, refusal)
+        return failed_trial(trial, refusal)
     try:
         return replace(trial, compiled=builder.build(nodes.compiled))
     except (BuildError, ModelError) as error:
-        return _failed(trial, error)
+        return failed_trial(trial, error)
 
 
 def reference_evaluation(builder: Builder, item: Item) -> Evaluation:
@@ -351,5 +358,5 @@ def _read(folder: Path) -> Evaluation:
 
 def failed(item: Item, error: EdgedeployError) -> Outcome:
     """Return the outcome of an item whose shared stages failed."""
-    trial = _failed(Trial(name=NO_CANDIDATE, kind=NO_CANDIDATE, state="failed"), error)
+    trial = failed_trial(Trial(name=NO_CANDIDATE, kind=NO_CANDIDATE, state="failed"), error)
     return Outcome(item=item, chosen=None, trials=(trial,))

@@ -13,24 +13,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from edgedeploy.artifact import Tree, UnfitTreeError
+from edgedeploy.artifact import Tree
 from edgedeploy.crashpoint import crashpoint
 from edgedeploy.difference import differences
-from edgedeploy.disk import disk_errors
 from edgedeploy.errors import BuildError, EdgedeployError, IntegrityError, ModelError, ToolError
 from edgedeploy.events import EventLog, Note, StageFinished, StageProgress, StageStarted
 from edgedeploy.filememory import ABSENT, listing_digest
+from edgedeploy.making import job_of, output_folders, take, unreadable
 from edgedeploy.manifest import digest
 from edgedeploy.node import FileRef as FileRef
 from edgedeploy.node import FilesRef as FilesRef
 from edgedeploy.node import Node as Node
 from edgedeploy.node import OutputRef as OutputRef
-from edgedeploy.node import input_size, keyed_paths
-from edgedeploy.stage import stage_file, stage_kind
+from edgedeploy.stage import Made, Work, stage_file, stage_kind
 from edgedeploy.store import ActionRecord, Store, action_key
 from edgedeploy.store_care import sweep_work
 from edgedeploy.toolchain import code_digest, tool_version
-from edgedeploy.worker.launch import Job, Stopped, run_job
+from edgedeploy.worker.launch import Stopped, run_job
 
 ATTEMPTS = 4
 TELL_WAITING_S = 2.0
@@ -49,6 +48,14 @@ class _InputChanged(Exception):
     """A file of the user's changed while a stage was reading it."""
 
 
+Elsewhere = Callable[[Node, Work, threading.Event], Made]
+"""Makes the outputs of a node outside of this machine's workers, such as on a device.
+
+It is given the node, its work, and what is set when the build is interrupted; it then raises
+:class:`~edgedeploy.worker.launch.Stopped`.
+"""
+
+
 class Builder:
     """Brings nodes up to date, each at most once, in as many workers as allowed.
 
@@ -62,6 +69,7 @@ class Builder:
         events: Where progress is told.
         known: Components of the last build by node id, to say why something runs.
         runs: False uses what the store holds; what would have to run fails instead (E438).
+        elsewhere: Makes the nodes whose stage kind has no function of its own, by kind.
     """
 
     def __init__(
@@ -73,9 +81,11 @@ class Builder:
         events: EventLog | None = None,
         known: Mapping[str, Mapping[str, Any]] | None = None,
         runs: bool = True,
+        elsewhere: Mapping[str, Elsewhere] | None = None,
     ) -> None:
         self._store = store
         self._runs = runs
+        self._elsewhere = elsewhere or {}
         self._project = project
         self._workers = workers
         self._own_workers: concurrent.futures.Executor | None = None
@@ -332,7 +342,7 @@ class Builder:
                     pairs = zip(ref.names, paths, strict=True)
                     found[name] = digest("files", [[part, known[path]] for part, path in pairs])
         except OSError as error:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
         for name, ref in node.inputs.items():
             if isinstance(ref, OutputRef):
                 found[name] = self.build(ref.node).outputs[ref.output].digest
@@ -449,18 +459,15 @@ class Builder:
         inputs: Mapping[str, Path],
         folder: Path,
     ) -> ActionRecord:
-        outputs = self._output_folders(node, folder)
-        job = self._job(node, inputs, outputs, folder)
-
-        def progress(done: int, total: int, what: str) -> None:
-            self._events.emit(StageProgress(node=node.id, done=done, total=total, what=what))
+        outputs = output_folders(node, folder)
+        make = self._maker(node, inputs, outputs, folder)
 
         def work() -> tuple[dict[str, Any], float]:
             if self._stop.is_set():
                 raise Stopped
             self._events.emit(StageStarted(node=node.id, why=why))
             started = time.monotonic()
-            return run_job(job, stop=self._stop, progress=progress), time.monotonic() - started
+            return make(), time.monotonic() - started
 
         try:
             result, seconds = self._in_pool(work)
@@ -470,7 +477,7 @@ class Builder:
                 self._input_path(ref, trust_memory=False)
             self._check_inputs(node, components)
             raise
-        trees = self._take(node, outputs, result["segments"])
+        trees = take(self._store, node, outputs, result["segments"])
         self._check_inputs(node, components)
         record = ActionRecord(
             key=key,
@@ -484,56 +491,32 @@ class Builder:
         self._store.write_action(record)
         return record
 
-    def _output_folders(self, node: Node, folder: Path) -> dict[str, Path]:
-        outputs = {name: folder / "out" / name for name in stage_kind(node.kind).outputs}
-        with disk_errors("cannot write to the store"):
-            for path in outputs.values():
-                path.mkdir(parents=True)
-        return outputs
-
-    def _job(
+    def _maker(
         self, node: Node, inputs: Mapping[str, Path], outputs: Mapping[str, Path], folder: Path
-    ) -> Job:
-        limits = stage_kind(node.kind).limits
-        try:
-            size_bytes = sum(map(input_size, node.inputs.values(), inputs.values()))
-        except OSError as error:
-            raise _unreadable(error) from error
-        return Job(
-            node=node.id,
-            kind=node.kind,
+    ) -> Callable[[], dict[str, Any]]:
+        """Return what makes a node's outputs: a worker, or what was given for its kind."""
+
+        def progress(done: int, total: int, what: str) -> None:
+            self._events.emit(StageProgress(node=node.id, done=done, total=total, what=what))
+
+        if stage_kind(node.kind).run is not None:
+            job = job_of(node, inputs, outputs, folder, self._project, (self._store.scratch_lock,))
+            return lambda: run_job(job, stop=self._stop, progress=progress)
+        work = Work(
             params=node.params,
             inputs=inputs,
             outputs=outputs,
             fields=node.fields,
-            limits=limits.for_inputs(size_bytes),
             project=self._project,
-            folder=folder,
-            keyed=tuple(keyed_paths(node, inputs)),
-            guards=(self._store.scratch_lock,),
+            progress=progress,
+            observe=lambda: None,
         )
 
-    def _take(
-        self, node: Node, outputs: Mapping[str, Path], segments: Mapping[str, Any]
-    ) -> dict[str, Tree]:
-        """Take a stage's output folders into the store."""
-        trees = {}
-        for name, path in outputs.items():
-            cuts = {
-                file.partition("/")[2]: [(int(start), int(length)) for start, length in parts]
-                for file, parts in segments.items()
-                if file.partition("/")[0] == name
-            }
-            try:
-                trees[name] = self._store.add_tree(path, cuts)
-            except UnfitTreeError as error:
-                raise BuildError(
-                    f"stage {node.id} wrote what cannot be kept in output {name}: {error}",
-                    code="E387",
-                    subject=node.id,
-                    hint="a stage must write plain files and folders only",
-                ) from error
-        return trees
+        def make() -> dict[str, Any]:
+            made = self._elsewhere[node.kind](node, work, self._stop)
+            return {"summary": dict(made.summary), "segments": made.segments, "observed": ()}
+
+        return make
 
     def _in_pool(
         self, work: Callable[[], tuple[dict[str, Any], float]]
@@ -566,15 +549,6 @@ def _first_miss(builder: Builder, node: Node) -> Node:
         if isinstance(ref, OutputRef) and builder.hit(ref.node) is None:
             return _first_miss(builder, ref.node)
     return node
-
-
-def _unreadable(error: OSError) -> ModelError:
-    return ModelError(
-        f"cannot read {error.filename}: {error.strerror}",
-        code="E188",
-        subject=str(error.filename),
-        hint="check the path in the profile",
-    )
 
 
 def _not_built(node_id: str, why: str) -> BuildError:

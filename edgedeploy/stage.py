@@ -86,7 +86,9 @@ class StageKind:
 
     Attributes:
         kind: Its name; it lives in ``steps/<kind>.py`` as ``STAGE``.
-        run: The function, called in a worker process; it imports what is heavy itself.
+        run: The function, called in a worker process; it imports what is heavy itself. None for
+            what is made outside of this machine's workers, such as an engine on a device: the
+            builder's ``elsewhere`` has the function.
         outputs: Names of its outputs.
         tools: Distributions whose versions enter the key.
         code: Parts of edgedeploy whose source enters the key.
@@ -95,7 +97,7 @@ class StageKind:
     """
 
     kind: str
-    run: Callable[[Work], Made]
+    run: Callable[[Work], Made] | None
     outputs: tuple[str, ...]
     tools: tuple[str, ...] = ()
     code: tuple[str, ...] = ()

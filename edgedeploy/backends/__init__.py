@@ -38,6 +38,8 @@ class Family:
             otherwise.
         bucket_options: Options with which one artifact serves all buckets of a model.
         most_bytes: What one artifact's format holds at most; None: no limit that matters.
+        on_device: Whether devices of the board make the artifact of what is written here
+            (:mod:`edgedeploy.engines`).
     """
 
     package: str
@@ -51,6 +53,7 @@ class Family:
     integer_options: Mapping[str, Any] = field(default_factory=dict)
     bucket_options: Mapping[str, Any] = field(default_factory=dict)
     most_bytes: int | None = None
+    on_device: bool = False
 
 
 # FLATBUFFERS_MAX_BUFFER_SIZE: offsets are 32 bits and the sign bit stays free.
@@ -89,6 +92,18 @@ FAMILIES: dict[str, Family] = {
         # What stays in float beside int8 weights need not be the larger part of the file; its
         # rounding is an eighth of theirs, or less.
         integer_options={"half_weights": True},
+    ),
+    "tensorrt": Family(
+        package="trt",
+        tools=("onnx", "onnxruntime", "numpy"),
+        reads=("board.gpu", "runtime.versions"),
+        on_device=True,
+    ),
+    "tensorrt-rtx": Family(
+        package="rtx",
+        tools=("tensorrt-rtx-cu13-libs", "onnx", "onnxruntime", "numpy"),
+        reads=("board.gpu",),
+        code=("backends/trt",),
     ),
 }
 """Backend by the runtime id of a target."""

@@ -136,7 +136,8 @@ class CompiledFile:
 
     Attributes:
         path: Relative to the folder that was compiled into, with ``/``.
-        role: ``model``, ``weights``, ``interface`` for what a runtime needs beside the model,
+        role: ``model``, ``weights``, ``program`` for the graph that an engine is built from,
+            ``interface`` for what a runtime needs beside the model,
             ``signature``, ``operators``, ``build-command``, ``placement`` or ``blob``.
         release: False for a file that belongs to this machine only and never enters a release.
         tensors: Offset and length in bytes of every tensor in the file, ascending; empty where

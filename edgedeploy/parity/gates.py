@@ -71,7 +71,7 @@ def judge(
     *,
     evaluation: Evaluation | None,
     float_evaluation: Evaluation | None,
-    size_bytes: int,
+    size_bytes: int | None,
     bench: Mapping[str, Any] | None,
     float_bench: Mapping[str, Any] | None,
     board_is_host: bool,
@@ -82,7 +82,7 @@ def judge(
         gates: What is acceptable.
         evaluation: The artifact's evaluation, None without evaluation data.
         float_evaluation: The float model's.
-        size_bytes: Size of all artifact files together.
+        size_bytes: Size of all artifact files together, None where a device has yet to make them.
         bench: The artifact's bench record (``evidence``, ``latency``, ``memory``, ``validity``,
             perhaps ``comparison`` with float), None without one.
         float_bench: The float artifact's, None without one.
@@ -287,7 +287,16 @@ def _cosine(least: float, evaluation: Evaluation | None) -> GateVerdict:
     )
 
 
-def _size(limit_bytes: int, size_bytes: int) -> GateVerdict:
+def _size(limit_bytes: int, size_bytes: int | None) -> GateVerdict:
+    if size_bytes is None:
+        return GateVerdict(
+            gate="size",
+            state="not_judged",
+            limit=f"<= {limit_bytes} B",
+            value="",
+            evidence="none",
+            reason="a device of the board has yet to build it",
+        )
     return GateVerdict(
         gate="size",
         state=_state(size_bytes <= limit_bytes),

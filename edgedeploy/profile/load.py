@@ -14,7 +14,6 @@ from edgedeploy.errors import Diagnostic, EdgedeployError, Place, ProfileError
 from edgedeploy.profile.overrides import apply_sets
 from edgedeploy.profile.semantics import semantic_diagnostics, target_ids
 from edgedeploy.profile.types import Profile
-from edgedeploy.profile.unbuilt import RUNTIMES, not_built
 from edgedeploy.target.library import TargetLibrary
 
 FORM_VERSION = 1
@@ -149,11 +148,6 @@ def _targets(document: Document, library: TargetLibrary) -> Iterator[Diagnostic]
             )
             continue
         seen[target] = 1
-        runtime = target.partition("/")[2]
-        if runtime in RUNTIMES:
-            message, hint = not_built(target, RUNTIMES[runtime])
-            yield document.diagnostic("E137", message, path, key=is_key, hint=hint)
-            continue
         try:
             library.load(target)
         except EdgedeployError as error:

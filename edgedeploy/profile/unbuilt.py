@@ -7,11 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-RUNTIMES: Mapping[str, str] = {
-    "tensorrt": "TensorRT engines",
-}
-"""Runtime id -> what it would make."""
-
 QUANTIZE_MODES: Mapping[str, str] = {
     "w4a8": "4-bit weights with 8-bit activations",
     "w4a16": "4-bit weights with 16-bit activations",

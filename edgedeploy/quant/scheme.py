@@ -110,6 +110,18 @@ class Scheme:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.keep_float)
 
 
+# Symmetric int8 only, no int32 bias. Source: NVIDIA TensorRT Developer Guide, "Working with
+# Quantized Types" (explicit quantization). Integer lookups and recurrent weights are untried.
+_TENSORRT: Mapping[str, Any] = {
+    "activation_dtype": "int8",
+    "symmetric": True,
+    "quantize_bias": False,
+    "ops": ("Conv", "ConvTranspose", "Gemm", "MatMul"),
+    "gather": False,
+    "recurrent": "float",
+    "quantized_outputs": (),
+}
+
 RUNTIME_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     # uint8 activations with int8 weights are the pair with the fastest kernels and fusions on
     # both x86 and arm64; signed activations leave convolutions behind a Relu in float.
@@ -128,17 +140,8 @@ RUNTIME_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "bias_always": True,
         "recurrent": "float",
     },
-    # Symmetric int8 only, no int32 bias. Source: NVIDIA TensorRT Developer Guide, "Working with
-    # Quantized Types" (explicit quantization). Integer lookups and recurrent weights are untried.
-    "tensorrt": {
-        "activation_dtype": "int8",
-        "symmetric": True,
-        "quantize_bias": False,
-        "ops": ("Conv", "ConvTranspose", "Gemm", "MatMul"),
-        "gather": False,
-        "recurrent": "float",
-        "quantized_outputs": (),
-    },
+    "tensorrt": _TENSORRT,
+    "tensorrt-rtx": _TENSORRT,
     # Symmetric int8 in front of convolutions, linear layers, pools and additions, biases in float:
     # the form that coremltools' own activation quantizer writes
     # (insert_prefix_quantize_dequantize_pair of coremltools 9.0). No recurrent operation computes

@@ -101,6 +101,30 @@ class FeaturesFact(Fact):
     value: list[str]
 
 
+_CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
+
+
+def _capability(value: str) -> str:
+    if not _CAPABILITY.fullmatch(value):
+        raise _fault(
+            "E107",
+            f"`{shorten(value)}` is no compute capability",
+            'write it in quotes, such as "8.7"',
+        )
+    return value
+
+
+class GpuFact(Fact):
+    """An NVIDIA GPU, by what engines are built for.
+
+    ``compute_capabilities`` lists those of every GPU that the board stands for.
+    """
+
+    compute_capabilities: Annotated[
+        list[Annotated[str, AfterValidator(_capability)]], Field(min_length=1)
+    ]
+
+
 class BoardSchema(Strict):
     """A board: the class of hardware and its system.
 
@@ -121,6 +145,7 @@ class BoardSchema(Strict):
     clock: FrequencyFact | None = None
     features: FeaturesFact | None = None
     ram: SizeFact | None = None
+    gpu: GpuFact | None = None
 
 
 REQUIRED_OF_BOARD = ("title", "os", "arch", "processor")
@@ -200,7 +225,7 @@ class RuntimeSchema(Strict):
     id: Id
     title: str | None = None
     extends: Id | None = None
-    format: Literal["ort", "openvino-ir", "mlpackage"] | None = None
+    format: Literal["ort", "openvino-ir", "mlpackage", "tensorrt-engine"] | None = None
     distribution: str | None = None
     versions: Annotated[str, AfterValidator(_versions)] | None = None
     opset: CountFact | None = None

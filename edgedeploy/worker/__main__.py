@@ -74,6 +74,8 @@ def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     def progress(done: int, total: int, what: str) -> None:
         events.write(json.dumps([done, total, what]).encode() + b"\n")
 
+    if stage.run is None:
+        raise TypeError(f"the stage {job['kind']} is not made by workers")
     made: Made = stage.run(
         Work(
             params=job["params"],

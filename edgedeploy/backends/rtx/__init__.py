@@ -1,0 +1,1 @@
+"""TensorRT for RTX: engines built here, ahead of time, without a GPU."""
