@@ -49,6 +49,7 @@ class Storage:
         self.graph = graph
         self.names = Names(graph)
         self._scheme = scheme
+        self._greatest = scheme.greatest_weight
         self._weights: dict[tuple[ir.Value, int | None, bytes], ir.Value] = {}
         self._constants: dict[tuple[str, bytes], ir.Value] = {}
 
@@ -198,16 +199,14 @@ class Storage:
             return
         for position, weight in weights.items():
             axis = 1 if self._scheme.per_channel else None
-            scales = weight_scales(constant_of(weight).numpy(), axis, self._scheme.greatest_weight)
+            scales = weight_scales(constant_of(weight).numpy(), axis, self._greatest)
             node.replace_input_with(position, self.read_weight(weight, axis, scales, node))
 
     def _replace_lstm(self, node: ir.Node, weights: Mapping[int, ir.Value]) -> None:
         tail: list[ir.Value] = []
         for position, weight in weights.items():
             array = np.ascontiguousarray(constant_of(weight).numpy().transpose(0, 2, 1))
-            scales = np.stack(
-                [weight_scales(part, 1, self._scheme.greatest_weight) for part in array]
-            )
+            scales = np.stack([weight_scales(part, 1, self._greatest) for part in array])
             parts = zip(array, scales, strict=True)
             integers = np.stack([quantize_weight(part, unit, 1) for part, unit in parts])
             stored = self.integers(weight, integers)
