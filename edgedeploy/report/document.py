@@ -7,17 +7,14 @@ are refused, so a reader never guesses. Figures that could not be computed are `
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from edgedeploy.errors import Diagnostic, UsageError
+from edgedeploy.plaindata import from_plain, to_plain
 from edgedeploy.runner import Evidence
 
 SCHEMA = 1
@@ -408,25 +405,11 @@ class BuildDocument:
 
     def to_json(self) -> dict[str, Any]:
         """Return the document as JSON data; a figure that is not finite becomes None."""
-        return cast(dict[str, Any], _plain(self))
+        return cast(dict[str, Any], to_plain(self))
 
     def text(self) -> str:
         """Return the document as the text of ``build.json``."""
         return json.dumps(self.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Diagnostic):
-        return value.to_json()
-    if dataclasses.is_dataclass(value):
-        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def from_json(data: Any) -> BuildDocument:
@@ -443,7 +426,10 @@ def from_json(data: Any) -> BuildDocument:
             code="E371",
             hint=f"It was written by edgedeploy {data.get('version', '?')}; use that, or rebuild.",
         )
-    return cast(BuildDocument, _read(BuildDocument, data, "document"))
+    try:
+        return cast(BuildDocument, from_plain(BuildDocument, data, "document"))
+    except ValueError as error:
+        raise _malformed(str(error)) from error
 
 
 def read_document(path: Path) -> BuildDocument:
@@ -461,41 +447,3 @@ def _malformed(why: str) -> UsageError:
         code="E370",
         hint="Give the `build.json` of a build folder, or build again.",
     )
-
-
-def _read(wanted: Any, data: Any, place: str) -> Any:
-    """Return JSON data as a value of the annotated type ``wanted``."""
-    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin in (types.UnionType, typing.Union):
-        if data is None and type(None) in arguments:
-            return None
-        return _read(next(item for item in arguments if item is not type(None)), data, place)
-    if wanted is Diagnostic and isinstance(data, dict):
-        return Diagnostic.from_json(data)
-    if dataclasses.is_dataclass(wanted):
-        return _read_fields(cast(type[Any], wanted), data, place)
-    if origin is tuple and isinstance(data, list):
-        return tuple(
-            _read(arguments[0], item, f"{place}[{number}]") for number, item in enumerate(data)
-        )
-    if origin is Mapping and isinstance(data, dict):
-        return {key: _read(arguments[1], item, f"{place}.{key}") for key, item in data.items()}
-    if wanted is Any or (origin is Literal and data in arguments):
-        return data
-    if wanted is float and type(data) is int:
-        return float(data)
-    # Not isinstance: True is no count.
-    if type(data) is wanted:
-        return data
-    raise _malformed(f"`{place}` is {data!r:.60}")
-
-
-def _read_fields(wanted: type[Any], data: Any, place: str) -> Any:
-    if not isinstance(data, dict):
-        raise _malformed(f"`{place}` is {data!r:.60}")
-    fields = {item.name for item in dataclasses.fields(wanted)}
-    if fields != data.keys():
-        odd = sorted(fields ^ data.keys())
-        raise _malformed(f"`{place}` has missing or unknown fields: {', '.join(odd)}")
-    hints = typing.get_type_hints(wanted)
-    return wanted(**{name: _read(hints[name], data[name], f"{place}.{name}") for name in fields})

@@ -65,6 +65,7 @@ ROWS = (
             "manifest",
             "crashpoint",
             "places",
+            "plaindata",
             "errors",
         ),
     ),
