@@ -32,6 +32,7 @@ from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
 from edgedeploy.places import default_store_path
 from edgedeploy.plan import Plan
+from edgedeploy.releasing import Released, ReleaseOptions, release
 from edgedeploy.report.files import write_reports
 from edgedeploy.store import Store
 
@@ -41,6 +42,8 @@ __all__ = [
     "BuildResult",
     "Care",
     "PushOptions",
+    "ReleaseOptions",
+    "Released",
     "Request",
     "Wish",
     "activate",
@@ -50,6 +53,7 @@ __all__ = [
     "open_profile",
     "provision",
     "push",
+    "release",
     "rollback",
 ]
 

@@ -1,4 +1,4 @@
-"""Frozen dataclasses as JSON data and back, by their annotations: nothing missing, nothing unknown."""
+"""Frozen dataclasses as JSON data and back, by their annotations; no field may be too many."""
 
 from __future__ import annotations
 

@@ -31,7 +31,12 @@ from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
 from edgedeploy.places import DOCUMENT
 from edgedeploy.plan import CandidateNodes, Item, Plan
-from edgedeploy.report.document import BuildDocument, TargetReport, read_document
+from edgedeploy.report.document import (
+    BuildDocument,
+    ModelReport,
+    TargetReport,
+    read_document,
+)
 from edgedeploy.store import Store
 
 FILES = "files"
@@ -74,6 +79,17 @@ class Built:
     def plan(self) -> Plan:
         """What the profile asks for."""
         return self._plan
+
+    def report(self, item: Item) -> tuple[ModelReport, TargetReport]:
+        """Return what the last build said of an item's model, and of it on its target.
+
+        Raises:
+            BuildError: The last build was of other targets (E438).
+        """
+        found = _report(self._document, item)
+        if found is None:
+            raise _stale(item, "the last build was of other targets")
+        return found
 
     def target(self, board: str | None, device: str) -> str:
         """Return the target that was built for a board.
@@ -162,9 +178,7 @@ class Built:
         return outcomes
 
     def _check(self, outcome: Outcome) -> None:
-        report = _report(self._document, outcome.item)
-        if report is None:
-            raise _stale(outcome.item, "the last build was of other targets")
+        _, report = self.report(outcome.item)
         if report.verdict == "failed":
             raise _stale(outcome.item, "it failed in the last build")
         artifact = outcome.chosen.artifact if outcome.chosen else None
@@ -305,11 +319,11 @@ def _document(folder: Path, plan: Plan) -> BuildDocument:
     return read_document(path)
 
 
-def _report(document: BuildDocument, item: Item) -> TargetReport | None:
+def _report(document: BuildDocument, item: Item) -> tuple[ModelReport, TargetReport] | None:
     for model in document.models:
         for target in model.targets:
             if model.name == item.shared.name and target.target == item.use.target:
-                return target
+                return model, target
     return None
 
 

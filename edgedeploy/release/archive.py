@@ -170,7 +170,7 @@ def _write_directory(file: BinaryIO, members: list[Member]) -> None:
 
 
 def read_members(file: BinaryIO) -> dict[str, Member]:
-    """Return the members of an archive by path, if it has the form that :func:`write_archive` makes.
+    """Return the members of an archive by path, if it has the one form that we write.
 
     Every byte outside of the contents is compared with what would have been written.
 
@@ -182,7 +182,8 @@ def read_members(file: BinaryIO) -> dict[str, Member]:
         OSError: It cannot be read.
     """
     end = file.seek(0, os.SEEK_END)
-    at, found = 0, []
+    at = 0
+    found: list[Member] = []
     while True:
         file.seek(at)
         head = file.read(_LOCAL.size)

@@ -94,7 +94,7 @@ class Gate:
 
     gate: str
     state: Literal["passed", "refused", "not judged"]
-    limit: str
+    limit: str | None
     evidence: Evidence
     reason: str
 

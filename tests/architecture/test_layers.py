@@ -15,6 +15,7 @@ ROWS = (
     (
         IN_ORDER,
         (
+            "releasing",
             "deploy",
             "footprint",
             "report",

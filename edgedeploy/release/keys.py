@@ -1,0 +1,141 @@
+"""Key files: a private Ed25519 key (PEM, PKCS #8) and its public part (PEM, RFC 8410)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgedeploy.errors import UsageError
+from edgedeploy.release.signing import Sign, key_id
+
+_MOST_BYTES = 16 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKey:
+    """A key that can sign: its 32 public bytes, and what signs."""
+
+    public: bytes
+    sign: Sign
+
+    @property
+    def id(self) -> str:
+        """Its id, 64 hexadecimal digits."""
+        return key_id(self.public)
+
+
+def new_key(path: Path) -> SigningKey:
+    """Make a key: the private part in ``path`` (mode 0600), the public one in ``path.pub``.
+
+    Raises:
+        UsageError: One of the files exists (E750).
+        OSError: The disk refuses; nothing is left behind.
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    public_path = path.with_name(f"{path.name}.pub")
+    for place in (path, public_path):
+        if place.exists():
+            raise UsageError(
+                f"{place} exists, and a key is never overwritten",
+                code="E750",
+                subject=str(place),
+                hint="choose another name; to replace a key use `edgedeploy keys rotate`",
+            )
+    key = Ed25519PrivateKey.generate()
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    shown = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    try:
+        _write_new(path, secret, 0o600)
+        _write_new(public_path, shown, 0o644)
+    except OSError:
+        for place in (path, public_path):
+            with contextlib.suppress(OSError):
+                place.unlink()
+        raise
+    return read_signing_key(path)
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def read_signing_key(path: Path) -> SigningKey:
+    """Return the key in a file.
+
+    Raises:
+        UsageError: The file cannot be read, others may read it (E751), or it holds no private
+            Ed25519 key without a passphrase (E752).
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    content = _read(path)
+    if path.stat().st_mode & 0o077:
+        raise UsageError(
+            f"others may read {path}",
+            code="E751",
+            subject=str(path),
+            hint=f"chmod 600 {path}; if somebody did read it, revoke the key",
+        )
+    try:
+        key = serialization.load_pem_private_key(content, None)
+    except (ValueError, TypeError) as error:
+        raise _no_key(path, "private") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _no_key(path, "private")
+    return SigningKey(public=key.public_key().public_bytes_raw(), sign=key.sign)
+
+
+def read_public_key(path: Path) -> bytes:
+    """Return the 32 bytes of the public key in a file.
+
+    Raises:
+        UsageError: The file cannot be read (E751) or holds no public Ed25519 key (E752).
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    content = _read(path)
+    try:
+        key = serialization.load_pem_public_key(content)
+    except (ValueError, TypeError) as error:
+        raise _no_key(path, "public") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise _no_key(path, "public")
+    return key.public_bytes_raw()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_MOST_BYTES)
+    except OSError as error:
+        raise UsageError(
+            f"the key {path} cannot be read: {error.strerror}",
+            code="E751",
+            subject=str(path),
+            hint="check the path; `edgedeploy keys new FILE` makes a key",
+        ) from error
+
+
+def _no_key(path: Path, kind: str) -> UsageError:
+    return UsageError(
+        f"{path} holds no {kind} Ed25519 key in PEM without a passphrase",
+        code="E752",
+        subject=str(path),
+        hint="make one with `edgedeploy keys new FILE`; the public part is FILE.pub",
+    )

@@ -1,0 +1,141 @@
+"""Opening a bundle: all of it is checked, or none of it is used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from edgedeploy.errors import IntegrityError
+from edgedeploy.release.archive import Member, read_member, read_members, read_parts
+from edgedeploy.release.bundle import (
+    ENVELOPE,
+    MANIFEST,
+    MOST_MANIFEST_BYTES,
+    OWN,
+    SUMS,
+    Release,
+    members_of,
+    parse_release,
+    sums,
+)
+from edgedeploy.release.signing import is_signed, key_id, read_envelope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle that was checked to the last byte.
+
+    Attributes:
+        release: What it holds.
+        signers: Ids of the trusted keys whose signatures are right.
+        path: Where it lies.
+    """
+
+    release: Release
+    signers: tuple[str, ...]
+    path: Path
+    _file: BinaryIO
+    _members: Mapping[str, Member]
+
+    def parts(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a file of the release.
+
+        Raises:
+            KeyError: The release has no such file.
+            IntegrityError: It is no longer what was checked (E735).
+        """
+        wanted = self.release.file(path).sha256
+        found = hashlib.sha256()
+        for data in read_parts(self._file, self._members[members_of(self.release.files)[wanted]]):
+            found.update(data)
+            yield data
+        if found.hexdigest() != wanted:
+            raise _damaged(path, "it changed since it was checked")
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file of the release; raises as :meth:`parts`."""
+        return b"".join(self.parts(path))
+
+
+@contextmanager
+def open_bundle(path: Path, trusted: Mapping[str, bytes]) -> Iterator[Bundle]:
+    """Open a bundle, check all of it, and close it at the end.
+
+    Args:
+        path: The bundle.
+        trusted: The 32 public bytes of the keys that are believed, by id.
+
+    Raises:
+        IntegrityError: It is no bundle (E731), its signature cannot be read (E732) or is by none of
+            the trusted keys (E736), its manifest cannot be used (E734), or a file is missing, too
+            many or another (E735).
+        OSError: It cannot be read.
+    """
+    with open(path, "rb") as file:
+        members = read_members(file)
+        for name in sorted(OWN - members.keys()):
+            raise _damaged(name, "it is missing")
+        manifest = read_member(file, members[MANIFEST], MOST_MANIFEST_BYTES)
+        signers = _signers(read_member(file, members[ENVELOPE], 2 * MOST_MANIFEST_BYTES), trusted)
+        if signers.payload != manifest:
+            raise _damaged(MANIFEST, "it is not what was signed")
+        release = parse_release(manifest)
+        _check_files(file, members, release)
+        yield Bundle(release=release, signers=signers.keys, path=path, _file=file, _members=members)
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    payload: bytes
+    keys: tuple[str, ...]
+
+
+def _signers(envelope: bytes, trusted: Mapping[str, bytes]) -> _Signed:
+    payload, signatures = read_envelope(envelope)
+    known = {key_id(public): public for public in trusted.values()}
+    good = tuple(
+        item.keyid
+        for item in signatures
+        if item.keyid in known and is_signed(payload, known[item.keyid], item.sig)
+    )
+    if not good:
+        found = ", ".join(item.keyid[:16] for item in signatures)
+        raise IntegrityError(
+            f"no trusted key vouches for it: it is signed by {found}",
+            code="E736",
+            hint="give the publisher's public key with --key, or enrol it with `edgedeploy keys`",
+        )
+    return _Signed(payload, good)
+
+
+def _check_files(file: BinaryIO, members: Mapping[str, Member], release: Release) -> None:
+    wanted = members_of(release.files)
+    listed = set(wanted.values())
+    for path in sorted(members.keys() - OWN - listed):
+        raise _damaged(path, "it is in the archive and not in the manifest")
+    if read_member(file, members[SUMS], MOST_MANIFEST_BYTES) != sums(release.files):
+        raise _damaged(SUMS, "it does not say what the manifest says")
+    sizes = {item.path: item for item in release.files}
+    for sha256, path in sorted(wanted.items(), key=lambda item: item[1]):
+        if path not in members:
+            raise _damaged(path, "it is missing")
+        if members[path].size != sizes[path].size:
+            raise _damaged(path, f"it has {members[path].size} bytes, not {sizes[path].size}")
+        found = hashlib.sha256()
+        for data in read_parts(file, members[path]):
+            found.update(data)
+        if found.hexdigest() != sha256:
+            raise _damaged(path, "its content is another")
+
+
+def _damaged(path: str, why: str) -> IntegrityError:
+    return IntegrityError(
+        f"{path!r:.160}: {why}",
+        code="E735",
+        subject=path[:160],
+        hint="the bundle was changed or damaged: get it again from where it was published",
+    )
