@@ -114,7 +114,9 @@ def _image_steps(image: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _audio_steps(audio: Mapping[str, Any]) -> Iterator[str]:
-    yield "Decode the sound to samples in [-1, 1]."
-    for name, value in sorted(audio.items()):
-        if value is not None:
-            yield f"{name.replace('_', ' ').capitalize()}: {value}."
+    yield f"Decode the sound to samples in [-1, 1] at {audio['rate_hz']} Hz, one channel."
+    frame, hop = audio["frame_samples"], audio["hop_samples"]
+    if frame is None:
+        yield "Feed all samples at once."
+    else:
+        yield f"Feed {frame} samples per call, each {hop or frame} after the one before."
