@@ -258,7 +258,8 @@ def _release(manifest: bytes) -> Dict[str, Any]:
         raise VerifyError("E734", str(error), MANIFEST)
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise VerifyError("E734", "it is of another schema than %d" % SCHEMA, MANIFEST)
-    names, counter = (data.get("name"), data.get("version")), data.get("counter")
+    names = (data.get("name"), data.get("version"))
+    counter: Any = data.get("counter")
     if not all(isinstance(name, str) and _NAME.match(name) for name in names):
         raise VerifyError("E734", "its name or version is none: %.120r" % (names,), MANIFEST)
     if not _whole(counter) or not 1 <= counter <= MOST_COUNTER:
@@ -432,9 +433,8 @@ def _read(source: Any, path: str, limit: int) -> bytes:
 
 def _verified(source: Any, keys: Iterable[bytes]) -> Dict[str, Any]:
     sizes = source.sizes
-    for name in OWN:
-        if name not in sizes:
-            raise VerifyError("E735", "it is missing", name)
+    for name in sorted(set(OWN) - set(sizes)):
+        raise VerifyError("E735", "it is missing", name)
     manifest = _read(source, MANIFEST, MOST_MANIFEST_BYTES)
     found = signed(manifest, _read(source, ENVELOPE, 2 * MOST_MANIFEST_BYTES), keys)
     files = found["release"]["files"]
@@ -581,11 +581,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
     given = parser.parse_args(arguments)
     try:
         keys = [read_key(path) for path in given.key]
-    except (OSError, ValueError) as error:
+        found = verify(given.bundle, keys, given.state, given.allow_downgrade)
+    except ValueError as error:
         print("E752: %s" % error, file=sys.stderr)
         return 2
-    try:
-        found = verify(given.bundle, keys, given.state, given.allow_downgrade)
     except VerifyError as error:
         print("%s: %s" % (error.code, ascii(str(error))[1:-1]), file=sys.stderr)
         return 6 if error.code == "E741" else 7
