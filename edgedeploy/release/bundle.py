@@ -291,6 +291,8 @@ def parse_release(content: bytes) -> Release:
     except (ValueError, RecursionError) as error:
         raise _bad(str(error)) from error
     try:
+        if release.manifest != content:
+            raise ValueError("a number in it is of another kind than it should be")
         check_release(release, OWN)
     except ValueError as error:
         raise _bad(str(error)) from error

@@ -35,13 +35,16 @@ class Bundle:
         release: What it holds.
         signers: Ids of the trusted keys whose signatures are right.
         path: Where it lies.
+        envelope: The signatures, as ``manifest.dsse.json`` holds them.
     """
 
     release: Release
     signers: tuple[str, ...]
     path: Path
+    envelope: bytes
     _file: BinaryIO
-    _members: Mapping[str, Member]
+    _members: Mapping[str, Member]  # by digest
+    _digests: Mapping[str, str]  # by path
 
     def parts(self, path: str) -> Iterator[bytes]:
         """Yield the content of a file of the release.
@@ -50,9 +53,9 @@ class Bundle:
             KeyError: The release has no such file.
             IntegrityError: It is no longer what was checked (E735).
         """
-        wanted = self.release.file(path).sha256
+        wanted = self._digests[path]
         found = hashlib.sha256()
-        for data in read_parts(self._file, self._members[members_of(self.release.files)[wanted]]):
+        for data in read_parts(self._file, self._members[wanted]):
             found.update(data)
             yield data
         if found.hexdigest() != wanted:
@@ -87,7 +90,15 @@ def open_bundle(path: Path, trusted: Mapping[str, bytes]) -> Iterator[Bundle]:
         signers = check_signatures(manifest, envelope, trusted)
         release = parse_release(manifest)
         _check_files(file, members, release)
-        yield Bundle(release=release, signers=signers, path=path, _file=file, _members=members)
+        yield Bundle(
+            release=release,
+            signers=signers,
+            path=path,
+            envelope=envelope,
+            _file=file,
+            _members={key: members[name] for key, name in members_of(release.files).items()},
+            _digests={item.path: item.sha256 for item in release.files},
+        )
 
 
 def _open(path: Path) -> BinaryIO:
