@@ -24,9 +24,18 @@ from edgedeploy.places import default_store_path
     help="Private key that signs.",
 )
 @click.option("--counter", type=click.IntRange(min=1), default=1, help="Of this release.")
+@click.option("--unaccepted", is_flag=True, help="Take what a gate refused; the release says so.")
+@click.option("--deny", multiple=True, help="SPDX licence id that no part may need; repeatable.")
 @verb
 def command(
-    output: Output, folder: Path, store: Path | None, key: Path, counter: int, **rest: Any
+    output: Output,
+    folder: Path,
+    store: Path | None,
+    key: Path,
+    counter: int,
+    unaccepted: bool,
+    deny: tuple[str, ...],
+    **rest: Any,
 ) -> int:
     """Write the last build of PROFILE as a signed bundle, NAME-VERSION.edpkg.
 
@@ -43,7 +52,12 @@ def command(
         made = api.release(
             request_of(rest),
             api.ReleaseOptions(
-                output=folder, store=store or default_store_path(), key=key, counter=counter
+                output=folder,
+                store=store or default_store_path(),
+                key=key,
+                counter=counter,
+                unaccepted=unaccepted,
+                deny=deny,
             ),
             EventLog(listener),
         )

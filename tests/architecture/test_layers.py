@@ -16,6 +16,7 @@ ROWS = (
         IN_ORDER,
         (
             "releasing",
+            "describing",
             "deploy",
             "footprint",
             "report",

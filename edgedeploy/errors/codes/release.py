@@ -58,4 +58,27 @@ CODES: dict[str, Explanation] = {
         "Releases are signed with Ed25519 keys in PEM: PKCS #8 for the private part, RFC 8410 for "
         "the public one. This file holds something else, or a key with a passphrase.",
     ),
+    "E756": Explanation(
+        "A part of a release states no licence",
+        "Who gets a release has to know under which licence each model and file may be used. Add "
+        "`licence:` with an SPDX expression to the model, and `release: {files_licence: ...}` for "
+        "what `files:` name. `LicenseRef-NAME` stands for a licence of your own; its text lies in "
+        "`LICENSES/LicenseRef-NAME.txt`.",
+    ),
+    "E757": Explanation(
+        "A licence of a release is not understood",
+        "It is no SPDX expression of known ids; or it is one of your own (`LicenseRef-NAME`) and "
+        "`release: {texts: ...}` names no text of it; or a text belongs to no part. Write ids of "
+        "the SPDX list, joined by AND, OR and WITH.",
+    ),
+    "E758": Explanation(
+        "A part of a release is under a denied licence",
+        "The profile's `release: {deny: ...}` or `--deny` names a licence that this part cannot "
+        "be used without; of `A OR B` one may be denied. Nothing was written.",
+    ),
+    "E759": Explanation(
+        "An engine to be released was made by no GPU",
+        "A device that only stands for a real one made the engine, to try the way; it cannot run "
+        "anywhere. Build it on a device of the board, then release.",
+    ),
 }
