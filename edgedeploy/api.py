@@ -32,6 +32,8 @@ from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
 from edgedeploy.places import default_store_path
 from edgedeploy.plan import Plan
+from edgedeploy.release.packages import Package, PackageOptions, package
+from edgedeploy.release.verifying import Verified, VerifyOptions, verify
 from edgedeploy.releasing import Released, ReleaseOptions, release
 from edgedeploy.report.files import write_reports
 from edgedeploy.store import Store
@@ -41,20 +43,26 @@ __all__ = [
     "BuildOptions",
     "BuildResult",
     "Care",
+    "Package",
+    "PackageOptions",
     "PushOptions",
     "ReleaseOptions",
     "Released",
     "Request",
+    "Verified",
+    "VerifyOptions",
     "Wish",
     "activate",
     "app_name",
     "build",
     "fsck",
     "open_profile",
+    "package",
     "provision",
     "push",
     "release",
     "rollback",
+    "verify",
 ]
 
 

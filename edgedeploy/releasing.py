@@ -27,12 +27,14 @@ from edgedeploy.release.bundle import (
     ReleaseFile,
     Role,
     members_of,
+    parse_release,
     sums,
 )
 from edgedeploy.release.keys import SigningKey, read_signing_key
 from edgedeploy.release.licences import licence_part, licences, refuse_denied, text_path
 from edgedeploy.release.origin import PROVENANCE, Origin, provenance
 from edgedeploy.release.sbom import SBOM, sbom
+from edgedeploy.release.packages import Package, formats_for, write_packages
 from edgedeploy.release.signing import envelope, sign
 from edgedeploy.store import Store
 
@@ -51,6 +53,7 @@ class ReleaseOptions:
         counter: Of this release.
         unaccepted: Also take what a gate refused; the manifest says so.
         deny: SPDX licence ids that no part may need, beside those of the profile.
+        formats: Of the packages that are written too, in ``packages/`` beside the bundle.
     """
 
     output: Path
@@ -59,14 +62,16 @@ class ReleaseOptions:
     counter: int
     unaccepted: bool = False
     deny: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """A release that was written: what it holds, and where the bundle lies."""
+    """A release that was written: what it holds, where the bundle lies, and its packages."""
 
     release: Release
     path: Path
+    packages: tuple[Package, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -78,6 +83,7 @@ class Released:
             "path": str(self.path),
             "not_judged": list(not_judged(self.release)),
             "unaccepted": list(self.release.unaccepted),
+            "packages": [item.to_json() for item in self.packages],
         }
 
 
@@ -93,15 +99,19 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
     """Write the last build of a profile as a signed bundle.
 
     Raises:
-        EdgedeployError: As :func:`collect`, :func:`write_release` and
+        EdgedeployError: As :func:`collect`, :func:`write_release`,
+            :func:`edgedeploy.release.packages.write_packages` and
             :func:`edgedeploy.release.keys.read_signing_key`.
         StoreError: The disk refuses (E601, E602).
     """
     key = read_signing_key(options.key)
     draft = collect(request, options, events)
+    formats_for(draft.release, options.formats)  # refused before anything is written
+    folder = options.output / draft.release.name
     with disk_errors("cannot write the bundle"):
-        path = write_release(draft, options.output / draft.release.name, key)
-    return Released(release=draft.release, path=path)
+        path = write_release(draft, folder, key)
+    packages = write_packages(path, {key.id: key.public}, options.formats, folder / "packages")
+    return Released(release=draft.release, path=path, packages=packages)
 
 
 def collect(request: Request, options: ReleaseOptions, events: EventLog) -> Draft:
@@ -174,11 +184,13 @@ def write_release(draft: Draft, folder: Path, key: SigningKey) -> Path:
         key: Signs.
 
     Raises:
-        IntegrityError: What signs gave no signature of the key (E733).
+        IntegrityError: What signs gave no signature of the key (E733), or what is released cannot
+            be (E734).
         OSError: The disk refuses; no bundle is left behind.
     """
     release = draft.release
     manifest = release.manifest
+    parse_release(manifest)  # nothing is signed that a reader would refuse
     members: dict[str, Path | bytes] = {
         path: draft.contents[sha256] for sha256, path in members_of(release.files).items()
     }

@@ -62,6 +62,7 @@ ROWS = (
             "filememory",
             "disk",
             "artifact",
+            "fileset",
             "toolchain",
             "events",
             "manifest",
