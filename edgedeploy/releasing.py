@@ -38,7 +38,9 @@ from edgedeploy.release.bundle import (
     members_of,
     sums,
 )
+from edgedeploy.release.delta import Delta, write_delta
 from edgedeploy.release.keys import SigningKey, read_signing_key
+from edgedeploy.release.packing import Codecs
 from edgedeploy.release.signing import envelope, sign
 from edgedeploy.report.document import ModelReport, TargetReport
 from edgedeploy.store import Store
@@ -53,20 +55,25 @@ class ReleaseOptions:
         store: The store that it was built with.
         key: File of the private key.
         counter: Of this release.
+        delta_from: Bundle of an earlier version that a delta shall lead from.
+        delta_codec: What readers of the delta have.
     """
 
     output: Path
     store: Path
     key: Path
     counter: int
+    delta_from: Path | None = None
+    delta_codec: Codecs = "zstd"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """A release that was written: what it holds, and where the bundle lies."""
+    """A release that was written: what it holds, where the bundle lies, and the delta to it."""
 
     release: Release
     path: Path
+    delta: Delta | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -76,6 +83,7 @@ class Released:
             "counter": self.release.counter,
             "digest": self.release.digest,
             "path": str(self.path),
+            "delta": None if self.delta is None else self.delta.to_json(),
         }
 
 
@@ -91,8 +99,9 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
     """Write the last build of a profile as a signed bundle.
 
     Raises:
-        EdgedeployError: As :func:`collect`, :func:`write_release` and
-            :func:`edgedeploy.release.keys.read_signing_key`.
+        EdgedeployError: As :func:`collect`, :func:`write_release`,
+            :func:`edgedeploy.release.keys.read_signing_key` and
+            :func:`edgedeploy.release.delta.write_delta`.
         StoreError: The disk refuses (E601, E602).
     """
     key = read_signing_key(options.key)
@@ -100,7 +109,10 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
     draft = collect(built, options.counter)
     with disk_errors("cannot write the bundle"):
         path = write_release(draft, options.output / draft.release.name, key)
-    return Released(release=draft.release, path=path)
+        delta = None
+        if options.delta_from is not None:
+            delta = write_delta(options.delta_from, path, path.parent, options.delta_codec)
+    return Released(release=draft.release, path=path, delta=delta)
 
 
 def collect(built: Built, counter: int) -> Draft:

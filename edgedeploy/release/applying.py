@@ -1,0 +1,118 @@
+"""Applying a delta: the new bundle appears whole and signed by the right key, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedeploy.errors import IntegrityError, ToolError
+from edgedeploy.release import apply_file
+from edgedeploy.release.opening import open_bundle
+from edgedeploy.release.signing import is_signed, key_id, read_envelope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """A bundle that was rebuilt.
+
+    Attributes:
+        path: Where it lies.
+        name, version: Of the release.
+        sha256: Of the bundle.
+        signers: Ids of the trusted keys whose signatures are right; empty where no key was given.
+    """
+
+    path: Path
+    name: str
+    version: str
+    sha256: str
+    signers: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {
+            "path": str(self.path),
+            "name": self.name,
+            "version": self.version,
+            "sha256": self.sha256,
+            "signers": list(self.signers),
+        }
+
+
+def apply_delta(delta: Path, old: Path, goal: Path, trusted: Mapping[str, bytes]) -> Applied:
+    """Rebuild the new bundle from the old one.
+
+    With keys, the signature is checked before anything is written, and the whole bundle before it
+    gets its name.
+
+    Args:
+        delta: From anywhere.
+        old: The bundle that it was made from.
+        goal: Where the new one is written; what is there is replaced when all is right.
+        trusted: The 32 public bytes of the keys that are believed, by id; empty: no signature is
+            looked at.
+
+    Raises:
+        IntegrityError: The delta is none or damaged (E770), the old bundle is not that from which
+            it was made (E771), or the new one is none that the keys vouch for (E731 to E736).
+        ToolError: The delta needs zstandard, which is not installed (E773).
+        OSError: A file cannot be read or the disk refuses.
+    """
+    signers: tuple[str, ...] = ()
+
+    def approve(part: str) -> None:
+        nonlocal signers
+        with open_bundle(Path(part), trusted) as bundle:
+            signers = bundle.signers
+
+    def check(manifest: bytes, envelope: bytes) -> None:
+        _check_signature(manifest, envelope, trusted)
+
+    try:
+        hooks = (check, approve) if trusted else (None, None)
+        plan = apply_file.apply(str(delta), str(old), str(goal), *hooks)
+    except apply_file.WrongBaseError as error:
+        raise IntegrityError(
+            f"{old.name} is not the bundle that the delta was made from: {error}",
+            code="E771",
+            subject=str(old),
+            hint="give the bundle of that version as it was published, or get the new one whole",
+        ) from error
+    except apply_file.DamagedError as error:
+        raise IntegrityError(
+            f"{delta.name} cannot be applied: {error}",
+            code="E770",
+            subject=str(delta),
+            hint="get it again from where it was published, or get the new bundle whole",
+        ) from error
+    except apply_file.MissingPartError as error:
+        raise ToolError(
+            str(error),
+            code="E773",
+            subject="zstandard",
+            hint="install edgedeploy[zstd], or ask for a delta made with --delta-codec lzma",
+        ) from error
+    return Applied(
+        path=goal,
+        name=plan["name"],
+        version=plan["new"]["version"],
+        sha256=plan["new"]["sha256"],
+        signers=signers,
+    )
+
+
+def _check_signature(manifest: bytes, envelope: bytes, trusted: Mapping[str, bytes]) -> None:
+    """Refuse before a byte is written what no trusted key vouches for."""
+    payload, signatures = read_envelope(envelope)
+    known = {key_id(public): public for public in trusted.values()}
+    for item in signatures:
+        public = known.get(item.keyid)
+        if public and payload == manifest and is_signed(payload, public, item.sig):
+            return
+    raise IntegrityError(
+        "no trusted key vouches for the bundle that the delta makes",
+        code="E736",
+        hint="give the publisher's public key with --key",
+    )
