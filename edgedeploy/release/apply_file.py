@@ -8,8 +8,8 @@ file, it must also be signed by that key. Exit status: 0 done, 5 a part is missi
 refuses, 7 the delta, the base or the signature is refused. Memory does not grow with the bundle,
 however large a tensor is: :data:`BLOCK_BYTES` bound what is held at a time.
 
-A delta is :data:`MAGIC`, the length of the plan (4 bytes, little endian), the plan (JSON, LZMA2)
-and then the streams that the plan lists, in its order. The plan says for every range of NEW where
+A delta is :data:`MAGIC`, the SHA-256 of all that follows (32 bytes), the length of the plan (4
+bytes, little endian), the plan (JSON, LZMA2) and the streams that the plan lists, in its order. The plan says for every range of NEW where
 its bytes come from: copied from OLD, or decoded from a block. Blocks may fill ranges in any order,
 so that small tensors of one kind share a stream. Offsets and lengths count bytes of the files.
 
@@ -135,6 +135,9 @@ def read_plan(stream: BinaryIO) -> Dict[str, Any]:
     try:
         if stream.read(len(MAGIC)) != MAGIC:
             raise ValueError("it does not begin like one")
+        if _exactly(stream, 32) != _digest(stream):
+            raise ValueError("its digest is another")
+        stream.seek(len(MAGIC) + 32)
         packed = int.from_bytes(_exactly(stream, 4), "little")
         if packed > MOST_PLAN_BYTES:
             raise ValueError("its plan is too large")
@@ -212,10 +215,15 @@ def _check_base(old: BinaryIO, wanted: Dict[str, Any]) -> None:
 def sha256_of(file: BinaryIO) -> str:
     """Return the SHA-256 of a whole file that is open for reading."""
     file.seek(0)
+    return _digest(file).hex()
+
+
+def _digest(file: BinaryIO) -> bytes:
+    """Return the SHA-256 of what is left of a file."""
     found = hashlib.sha256()
     for data in iter(lambda: file.read(CHUNK_BYTES), b""):
         found.update(data)
-    return found.hexdigest()
+    return found.digest()
 
 
 def envelope_of(manifest: bytes, about: Dict[str, Any]) -> bytes:

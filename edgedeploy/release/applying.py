@@ -61,18 +61,22 @@ def apply_delta(delta: Path, old: Path, goal: Path, trusted: Mapping[str, bytes]
         OSError: A file cannot be read or the disk refuses.
     """
     signers: tuple[str, ...] = ()
+    release: Release | None = None
 
     def approve(part: str) -> None:
         nonlocal signers
-        with open_bundle(Path(part), trusted) as bundle:
-            signers = bundle.signers
+        if trusted:
+            with open_bundle(Path(part), trusted) as bundle:
+                signers = bundle.signers
 
     def check(manifest: bytes, envelope: bytes) -> None:
-        _check_signature(manifest, envelope, trusted)
+        nonlocal release
+        if trusted:
+            _check_signature(manifest, envelope, trusted)
+        release = parse_release(manifest)
 
     try:
-        hooks = (check, approve) if trusted else (None, None)
-        plan = apply_file.apply(str(delta), str(old), str(goal), *hooks)
+        plan = apply_file.apply(str(delta), str(old), str(goal), check, approve)
     except apply_file.WrongBaseError as error:
         raise IntegrityError(
             f"{old.name} is not the bundle that the delta was made from: {error}",

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from edgedeploy.errors import InternalError, UsageError
 from edgedeploy.manifest import canonical
 from edgedeploy.release import apply_file
-from edgedeploy.release.apply_file import MAGIC, SCHEMA
+from edgedeploy.release.apply_file import CHUNK_BYTES, MAGIC, SCHEMA
 from edgedeploy.release.bundle import ENVELOPE, SUMS
 from edgedeploy.release.packing import Codecs, pack_plan, zstandard
 from edgedeploy.release.pieces import Anatomy, dissect
@@ -144,10 +144,16 @@ def _identity(file: BinaryIO, anatomy: Anatomy) -> dict[str, Any]:
 
 
 def _join(goal: Path, plan: bytes, streams: Path) -> None:
-    head = pack_plan(plan)
+    packed = pack_plan(plan)
+    head = len(packed).to_bytes(4, "little") + packed
+    found = hashlib.sha256(head)
     with open(goal, "wb") as file, open(streams, "rb") as source:
-        file.write(MAGIC + len(head).to_bytes(4, "little") + head)
-        shutil.copyfileobj(source, file)
+        file.write(MAGIC + bytes(found.digest_size) + head)
+        while data := source.read(CHUNK_BYTES):
+            found.update(data)
+            file.write(data)
+        file.seek(len(MAGIC))
+        file.write(found.digest())
         file.flush()
         os.fsync(file.fileno())
 

@@ -74,6 +74,6 @@ def sample_places(length: int) -> list[tuple[int, int]]:
 
     Offsets and lengths are multiples of 8, so that they fall between numbers.
     """
-    if length <= 2 * _SAMPLE_BYTES:
+    if length <= 4 * _SAMPLE_BYTES:
         return [(0, length // 8 * 8)]
     return [(at // 8 * 8, _SAMPLE_BYTES) for at in (length // 4, length * 3 // 4)]
