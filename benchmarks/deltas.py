@@ -91,11 +91,11 @@ class Model:
         self._proto = onnx.load(str(path))
         nodes = self._proto.graph.node
         held = [*self._proto.graph.initializer]
-        held += [
-            item.t for node in nodes if node.op_type == "Constant" for item in node.attribute
-        ]
+        held += [item.t for node in nodes if node.op_type == "Constant" for item in node.attribute]
         self._held = [
-            tensor for tensor in held if tensor.data_type == onnx.TensorProto.FLOAT and _many(tensor)
+            tensor
+            for tensor in held
+            if tensor.data_type == onnx.TensorProto.FLOAT and _many(tensor)
         ]
         self.weights: Weights = [numpy_helper.to_array(tensor).copy() for tensor in self._held]
 

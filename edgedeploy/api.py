@@ -37,6 +37,7 @@ from edgedeploy.release import applying
 from edgedeploy.release.applying import Applied
 from edgedeploy.release.keys import read_public_key
 from edgedeploy.release.signing import key_id
+from edgedeploy.release.verifying import Verified, VerifyOptions, verify
 from edgedeploy.releasing import Released, ReleaseOptions, release
 from edgedeploy.report.files import write_reports
 from edgedeploy.store import Store
@@ -51,6 +52,8 @@ __all__ = [
     "ReleaseOptions",
     "Released",
     "Request",
+    "Verified",
+    "VerifyOptions",
     "Wish",
     "activate",
     "app_name",
@@ -62,6 +65,7 @@ __all__ = [
     "push",
     "release",
     "rollback",
+    "verify",
 ]
 
 

@@ -31,6 +31,7 @@ VERBS = {
     "rollback": "Switch devices to the version before.",
     "release": "Write a signed bundle of what was accepted.",
     "apply": "Rebuild a bundle from the one before and a delta.",
+    "verify": "Check a signed bundle, and extract it.",
     "ship": "Build, push, bench, accept and activate.",
     "inspect": "Say what a model file is.",
     "report": "Show the last build as a table, JSON, Markdown or HTML.",

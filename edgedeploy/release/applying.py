@@ -9,8 +9,8 @@ from typing import Any
 
 from edgedeploy.errors import IntegrityError, ToolError
 from edgedeploy.release import apply_file
-from edgedeploy.release.opening import open_bundle
-from edgedeploy.release.signing import is_signed, key_id, read_envelope
+from edgedeploy.release.bundle import Release, parse_release
+from edgedeploy.release.opening import check_signatures, open_bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,14 +19,13 @@ class Applied:
 
     Attributes:
         path: Where it lies.
-        name, version: Of the release.
+        release: What it holds.
         sha256: Of the bundle.
         signers: Ids of the trusted keys whose signatures are right; empty where no key was given.
     """
 
     path: Path
-    name: str
-    version: str
+    release: Release
     sha256: str
     signers: tuple[str, ...]
 
@@ -34,8 +33,9 @@ class Applied:
         """Return it as JSON data."""
         return {
             "path": str(self.path),
-            "name": self.name,
-            "version": self.version,
+            "name": self.release.name,
+            "version": self.release.version,
+            "counter": self.release.counter,
             "sha256": self.sha256,
             "signers": list(self.signers),
         }
@@ -60,20 +60,18 @@ def apply_delta(delta: Path, old: Path, goal: Path, trusted: Mapping[str, bytes]
         ToolError: The delta needs zstandard, which is not installed (E773).
         OSError: A file cannot be read or the disk refuses.
     """
-    signers: tuple[str, ...] = ()
-    release: Release | None = None
-
-    def approve(part: str) -> None:
-        nonlocal signers
-        if trusted:
-            with open_bundle(Path(part), trusted) as bundle:
-                signers = bundle.signers
+    signers: list[str] = []
+    releases: list[Release] = []
 
     def check(manifest: bytes, envelope: bytes) -> None:
-        nonlocal release
         if trusted:
-            _check_signature(manifest, envelope, trusted)
-        release = parse_release(manifest)
+            signers.extend(check_signatures(manifest, envelope, trusted))
+        releases.append(parse_release(manifest))
+
+    def approve(part: str) -> None:
+        if trusted:
+            with open_bundle(Path(part), trusted):
+                pass  # opening is checking
 
     try:
         plan = apply_file.apply(str(delta), str(old), str(goal), check, approve)
@@ -98,25 +96,5 @@ def apply_delta(delta: Path, old: Path, goal: Path, trusted: Mapping[str, bytes]
             subject="zstandard",
             hint="install edgedeploy[zstd], or ask for a delta made with --delta-codec lzma",
         ) from error
-    return Applied(
-        path=goal,
-        name=plan["name"],
-        version=plan["new"]["version"],
-        sha256=plan["new"]["sha256"],
-        signers=signers,
-    )
-
-
-def _check_signature(manifest: bytes, envelope: bytes, trusted: Mapping[str, bytes]) -> None:
-    """Refuse before a byte is written what no trusted key vouches for."""
-    payload, signatures = read_envelope(envelope)
-    known = {key_id(public): public for public in trusted.values()}
-    for item in signatures:
-        public = known.get(item.keyid)
-        if public and payload == manifest and is_signed(payload, public, item.sig):
-            return
-    raise IntegrityError(
-        "no trusted key vouches for the bundle that the delta makes",
-        code="E736",
-        hint="give the publisher's public key with --key",
-    )
+    (release,) = releases
+    return Applied(path=goal, release=release, sha256=plan["new"]["sha256"], signers=tuple(signers))

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from edgedeploy.errors import IntegrityError
-from edgedeploy.release.archive import Member, read_member, read_members
+from edgedeploy.release.archive import Member, damaged, read_member, read_members
 from edgedeploy.release.bundle import (
     ENVELOPE,
     MANIFEST,
@@ -72,12 +71,7 @@ def dissect(file: BinaryIO) -> Anatomy:
     members = read_members(file)
     for path in (MANIFEST, ENVELOPE, SUMS):
         if path not in members:
-            raise IntegrityError(
-                f"{path!r}: it is missing",
-                code="E735",
-                subject=path,
-                hint="the bundle was changed or damaged: get it again from where it was published",
-            )
+            raise damaged(path, "it is missing")
     manifest = read_member(file, members[MANIFEST], MOST_MANIFEST_BYTES)
     release = parse_release(manifest)
     files = {item.path: item for item in release.files}

@@ -61,6 +61,7 @@ ROWS = (
             "filememory",
             "disk",
             "artifact",
+            "fileset",
             "toolchain",
             "events",
             "manifest",

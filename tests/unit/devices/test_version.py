@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from edgedeploy.artifact import FileEntry, Segment
 from edgedeploy.devices.version import (
-    MAX_FILES,
     Version,
     VersionGolden,
     VersionModel,
     parse_version,
 )
 from edgedeploy.errors import DeviceError, IntegrityError
+from edgedeploy.fileset import MAX_FILES
 from edgedeploy.manifest import canonical
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
