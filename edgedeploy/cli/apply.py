@@ -32,5 +32,9 @@ def command(output: Output, delta: Path, old: Path, goal: Path, keys: tuple[Path
 
     made = api.apply_delta(delta, old, goal, keys)
     by = ", ".join(item[:16] for item in made.signers) or "not checked: no --key was given"
-    text = f"{made.path}  {made.release.name} {made.release.version}  sha256 {made.sha256}\nsigned by: {by}"
-    return output.result(text, {"applied": made.to_json()})
+    lines = (
+        f"{made.path}  {made.release.name} {made.release.version}",
+        f"sha256     {made.sha256}",
+        f"signed by  {by}",
+    )
+    return output.result("\n".join(lines), {"applied": made.to_json()})

@@ -9,9 +9,10 @@ refuses, 7 the delta, the base or the signature is refused. Memory does not grow
 however large a tensor is: :data:`BLOCK_BYTES` bound what is held at a time.
 
 A delta is :data:`MAGIC`, the SHA-256 of all that follows (32 bytes), the length of the plan (4
-bytes, little endian), the plan (JSON, LZMA2) and the streams that the plan lists, in its order. The plan says for every range of NEW where
-its bytes come from: copied from OLD, or decoded from a block. Blocks may fill ranges in any order,
-so that small tensors of one kind share a stream. Offsets and lengths count bytes of the files.
+bytes, little endian), the plan (JSON, LZMA2) and the streams that the plan lists, in its order.
+The plan says for every range of NEW where its bytes come from: copied from OLD, or decoded from a
+block. Blocks may fill ranges in any order, so that small tensors of one kind share a stream.
+Offsets and lengths count bytes of the files.
 
 Kinds of blocks: ``plain`` (one stream, the bytes), ``patch`` (one zstd frame with bytes of OLD as
 its dictionary), ``p1 p2 p4`` (bytes of each place of 1, 2 or 4 byte numbers as a stream of their

@@ -77,7 +77,8 @@ def write_delta(old: Path, new: Path, folder: Path, codecs: Codecs = "zstd") -> 
         pair = Pair(old_file, new_file, dissect(old_file), dissect(new_file))
         _check_pair(pair.old, pair.new)
         about = _about(pair)
-        name = f"{about['name']}-{about['base']['version']}-to-{about['new']['version']}{SUFFIX}"
+        versions = f"{pair.old.release.version}-to-{pair.new.release.version}"
+        name = f"{pair.new.release.name}-{versions}{SUFFIX}"
         made = Path(scratch, name)
         found = [
             Streams(pair, codecs, Path(scratch, "parts")).write(),
@@ -122,7 +123,6 @@ def _about(pair: Pair) -> dict[str, Any]:
     envelope, sums = new.own[ENVELOPE], new.own[SUMS]
     return {
         "schema": SCHEMA,
-        "name": new.release.name,
         "base": _identity(pair.old_file, pair.old),
         "new": _identity(pair.new_file, new),
         "envelope": {
