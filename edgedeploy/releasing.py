@@ -30,11 +30,13 @@ from edgedeploy.release.bundle import (
     parse_release,
     sums,
 )
+from edgedeploy.release.delta import Delta, write_delta
 from edgedeploy.release.keys import SigningKey, read_signing_key
 from edgedeploy.release.licences import licence_part, licences, refuse_denied, text_path
 from edgedeploy.release.origin import PROVENANCE, Origin, provenance
-from edgedeploy.release.sbom import SBOM, sbom
 from edgedeploy.release.packages import Package, formats_for, write_packages
+from edgedeploy.release.packing import Codecs
+from edgedeploy.release.sbom import SBOM, sbom
 from edgedeploy.release.signing import envelope, sign
 from edgedeploy.store import Store
 
@@ -54,6 +56,8 @@ class ReleaseOptions:
         unaccepted: Also take what a gate refused; the manifest says so.
         deny: SPDX licence ids that no part may need, beside those of the profile.
         formats: Of the packages that are written too, in ``packages/`` beside the bundle.
+        delta_from: Bundle of an earlier version that a delta shall lead from.
+        delta_codec: What readers of the delta have.
     """
 
     output: Path
@@ -63,15 +67,25 @@ class ReleaseOptions:
     unaccepted: bool = False
     deny: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
+    delta_from: Path | None = None
+    delta_codec: Codecs = "zstd"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """A release that was written: what it holds, where the bundle lies, and its packages."""
+    """A release that was written: what it holds, where the bundle lies, and what else was made.
+
+    Attributes:
+        release: What it holds.
+        path: The bundle.
+        packages: Made of it.
+        delta: From an earlier version; None where none was asked for.
+    """
 
     release: Release
     path: Path
     packages: tuple[Package, ...]
+    delta: Delta | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -84,6 +98,7 @@ class Released:
             "not_judged": list(not_judged(self.release)),
             "unaccepted": list(self.release.unaccepted),
             "packages": [item.to_json() for item in self.packages],
+            "delta": None if self.delta is None else self.delta.to_json(),
         }
 
 
@@ -100,8 +115,9 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
 
     Raises:
         EdgedeployError: As :func:`collect`, :func:`write_release`,
-            :func:`edgedeploy.release.packages.write_packages` and
-            :func:`edgedeploy.release.keys.read_signing_key`.
+            :func:`edgedeploy.release.packages.write_packages`,
+            :func:`edgedeploy.release.keys.read_signing_key` and
+            :func:`edgedeploy.release.delta.write_delta`.
         StoreError: The disk refuses (E601, E602).
     """
     key = read_signing_key(options.key)
@@ -110,8 +126,11 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
     folder = options.output / draft.release.name
     with disk_errors("cannot write the bundle"):
         path = write_release(draft, folder, key)
+        delta = None
+        if options.delta_from is not None:
+            delta = write_delta(options.delta_from, path, folder, options.delta_codec)
     packages = write_packages(path, {key.id: key.public}, options.formats, folder / "packages")
-    return Released(release=draft.release, path=path, packages=packages)
+    return Released(release=draft.release, path=path, packages=packages, delta=delta)
 
 
 def collect(request: Request, options: ReleaseOptions, events: EventLog) -> Draft:
