@@ -16,6 +16,7 @@ from edgedeploy.describing import describe_files, describe_target, labels_path
 from edgedeploy.disk import disk_errors
 from edgedeploy.errors import ProfileError
 from edgedeploy.events import EventLog
+from edgedeploy.measured import Measured, Measurements, without_name, write_measurements
 from edgedeploy.opening import Request
 from edgedeploy.profile.types import Profile
 from edgedeploy.release.archive import write_archive
@@ -104,10 +105,17 @@ class Released:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A release before it is signed: what it says, and the content of its files by digest."""
+    """A release before it is signed.
+
+    Attributes:
+        release: What it says.
+        contents: The content of its files by digest, or where it lies.
+        measured: What was measured of its artifacts.
+    """
 
     release: Release
     contents: Mapping[str, Path | bytes]
+    measured: tuple[Measured, ...] = ()
 
 
 def release(request: Request, options: ReleaseOptions, events: EventLog) -> Released:
@@ -126,6 +134,7 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
     folder = options.output / draft.release.name
     with disk_errors("cannot write the bundle"):
         path = write_release(draft, folder, key)
+        write_measurements(measurements_of(draft), path, key)
         delta = None
         if options.delta_from is not None:
             delta = write_delta(options.delta_from, path, folder, options.delta_codec)
@@ -182,7 +191,30 @@ def collect(request: Request, options: ReleaseOptions, events: EventLog) -> Draf
     _add(files, contents, SBOM, "sbom", sbom(draft, origin))
     _add(files, contents, PROVENANCE, "provenance", provenance(draft, origin))
     whole = replace(draft, files=tuple(files[path] for path in sorted(files)))
-    return Draft(release=whole, contents=contents)
+    return Draft(release=whole, contents=contents, measured=tuple(_measured(built)))
+
+
+def measurements_of(draft: Draft) -> Measurements:
+    """Return what was measured of a release, as it lies beside the bundle."""
+    release = draft.release
+    return Measurements(
+        release=release.digest,
+        name=release.name,
+        version=release.version,
+        measured=draft.measured,
+    )
+
+
+def _measured(built: Built) -> Iterator[Measured]:
+    for item in sorted(built.plan.items, key=lambda item: item.use.target):
+        model, report = built.report(item)
+        if report.bench is not None and report.artifact is not None:
+            yield Measured(
+                model=model.name,
+                target=report.target,
+                artifact=report.artifact,
+                bench=without_name(report.bench),
+            )
 
 
 def not_judged(release: Release) -> Iterator[str]:

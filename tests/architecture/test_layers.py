@@ -16,6 +16,8 @@ ROWS = (
         IN_ORDER,
         (
             "releasing",
+            "comparing",
+            "measured",
             "describing",
             "deploy",
             "footprint",

@@ -122,6 +122,17 @@ CODES: dict[str, Explanation] = {
         "`--format` takes names of formats, separated by commas, or `all` for every one that suits "
         "the release. The hint lists them.",
     ),
+    "E762": Explanation(
+        "The measurements beside a bundle cannot be used",
+        "`NAME-VERSION.measurements.json` and its signature are damaged, of another version of "
+        "edgedeploy, or of another release than the bundle beside them. Get both again, or remove "
+        "both: a bundle is whole without them.",
+    ),
+    "E763": Explanation(
+        "Two things cannot be compared",
+        "`edgedeploy compare` takes two builds, or two bundles of one name with the public key "
+        "that vouches for them. The message says what does not fit.",
+    ),
     "E767": Explanation(
         "There is something else where a package shall be",
         "A package is written as a folder named like its format. One that holds an earlier package "

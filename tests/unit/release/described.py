@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from edgedeploy.release.bundle import (
@@ -16,7 +18,9 @@ from edgedeploy.release.bundle import (
     ReleaseTarget,
     Tensor,
 )
+from edgedeploy.release.keys import SigningKey
 from edgedeploy.release.origin import Origin
+from edgedeploy.releasing import Draft, write_release
 
 ORIGIN = Origin(
     profile="a" * 64,
@@ -82,3 +86,14 @@ def described_file(path: str, content: bytes, role: Any = "model") -> ReleaseFil
     """Return what a release says of a file of some content."""
     sha256 = hashlib.sha256(content).hexdigest()
     return ReleaseFile(path=path, size=len(content), sha256=sha256, role=role)
+
+
+def written_release(
+    folder: Path, release: Release, contents: Mapping[str, bytes], key: SigningKey
+) -> Path:
+    """Write the bundle of a release, its files being those of ``contents``, and return its path."""
+    files = tuple(described_file(path, contents[path]) for path in sorted(contents))
+    release = replace(release, files=files)
+    by_digest = {file.sha256: contents[file.path] for file in files}
+    folder.mkdir(exist_ok=True)
+    return write_release(Draft(release=release, contents=by_digest), folder, key)
