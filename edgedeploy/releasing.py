@@ -109,12 +109,12 @@ class Draft:
 
     Attributes:
         release: What it says.
-        contents: The content of its files by digest, or where it lies.
+        places: Where the content of its files lies, or the content, by digest.
         measured: What was measured of its artifacts.
     """
 
     release: Release
-    contents: Mapping[str, Path | bytes]
+    places: Mapping[str, Path | bytes]
     measured: tuple[Measured, ...] = ()
 
 
@@ -167,15 +167,15 @@ def collect(request: Request, options: ReleaseOptions, events: EventLog) -> Draf
     covered = licences(_parts(profile), texts)
     refuse_denied(covered, (*profile.release.deny, *options.deny))
     targets, files = [], dict[str, ReleaseFile]()
-    contents: dict[str, Path | bytes] = {}
+    places: dict[str, Path | bytes] = {}
     for name in sorted({item.use.target for item in built.plan.items}):
         items = [item for item in built.plan.items if item.use.target == name]
         taken = built.contents(name)
         targets.append(describe_target(built, items, taken))
-        contents |= taken.places
+        places |= taken.places
         files |= {file.path: file for file in describe_files(name, taken)}
     for path, role, content in _texts(profile):
-        _add(files, contents, path, role, content)
+        _add(files, places, path, role, content)
     draft = Release(
         name=profile.name,
         version=profile.version,
@@ -188,10 +188,10 @@ def collect(request: Request, options: ReleaseOptions, events: EventLog) -> Draf
         files=tuple(files[path] for path in sorted(files)),
     )
     origin = _origin(built)
-    _add(files, contents, SBOM, "sbom", sbom(draft, origin))
-    _add(files, contents, PROVENANCE, "provenance", provenance(draft, origin))
+    _add(files, places, SBOM, "sbom", sbom(draft, origin))
+    _add(files, places, PROVENANCE, "provenance", provenance(draft, origin))
     whole = replace(draft, files=tuple(files[path] for path in sorted(files)))
-    return Draft(release=whole, contents=contents, measured=tuple(_measured(built)))
+    return Draft(release=whole, places=places, measured=tuple(_measured(built)))
 
 
 def measurements_of(draft: Draft) -> Measurements:
@@ -243,7 +243,7 @@ def write_release(draft: Draft, folder: Path, key: SigningKey) -> Path:
     manifest = release.manifest
     parse_release(manifest)  # nothing is signed that a reader would refuse
     members: dict[str, Path | bytes] = {
-        path: draft.contents[sha256] for sha256, path in members_of(release.files).items()
+        path: draft.places[sha256] for sha256, path in members_of(release.files).items()
     }
     members[MANIFEST] = manifest
     members[ENVELOPE] = envelope(manifest, [sign(manifest, key.public, key.sign)])
@@ -307,14 +307,14 @@ def _text(folder: Path, name: str) -> bytes:
 
 def _add(
     files: dict[str, ReleaseFile],
-    contents: dict[str, Path | bytes],
+    places: dict[str, Path | bytes],
     path: str,
     role: Role,
     content: bytes,
 ) -> None:
     sha256 = hashlib.sha256(content).hexdigest()
     files[path] = ReleaseFile(path=path, size=len(content), sha256=sha256, role=role)
-    contents.setdefault(sha256, content)
+    places.setdefault(sha256, content)
 
 
 def _origin(built: Built) -> Origin:

@@ -96,4 +96,4 @@ def written_release(
     release = replace(release, files=files)
     by_digest = {file.sha256: contents[file.path] for file in files}
     folder.mkdir(exist_ok=True)
-    return write_release(Draft(release=release, contents=by_digest), folder, key)
+    return write_release(Draft(release=release, places=by_digest), folder, key)
