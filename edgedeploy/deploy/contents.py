@@ -8,7 +8,7 @@ profile has to be built first.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgedeploy.artifact import FileEntry, Tree
@@ -27,6 +27,7 @@ from edgedeploy.errors import (
 )
 from edgedeploy.events import EventLog, Note
 from edgedeploy.executor import Builder
+from edgedeploy.lockfile import Lock
 from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
 from edgedeploy.places import DOCUMENT
@@ -46,6 +47,20 @@ GOLDEN = "golden"
 """Folder of a version that holds the golden samples, one folder per model."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForRelease:
+    """What is different where versions go into a release, which anybody may get to see.
+
+    Golden inputs are random unless the profile lists real ones, and an engine that something else
+    than a GPU made is refused.
+
+    Attributes:
+        unaccepted: Take what a gate refused as well.
+    """
+
+    unaccepted: bool = False
+
+
 class Built:
     """A profile as it was last built.
 
@@ -54,17 +69,26 @@ class Built:
         output: Folder for results that the build was given.
         store: The store that it was built with.
         events: Where progress is told.
+        released: Given where the contents go into a release.
 
     Raises:
         ProfileError: The profile is refused.
         BuildError: There is no build of it (E438).
     """
 
-    def __init__(self, request: Request, output: Path, store: Store, events: EventLog) -> None:
+    def __init__(
+        self,
+        request: Request,
+        output: Path,
+        store: Store,
+        events: EventLog,
+        released: ForRelease | None = None,
+    ) -> None:
         self._request = request
         self._output = output
         self._store = store
         self._events = events
+        self._released = released
         self._memory = Memory.of(store, request.profile)
         self._plan, _ = open_profile(request, self._memory)
         self._document = _document(output / self._plan.profile.name, self._plan)
@@ -90,6 +114,25 @@ class Built:
         if found is None:
             raise _stale(item, "the last build was of other targets")
         return found
+
+    def refusals(self) -> Iterator[str]:
+        """Yield in words what gates of the last build refused, item by item."""
+        for item in self._plan.items:
+            for gate in self.report(item)[1].gates:
+                if gate.state == "refused":
+                    yield f"{item.name}: {gate.gate} (limit {gate.limit})"
+
+    def lock(self) -> Lock:
+        """Return what the last build used and made, from the store alone.
+
+        Raises:
+            BuildError: It is not built, or not as the profile now says (E438).
+        """
+        run = self._run(self._plan)
+        try:
+            return run.lock(run.build())
+        finally:
+            run.close()
 
     def target(self, board: str | None, device: str) -> str:
         """Return the target that was built for a board.
@@ -167,8 +210,7 @@ class Built:
         Raises:
             BuildError, RefusedError: As :meth:`contents`.
         """
-        options = BuildOptions(output=self._output, measure="known", runs=False)
-        run = BuildRun(self._store, plan, options, EventLog(), self._memory, None)
+        run = self._run(plan)
         try:
             outcomes = run.build()
         finally:
@@ -176,6 +218,10 @@ class Built:
         for outcome in outcomes:
             self._check(outcome)
         return outcomes
+
+    def _run(self, plan: Plan) -> BuildRun:
+        options = BuildOptions(output=self._output, measure="known", runs=False)
+        return BuildRun(self._store, plan, options, EventLog(), self._memory, None)
 
     def _check(self, outcome: Outcome) -> None:
         _, report = self.report(outcome.item)
@@ -185,9 +231,10 @@ class Built:
         if artifact is None or artifact.digest != report.artifact:
             missed = [trial.reason for trial in outcome.trials if _not_built(trial.diagnostics)]
             raise _stale(outcome.item, (missed or ["its artifact is another now"])[0])
-        if report.verdict == "refused" or outcome.state != "accepted":
+        allowed = self._released is not None and self._released.unaccepted
+        if (report.verdict == "refused" or outcome.state != "accepted") and not allowed:
             raise RefusedError(
-                f"{outcome.item.name} was refused by a gate and is not pushed",
+                f"{outcome.item.name} was refused by a gate and is not taken",
                 code="E439",
                 subject=outcome.item.name,
                 hint="see `edgedeploy accept`; change the model or, if it is wrong, the gate",
@@ -209,6 +256,8 @@ class Built:
                 place=item.use.place,
             )
         record = builder.build(nodes.compiled)
+        if self._released is not None and record.summary.get("simulated"):
+            raise _simulated(item)
         tree, folder = builder.folder(nodes.compiled.output("artifact"))
         loaded = set(record.summary["loaded"])
         files = tuple(file for file in tree.files if file.path in loaded)
@@ -227,7 +276,8 @@ class Built:
     def _golden(
         self, builder: Builder, item: Item, nodes: CandidateNodes, taken: _Files
     ) -> VersionGolden | None:
-        found, why = golden_trees(builder, item, nodes)
+        synthetic = self._released is not None and self._plan.profile.release.golden == "synthetic"
+        found, why = golden_trees(builder, item, nodes, synthetic=synthetic)
         if found is None:
             self._events.emit(Note(text=f"{item.name}: no golden samples travel: {why}"))
             return None
@@ -337,6 +387,15 @@ def _stale(item: Item, why: str) -> EdgedeployError:
         code="E438",
         subject=item.name,
         hint="run `edgedeploy build` on the profile, with the same options, then push",
+    )
+
+
+def _simulated(item: Item) -> BuildError:
+    return BuildError(
+        f"something stood for the GPU that builds the engine of {item.name}: it is no engine",
+        code="E759",
+        subject=item.name,
+        hint="build it on a device of the board, then release",
     )
 
 

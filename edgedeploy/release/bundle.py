@@ -79,7 +79,12 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A figure with where it comes from; ``low`` and ``high`` bound it with 95 % confidence."""
+    """A figure with where it comes from; ``low`` and ``high`` bound it with 95 % confidence.
+
+    Attributes:
+        higher_is_better: False for error rates.
+        fraction: Whether it lies in [0, 1] and is shown in per cent, its change in points.
+    """
 
     name: str
     value: float | None
@@ -87,6 +92,8 @@ class Figure:
     high: float | None
     samples: int
     evidence: Evidence
+    higher_is_better: bool = True
+    fraction: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

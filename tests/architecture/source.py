@@ -14,6 +14,7 @@ STANDALONE = (
     "bench/runtimes.py",
     "bench/loop.py",  # after what it needs beside it
     "devices/unpack.py",
+    "release/apply_file.py",
     "release/verify_file.py",
 )
 

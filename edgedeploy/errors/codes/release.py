@@ -87,4 +87,56 @@ CODES: dict[str, Explanation] = {
         "Releases are signed with Ed25519 keys in PEM: PKCS #8 for the private part, RFC 8410 for "
         "the public one. This file holds something else, or a key with a passphrase.",
     ),
+    "E756": Explanation(
+        "A part of a release states no licence",
+        "Who gets a release has to know under which licence each model and file may be used. Add "
+        "`licence:` with an SPDX expression to the model, and `release: {files_licence: ...}` for "
+        "what `files:` name. `LicenseRef-NAME` stands for a licence of your own; its text lies in "
+        "`LICENSES/LicenseRef-NAME.txt`.",
+    ),
+    "E757": Explanation(
+        "A licence of a release is not understood",
+        "It is no SPDX expression of known ids; or it is one of your own (`LicenseRef-NAME`) and "
+        "`release: {texts: ...}` names no text of it; or a text belongs to no part. Write ids of "
+        "the SPDX list, joined by AND, OR and WITH.",
+    ),
+    "E758": Explanation(
+        "A part of a release is under a denied licence",
+        "The profile's `release: {deny: ...}` or `--deny` names a licence that this part cannot "
+        "be used without; of `A OR B` one may be denied. Nothing was written.",
+    ),
+    "E759": Explanation(
+        "An engine to be released was made by no GPU",
+        "A device that only stands for a real one made the engine, to try the way; it cannot run "
+        "anywhere. Build it on a device of the board, then release.",
+    ),
+    "E760": Explanation(
+        "A release cannot be packaged in this format",
+        "A package holds artifacts for certain systems and runtimes: an AAR those for Android, a "
+        "Core ML package none for Linux. Nothing in this release is of that kind, or a name or "
+        "version in it is one that the format cannot have; the message says which. "
+        "`docs/` has a page for each format.",
+    ),
+    "E761": Explanation(
+        "There is no such package format",
+        "`--format` takes names of formats, separated by commas, or `all` for every one that suits "
+        "the release. The hint lists them.",
+    ),
+    "E762": Explanation(
+        "The measurements beside a bundle cannot be used",
+        "`NAME-VERSION.measurements.json` and its signature are damaged, of another version of "
+        "edgedeploy, or of another release than the bundle beside them. Get both again, or remove "
+        "both: a bundle is whole without them.",
+    ),
+    "E763": Explanation(
+        "Two things cannot be compared",
+        "`edgedeploy compare` takes two builds, or two bundles of one name with the public key "
+        "that vouches for them. The message says what does not fit.",
+    ),
+    "E767": Explanation(
+        "There is something else where a package shall be",
+        "A package is written as a folder named like its format. One that holds an earlier package "
+        "is replaced; this one holds something else, and nothing in it was touched. Name another "
+        "folder with -o, or move what is there.",
+    ),
 }
