@@ -34,8 +34,9 @@ from edgedeploy.opening import Request, open_profile
 from edgedeploy.places import default_store_path
 from edgedeploy.plan import Plan
 from edgedeploy.release import applying
+from edgedeploy.release import keys as key_files
 from edgedeploy.release.applying import Applied
-from edgedeploy.release.keys import read_public_key
+from edgedeploy.release.keys import SigningKey, read_public_key, read_public_part
 from edgedeploy.release.packages import Package, PackageOptions, package
 from edgedeploy.release.signing import key_id
 from edgedeploy.release.verifying import Verified, VerifyOptions, verify
@@ -55,6 +56,7 @@ __all__ = [
     "ReleaseOptions",
     "Released",
     "Request",
+    "SigningKey",
     "Verified",
     "VerifyOptions",
     "Wish",
@@ -63,11 +65,14 @@ __all__ = [
     "apply_delta",
     "build",
     "fsck",
+    "key_id",
+    "new_key",
     "not_judged",
     "open_profile",
     "package",
     "provision",
     "push",
+    "read_public_part",
     "release",
     "rollback",
     "verify",
@@ -183,3 +188,14 @@ def apply_delta(delta: Path, old: Path, goal: Path, keys: Sequence[Path] = ()) -
     trusted = {key_id(public): public for public in map(read_public_key, keys)}
     with disk_errors("cannot apply the delta"):
         return applying.apply_delta(delta, old, goal, trusted)
+
+
+def new_key(path: Path) -> SigningKey:
+    """Make a key that signs: the private part in ``path`` (mode 0600), the public in ``path.pub``.
+
+    Raises:
+        UsageError: One of the files exists (E750).
+        StoreError: The disk refuses (E601, E602).
+    """
+    with disk_errors("cannot make the key"):
+        return key_files.new_key(path)

@@ -32,7 +32,7 @@ from edgedeploy.release.bundle import (
     sums,
 )
 from edgedeploy.release.delta import Delta, write_delta
-from edgedeploy.release.keys import SigningKey, read_signing_key
+from edgedeploy.release.keys import SigningKey, signing_key
 from edgedeploy.release.licences import licence_part, licences, refuse_denied, text_path
 from edgedeploy.release.origin import PROVENANCE, Origin, provenance
 from edgedeploy.release.packages import Package, formats_for, write_packages
@@ -52,7 +52,8 @@ class ReleaseOptions:
     Attributes:
         output: Folder for results that the build was given; the bundle is written there too.
         store: The store that it was built with.
-        key: File of the private key.
+        key: File of the private key; where a command signs, of the public one.
+        sign_command: Program and arguments of what signs instead of the file.
         counter: Of this release.
         unaccepted: Also take what a gate refused; the manifest says so.
         deny: SPDX licence ids that no part may need, beside those of the profile.
@@ -65,6 +66,7 @@ class ReleaseOptions:
     store: Path
     key: Path
     counter: int
+    sign_command: tuple[str, ...] = ()
     unaccepted: bool = False
     deny: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
@@ -124,11 +126,12 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
     Raises:
         EdgedeployError: As :func:`collect`, :func:`write_release`,
             :func:`edgedeploy.release.packages.write_packages`,
-            :func:`edgedeploy.release.keys.read_signing_key` and
+            :func:`edgedeploy.release.keys.signing_key` and
             :func:`edgedeploy.release.delta.write_delta`.
+        ToolError: The command that signs failed (E744).
         StoreError: The disk refuses (E601, E602).
     """
-    key = read_signing_key(options.key)
+    key = signing_key(options.key, options.sign_command)
     draft = collect(request, options, events)
     formats_for(draft.release, options.formats)  # refused before anything is written
     folder = options.output / draft.release.name

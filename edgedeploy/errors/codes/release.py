@@ -72,6 +72,13 @@ CODES: dict[str, Explanation] = {
         "A bundle is extracted into a folder of its own, which appears whole or not at all; "
         "nothing is ever written into one that holds something. Name a folder that does not exist.",
     ),
+    "E744": Explanation(
+        "The command that signs failed",
+        "`--sign-command` names a program with arguments, run without a shell. It could not be "
+        "started, ended with another status than 0, or took longer than 300 seconds; nothing was "
+        "signed. Its standard input is a file with exactly the bytes to sign; its standard output "
+        "is the signature, 64 raw bytes.",
+    ),
     "E750": Explanation(
         "A key file exists already",
         "A key is never overwritten: what was signed with the old one could not be told from what "
