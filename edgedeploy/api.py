@@ -35,10 +35,14 @@ from edgedeploy.places import default_store_path
 from edgedeploy.plan import Plan
 from edgedeploy.release import applying
 from edgedeploy.release import keys as key_files
+from edgedeploy.release import trust as trust_files
 from edgedeploy.release.applying import Applied
+from edgedeploy.release.enrolling import enrol, hand_over, revoke, state_revoked
 from edgedeploy.release.keys import SigningKey, read_public_key, read_public_part
 from edgedeploy.release.packages import Package, PackageOptions, package
 from edgedeploy.release.signing import key_id
+from edgedeploy.release.statements import Statement
+from edgedeploy.release.trust import Trust, TrustedKey
 from edgedeploy.release.verifying import Verified, VerifyOptions, verify
 from edgedeploy.releasing import Released, ReleaseOptions, not_judged, release
 from edgedeploy.report.files import write_reports
@@ -57,6 +61,9 @@ __all__ = [
     "Released",
     "Request",
     "SigningKey",
+    "Statement",
+    "Trust",
+    "TrustedKey",
     "Verified",
     "VerifyOptions",
     "Wish",
@@ -64,7 +71,9 @@ __all__ = [
     "app_name",
     "apply_delta",
     "build",
+    "enrol",
     "fsck",
+    "hand_over",
     "key_id",
     "new_key",
     "not_judged",
@@ -73,8 +82,11 @@ __all__ = [
     "provision",
     "push",
     "read_public_part",
+    "read_trust",
     "release",
+    "revoke",
     "rollback",
+    "state_revoked",
     "verify",
 ]
 
@@ -199,3 +211,14 @@ def new_key(path: Path) -> SigningKey:
     """
     with disk_errors("cannot make the key"):
         return key_files.new_key(path)
+
+
+def read_trust(path: Path) -> Trust:
+    """Return what a trust file says.
+
+    Raises:
+        EdgedeployError: As :func:`edgedeploy.release.trust.read_trust`.
+        StoreError: It cannot be read (E602).
+    """
+    with disk_errors("cannot read the trust file"):
+        return trust_files.read_trust(path)

@@ -93,7 +93,7 @@ def read_signing_key(path: Path) -> SigningKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     content = _read(path)
-    if path.stat().st_mode & 0o077:
+    if _is_private(content) and path.stat().st_mode & 0o077:
         raise UsageError(
             f"others may read {path}",
             code="E751",
@@ -134,7 +134,7 @@ def read_public_part(path: Path) -> bytes:
     Raises:
         UsageError: As :func:`read_signing_key` and :func:`read_public_key`.
     """
-    if b"PRIVATE KEY" in _read(path):
+    if _is_private(_read(path)):
         return read_signing_key(path).public
     return read_public_key(path)
 
@@ -197,6 +197,10 @@ def _cannot_sign(command: Sequence[str], why: str) -> ToolError:
         subject=command[0],
         hint="run it by hand with a file as its input; what it printed on stderr stands above",
     )
+
+
+def _is_private(content: bytes) -> bool:
+    return b"PRIVATE KEY-----" in content
 
 
 def _read(path: Path) -> bytes:
