@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgedeploy.building import BuildOptions, BuildResult, BuildRun
+from edgedeploy.comparing import ReleaseComparison, compare_releases
 from edgedeploy.config.bundled import bundled_folder
 from edgedeploy.deploy.depots import Care, app_name
 from edgedeploy.deploy.provision import Wish
@@ -52,6 +53,7 @@ __all__ = [
     "Package",
     "PackageOptions",
     "PushOptions",
+    "ReleaseComparison",
     "ReleaseOptions",
     "Released",
     "Request",
@@ -62,6 +64,7 @@ __all__ = [
     "app_name",
     "apply_delta",
     "build",
+    "compare_releases",
     "fsck",
     "not_judged",
     "open_profile",
