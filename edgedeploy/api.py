@@ -40,7 +40,7 @@ from edgedeploy.release.keys import read_public_key
 from edgedeploy.release.packages import Package, PackageOptions, package
 from edgedeploy.release.signing import key_id
 from edgedeploy.release.verifying import Verified, VerifyOptions, verify
-from edgedeploy.releasing import Released, ReleaseOptions, not_judged, release
+from edgedeploy.releasing import Released, ReleaseOptions, release
 from edgedeploy.report.files import write_reports
 from edgedeploy.store import Store
 
@@ -66,7 +66,6 @@ __all__ = [
     "build",
     "compare_releases",
     "fsck",
-    "not_judged",
     "open_profile",
     "package",
     "provision",
