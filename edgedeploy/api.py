@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgedeploy.building import BuildOptions, BuildResult, BuildRun
-from edgedeploy.config.bundled import bundled_folder
+from edgedeploy.comparing import ReleaseComparison, compare_releases
+from edgedeploy.config.bundled import is_bundled
 from edgedeploy.deploy.depots import Care, app_name
 from edgedeploy.deploy.provision import Wish
 from edgedeploy.deploy.verbs import (
@@ -44,7 +45,7 @@ from edgedeploy.release.signing import key_id
 from edgedeploy.release.statements import Statement
 from edgedeploy.release.trust import Trust, TrustedKey
 from edgedeploy.release.verifying import Verified, VerifyOptions, verify
-from edgedeploy.releasing import Released, ReleaseOptions, not_judged, release
+from edgedeploy.releasing import Released, ReleaseOptions, release
 from edgedeploy.report.files import write_reports
 from edgedeploy.store import Store
 
@@ -57,6 +58,7 @@ __all__ = [
     "Package",
     "PackageOptions",
     "PushOptions",
+    "ReleaseComparison",
     "ReleaseOptions",
     "Released",
     "Request",
@@ -71,12 +73,12 @@ __all__ = [
     "app_name",
     "apply_delta",
     "build",
+    "compare_releases",
     "enrol",
     "fsck",
     "hand_over",
     "key_id",
     "new_key",
-    "not_judged",
     "open_profile",
     "package",
     "provision",
@@ -179,8 +181,7 @@ def _keeps_lock(request: Request) -> bool:
     """
     if request.sets or request.targets:
         return False
-    bundled = (bundled_folder() / "profiles").resolve()
-    return not request.profile.resolve().is_relative_to(bundled)
+    return not is_bundled(request.profile)
 
 
 def apply_delta(delta: Path, old: Path, goal: Path, keys: Sequence[Path] = ()) -> Applied:

@@ -173,7 +173,11 @@ def _document(release: Release, measured: Measurements | None) -> BuildDocument:
 def _benches(measured: Measurements | None) -> dict[tuple[str, str], BenchSummary]:
     if measured is None:
         return {}
-    return {(item.model, item.target): item.bench for item in measured.measured}
+    return {
+        (item.model, item.target): item.bench
+        for item in measured.measured
+        if item.bench is not None
+    }
 
 
 def _target(target: ReleaseTarget, model: ReleaseModel, bench: BenchSummary | None) -> TargetReport:

@@ -18,7 +18,7 @@ from edgedeploy.release.bundle import SUFFIX
 from edgedeploy.release.keys import SigningKey
 from edgedeploy.release.opening import Bundle, check_signatures
 from edgedeploy.release.signing import envelope, sign
-from edgedeploy.report.document import BenchSummary
+from edgedeploy.report.document import BenchSummary, GateReport
 
 SCHEMA = 1
 PAYLOAD_TYPE = "application/vnd.edgedeploy.measurements+json"
@@ -27,12 +27,20 @@ MOST_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """A measurement of an artifact, with the artifact's digest; devices have no names in it."""
+    """What was measured of an artifact; devices have no names in it.
+
+    Attributes:
+        model, target: Which of the release's models, for which target.
+        artifact: Its digest.
+        bench: None where it was not measured.
+        gates: Those that are judged by measurements, with the figures.
+    """
 
     model: str
     target: str
     artifact: str
-    bench: BenchSummary
+    bench: BenchSummary | None
+    gates: tuple[GateReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgedeploy import __version__
 from edgedeploy.deploy.contents import Built, ForRelease
-from edgedeploy.describing import describe_files, describe_target, labels_path
+from edgedeploy.describing import describe_files, describe_target, is_measured, labels_path
 from edgedeploy.disk import disk_errors
 from edgedeploy.errors import ProfileError
 from edgedeploy.events import EventLog
@@ -81,12 +81,14 @@ class Released:
     Attributes:
         release: What it holds.
         path: The bundle.
+        not_judged: Gates that nothing could judge, in words.
         packages: Made of it.
         delta: From an earlier version; None where none was asked for.
     """
 
     release: Release
     path: Path
+    not_judged: tuple[str, ...]
     packages: tuple[Package, ...]
     delta: Delta | None = None
 
@@ -98,7 +100,7 @@ class Released:
             "counter": self.release.counter,
             "digest": self.release.digest,
             "path": str(self.path),
-            "not_judged": list(not_judged(self.release)),
+            "not_judged": list(self.not_judged),
             "unaccepted": list(self.release.unaccepted),
             "packages": [item.to_json() for item in self.packages],
             "delta": None if self.delta is None else self.delta.to_json(),
@@ -142,7 +144,13 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
         if options.delta_from is not None:
             delta = write_delta(options.delta_from, path, folder, options.delta_codec)
     packages = write_packages(path, {key.id: key.public}, options.formats, folder / "packages")
-    return Released(release=draft.release, path=path, packages=packages, delta=delta)
+    return Released(
+        release=draft.release,
+        path=path,
+        not_judged=tuple(_not_judged(draft)),
+        packages=packages,
+        delta=delta,
+    )
 
 
 def collect(request: Request, options: ReleaseOptions, events: EventLog) -> Draft:
@@ -211,22 +219,26 @@ def measurements_of(draft: Draft) -> Measurements:
 def _measured(built: Built) -> Iterator[Measured]:
     for item in sorted(built.plan.items, key=lambda item: item.use.target):
         model, report = built.report(item)
-        if report.bench is not None and report.artifact is not None:
-            yield Measured(
-                model=model.name,
-                target=report.target,
-                artifact=report.artifact,
-                bench=without_name(report.bench),
-            )
+        yield Measured(
+            model=model.name,
+            target=report.target,
+            artifact=report.artifact or "",
+            bench=report.bench and without_name(report.bench),
+            gates=tuple(gate for gate in report.gates if is_measured(gate.gate)),
+        )
 
 
-def not_judged(release: Release) -> Iterator[str]:
+def _not_judged(draft: Draft) -> Iterator[str]:
     """Yield in words the gates of a release that nothing could judge."""
-    for target in release.targets:
+    for target in draft.release.targets:
         for model in target.models:
             for gate in model.gates:
                 if gate.state == "not judged":
                     yield f"{model.name} on {target.target}: {gate.gate}: {gate.reason}"
+    for item in draft.measured:
+        for beside in item.gates:
+            if beside.state == "not judged":
+                yield f"{item.model} on {item.target}: {beside.gate}: {beside.reason}"
 
 
 def write_release(draft: Draft, folder: Path, key: SigningKey) -> Path:

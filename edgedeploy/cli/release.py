@@ -99,6 +99,6 @@ def command(
     if made.delta is not None:
         share = made.delta.size_bytes / made.delta.new_bytes
         lines.append(f"{made.delta.path}  {made.delta.size_bytes} bytes, {share:.1%} of the bundle")
-    lines += [f"not judged  {text}" for text in api.not_judged(release)]
+    lines += [f"not judged  {text}" for text in made.not_judged]
     lines += [f"unaccepted  {text}" for text in release.unaccepted]
     return output.result("\n".join(lines), {"release": made.to_json()})

@@ -98,10 +98,20 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """A gate's verdict; what was measured stands beside the bundle, not in it."""
+    """A gate's verdict.
+
+    Attributes:
+        gate: Its name, such as ``metric`` or ``latency_p50``.
+        state: ``measured``: it is judged by measurements, which are never the same twice and stand
+            with its verdict beside the bundle; one that refused, and was overruled, is ``refused``
+            here too.
+        limit: As printed; None where it has none.
+        evidence: Where its figure comes from.
+        reason: Why.
+    """
 
     gate: str
-    state: Literal["passed", "refused", "not judged"]
+    state: Literal["passed", "refused", "not judged", "measured"]
     limit: str | None
     evidence: Evidence
     reason: str

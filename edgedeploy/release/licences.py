@@ -92,12 +92,14 @@ def refuse_denied(found: Iterable[Licence], deny: Iterable[str]) -> None:
 
     Args:
         found: Licences of a release.
-        deny: SPDX ids, in any case; exceptions (``WITH``) do not save a licence.
+        deny: SPDX ids, in any case. ``-only``, ``-or-later`` and ``+`` make no difference, and
+            exceptions (``WITH``) do not save a licence.
 
     Raises:
+        ProfileError: What is denied is no SPDX id, and would deny nothing (E757).
         RefusedError: A part needs one (E758).
     """
-    denied = {name.lower() for name in deny}
+    denied = {_base(_id(name)) for name in deny}
     for licence in found:
         missed = _missed(licence.spdx, denied)
         if missed:
@@ -140,8 +142,26 @@ def _one(left: list[str], denied: set[str]) -> tuple[str, ...]:
         return missed
     if left and left[0] == "WITH":
         del left[:2]
-    # GPL-2.0+ is GPL-2.0 or anything later.
-    return (word,) if {word.lower(), word.lower().removesuffix("+")} & denied else ()
+    return (word,) if _base(word) in denied else ()
+
+
+def _base(name: str) -> str:
+    """Return what GPL-2.0, GPL-2.0+, GPL-2.0-only and GPL-2.0-or-later have in common."""
+    plain = name.lower().removesuffix("+")
+    return plain.removesuffix("-only").removesuffix("-or-later")
+
+
+def _id(name: str) -> str:
+    """Return a single licence id in its canonical form."""
+    found = licence_of(f"deny {name}", name or "(empty)")
+    if " " in found:
+        raise ProfileError(
+            f"{name!r} cannot be denied: it is more than one licence id",
+            code="E757",
+            subject=name,
+            hint="deny every licence by its own id",
+        )
+    return found
 
 
 def _names(expression: str) -> Iterator[str]:

@@ -151,9 +151,36 @@ def test_a_release_holds_what_apps_and_auditors_need(project: Path, tmp_path: Pa
         assert (golden(bundle, tmp_path / "golden")["x"] != PRIVATE).all()
         measured = read_measurements(bundle, trusted(project))
         assert measured is not None
-        assert measured.measured == ()
+        (item,) = measured.measured
+        assert (item.bench, item.artifact) == (None, model.artifact)
+        assert [(gate.gate, gate.state) for gate in item.gates if gate.gate == "latency_p50"] == [
+            ("latency_p50", "not judged")
+        ]
+        assert {gate.state for gate in model.gates if gate.gate == "latency_p50"} == {"measured"}
     assert PRIVATE.tobytes() not in made.path.read_bytes()
     assert b"secret" not in made.path.read_bytes()
+
+
+def test_what_was_measured_changes_no_byte_of_a_bundle(project: Path) -> None:
+    """As after a run of `bench`: other figures, other verdicts of the gates on time."""
+    before = released(project).path.read_bytes()
+    place = project / "build" / "tiny" / "build.json"
+    kept = place.read_text()
+    document = json.loads(kept)
+    gates = document["models"][0]["targets"][0]["gates"]
+    (latency,) = [gate for gate in gates if gate["gate"] == "latency_p50"]
+    latency.update(state="passed", value="12.5 ms", evidence="host-runtime", reason="n = 512")
+    place.write_text(json.dumps(document))
+    try:
+        made = released(project)
+    finally:
+        place.write_text(kept)
+    assert made.not_judged == ()
+    assert made.path.read_bytes() == before
+    with open_bundle(made.path, trusted(project)) as bundle:
+        measured = read_measurements(bundle, trusted(project))
+    assert measured is not None
+    assert [gate.value for gate in measured.measured[0].gates if gate.value] == ["12.5 ms"]
 
 
 def test_real_golden_inputs_travel_where_the_profile_says_so(project: Path, tmp_path: Path) -> None:

@@ -135,8 +135,8 @@ CODES: dict[str, Explanation] = {
     "E757": Explanation(
         "A licence of a release is not understood",
         "It is no SPDX expression of known ids; or it is one of your own (`LicenseRef-NAME`) and "
-        "`release: {texts: ...}` names no text of it; or a text belongs to no part. Write ids of "
-        "the SPDX list, joined by AND, OR and WITH.",
+        "`release: {texts: ...}` names no text of it; or a text belongs to no part; or what is "
+        "denied is no single id. Write ids of the SPDX list, joined by AND, OR and WITH.",
     ),
     "E758": Explanation(
         "A part of a release is under a denied licence",

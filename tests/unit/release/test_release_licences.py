@@ -105,6 +105,8 @@ def truth(parsed: object, allowed: dict[str, bool]) -> bool:
     ("spdx", "deny"),
     [
         ("gpl-2.0+", ["GPL-2.0"]),
+        ("GPL-2.0", ["GPL-2.0-only"]),
+        ("GPL-2.0-or-later", ["GPL-2.0-only"]),
         ("GPL-2.0-only WITH Classpath-exception-2.0", ["gpl-2.0-ONLY"]),
     ],
 )
@@ -112,3 +114,10 @@ def test_later_versions_and_exceptions_do_not_hide_a_licence(spdx: str, deny: li
     licence = Licence(part="files", spdx=licence_of("files", spdx), file=None)
     with pytest.raises(RefusedError):
         refuse_denied([licence], deny)
+
+
+@pytest.mark.parametrize("deny", ["GPL", "MIT OR ISC", ""])
+def test_denying_what_is_no_licence_denies_nothing_and_is_refused(deny: str) -> None:
+    with pytest.raises(ProfileError) as error:
+        refuse_denied([], [deny])
+    assert error.value.diagnostics[0].code == "E757"
