@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     help="Private key that signs; with --sign-command, the public one.",
 )
 @sign_command_option
-@click.option("--counter", type=click.IntRange(min=1), default=1, help="Of this release.")
+@click.option(
+    "--counter",
+    type=click.IntRange(min=1),
+    help="Of this release, else the next; edgedeploy.releases keeps it.",
+)
 @click.option("--unaccepted", is_flag=True, help="Take what a gate refused; the release says so.")
 @click.option("--deny", multiple=True, help="SPDX licence id that no part may need; repeatable.")
 @format_option
@@ -51,7 +55,7 @@ def command(
     store: Path | None,
     key: Path,
     sign_command: tuple[str, ...],
-    counter: int,
+    counter: int | None,
     unaccepted: bool,
     deny: tuple[str, ...],
     formats: tuple[str, ...],
@@ -95,7 +99,7 @@ def command(
     finally:
         listener.close()
     release = made.release
-    lines = [f"{made.path}  {release.digest}", *told(made.packages)]
+    lines = [f"{made.path}  {release.digest}", f"counter  {release.counter}", *told(made.packages)]
     if made.delta is not None:
         share = made.delta.size_bytes / made.delta.new_bytes
         lines.append(f"{made.delta.path}  {made.delta.size_bytes} bytes, {share:.1%} of the bundle")

@@ -104,6 +104,20 @@ CODES: dict[str, Explanation] = {
         "are named by their id, at least eight digits of its beginning, or the publisher where "
         "there is one key of that name. The message says what does not hold.",
     ),
+    "E748": Explanation(
+        "The file of releases cannot be read",
+        "`edgedeploy.releases` beside the profile says which counter every release got. It is "
+        "damaged, or holds what cannot be: counters grow, and a version is there once. Restore it "
+        "from version control; after a merge keep the entries of both sides.",
+    ),
+    "E749": Explanation(
+        "A counter or a version was given before",
+        "A version is released once: devices refuse two releases of one counter. This version was "
+        "released with other content, or with another counter, or the counter that was asked for "
+        "is not above the last. `SOURCE_DATE_EPOCH` and the version of edgedeploy count as "
+        "content. Raise `version:`. An entry of `edgedeploy.releases` may be taken out only if "
+        "nobody ever got that release.",
+    ),
     "E750": Explanation(
         "A key file exists already",
         "A key is never overwritten: what was signed with the old one could not be told from what "
