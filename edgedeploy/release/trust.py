@@ -294,7 +294,9 @@ def read_trust(path: Path) -> Trust:
         about = os.fstat(descriptor)
         ours = about.st_uid in (0, os.geteuid()) and not about.st_mode & 0o022
         if not stat.S_ISREG(about.st_mode) or not ours:
-            raise _unbelievable(path, "it is no file that its owner alone may write")
+            raise _unbelievable(
+                path, "others than we, or root, may write it, or it is no regular file"
+            )
         content = file.read(MOST_BYTES + 1)
     try:
         if len(content) > MOST_BYTES:
@@ -336,5 +338,5 @@ def _unbelievable(path: Path, why: str) -> IntegrityError:
         f"the trust file {path} cannot be believed: {why}",
         code="E743",
         subject=str(path),
-        hint="bring it back from a backup, with mode 644 and its owner alone to write it",
+        hint="bring it back from a backup, owned by you or root, with mode 644",
     )
