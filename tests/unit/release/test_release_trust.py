@@ -92,8 +92,21 @@ def test_a_signature_of_another_kind_or_key_says_nothing() -> None:
     assert code_of(FIRST.taking, mixed) == "E745"
     forged = replace(sign(payload, B.public, B.sign, PAYLOAD_TYPE), keyid=A.id)
     assert code_of(FIRST.taking, envelope(payload, [forged], PAYLOAD_TYPE)) == "E745"
-    twice = [sign(payload, key.public, key.sign, PAYLOAD_TYPE) for key in (A, B)]
-    assert code_of(FIRST.taking, envelope(payload, twice, PAYLOAD_TYPE)) == "E745"
+    spaced = payload.replace(b":", b": ", 1)
+    made = sign(spaced, A.public, A.sign, PAYLOAD_TYPE)
+    assert code_of(FIRST.taking, envelope(spaced, [made], PAYLOAD_TYPE)) == "E745"
+
+
+def test_a_statement_has_one_signature() -> None:
+    """Whichever comes first: signatures are sorted by id."""
+    low, _, _, high = sorted(KEYS, key=lambda key: key.id)
+    for signer, other in ((low, high), (high, low)):
+        trust = Trust().with_key("acme", signer.public)
+        said = Statement(act="rotate", key=signer.id, public=other.public.hex())
+        payload = canonical(to_plain(said))
+        both = [sign(payload, key.public, key.sign, PAYLOAD_TYPE) for key in (signer, other)]
+        assert trust.taking(envelope(payload, both[:1], PAYLOAD_TYPE)).believed
+        assert code_of(trust.taking, envelope(payload, both, PAYLOAD_TYPE)) == "E745"
 
 
 @pytest.mark.parametrize(
@@ -196,7 +209,17 @@ def lies() -> list[dict[str, object]]:
     """Return what trust files could say that contradicts itself."""
     whole = to_plain(FIRST.taking(hands_over(A, B)).taking(revokes(B, A)))
     first, second = whole["keys"]
+    third = second | {"public": C.public.hex()}
+    said = Statement(act="rotate", key=A.id, public=C.public.hex())
+    forged = replace(read_statement(state(said, B)).signature, keyid=A.id)
+    unsigned = envelope(canonical(to_plain(said)), [forged], PAYLOAD_TYPE).decode()
     return [
+        whole
+        | {
+            "keys": [first, second, third],
+            "statements": [*whole["statements"], hands_over(A, C).decode()],
+        },
+        to_plain(FIRST) | {"keys": [to_plain(FIRST.keys[0]), third], "statements": [unsigned]},
         whole | {"schema": 2},
         whole | {"statements": []},
         whole | {"keys": [first]},
