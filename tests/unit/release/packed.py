@@ -124,7 +124,7 @@ def _model(target: str, name: str, entry: str, port: str) -> ReleaseModel:
 
 
 def _target(name: str, arch: str, entry: str, system: str = "linux") -> ReleaseTarget:
-    board, _, runtime = name.partition("/")
+    runtime = name.partition("/")[2]
     return ReleaseTarget(
         target=name,
         os=system,
