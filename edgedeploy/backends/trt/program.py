@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from edgedeploy.backends.ortmobile.runner import OrtRunner, load_runtime, session_options
+from edgedeploy.model.files import DATA_NAME, INLINE_BYTES, SMALLEST_EXTERNAL_BYTES
 from edgedeploy.runner import Evidence
 
 FOLDER = "program"
@@ -13,14 +15,45 @@ MODEL = "program/model.onnx"
 
 
 def write_program(model: Path, folder: Path) -> tuple[str, ...]:
-    """Copy the typed graph and its weights into ``folder/program``; return their paths."""
+    """Write the typed graph and its weights into ``folder/program``; return their paths.
+
+    It is copied as it is, save that 4-bit weights get the form that TensorRT takes.
+
+    Args:
+        model: ``model.onnx`` in normal form.
+        folder: Of the artifact.
+
+    Raises:
+        BuildError: 4-bit weights in a form that has no counterpart (E329).
+    """
+    import onnx_ir as ir
+
+    from edgedeploy.backends.trt.four_bits import has_four_bits, spell_four_bits
+
     place = folder / FOLDER
     place.mkdir()
-    written = []
-    for file in sorted(model.parent.glob(f"{model.name}*")):
-        shutil.copyfile(file, place / file.name)
-        written.append(f"{FOLDER}/{file.name}")
-    return tuple(written)
+    loaded = ir.load(model)
+    if has_four_bits(loaded):
+        spell_four_bits(loaded)
+        save(loaded, place / model.name)
+    else:
+        for file in sorted(model.parent.glob(f"{model.name}*")):
+            shutil.copyfile(file, place / file.name)
+    return tuple(f"{FOLDER}/{file.name}" for file in sorted(place.iterdir()))
+
+
+def save(model: Any, file: Path) -> None:
+    """Write a model, and a file for its weights beside it where they are many."""
+    import onnx_ir as ir
+
+    held = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
+    big = sum(tensor.nbytes for tensor in held if tensor is not None) > INLINE_BYTES
+    ir.save(
+        model,
+        file,
+        external_data=DATA_NAME if big else None,
+        size_threshold_bytes=SMALLEST_EXTERNAL_BYTES,
+    )
 
 
 class InterpretedRunner(OrtRunner):

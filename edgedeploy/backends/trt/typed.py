@@ -113,6 +113,7 @@ def _quantization(
             why = "INT32 with a scale, as quantized biases are"
         yield _refused(node, why)
         return
+    yield from _blocks(node, facts)
     zero = node.input(_ZERO_POINT)
     if not zero:
         return
@@ -120,6 +121,19 @@ def _quantization(
         yield _refused(node, "a zero point that is computed")
     elif constants.nonzero(zero):
         yield _refused(node, "a zero point other than zero (asymmetric quantization)")
+
+
+def _blocks(node: GraphNode, facts: GraphFacts) -> Iterator[Diagnostic]:
+    """Yield a last block that is not whole.
+
+    TensorRT takes the block for the tensor's size over the number of blocks.
+    """
+    block, axis = node.attribute("block_size", 0), node.attribute("axis", 1)
+    dims = facts.dims.get(node.input(0), ())
+    if block and -len(dims) <= axis < len(dims):
+        size = dims[axis]
+        if isinstance(size, int) and size % block:
+            yield _refused(node, f"{size} numbers in blocks of {block}, which do not come out even")
 
 
 def _integers(node: GraphNode, facts: GraphFacts) -> str:
