@@ -123,11 +123,10 @@ def _cut(node: ir.Node, graph: ir.Graph, weight: ir.Value, rows: int) -> ir.Valu
     limits = []
     for part, number in (("starts", 0), ("ends", rows), ("axes", 0)):
         tensor = ir.tensor(np.array([number], np.int64), name=f"{weight.name}_{part}")
-        limits.append(
-            ir.Value(name=tensor.name, const_value=tensor, type=ir.TensorType(tensor.dtype))
-        )
-        limits[-1].shape = ir.Shape((1,))
-        graph.register_initializer(limits[-1])
+        kind, shape = ir.TensorType(tensor.dtype), ir.Shape((1,))
+        limit = ir.Value(name=tensor.name, const_value=tensor, type=kind, shape=shape)
+        graph.register_initializer(limit)
+        limits.append(limit)
     cut = ir.node("Slice", [weight, *limits], name=f"{weight.name}_Slice")
     graph.insert_before(node, cut)
     made = cut.outputs[0]

@@ -26,7 +26,7 @@ TYPES = (
 )
 """Types that a tensor of TensorRT may have. UINT8 is for inputs and outputs, next to a Cast."""
 
-_QUANTIZE, _DEQUANTIZE = "ai.onnx:QuantizeLinear", "ai.onnx:DequantizeLinear"
+QUANTIZE, DEQUANTIZE = "ai.onnx:QuantizeLinear", "ai.onnx:DequantizeLinear"
 _ZERO_POINT = 2
 _OWN_SCHEME = "quantize the float model with this target's own scheme"
 
@@ -61,7 +61,7 @@ def _strange_types(facts: GraphFacts) -> Iterator[Diagnostic]:
 
     Of a chain of nodes the first one is named, and of a node one tensor.
     """
-    quantization = (_QUANTIZE, _DEQUANTIZE)
+    quantization = (QUANTIZE, DEQUANTIZE)
     paired = {
         name
         for node in facts.nodes
@@ -102,7 +102,7 @@ def _quantization(
     node: GraphNode, facts: GraphFacts, constants: _Constants
 ) -> Iterator[Diagnostic]:
     """Yield what is wrong with a QuantizeLinear or DequantizeLinear."""
-    if node.op not in (_QUANTIZE, _DEQUANTIZE):
+    if node.op not in (QUANTIZE, DEQUANTIZE):
         return
     kind = _integers(node, facts)
     if kind not in (*QUANTIZED_TYPES, "UNDEFINED"):
@@ -138,7 +138,7 @@ def _blocks(node: GraphNode, facts: GraphFacts) -> Iterator[Diagnostic]:
 
 def _integers(node: GraphNode, facts: GraphFacts) -> str:
     """Return the type on the integers' side of a QuantizeLinear or DequantizeLinear."""
-    if node.op == _DEQUANTIZE:
+    if node.op == DEQUANTIZE:
         return type_name(facts.dtypes.get(node.input(0), 0))
     zero = node.input(_ZERO_POINT)
     if zero:
