@@ -20,7 +20,7 @@ PROVIDER = "TensorRT-RTX"
 MOST_ROUNDS = 12
 """How often a graph is parsed for more refusals, without the nodes that were refused before."""
 
-_BINDINGS = "tensorrt_rtx_bindings"
+_BINDINGS, _LIBRARIES = "tensorrt_rtx_bindings", "tensorrt_rtx_libs"
 # "... In compileGraph at /_src/optimizer/codeGenerator.cpp:2012)": where in its own source.
 _OWN_PLACE = re.compile(r"\s*In \w+ at /_src/\S+")
 _HEAD = re.compile(r"^\w+::\w+: Error Code \d+: (?:Internal Error |API Usage Error )?")
@@ -56,6 +56,13 @@ class Refusal:
 def is_installed() -> bool:
     """Return whether TensorRT for RTX is there."""
     return importlib.util.find_spec(_BINDINGS) is not None
+
+
+def package_folders() -> list[str]:
+    """Return the folders that its packages lie in, each once."""
+    specs = (importlib.util.find_spec(name) for name in (_BINDINGS, _LIBRARIES))
+    places = (Path(spec.origin).parents[1] for spec in specs if spec is not None and spec.origin)
+    return list(dict.fromkeys(map(str, places)))
 
 
 def not_installed() -> BuildError:
