@@ -19,9 +19,8 @@ _HEAD = """\
 Engines that TensorRT for RTX {version} makes of real models, through the same functions as a build:
 normal form, quantization, the checks before the builder, the builder. One column for each compute
 capability (7.5 is Turing, 8.6 RTX 30, 8.9 RTX 40, 12.0 RTX 50), the last for one portable engine
-for three of them. Megabytes are those of the engine, seconds the wall time of parsing, checking and
-building on a shared machine of two cores; they say nothing of speed on a GPU, which none of these
-engines has seen.
+for three of them. Megabytes are those of the engine, seconds the processor time of parsing,
+checking and building; they say nothing of speed on a GPU, which none of these engines has seen.
 
 Every model is of fixed sizes here. `mnist-cnn` and `mnist-resnet` have drawn weights;
 `efficientnet` is EfficientNet-lite0, `minilm` MiniLM-L6, `rec`, `det` and `cls` are PP-OCRv4's.
