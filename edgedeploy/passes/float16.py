@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from edgedeploy.passes.unique_names import UniqueNames
 from edgedeploy.passes.verify import check_saved
 
 _FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
+TOLD_REASONS = 3
+"""Reasons for nodes in float that a note gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,14 +118,16 @@ def to_float16(
 
 def _notes(report: Float16Report) -> Iterator[str]:
     if report.kept:
+        reasons = Counter(report.kept.values()).most_common()
+        told = [f"{count} for: {reason}" for reason, count in reasons[:TOLD_REASONS]]
+        if len(reasons) > TOLD_REASONS:
+            told.append(f"and {len(reasons) - TOLD_REASONS} more reasons")
         count = len(report.kept)
-        name, reason = next(iter(report.kept.items()))
-        more = f", and {count - 1} more" if count > 1 else ""
-        yield f"{count} node{'s stay' if count > 1 else ' stays'} in float: {name} ({reason}){more}"
+        yield f"{count} node{'s stay' if count > 1 else ' stays'} in float32: {'; '.join(told)}"
     if not report.calibrated:
         yield (
-            "there is no calibration data, so it is not known whether values overflow float16: "
-            f"nothing tells how large {len(report.unknown)} of {report.values} may be"
+            "there is no calibration data, so nothing tells whether "
+            f"{len(report.unknown)} of {report.values} values overflow float16"
         )
 
 
