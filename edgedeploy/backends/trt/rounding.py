@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
 
 _FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 # Operators that make a type which an attribute names, with that attribute.
@@ -26,7 +27,12 @@ _TYPED_BY = {
 
 
 def has_half(model: ir.Model) -> bool:
-    """Return whether anything that nodes make, or a graph takes, is float16."""
+    """Return whether anything that nodes make, or a graph takes, is float16.
+
+    Types that the file does not state are inferred.
+    """
+    if any(value.type is None for graph in model.graphs() for value in _values(graph)):
+        ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
     return any(_is_half(value) for graph in model.graphs() for value in _values(graph))
 
 
