@@ -136,8 +136,8 @@ def survey_device(remote: Remote, python: str | None, store: Store | None = None
     return found
 
 
-def latest_survey(store: Store, device: str) -> GpuSurvey | None:
-    """Return what the newest survey of a device found.
+def latest_survey(store: Store, device: str) -> tuple[str, GpuSurvey] | None:
+    """Return when the newest survey of a device was (ISO 8601, UTC), and what it found.
 
     None when there was none, or one by an edgedeploy that knew other facts.
     """
@@ -145,7 +145,9 @@ def latest_survey(store: Store, device: str) -> GpuSurvey | None:
 
     record = latest_record(store, _key(device))
     try:
-        return None if record is None else GpuSurvey.from_json(record["survey"])
+        if record is None:
+            return None
+        return str(record["created"]), GpuSurvey.from_json(record["survey"])
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
