@@ -70,10 +70,16 @@ class Trial:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the files that the runtime loads; notes beside them are not shipped."""
+        """Bytes of the files that the runtime loads; notes beside them are not shipped.
+
+        Of the engines for several platforms a device loads one: the largest counts.
+        """
         if self.compiled is None:
             return 0
         tree = self.compiled.outputs["artifact"]
+        engines = self.compiled.summary.get("engines")
+        if engines:
+            return max(tree.file(engine["entry"]).size for engine in engines.values())
         return sum(tree.file(path).size for path in self.compiled.summary["loaded"])
 
 

@@ -24,15 +24,25 @@ from edgedeploy.stage import Made, Work
 ENGINES = "engines"
 """Stage kind of what joins engines to an artifact."""
 
+COMPILE_ON = "compile_on"
+"""Option of a target: ``device`` builds on devices of its board, ``local`` on this machine."""
+
+MAKERS = tuple(f"backends/trt/{name}" for name in ("onboard_build", "options", "trtexec"))
+"""What decides how a device builds: its source is part of an engine's key, its device's name is not.
+
+Nor is whether Python or ``trtexec`` builds: both are given the same program and the same options.
+"""
+
 
 class Workshop(Protocol):
     """Devices that make engines, by board."""
 
-    def platforms(self, item: Item) -> Sequence[GpuPlatform]:
+    def platforms(self, item: Item, stop: threading.Event) -> Sequence[GpuPlatform]:
         """Return the platforms of the devices of an item's board, each once, in a stable order.
 
         Raises:
-            DeviceError: A device is not reached, or has no TensorRT that fits the target.
+            DeviceError: None of them is reached and has a TensorRT that fits the target.
+            Stopped: ``stop`` was set.
         """
 
     def make(self, node: Node, work: Work, stop: threading.Event) -> Made:
@@ -66,7 +76,7 @@ def with_engines(builder: Builder, item: Item, trial: Trial, workshop: Workshop 
     nodes = trial.nodes
     if nodes is None or trial.compiled is None or nodes.compiled.kind == ENGINES:
         return trial
-    platforms = tuple(workshop.platforms(item)) if workshop is not None else ()
+    platforms = tuple(workshop.platforms(item, builder.stopping)) if workshop else ()
     if not platforms:
         raise _nobody(item)
     joined = engine_nodes(nodes, platforms, trial.compiled.summary["notes"])
@@ -79,17 +89,20 @@ def engine_nodes(
     """Return the node that joins the engines of a program for some platforms."""
     program = nodes.compiled
     base = program.id.rpartition(".")[0]
+    options = {
+        name: value for name, value in program.params["options"].items() if name != COMPILE_ON
+    }
     engines = {
         platform.id: Node(
             id=f"{base}.engine[{platform.id}]",
             kind="engine",
             params={
                 "runtime": program.params["runtime"],
-                "options": program.params["options"],
+                "options": options,
                 "platform": platform.to_json(),
             },
             inputs={"program": program.output("artifact")},
-            code=program.code,
+            code=MAKERS,
         )
         for platform in platforms
     }
@@ -108,7 +121,7 @@ def engine_nodes(
 
 
 def _nobody(item: Item) -> DeviceError:
-    board = item.use.target.partition("/")[0]
+    board = item.target.board
     return DeviceError(
         f"the engine of {item.name} is built on a device of the board {board}, and none is known",
         code="E482",

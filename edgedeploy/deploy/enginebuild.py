@@ -48,6 +48,7 @@ CACHES = 8
 
 LAYERS_BYTES = 64 << 20
 RESULT_BYTES = 1 << 20
+LOG_BYTES = 4 << 20
 SPARE_BYTES = 64 << 20
 """What a build needs beside the program and the engine."""
 
@@ -85,6 +86,7 @@ class Order:
             it can, and takes and leaves :data:`CACHE`.
         shown: The same as the provenance shows it: no path of the device or the operator.
         files: What travels besides the program, by name.
+        log: File that the build leaves as its log; empty: its output is.
         watch: Takes a line of the output; returns how far the build is where the line says so.
         failure: Returns what went wrong by status, :data:`RESULT` and the last lines of the output;
             None where they do not tell.
@@ -96,6 +98,7 @@ class Order:
     command: str
     shown: Sequence[str]
     files: Mapping[str, bytes] = field(default_factory=dict)
+    log: str = ""
     watch: Callable[[str], Step | None] = lambda line: None
     failure: Callable[[int, bytes, Sequence[str]], EdgedeployError | None] = (
         lambda status, result, lines: None
@@ -215,7 +218,7 @@ class _Run:
         }
         (outputs["engine"] / PROVENANCE).write_bytes(canonical(provenance) + b"\n")
         (outputs["report"] / LAYERS).write_bytes(canonical(layers) + b"\n")
-        (outputs["report"] / LOG).write_text(log.text(), encoding="utf-8")
+        (outputs["report"] / LOG).write_text(self._log(bench, log), encoding="utf-8")
         shown = ("sha256", "size_bytes", "way", "build_s", "simulated")
         return Made(summary={name: provenance[name] for name in shown})
 
@@ -227,6 +230,11 @@ class _Run:
                 f"what it says of the build cannot be: {str(error)[:200]}",
                 "see what else runs there under the name of TensorRT",
             ) from error
+
+    def _log(self, bench: Workbench, output: _Log) -> str:
+        if not self._order.log:
+            return output.text()
+        return printable(self._read(bench, self._order.log, LOG_BYTES))
 
     def _look(self) -> None:
         if self._stop.is_set():
@@ -405,7 +413,7 @@ class _Run:
                 step = self._order.watch(line)
                 if step is not None:
                     self._tell("building", step)
-                if step is None or self._order.way == "trtexec":
+                if step is None or not self._order.log:
                     log.add(line)  # else it is a message between programs
             status = pipe.wait(10.0)
         finally:

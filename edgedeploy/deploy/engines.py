@@ -210,27 +210,27 @@ def _check_fit(name: str, platform: GpuPlatform, item: Item) -> None:
     """Let a device pass whose engines are for the target.
 
     Raises:
-        DeviceError: It is another board, or its TensorRT is outside of the target's range (E483).
+        DeviceError: It is another board (E488), or its TensorRT is outside of the target's range
+            (E489).
     """
     target = item.target
     capabilities = (target.get("board.gpu") or {}).get("compute_capabilities", ())
     versions = target.get("runtime.versions") or ">=0"
+    code, hint = "E488", "correct `board:` of the device in devices.yaml"
     if platform.arch != target.get("board.arch"):
         why = f"it is {platform.arch}, and {target.board} is {target.get('board.arch')}"
-        hint = "correct `board:` of the device in devices.yaml"
     elif platform.compute_capability not in capabilities:
         why = (
             f"its GPU {platform.gpu} has compute capability {platform.compute_capability}, and "
             f"{target.board} has {' or '.join(capabilities)}"
         )
-        hint = "correct `board:` of the device in devices.yaml"
     elif not in_range(platform.tensorrt, versions):
         why = f"it has TensorRT {platform.tensorrt}, and {target.id} takes {versions}"
-        hint = "change TensorRT on the device, or use a target for that version"
+        code, hint = "E489", "change TensorRT on the device, or use a target for that version"
     else:
         return
     raise DeviceError(
-        f"{name} builds no engine for {target.id}: {why}", code="E483", subject=name, hint=hint
+        f"{name} builds no engine for {target.id}: {why}", code=code, subject=name, hint=hint
     )
 
 
