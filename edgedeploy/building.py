@@ -172,6 +172,11 @@ class BuildRun:
         self._choosers: dict[str, Chooser] = {}
         self.notes: list[Diagnostic] = []
 
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        """Files and folders that say which devices build engines."""
+        return tuple(self._workshop.reads) if self._workshop else ()
+
     def close(self) -> None:
         """End every worker that still runs."""
         self.builder.stop()

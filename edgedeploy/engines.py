@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from edgedeploy.backends import FAMILIES
@@ -18,7 +19,7 @@ from edgedeploy.errors import DeviceError
 from edgedeploy.executor import Builder
 from edgedeploy.gpu import GpuPlatform
 from edgedeploy.node import Node
-from edgedeploy.plan import CandidateNodes, Item
+from edgedeploy.plan import Item
 from edgedeploy.stage import Made, Work
 
 ENGINES = "engines"
@@ -27,8 +28,8 @@ ENGINES = "engines"
 COMPILE_ON = "compile_on"
 """Option of a target: ``device`` builds on devices of its board, ``local`` on this machine."""
 
-MAKERS = tuple(f"backends/trt/{name}" for name in ("onboard_build", "options", "trtexec"))
-"""What decides how a device builds: its source is part of an engine's key, its device's name is not.
+MAKERS = tuple(f"backends/trt/{name}" for name in ("onboard_build",))
+"""What decides how a device builds; part of an engine's key, as the device's name is not.
 
 Nor is whether Python or ``trtexec`` builds: both are given the same program and the same options.
 """
@@ -44,6 +45,16 @@ class Workshop(Protocol):
             DeviceError: None of them is reached and has a TensorRT that fits the target.
             Stopped: ``stop`` was set.
         """
+
+    def away(self, item: Item) -> Sequence[GpuPlatform]:
+        """Return what devices of the board were that were not asked now, or not reached.
+
+        Their engines stay with the artifact as long as they need not be built.
+        """
+
+    @property
+    def reads(self) -> Sequence[Path]:
+        """Files and folders by whose change this would be another workshop."""
 
     def make(self, node: Node, work: Work, stop: threading.Event) -> Made:
         """Build an engine (stage ``engine``) on a device of the platform in the node's params.
@@ -76,38 +87,57 @@ def with_engines(builder: Builder, item: Item, trial: Trial, workshop: Workshop 
     nodes = trial.nodes
     if nodes is None or trial.compiled is None or nodes.compiled.kind == ENGINES:
         return trial
-    platforms = tuple(workshop.platforms(item, builder.stopping)) if workshop else ()
+    platforms = _platforms(builder, item, nodes.compiled, workshop) if workshop else ()
     if not platforms:
         raise _nobody(item)
-    joined = engine_nodes(nodes, platforms, trial.compiled.summary["notes"])
+    joined = engine_nodes(nodes.compiled, platforms, trial.compiled.summary["notes"])
     return replace(trial, nodes=replace(nodes, compiled=joined), compiled=builder.build(joined))
 
 
-def engine_nodes(
-    nodes: CandidateNodes, platforms: Sequence[GpuPlatform], notes: Sequence[str]
-) -> Node:
-    """Return the node that joins the engines of a program for some platforms."""
-    program = nodes.compiled
-    base = program.id.rpartition(".")[0]
-    options = {
-        name: value for name, value in program.params["options"].items() if name != COMPILE_ON
-    }
-    engines = {
-        platform.id: Node(
-            id=f"{base}.engine[{platform.id}]",
-            kind="engine",
-            params={
-                "runtime": program.params["runtime"],
-                "options": options,
-                "platform": platform.to_json(),
-            },
-            inputs={"program": program.output("artifact")},
-            code=MAKERS,
-        )
-        for platform in platforms
-    }
+def _platforms(
+    builder: Builder, item: Item, program: Node, workshop: Workshop
+) -> tuple[GpuPlatform, ...]:
+    """Return the platforms of the devices that answer, and of others whose engine is there.
+
+    Raises:
+        DeviceError: No device answers, and no engine is there.
+    """
+    found: tuple[GpuPlatform, ...] = ()
+    unreached = None
+    try:
+        found = tuple(workshop.platforms(item, builder.stopping))
+    except DeviceError as error:
+        unreached = error
+    away = [
+        platform
+        for platform in workshop.away(item)
+        if platform not in found and builder.hit(engine_node(program, platform)) is not None
+    ]
+    if unreached is not None and not away:
+        raise unreached
+    return tuple(sorted((*found, *away), key=lambda platform: platform.id))
+
+
+def engine_node(program: Node, platform: GpuPlatform) -> Node:
+    """Return the node of the engine that a platform makes of a program."""
+    options = program.params["options"]
     return Node(
-        id=f"{base}.engines",
+        id=f"{program.id.rpartition('.')[0]}.engine[{platform.id}]",
+        kind="engine",
+        params={
+            "runtime": program.params["runtime"],
+            "options": {name: options[name] for name in options if name != COMPILE_ON},
+            "platform": platform.to_json(),
+        },
+        inputs={"program": program.output("artifact")},
+        code=MAKERS,
+    )
+
+
+def engine_nodes(program: Node, platforms: Sequence[GpuPlatform], notes: Sequence[str]) -> Node:
+    """Return the node that joins the engines of a program for some platforms."""
+    return Node(
+        id=f"{program.id.rpartition('.')[0]}.engines",
         kind=ENGINES,
         params={
             "platforms": [platform.to_json() for platform in platforms],
@@ -115,7 +145,10 @@ def engine_nodes(
         },
         inputs={
             "report": program.output("report"),
-            **{name: engine.output("engine") for name, engine in engines.items()},
+            **{
+                platform.id: engine_node(program, platform).output("engine")
+                for platform in platforms
+            },
         },
     )
 

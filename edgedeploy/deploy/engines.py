@@ -6,16 +6,17 @@ import concurrent.futures
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgedeploy.deploy.enginebuild import Order, Wanted, build_engine
 from edgedeploy.deploy.engineways import order_for
 from edgedeploy.deploy.fleet import JOBS, DaemonThreads
+from edgedeploy.deploy.lastplatforms import last_platform, place_of, remember
 from edgedeploy.deploy.shown import without_address
 from edgedeploy.devices.gpu_facts import GpuSurvey, probe_gpu
-from edgedeploy.devices.inventory import LOCAL, Device
+from edgedeploy.devices.inventory import LOCAL, Device, Inventory
 from edgedeploy.devices.runtimes import in_range
 from edgedeploy.engines import COMPILE_ON
 from edgedeploy.errors import DeviceError, Diagnostic
@@ -25,6 +26,7 @@ from edgedeploy.node import Node
 from edgedeploy.plan import Item
 from edgedeploy.remote import Remote
 from edgedeploy.stage import Made, Work
+from edgedeploy.store import Store
 from edgedeploy.worker.launch import Stopped
 
 _LOOK_S = 0.25
@@ -39,54 +41,77 @@ class DeviceWorkshop:
     A device is reached when the first engine for its board is wanted, and asked once what it is.
 
     Args:
-        devices: Returns the devices that may be used, and the inventory's ``local``.
+        inventory: The devices there are; ``local`` builds what is compiled on this machine.
         connect: Makes a connection to one.
+        store: Where is kept what they are.
         events: Where progress is told.
+        chosen: Names of those that may be reached; None for all.
         probe: Asks a device what it is.
         order: Says how a device builds a program.
     """
 
     def __init__(
         self,
-        devices: Callable[[], Sequence[Device]],
+        inventory: Inventory,
         connect: Callable[[Device], Remote],
+        store: Store,
         events: EventLog,
         *,
+        chosen: Collection[str] | None = None,
         probe: Probe = probe_gpu,
         order: MakeOrder = order_for,
     ) -> None:
-        self._devices = devices
+        self._inventory = inventory
         self._connect = connect
+        self._store = store
         self._events = events
+        self._chosen = chosen
         self._probe = probe
         self._order = order
         self._mutex = threading.Lock()
-        self._known: tuple[Device, ...] | None = None
         self._surveys: dict[str, concurrent.futures.Future[GpuSurvey]] = {}
         self._threads = DaemonThreads(JOBS)
         self._builds: Counter[str] = Counter()
 
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        """Files and folders by whose change this would be another workshop."""
+        news = (place_of(self._store, device) for device in self._inventory.devices)
+        return (*self._inventory.places, *news)
+
     def platforms(self, item: Item, stop: threading.Event) -> tuple[GpuPlatform, ...]:
         """Return the platforms of an item's devices; see :class:`edgedeploy.engines.Workshop`."""
-        devices = self._of(item)
+        devices = [device for device in self._of(item) if self._may_reach(device)]
         for device in devices:
             self._asked(device)
         found: dict[GpuPlatform, None] = {}
-        failed: list[tuple[Device, DeviceError]] = []
+        failed: list[DeviceError] = []
         for device in devices:
             try:
-                survey = self._answer(device, stop)
-                platform = _platform(device, survey)
+                platform = _platform(device, self._answer(device, stop))
                 _check_fit(device.name, platform, item)
             except DeviceError as error:
-                failed.append((device, error))
+                failed.append(error)
+                why = error.diagnostics[0].message
+                self._events.emit(
+                    Note(text=f"{item.name}: nothing is built on {device.name}: {why}")
+                )
                 continue
+            remember(self._store, device.name, platform)
             found[platform] = None
         if failed and not found:
             raise _none_of(failed)
-        for device, error in failed:
-            why = error.diagnostics[0].message
-            self._events.emit(Note(text=f"no engine of {item.name} for {device.name}: {why}"))
+        return tuple(found)
+
+    def away(self, item: Item) -> tuple[GpuPlatform, ...]:
+        """Return what devices were that cannot be asked now; see the protocol."""
+        found = {}
+        for device in self._of(item):
+            future = self._surveys.get(device.name)
+            if future is None or (future.done() and future.exception() is not None):
+                platform = last_platform(self._store, device.name)
+                if platform is not None:
+                    found[platform] = device.name
         return tuple(found)
 
     def make(self, node: Node, work: Work, stop: threading.Event) -> Made:
@@ -116,20 +141,21 @@ class DeviceWorkshop:
     # -- which devices -------------------------------------------------------------------------
 
     def _of(self, item: Item) -> list[Device]:
-        """Return the devices that build an item; the inventory is read the first time."""
-        with self._mutex:
-            if self._known is None:
-                self._known = tuple(self._devices())
+        """Return the devices that build an item, whether or not they may be reached."""
         if item.use.options.get(COMPILE_ON) == "local":
-            return [device for device in self._known if device.name == LOCAL]
-        return [device for device in self._known if device.board == item.target.board]
+            return [self._inventory.devices[LOCAL]]
+        devices = self._inventory.devices.values()
+        return [device for device in devices if device.board == item.target.board]
+
+    def _may_reach(self, device: Device) -> bool:
+        return self._chosen is None or device.name in self._chosen or device.name == LOCAL
 
     def _equal(self, platform: GpuPlatform) -> list[Device]:
         """Return the devices that were found to be of a platform."""
         equal = []
-        for device in self._known or ():
-            future = self._surveys.get(device.name)
-            if future is not None and future.done() and future.exception() is None:
+        for name, future in self._surveys.items():
+            device = self._inventory.devices[name]
+            if future.done() and future.exception() is None:
                 with contextlib.suppress(DeviceError):
                     if _platform(device, future.result()) == platform:
                         equal.append(device)
@@ -234,11 +260,8 @@ def _check_fit(name: str, platform: GpuPlatform, item: Item) -> None:
     )
 
 
-def _none_of(failed: Sequence[tuple[Device, DeviceError]]) -> DeviceError:
+def _none_of(failed: Sequence[DeviceError]) -> DeviceError:
     """Return the failure of all devices together."""
-    found: Mapping[Diagnostic, None] = dict.fromkeys(
-        item for _, error in failed for item in error.diagnostics
-    )
-    together = DeviceError(found)
-    together.retryable = all(error.retryable for _, error in failed)
+    together = DeviceError(dict.fromkeys(item for error in failed for item in error.diagnostics))
+    together.retryable = all(error.retryable for error in failed)
     return together

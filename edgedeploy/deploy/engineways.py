@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -18,7 +18,6 @@ from edgedeploy.backends.trt import onboard
 from edgedeploy.deploy.enginebuild import CACHE, Order, Step
 from edgedeploy.devices.gpu_facts import GpuSurvey, Way
 from edgedeploy.errors import BuildError, DeviceError, EdgedeployError
-from edgedeploy.remote import printable
 
 _PARTS = 1000
 """Parts of its work that a phase of the builder is told in."""
