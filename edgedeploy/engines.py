@@ -8,7 +8,7 @@ and every identical device of a fleet loads the result.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -64,6 +64,34 @@ class Workshop(Protocol):
             BuildError: TensorRT refuses the program.
             Stopped: ``stop`` was set; nothing of the build is left on the device.
         """
+
+
+class KnownPlatforms:
+    """A :class:`Workshop` without devices: what the last build made is asked for again.
+
+    Args:
+        known: Platforms by the names of the model and the target.
+    """
+
+    def __init__(self, known: Mapping[tuple[str, str], Sequence[GpuPlatform]]) -> None:
+        self._known = known
+
+    def platforms(self, item: Item) -> Sequence[GpuPlatform]:
+        """Return the platforms that an item was built for; none where it was not."""
+        return self._known.get((item.shared.name, item.use.target), ())
+
+    def make(self, node: Node, work: Work, stop: threading.Event) -> Made:
+        """Refuse: there is no device.
+
+        Raises:
+            DeviceError: Always (E482).
+        """
+        raise DeviceError(
+            f"{node.id} is built on a device, and none is known",
+            code="E482",
+            subject=node.id,
+            hint="build again, with the device",
+        )
 
 
 def is_built_on_device(item: Item) -> bool:
@@ -141,6 +169,7 @@ def engine_nodes(program: Node, platforms: Sequence[GpuPlatform], notes: Sequenc
         kind=ENGINES,
         params={
             "platforms": [platform.to_json() for platform in platforms],
+            "options": program.params["options"],
             "notes": list(notes),
         },
         inputs={

@@ -23,6 +23,9 @@ Runtime = Literal["tensorrt", "tensorrt-rtx"]
 Hardware = Literal["none", "ampere_plus", "same_compute_capability"]
 """TensorRT's ``HardwareCompatibilityLevel`` that an engine was built with."""
 
+RUNTIMES: frozenset[str] = frozenset({"tensorrt", "tensorrt-rtx"})
+"""Every :data:`Runtime`."""
+
 _NAMES: Mapping[str, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 
 # Pairs of major versions across which version-compatible engines load. Source: Support Matrix of
@@ -309,6 +312,21 @@ class EngineNeeds:
                 return None
             return "an ampere_plus engine needs a GPU of SM80 or later"
         return "it holds code for another GPU"
+
+
+def engine_needs(platform: GpuPlatform, options: Mapping[str, Any]) -> EngineNeeds:
+    """Return the needs of an engine by the options of the profile that it was built with.
+
+    Args:
+        platform: What built it.
+        options: Of the ``tensorrt`` backend; ``version_compatible`` and ``hardware_compatibility``
+            count.
+    """
+    return EngineNeeds.of(
+        platform,
+        version_compatible=bool(options.get("version_compatible", False)),
+        hardware=options.get("hardware_compatibility", "none"),
+    )
 
 
 _HARDWARE = ("none", "ampere_plus", "same_compute_capability")

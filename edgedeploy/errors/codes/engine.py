@@ -12,8 +12,8 @@ CODES: dict[str, Explanation] = {
     ),
     "E485": Explanation(
         "The device's GPU is not known",
-        "No GPU of NVIDIA was found, its driver is too old to tell the compute capability, or there "
-        "are GPUs of several kinds and nothing says which one CUDA takes. The message says which. "
+        "No GPU of NVIDIA was found, its driver is too old to tell the compute capability, or "
+        "there are GPUs of several kinds and nothing says which one CUDA takes; the message says. "
         "`nvidia-smi` must list the GPU for the user who logs in; with several kinds, set "
         "CUDA_DEVICE_ORDER=PCI_BUS_ID and CUDA_VISIBLE_DEVICES for that user.",
     ),
@@ -26,10 +26,10 @@ CODES: dict[str, Explanation] = {
     "E487": Explanation(
         "The engine does not load on the device",
         "An engine loads in the TensorRT version and on the kind of GPU that it was built with, "
-        "unless it was built to be compatible with more; the message names both sides. It was found "
-        "before anything was loaded or sent. Build again with this device (`edgedeploy build -d`): "
-        "engines of devices that are there stay, the missing one is added. What is simulated never "
-        "loads on a real device, nor the other way round.",
+        "unless it was built to be compatible with more; the message names both sides. It was "
+        "found before anything was loaded or sent. Build again with this device among the others "
+        "(`edgedeploy build -d`): what is built stays, the missing engine is added. What is "
+        "simulated never loads on a real device, nor the other way round.",
     ),
     "E488": Explanation(
         "The device's GPU is another than the board's",
@@ -38,7 +38,7 @@ CODES: dict[str, Explanation] = {
     ),
     "E489": Explanation(
         "The device's TensorRT is outside of what the target allows",
-        "The runtime's target file states the versions that programs are written for. Install one of "
-        "them on the device, or write a runtime file with another range.",
+        "The runtime's target file states the versions that programs are written for. Install one "
+        "of them on the device, or write a runtime file with another range.",
     ),
 }
