@@ -18,7 +18,7 @@ from edgedeploy.choosing import Trial
 from edgedeploy.errors import DeviceError
 from edgedeploy.executor import Builder
 from edgedeploy.gpu import GpuPlatform
-from edgedeploy.node import Node
+from edgedeploy.node import Node, OutputRef
 from edgedeploy.plan import Item
 from edgedeploy.stage import Made, Work
 
@@ -76,9 +76,18 @@ class KnownPlatforms:
     def __init__(self, known: Mapping[tuple[str, str], Sequence[GpuPlatform]]) -> None:
         self._known = known
 
-    def platforms(self, item: Item) -> Sequence[GpuPlatform]:
+    def platforms(self, item: Item, stop: threading.Event) -> Sequence[GpuPlatform]:
         """Return the platforms that an item was built for; none where it was not."""
         return self._known.get((item.shared.name, item.use.target), ())
+
+    def away(self, item: Item) -> Sequence[GpuPlatform]:
+        """Return none: nobody was asked."""
+        return ()
+
+    @property
+    def reads(self) -> Sequence[Path]:
+        """None: what it knows, the build's own document says."""
+        return ()
 
     def make(self, node: Node, work: Work, stop: threading.Event) -> Made:
         """Refuse: there is no device.
@@ -180,6 +189,12 @@ def engine_nodes(program: Node, platforms: Sequence[GpuPlatform], notes: Sequenc
             },
         },
     )
+
+
+def program_of(compiled: Node) -> Node:
+    """Return the node whose program the engines of ``compiled`` are of, else itself."""
+    ref = compiled.inputs.get("report")
+    return ref.node if compiled.kind == ENGINES and isinstance(ref, OutputRef) else compiled
 
 
 def _nobody(item: Item) -> DeviceError:

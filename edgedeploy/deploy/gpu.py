@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedeploy.devices.runtimes import in_range
 from edgedeploy.errors import DeviceError, Diagnostic
 from edgedeploy.gpu import RUNTIMES, EngineNeeds, GpuPlatform, sm
-from edgedeploy.records import add_record, conditions_key, latest_record
+from edgedeploy.records import add_record, conditions_key, latest_record, record_folder
 
 if TYPE_CHECKING:
     from edgedeploy.devices.gpu_facts import GpuSurvey
@@ -97,7 +98,7 @@ class DeviceGpu:
 
 
 def survey_device(remote: Remote, python: str | None, store: Store | None = None) -> GpuSurvey:
-    """Survey a device now, and keep what was found.
+    """Survey a device now, and keep what was found where it is news.
 
     Args:
         remote: The device, connected.
@@ -111,7 +112,7 @@ def survey_device(remote: Remote, python: str | None, store: Store | None = None
     from edgedeploy.devices.gpu_facts import probe_gpu
 
     found = probe_gpu(remote, python)
-    if store is not None:
+    if store is not None and latest_survey(store, remote.name) != found:
         created = datetime.now(UTC).isoformat(timespec="seconds")
         record = {"kind": "gpu", "created": created, "survey": found.to_json()}
         add_record(store, _key(remote.name), record, ())
@@ -130,6 +131,11 @@ def latest_survey(store: Store, device: str) -> GpuSurvey | None:
         return None if record is None else GpuSurvey.from_json(record["survey"])
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+def survey_folder(store: Store, device: str) -> Path:
+    """Return the folder in which news of a device appears."""
+    return record_folder(store, _key(device))
 
 
 def _key(device: str) -> str:
