@@ -97,7 +97,7 @@ class Lines:
 
 
 def engine_words(event: EngineProgress) -> str:
-    """Return what a device does for an engine, such as ``building on desk (phase 2 of 5), 40 %``."""
+    """Return what a device does for an engine, such as ``building on desk (timing), 40 %``."""
     place = "from" if event.doing == "pulling" else "to" if event.doing == "uploading" else "on"
     text = f"{event.doing} {place} {event.device}"
     if event.detail:
