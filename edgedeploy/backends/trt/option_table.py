@@ -77,8 +77,10 @@ def _o(
     )
 
 
-def _obsolete(flags: str, known: str, what: str, **more: str) -> Iterable[TrtOption]:
-    return (_o(flag, known, what, **more) for flag in flags.split())
+def _obsolete(
+    flags: str, known: str, what: str, api: str = "", deprecated: str = ""
+) -> Iterable[TrtOption]:
+    return (_o(flag, known, what, api, deprecated=deprecated) for flag in flags.split())
 
 
 _MODEL = (
