@@ -211,14 +211,16 @@ class EngineNeeds:
         """
         if not isinstance(data, dict) or data.keys() != {field.name for field in fields(cls)}:
             raise ValueError("missing or unknown fields")
-        words = ("version", "system", "arch")
+        words = ("runtime", "version", "system", "arch", "hardware")
         optional = ("gpu", "driver", "jetpack")
         if not all(_is_word(data[name]) for name in words) or not all(
             data[name] is None or _is_word(data[name]) for name in optional
         ):
             raise ValueError("a field is no short text")
         capabilities = data["compute_capabilities"]
-        if not isinstance(capabilities, list) or not all(map(is_capability, capabilities)):
+        if not isinstance(capabilities, list) or not 0 < len(capabilities) <= _MOST_GPUS:
+            raise ValueError("no list of compute capabilities")
+        if not all(map(is_capability, capabilities)):
             raise ValueError("no compute capabilities")
         if data["runtime"] not in _NAMES or data["hardware"] not in _HARDWARE:
             raise ValueError("unknown runtime or hardware compatibility")
@@ -331,6 +333,7 @@ def engine_needs(platform: GpuPlatform, options: Mapping[str, Any]) -> EngineNee
 
 _HARDWARE = ("none", "ampere_plus", "same_compute_capability")
 _WORD_LETTERS = 100
+_MOST_GPUS = 32
 _CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
 
 

@@ -83,18 +83,36 @@ class DeviceGpu:
         Raises:
             DeviceError: It does not load one (E487), or as :meth:`survey`.
         """
-        needs = {model.name: model.needs for model in version.models if model.needs is not None}
-        if not needs:
+        if all(model.needs is None for model in version.models):
             return
         found = self.survey()
         if self._reach().pretended and not found.gpu:
             return
-        for name, one in needs.items():
-            why = found.refuses(one)
-            if why is not None:
-                raise mismatch(found.device, name, [why])
-            for text in one.differences(found):
-                self._say(f"{name}: {text}")
+        for model in version.models:
+            check_needs(found, model.name, model.needs, self._say)
+
+
+def check_needs(
+    survey: GpuSurvey, name: str, needs: EngineNeeds | None, say: Callable[[str], None]
+) -> None:
+    """Let an engine pass that a device loads, and say what is another than where it was built.
+
+    Args:
+        survey: Of the device.
+        name: Of the model, for messages.
+        needs: What the engine asks; None for what is no engine.
+        say: Called with what should be known, in words.
+
+    Raises:
+        DeviceError: The device does not load it (E487), or its GPU is not known (E485).
+    """
+    if needs is None:
+        return
+    why = survey.refuses(needs)
+    if why is not None:
+        raise mismatch(survey.device, name, [why])
+    for text in needs.differences(survey):
+        say(f"{name}: {text}")
 
 
 def survey_device(remote: Remote, python: str | None, store: Store | None = None) -> GpuSurvey:
