@@ -28,7 +28,7 @@ ENGINES = "engines"
 COMPILE_ON = "compile_on"
 """Option of a target: ``device`` builds on devices of its board, ``local`` on this machine."""
 
-MAKERS = tuple(f"backends/trt/{name}" for name in ("onboard_build",))
+MAKERS = tuple(f"backends/trt/{name}" for name in ("onboard_build", "options", "trtexec"))
 """What decides how a device builds; part of an engine's key, as the device's name is not.
 
 Nor is whether Python or ``trtexec`` builds: both are given the same program and the same options.
