@@ -33,7 +33,7 @@ _BANNER = re.compile(
     r"(?: \[TensorRT v(?P<version>[0-9]{4,6}|[0-9]{1,2}(?:\.[0-9]{1,5}){2,3})\])?"
     r"(?: \[b(?P<build>[0-9]{1,5})\])?(?: (?P<note>\[[^\]]{1,80}\]))?"
 )
-_LAYERS = re.compile(r"After [a-z -]{1,40}: ([0-9]{1,6}) layers")
+_LAYERS = re.compile(r"After (?!reformat)[A-Za-z -]{1,40}: ([0-9]{1,6}) layers")
 _COSTS = re.compile(r"=+ Computing costs for (?P<node>.+)")
 _RUNNER = re.compile(r"-+ Timing Runner: ")
 _CACHED = re.compile(r" got cached result: ")
@@ -45,8 +45,9 @@ _NODE = re.compile(
     r"While parsing node number [0-9]+ \[(?P<op>\w+)(?: -> \"(?P<output>[^\"]*)\")?\]"
     r"|Invalid Node - (?P<invalid>.+)"
     r"|any implementation for node (?P<layer>.+?)(?:\.\)|\.$|\)$| due to |$)"
-    r"|\((?P<api>/[^:() ]+): "
+    r"|Error Code [0-9]+: [A-Za-z ]+\((?P<api>[^:()\s]+): "
 )
+_DUMP = re.compile(r"\w+\.cpp:[0-9]+: (?:--- (?P<end>Begin|End) node ---|input: )")
 _NAME = re.compile(r"name: \"(?P<name>[^\"]*)\"")
 _MEMORY = re.compile(r"out of memory|OutOfMemory|insufficient memory", re.IGNORECASE)
 
@@ -157,7 +158,9 @@ class BuildLog:
         self._rest = b""
         self._skipping = False
         self.phase: Phase = "starting"
-        self._layers, self._of = 0, None  # type: int, int | None
+        self._layers = 0
+        self._of: int | None = None
+        self._dumping = False
         self._version: str | None = None
         self._note: str | None = None
         self._passed: bool | None = None
@@ -168,7 +171,6 @@ class BuildLog:
         self._timed = self._cached = self._more = 0
         self._warnings: list[Message] = []
         self._errors: list[Message] = []
-        self._node: str | None = None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def feed(self, data: bytes) -> None:
@@ -289,7 +291,9 @@ class BuildLog:
             self._told(told)
         elif level == "W":
             self._keep(self._warnings, told)
-            self._cache_said(told)
+        elif dump := _DUMP.match(told):
+            # The node that is refused, as text: its name is wanted, and nothing else of it.
+            self._dumping = dump["end"] != "End"
         else:
             self._keep(self._errors, told)
 
@@ -311,7 +315,7 @@ class BuildLog:
         elif _COSTS.match(told):
             self._layer()
         elif told.startswith("Building graph using backend strategy"):
-            self._layers, self._of = 0, None
+            self.phase, self._layers, self._of = "timing", 0, None
         elif match := _LAYERS.match(told):
             # Steps of fusion, one after another: the last number is that of the layers to time.
             self._of = int(match[1])
@@ -349,23 +353,21 @@ class BuildLog:
         """Read a line without a level: it goes on with the error before it."""
         if not line or not self._errors:
             return
-        self._tail.append(line[:_TEXT])
         last = self._errors[-1]
-        if match := _NAME.match(line):
-            self._node = match["name"][:_TEXT] or None
-            self._errors[-1] = Message(text=last.text, node=self._node)
-        elif match := _NODE.search(line):
-            self._errors[-1] = Message(
-                text=f"{last.text} {line}"[:_TEXT], node=_named(match) or self._node
-            )
-        elif line.startswith("["):
-            self._errors[-1] = Message(text=f"{last.text} {line}"[:_TEXT], node=last.node)
+        if not self._dumping:
+            self._tail.append(line[:_TEXT])
+            match = None if last.node else _NODE.search(line)
+            node = _named(match) if match else last.node
+            self._errors[-1] = Message(text=f"{last.text} {line}"[:_TEXT], node=node)
+        elif match := _NAME.match(line):
+            self._errors[-1] = Message(text=last.text, node=match["name"][:_TEXT] or last.node)
 
     def _keep(self, messages: list[Message], told: str) -> None:
         match = _NODE.search(told)
         node = _named(match) if match else None
-        if messages is self._errors and node is None and "In function" in told:
-            node = self._node
+        if node is None and "In function" in told and self._errors:
+            # The reason, after the node that it belongs to.
+            node = self._errors[-1].node
         if len(messages) < MOST_MESSAGES:
             messages.append(Message(text=told[:_TEXT], node=node))
         else:
