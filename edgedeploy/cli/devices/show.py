@@ -21,7 +21,7 @@ from edgedeploy.places import default_store_path
 def command(output: Output, name: str, inventory: Path | None, store: Path | None) -> int:
     """Show what devices.yaml and the ssh configuration say about NAME; connect to nothing.
 
-    What the last look at its GPU and TensorRT found is shown with its date.
+    What its GPU and TensorRT were when they were last looked at is shown too.
     """
     from edgedeploy.devices.inventory import load_inventory
 
@@ -59,18 +59,18 @@ def _engines(place: Path, device: str) -> dict[str, Any] | None:
     """Return what the last survey of a device found, None when there is no store or no survey."""
     if not place.is_dir():
         return None
-    from edgedeploy.deploy.gpu import latest_survey
+    from edgedeploy.deploy.gpu import dated_survey
     from edgedeploy.store import Store
 
-    found = latest_survey(Store(place), device)
-    return found and {"created": found[0], "survey": found[1].to_json()}
+    found = dated_survey(Store(place), device)
+    return found and {"since": found[0], "survey": found[1].to_json()}
 
 
 def _engine_lines(data: dict[str, Any]) -> list[str]:
     from edgedeploy.devices.gpu_survey import GpuSurvey
 
     said = GpuSurvey.from_json(data["survey"]).in_words()
-    return [f"  engines             as of {data['created']}"] + [
+    return [f"  engines             since {data['since']}"] + [
         f"    {name:<17} {text}" for name, text in said
     ]
 
