@@ -101,8 +101,10 @@ def engine_nodes(
             "notes": list(notes),
         },
         inputs={
+            "program": program.output("artifact"),
             "report": program.output("report"),
             **{name: engine.output("engine") for name, engine in engines.items()},
+            **{f"layers.{name}": engine.output("report") for name, engine in engines.items()},
         },
     )
 
