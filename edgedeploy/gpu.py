@@ -20,7 +20,7 @@ _ID_DIGITS = 12
 Runtime = Literal["tensorrt", "tensorrt-rtx"]
 """The two runtimes that load engines; neither loads those of the other."""
 
-Hardware = Literal["none", "ampere_plus", "same_compute_capability"]
+Hardware = Literal["none", "ampere+", "same-compute-capability"]
 """TensorRT's ``HardwareCompatibilityLevel`` that an engine was built with."""
 
 RUNTIMES: frozenset[str] = frozenset({"tensorrt", "tensorrt-rtx"})
@@ -307,12 +307,12 @@ class EngineNeeds:
         has = machine.compute_capability
         if has in self.compute_capabilities:
             return None
-        if self.hardware == "ampere_plus":
+        if self.hardware == "ampere+":
             if self.jetpack is not None or machine.jetpack is not None:
                 return "hardware compatibility does not exist on a Jetson"
             if float(has) >= _AMPERE:
                 return None
-            return "an ampere_plus engine needs a GPU of SM80 or later"
+            return "an engine for ampere+ needs a GPU of SM80 or later"
         return "it holds code for another GPU"
 
 
@@ -321,17 +321,17 @@ def engine_needs(platform: GpuPlatform, options: Mapping[str, Any]) -> EngineNee
 
     Args:
         platform: What built it.
-        options: Of the ``tensorrt`` backend; ``version_compatible`` and ``hardware_compatibility``
+        options: Of the ``tensorrt`` backend; ``version_compatible`` and ``hardware_compatible``
             count.
     """
     return EngineNeeds.of(
         platform,
         version_compatible=bool(options.get("version_compatible", False)),
-        hardware=options.get("hardware_compatibility", "none"),
+        hardware=options.get("hardware_compatible", "none"),
     )
 
 
-_HARDWARE = ("none", "ampere_plus", "same_compute_capability")
+_HARDWARE = ("none", "ampere+", "same-compute-capability")
 _WORD_LETTERS = 100
 _MOST_GPUS = 32
 _CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")

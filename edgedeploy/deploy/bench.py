@@ -23,7 +23,6 @@ from edgedeploy.deploy.push import Contents, Opener, push_version
 from edgedeploy.deploy.shown import without_address
 from edgedeploy.deploy.unit import Unit, depot_folder
 from edgedeploy.devices.facts import DeviceFacts
-from edgedeploy.devices.gpu_facts import GpuSurvey
 from edgedeploy.devices.opening import open_depot
 from edgedeploy.devices.runtimes import find_runtime
 from edgedeploy.devices.version import Version, VersionModel
@@ -192,9 +191,7 @@ class DeviceSite:
         if session.runtime not in RUNTIMES:
             return session
         chosen = session.artifacts[-1]
-        found: GpuSurvey | None = self._gpu.survey()
-        if self._pretended and not self._gpu.survey().gpu:
-            found = None
+        found = None if self._pretended else self._gpu.survey()
         if chosen.engines:
             session = session.on(choose_engine(session.model, chosen.engines, found))
         if found is not None:

@@ -62,18 +62,16 @@ class DeviceGpu:
     def for_target(self, target: Target) -> GpuSurvey | None:
         """Return what the device has, when a target's runtime loads engines.
 
-        None for other runtimes, and for a fake device without a GPU: there nothing is loaded.
+        None for other runtimes, and for a fake device: what this machine has says nothing of it.
 
         Raises:
             DeviceError: It has no GPU that is known (E485), no such runtime (E486), another GPU
                 than the board (E488) or a version that the target does not allow (E489); or as
                 :meth:`survey`.
         """
-        if target.runtime not in RUNTIMES:
+        if target.runtime not in RUNTIMES or self._reach().pretended:
             return None
         found = self.survey()
-        if self._reach().pretended:
-            return found if found.gpu else None
         check_gpu(found, target)
         return found
 
@@ -83,11 +81,9 @@ class DeviceGpu:
         Raises:
             DeviceError: It does not load one (E487), or as :meth:`survey`.
         """
-        if all(model.needs is None for model in version.models):
+        if all(model.needs is None for model in version.models) or self._reach().pretended:
             return
         found = self.survey()
-        if self._reach().pretended and not found.gpu:
-            return
         for model in version.models:
             check_needs(found, model.name, model.needs, self._say)
 
@@ -138,7 +134,13 @@ def survey_device(remote: Remote, python: str | None, store: Store | None = None
 
 
 def latest_survey(store: Store, device: str) -> GpuSurvey | None:
-    """Return what the newest survey of a device found.
+    """Return what the newest survey of a device found; as :func:`dated_survey` otherwise."""
+    found = dated_survey(store, device)
+    return found and found[1]
+
+
+def dated_survey(store: Store, device: str) -> tuple[str, GpuSurvey] | None:
+    """Return since when a device is what its newest survey found (ISO 8601, UTC), and that.
 
     None when there was none, or one by an edgedeploy that knew other facts.
     """
@@ -146,7 +148,9 @@ def latest_survey(store: Store, device: str) -> GpuSurvey | None:
 
     record = latest_record(store, _key(device))
     try:
-        return None if record is None else GpuSurvey.from_json(record["survey"])
+        if record is None:
+            return None
+        return str(record["created"]), GpuSurvey.from_json(record["survey"])
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
@@ -208,7 +212,7 @@ def choose_engine(
     Args:
         model: Name, for the message.
         engines: The summary of stage ``engines``: ``platform`` and ``needs`` by id.
-        survey: Of the device; None takes the first, for a device that loads nothing.
+        survey: Of the device; None takes the first, for a fake device.
 
     Raises:
         DeviceError: It loads none of them (E487), or has no GPU (E485) or TensorRT (E486).
