@@ -399,12 +399,15 @@ class BuildRun:
             return outcome
         _, compiled = self.builder.folder(nodes.compiled.output("report"))
         _, evaluated = self.builder.folder(nodes.evaluated.output("evaluation"))
+        # An engine tells what it computes on integers; its program only states it.
+        told = compiled / "arithmetic.json"
+        counted = told if told.exists() else evaluated / "arithmetic.json"
         maker = nodes.typed.node
         summary = self.builder.build(maker).summary if maker.kind == "quantize" else {}
         return replace(
             outcome,
             placement=json.loads((compiled / "placement.json").read_text(encoding="utf-8")),
-            arithmetic=json.loads((evaluated / "arithmetic.json").read_text(encoding="utf-8")),
+            arithmetic=json.loads(counted.read_text(encoding="utf-8")),
             wider=tuple(summary.get("wider", ())),
             notes=tuple(self.builder.build(nodes.compiled).summary["notes"]),
         )

@@ -173,6 +173,7 @@ def engine_node(program: Node, platform: GpuPlatform) -> Node:
 
 def engine_nodes(program: Node, platforms: Sequence[GpuPlatform], notes: Sequence[str]) -> Node:
     """Return the node that joins the engines of a program for some platforms."""
+    engines = {platform.id: engine_node(program, platform) for platform in platforms}
     return Node(
         id=f"{program.id.rpartition('.')[0]}.engines",
         kind=ENGINES,
@@ -182,11 +183,10 @@ def engine_nodes(program: Node, platforms: Sequence[GpuPlatform], notes: Sequenc
             "notes": list(notes),
         },
         inputs={
+            "program": program.output("artifact"),
             "report": program.output("report"),
-            **{
-                platform.id: engine_node(program, platform).output("engine")
-                for platform in platforms
-            },
+            **{name: engine.output("engine") for name, engine in engines.items()},
+            **{f"layers.{name}": engine.output("report") for name, engine in engines.items()},
         },
     )
 

@@ -46,8 +46,8 @@ Device = Literal["gpu", "dla"]
 
 # Between the parts of names and metadata; printable text has none of them.
 _SEPARATORS = re.compile("[\x1e\x1f]")
-_NODE = re.compile(r"\[ONNX Layer: (.*?)(?: \| [^\]]*)?\]")
-_RANGE = re.compile(r"\{ForeignNode\[(.+?)\.\.\.(.+?)\]\}")
+_NODE = "[ONNX Layer: "
+_REGION = "{ForeignNode["
 _PROFILE = re.compile(r" ?\[profile (\d+)\]$")
 _TYPES = (
     # Longer words first: UInt8 holds Int8, BFloat16 holds Float.
@@ -289,9 +289,9 @@ def _clean(text: str) -> str:
 
 def _named(name: str) -> EngineLayer:
     """Return a layer of which only the name is told."""
-    region = _RANGE.search(name)
+    region = _region(name)
     if region:
-        return EngineLayer(name=name, within=(region[1], region[2]))
+        return EngineLayer(name=name, within=region)
     if name.startswith("Reformatting CopyNode"):
         return EngineLayer(name=name)
     plain = re.sub(r"PWN\(|\)$", "", name) if name.startswith("PWN(") else name
@@ -308,12 +308,11 @@ def _layer(data: Mapping[str, Any]) -> EngineLayer:
     kernel = _clean(kernel) if isinstance(kernel, str) else ""
     metadata = data.get("Metadata")
     nodes = tuple(dict.fromkeys(_nodes(metadata))) if isinstance(metadata, str) else ()
-    region = None if nodes else _RANGE.search(cleaned)
     return EngineLayer(
         name=cleaned,
         kind=_clean(kind)[:100],
         nodes=nodes,
-        within=(region[1], region[2]) if region else None,
+        within=None if nodes else _region(cleaned),
         inputs=inputs,
         outputs=outputs,
         dtype=_computes(data, inputs, kernel),
@@ -323,7 +322,16 @@ def _layer(data: Mapping[str, Any]) -> EngineLayer:
 
 
 def _nodes(metadata: str) -> list[str]:
-    return [_clean(name) for name in _NODE.findall(metadata[: 64 * _TEXT])[:_NODES]]
+    """Return the nodes that metadata names; what stands beside a name, after ``|``, is left out."""
+    pieces = metadata[: 64 * _TEXT].split(_NODE)[1 : _NODES + 1]
+    return [_clean(piece.partition("]")[0].partition(" | ")[0]) for piece in pieces]
+
+
+def _region(name: str) -> tuple[str, str] | None:
+    """Return the first and the last node of a region, from a name that tells these alone."""
+    inner = name.partition(_REGION)[2].partition("]}")[0]
+    first, dots, last = inner.partition("...")
+    return (first, last) if dots and first and last else None
 
 
 def _tensors(data: Any) -> tuple[EngineTensor, ...]:
@@ -339,7 +347,7 @@ def _tensor(data: Any) -> EngineTensor:
         raise ValueError("a layer's tensor has no name")
     words = {name.lower(): value for name, value in data.items() if isinstance(value, str)}
     layout = words.get("format/datatype", words.get("format", ""))
-    dims = data.get("Dimensions")
+    dims: Any = data.get("Dimensions")
     right = isinstance(dims, list) and len(dims) <= _SIZES
     sizes = [size for size in dims if type(size) is int and -1 <= size < 2**62] if right else []
     return EngineTensor(
