@@ -417,12 +417,12 @@ def _phases(logger, network, config):
     monitor = config._values.get("progress_monitor")
     if monitor is not None and not monitor._made:
         raise TypeError("IProgressMonitor.__init__ was not called")
-    if _SET["fail"] == "hang":
-        time.sleep(600)
     count = len(network._layers)
     _say(logger, "VERBOSE", f"After vertical fusions: {count} layers")
     if monitor is not None:
         monitor.phase_start("Building Engine", None, _SET["steps"])
+    if _SET["fail"] == "hang":
+        time.sleep(600)
     for step in range(_SET["steps"]):
         if monitor is not None:
             monitor.phase_start(f"Tactic Search {step}", "Building Engine", 2)

@@ -296,7 +296,7 @@ def test_a_builder_that_hangs_is_killed_when_its_connection_ends(tmp_path: Path)
     process = job.start(stdin=read)
     os.close(read)
     assert process.stdout is not None
-    while b'"build"' not in process.stdout.readline():
+    while b'"progress"' not in process.stdout.readline():
         pass
     os.close(write)
     process.communicate(timeout=LIMIT_S)
