@@ -97,6 +97,8 @@ FAMILIES: dict[str, Family] = {
         package="trt",
         tools=("onnx", "onnxruntime", "numpy"),
         reads=("board.gpu", "runtime.versions"),
+        code=("backends/ortmobile",),
+        wants_words=True,
         on_device=True,
     ),
     "tensorrt-rtx": Family(

@@ -117,12 +117,14 @@ def _capability(value: str) -> str:
 class GpuFact(Fact):
     """An NVIDIA GPU, by what engines are built for.
 
-    ``compute_capabilities`` lists those of every GPU that the board stands for.
+    ``compute_capabilities`` lists those of every GPU that the board stands for; ``dla_cores`` is
+    the number of deep learning accelerators beside it, absent where there are none.
     """
 
     compute_capabilities: Annotated[
         list[Annotated[str, AfterValidator(_capability)]], Field(min_length=1)
     ]
+    dla_cores: Count | None = None
 
 
 class BoardSchema(Strict):
