@@ -11,7 +11,7 @@ import json
 import shutil
 from typing import Any
 
-from edgedeploy.gpu import GpuPlatform
+from edgedeploy.gpu import GpuPlatform, engine_needs
 from edgedeploy.stage import Made, StageKind, Work
 
 ENGINE = "model.engine"
@@ -19,8 +19,15 @@ PROVENANCE = "engine.json"
 LAYERS = "layers.json"
 
 
+_TOLD = ("way", "build_s", "power_mode", "clocks")
+"""What the summary repeats of an engine's provenance."""
+
+
 def run(work: Work) -> Made:
-    """Copy the engines and ``inputs.report``, and tell of ``inputs.layers.<platform>``."""
+    """Copy the engines and ``inputs.report``, and tell of ``inputs.layers.<platform>``.
+
+    Params: ``platforms``; ``options``, those of the program's backend; ``notes`` on the program.
+    """
     loaded, made = [], {}
     notes = list(work.params["notes"])
     for data in work.params["platforms"]:
@@ -30,17 +37,22 @@ def run(work: Work) -> Made:
         for name in (ENGINE, PROVENANCE):
             shutil.copyfile(work.inputs[platform.id] / name, place / name)
             loaded.append(f"engines/{platform.id}/{name}")
-        made[platform.id] = {"entry": loaded[-2], "platform": data}
+        told = json.loads((place / PROVENANCE).read_text(encoding="utf-8"))
+        made[platform.id] = {
+            "entry": f"engines/{platform.id}/{ENGINE}",
+            "platform": data,
+            "needs": engine_needs(platform, work.params["options"]).to_json(),
+            **{name: told.get(name) for name in _TOLD},
+        }
         if platform.simulated:
             notes.append(f"the engine for {platform.in_words()} is simulated: no GPU made it")
     for file in work.inputs["report"].iterdir():
         shutil.copyfile(file, work.outputs["report"] / file.name)
     _write(work, "engines.json", made)
     _tell(work)
-    first = next(iter(made.values()))
     return Made(
         summary={
-            "entry": first["entry"],
+            "entry": next(iter(made.values()))["entry"],
             "loaded": loaded,
             "notes": notes,
             "engines": made,
