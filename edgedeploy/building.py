@@ -172,6 +172,11 @@ class BuildRun:
         self._choosers: dict[str, Chooser] = {}
         self.notes: list[Diagnostic] = []
 
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        """Files and folders that say which devices build engines."""
+        return tuple(self._workshop.reads) if self._workshop else ()
+
     def close(self) -> None:
         """End every worker that still runs."""
         self.builder.stop()
@@ -219,7 +224,10 @@ class BuildRun:
         return outcome
 
     def _screened(self, item: Item) -> Outcome:
-        """Choose by the gates that need no measurement; build the float artifact beside it."""
+        """Choose by the gates that need no measurement; build the float artifact beside it.
+
+        Where devices build the artifacts, they do so now: those of several items at once.
+        """
         chooser = Chooser(self.builder, item, _locked(item, self._lock))
         self._choosers[item.name] = chooser
         outcome = chooser.screen()
@@ -230,7 +238,8 @@ class BuildRun:
             if outcome.chosen.kind == FLOAT
             else choosing.float_trial(self.builder, item)
         )
-        return replace(outcome, baseline=baseline)
+        outcome = replace(outcome, baseline=baseline)
+        return self._engined(outcome) if is_built_on_device(item) else outcome
 
     def _settle(self, outcome: Outcome) -> Outcome:
         """Measure the chosen artifact where that may be, and judge all gates.

@@ -243,7 +243,7 @@ def put_file(
         remote: The device.
         source: File here.
         goal: Absolute path there; its folder must exist.
-        told: Called with the number of bytes sent so far.
+        told: Called with the number of bytes sent so far; may raise to give up.
 
     Raises:
         DeviceError: The connection fails, or the device cannot write (E407).
@@ -273,7 +273,13 @@ def put_file(
         pipe.close()
 
 
-def get_file(remote: Remote, source: str, goal: Path, limit_bytes: int) -> None:
+def get_file(
+    remote: Remote,
+    source: str,
+    goal: Path,
+    limit_bytes: int,
+    told: Callable[[int], None] | None = None,
+) -> None:
     """Copy a file from a device; ``goal`` exists afterwards only if it is complete.
 
     Args:
@@ -281,6 +287,7 @@ def get_file(remote: Remote, source: str, goal: Path, limit_bytes: int) -> None:
         source: Absolute path there.
         goal: Path here.
         limit_bytes: The most that is accepted.
+        told: Called with the number of bytes that came so far; may raise to give up.
 
     Raises:
         DeviceError: The connection fails, the device cannot read the file (E407), or it is larger
@@ -300,6 +307,8 @@ def get_file(remote: Remote, source: str, goal: Path, limit_bytes: int) -> None:
                 if got > limit_bytes:
                     raise too_much("a file", limit_bytes)
                 file.write(data)
+                if told is not None:
+                    told(got)
         if pipe.wait(STALL_S) != 0:
             raise _not_copied(f"cannot read {source}", pipe)
         part.replace(goal)

@@ -19,20 +19,18 @@ from edgedeploy.deploy.ondevice import FindRuntime, MakeOnboard, make_onboard
 from edgedeploy.deploy.parity import evaluate_answers
 from edgedeploy.deploy.probe import present_facts
 from edgedeploy.deploy.push import Contents, Opener, push_version
+from edgedeploy.deploy.shown import without_address
 from edgedeploy.deploy.unit import Unit, depot_folder
 from edgedeploy.devices.facts import DeviceFacts
 from edgedeploy.devices.opening import open_depot
 from edgedeploy.devices.runtimes import find_runtime
 from edgedeploy.devices.version import Version, VersionModel
-from edgedeploy.errors import DeviceError, Diagnostic, UsageError
+from edgedeploy.errors import DeviceError, UsageError
 from edgedeploy.events import EventLog, Note
 from edgedeploy.measuring import ANSWERS, Measured, Progress, Session, Taken, bench_job
 from edgedeploy.plan import Plan
 from edgedeploy.remote import DeviceRuntime, Remote
 from edgedeploy.runner import Evidence
-
-ADDRESSED = frozenset({"E401", "E402", "E403", *(f"E{number}" for number in range(408, 416))})
-"""Codes of failures that may name hosts, users or files of keys."""
 
 SAMPLES = 16
 """How many samples a device is asked unless the user says otherwise; 0 asks none, None all."""
@@ -125,32 +123,8 @@ class DeviceSite:
                 records[-1][ANSWERS] = self._asked(session, onboard, job, shown, progress)
         except DeviceError as error:
             self.close()  # the next session gets a connection of its own
-            if not ADDRESSED.intersection(item.code for item in error.diagnostics):
-                raise
-            raise self._without_address(error) from error
+            raise without_address(self.name, error, self._events) from error
         return Taken(mode=mode, records=tuple(records), samples=tuple(sorted(folder.glob("*.gz"))))
-
-    def _without_address(self, error: DeviceError) -> DeviceError:
-        """Return a failure of the connection as the report of the build may keep it.
-
-        Hosts and users are the operator's: they are told to who runs this, and to nobody else.
-        """
-        if self._events is not None:
-            for item in error.diagnostics:
-                hint = f" ({item.hint})" if item.hint else ""
-                self._events.emit(Note(text=f"{self.name}: {item.message}{hint}"))
-        shown = DeviceError(
-            Diagnostic(
-                code=item.code,
-                message=f"{self.name} was not reached, or was lost",
-                subject=self.name,
-                hint=f"see `edgedeploy devices show {self.name}`, and `edgedeploy check "
-                f"--explain {item.code}`",
-            )
-            for item in error.diagnostics
-        )
-        shown.retryable = error.retryable
-        return shown
 
     def _reached(self) -> Remote:
         if self._remote is None:

@@ -32,6 +32,7 @@ from edgedeploy.opening import Request, open_profile
 from edgedeploy.places import DOCUMENT
 from edgedeploy.plan import CandidateNodes, Item, Plan
 from edgedeploy.report.document import BuildDocument, TargetReport, read_document
+from edgedeploy.report.platforms import known_platforms
 from edgedeploy.store import Store
 
 FILES = "files"
@@ -152,7 +153,8 @@ class Built:
             BuildError, RefusedError: As :meth:`contents`.
         """
         options = BuildOptions(output=self._output, measure="known", runs=False)
-        run = BuildRun(self._store, plan, options, EventLog(), self._memory, None)
+        made_by = known_platforms(self._document)
+        run = BuildRun(self._store, plan, options, EventLog(), self._memory, None, workshop=made_by)
         try:
             outcomes = run.build()
         finally:

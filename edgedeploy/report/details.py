@@ -27,10 +27,11 @@ def target_card(identity: str, target: TargetReport, colour: int) -> str:
         colour: Series colour of the target.
     """
     scheme = f'<span class="soft">{html.escape(target.chosen)}</span>' if target.chosen else ""
+    simulated = '<span class="badge refused">simulated</span>' if target.simulated else ""
     parts = [
         f'<div class="card"><div class="head"><span class="key s{colour}"'
         f' aria-hidden="true"></span><h3>{html.escape(target.target)}</h3>'
-        f'<span class="badge {target.verdict}">{target.verdict}</span>{scheme}</div>',
+        f'<span class="badge {target.verdict}">{target.verdict}</span>{simulated}{scheme}</div>',
         _diagnostics(target),
         _gates(target),
         _candidates(target),
@@ -41,6 +42,7 @@ def target_card(identity: str, target: TargetReport, colour: int) -> str:
         _arithmetic(target.arithmetic),
         _folded("Placement", _placement(target)),
         _units(target.units),
+        _folded("Engines", _engines(target)),
         _folded("Files", _files(target)),
     ]
     return "".join([*parts, "</div>"])
@@ -250,6 +252,20 @@ def _placement(target: TargetReport) -> str:
                 "<br>".join(html.escape(text) for text in item.left),
             )
             for item in target.placement
+        ),
+    )
+
+
+def _engines(target: TargetReport) -> str:
+    return _rows(
+        ("Engine", "Of", "SHA-256"),
+        (
+            (
+                f"<code>{html.escape(item.entry)}</code>",
+                html.escape(figures.engine(item)),
+                f"<code>{html.escape(item.sha256)}</code>",
+            )
+            for item in target.engines
         ),
     )
 

@@ -191,6 +191,29 @@ class FileReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReport:
+    """One engine of an artifact: what the TensorRT of a device made of the program.
+
+    Attributes:
+        platform: What built it, :class:`edgedeploy.gpu.GpuPlatform` as JSON data.
+        entry: Its path in the artifact.
+        way: ``python`` or ``trtexec``; None where that was not told, as for what follows.
+        build_s: How long it took.
+        power_mode: Of a Jetson, while it was built.
+        clocks: Whether the GPU's frequency was held then: ``locked`` or ``free``.
+    """
+
+    platform: Mapping[str, Any]
+    entry: str
+    size_bytes: int
+    sha256: str
+    way: str | None = None
+    build_s: float | None = None
+    power_mode: str | None = None
+    clocks: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ParityReport:
     """How one output differs from the float model's; ``stats`` by name (``cosine`` ...)."""
 
@@ -341,6 +364,7 @@ class TargetReport:
         sensitivity: None where no look was taken at it.
         wider: What layers have more bits than the mode asks for, one line per reason.
         notes: What the backend says of the artifact, one sentence each.
+        engines: What devices made of it, one per platform; empty where it is no program.
     """
 
     target: str
@@ -361,6 +385,12 @@ class TargetReport:
     diagnostics: tuple[Diagnostic, ...] = ()
     wider: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    engines: tuple[EngineReport, ...] = ()
+
+    @property
+    def simulated(self) -> bool:
+        """Whether an engine of it is none: something stood in for the device that made it."""
+        return any(engine.platform.get("simulated") for engine in self.engines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from edgedeploy.errors import Diagnostic
+from edgedeploy.gpu import GpuPlatform
 from edgedeploy.report.document import (
     ArithmeticReport,
     BenchSummary,
+    EngineReport,
     Interval,
     MetricReport,
     SensitiveLayer,
@@ -203,6 +205,22 @@ def sensitive(layer: SensitiveLayer) -> tuple[str, ...]:
     )
 
 
+def engine(report: EngineReport) -> str:
+    """Return what an engine is for and how it was made."""
+    platform = GpuPlatform.from_json(report.platform)
+    made = [size(report.size_bytes)]
+    if report.way is not None:
+        made.append(f"by {report.way}")
+    if report.build_s is not None:
+        made.append(f"in {report.build_s:.0f} s")
+    if report.power_mode is not None:
+        made.append(f"at {report.power_mode}")
+    if report.clocks is not None:
+        made.append(f"clocks {report.clocks}")
+    what = "SIMULATED engine" if platform.simulated else "engine"
+    return f"{what} of {platform.in_words()}: {', '.join(made)}"
+
+
 def notes(target: TargetReport, created: str) -> list[str]:
     """Return what must be said about a target beyond its figures, most important first.
 
@@ -226,7 +244,7 @@ def notes(target: TargetReport, created: str) -> list[str]:
         reason = candidate.about if chosen else candidate.reason
         if not chosen or (reason and len(target.candidates) > 1):
             found.append(f"{candidate.name} {candidate.state}" + (f": {reason}" if reason else ""))
-    found += [*target.wider, *target.notes]
+    found += [*map(engine, target.engines), *target.wider, *target.notes]
     if target.bench is not None:
         if target.bench.device is not None:
             found.append(measured_on(target.bench, created))

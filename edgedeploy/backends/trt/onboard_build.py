@@ -1,0 +1,569 @@
+# Syntax and library held to Python 3.6; a failure of any kind is told in result.json, typed there.
+# ruff: noqa: UP006, UP031, UP035, UP045, PTH100, PTH118, PTH120, BLE001
+"""Builds a TensorRT engine on the machine it runs on: ``python3 onboard_build.py job.json``.
+
+It travels to devices as it is and needs ``onboard_watch.py`` beside it, the standard library and
+the device's own ``tensorrt`` (8.6, 10.x or 11.x). Beside the job lie ``model.onnx`` (and its
+weights) and ``recipe.json``; there it writes ``model.engine``, ``layers.json`` (as the engine
+inspector tells it), ``build.log`` and ``result.json``. The engine gets its name only when it is
+whole and this machine has loaded it.
+
+The job::
+
+    {"build": 1, "held": false, "timing_cache": "path, absolute or beside the job" | null}
+
+A ``held`` build ends with its standard input: the builder is asked to stop, and killed when it does
+not. The recipe is what ``backends/trt/options.py`` writes; of it ``precision``, ``profiles`` and
+``options`` are read. An option that is not in OPTIONS, or that this TensorRT does not have, ends
+the build: nothing is left out silently.
+
+Standard output has JSON lines, standard error whatever libraries print::
+
+    {"event": "phase", "phase": "load" | "parse" | "configure" | "build" | "write" | "inspect"}
+    {"event": "progress", "phase": NAME, "inner": NAME, "done": 3, "of": 12, "fraction": 0.27}
+
+``fraction`` is of the phase of the builder that is named and never falls within it. The exit status
+says how it ended (:data:`STATUSES`), ``result.json`` in which way::
+
+    {"build": 1, "tensorrt": "10.3.0", ..., "engine": {...}, "signature": {...}}
+    {"build": 1, "tensorrt": "10.3.0", ..., "failed": {"kind": "parse", "message": ..., ...}}
+
+What differs between the versions is in the few functions that ask for a member (``_network``,
+``_constrain``, ``_monitor``, ``_parser_error``); docs/tensorrt-engines.md has the table. Names and
+signatures are those of the binding modules 8.6.1, 10.3.0 and 11.4.0, as they list them themselves.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import signal
+import sys
+import time
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Set, Tuple
+
+BUILD_VERSION = 1
+STATUSES = {
+    "job": 2,  # the job or the recipe is not one
+    "missing": 3,  # no TensorRT that Python loads
+    "device": 4,  # TensorRT does not come up: no GPU, or no driver that fits
+    "option": 5,  # this TensorRT, or this machine, lacks an option of the recipe
+    "parse": 6,  # the parser refuses the model
+    "refused": 7,  # the builder refuses it
+    "memory": 8,  # not enough memory
+    "interrupted": 9,  # the connection ended, or a signal came
+    "disk": 10,  # a file cannot be read or written
+    "load": 11,  # the machine does not load what it built
+    "bug": 70,
+}
+"""Kind of a failure -> exit status."""
+
+LAYERS_BYTES = 64 << 20
+ERRORS = 20
+MESSAGE_CHARACTERS = 2000
+_NO_MEMORY = re.compile(r"out ?of ?memory|bad_alloc|insufficient (?:gpu )?memory", re.IGNORECASE)
+
+
+def _beside(name: str) -> Any:
+    """Return the module in the file of that name beside this one."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+    spec: Any = importlib.util.spec_from_file_location("edgedeploy_" + name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+watch = _beside("onboard_watch")
+Failed: Any = watch.Failed
+
+
+def _logger(trt: Any, log: Any, least: str) -> Any:
+    """Return TensorRT's logger, which writes to ``log`` what is at least as severe as ``least``."""
+    names = ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE")
+    taken = names[: names.index(least) + 1]
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, msg: str) -> None:
+            name = str(severity).rpartition(".")[2]
+            if name in taken:
+                log.line(name, msg)
+
+    return Logger()
+
+
+def load_tensorrt() -> Any:
+    """Return the module; fails as ``missing``."""
+    try:
+        import tensorrt  # type: ignore[import-not-found]
+    except Exception as error:  # a library that it needs may be missing or another version
+        message = "%s: %s" % (type(error).__name__, str(error)[:500])
+        raise Failed("missing", message) from error
+    return tensorrt
+
+
+def _member(holder: Any, name: str, what: str) -> Any:
+    """Return a member that not all versions have; fails as ``option``."""
+    try:
+        return getattr(holder, name)
+    except AttributeError:
+        raise Failed("option", "this TensorRT has no %s" % what, option=what) from None
+
+
+# -- What the options of a recipe do ---------------------------------------------------------------
+
+
+class Building:
+    """What a build works on: the module, the builder and its configuration."""
+
+    def __init__(self, trt: Any, builder: Any, config: Any) -> None:
+        self.trt = trt
+        self.builder = builder
+        self.config = config
+
+    def flag(self, name: str, wanted: bool = True) -> None:
+        """Set or clear a flag of the builder."""
+        flag = _member(self.trt.BuilderFlag, name, "builder flag " + name)
+        (self.config.set_flag if wanted else self.config.clear_flag)(flag)
+
+    def pool(self, name: str, size: int) -> None:
+        """Limit a pool of memory to ``size`` bytes."""
+        pool = _member(self.trt.MemoryPoolType, name, "memory pool " + name)
+        self.config.set_memory_pool_limit(pool, size)
+
+    def assign(self, name: str, value: Any) -> None:
+        """Assign a property of the configuration."""
+        _member(type(self.config), name, name)
+        setattr(self.config, name, value)
+
+    def dla(self, core: int) -> None:
+        """Let layers run on a DLA core, and those that it does not take on the GPU."""
+        cores = int(self.builder.num_DLA_cores)
+        if core >= cores:
+            message = "DLA core %d is asked for, and this machine offers %d" % (core, cores)
+            raise Failed("option", message, option="dla_core")
+        self.config.default_device_type = self.trt.DeviceType.DLA
+        self.config.DLA_core = core
+        self.flag("GPU_FALLBACK")
+
+    def compatible(self, level: str) -> None:
+        """Let the engine load on other GPUs too."""
+        levels = self.trt.HardwareCompatibilityLevel
+        name = level.upper()
+        self.config.hardware_compatibility_level = _member(
+            levels, name, "hardware compatibility " + name
+        )
+
+
+_Step = Callable[[Building, Any], None]
+
+
+def _flag(name: str) -> _Step:
+    return lambda building, value: building.flag(name, value)
+
+
+def _assigned(name: str) -> _Step:
+    return lambda building, value: building.assign(name, value)
+
+
+def _pool(name: str) -> _Step:
+    return lambda building, value: building.pool(name, value << 20)
+
+
+OPTIONS: Dict[str, Tuple[type, _Step]] = {
+    "workspace_mib": (int, _pool("WORKSPACE")),
+    "dla_sram_mib": (int, _pool("DLA_MANAGED_SRAM")),
+    "tactic_dram_mib": (int, _pool("TACTIC_DRAM")),
+    "dla_core": (int, Building.dla),
+    "sparsity": (bool, _flag("SPARSE_WEIGHTS")),
+    "refit": (bool, _flag("REFIT")),
+    "tf32": (bool, _flag("TF32")),
+    "version_compatible": (bool, _flag("VERSION_COMPATIBLE")),
+    "exclude_lean_runtime": (bool, _flag("EXCLUDE_LEAN_RUNTIME")),
+    "hardware_compatibility": (str, Building.compatible),
+    "optimization_level": (int, _assigned("builder_optimization_level")),
+    "max_aux_streams": (int, _assigned("max_aux_streams")),
+    "timing_iterations": (int, _assigned("avg_timing_iterations")),
+}
+"""Option of a recipe -> its type, and what it does to the configuration."""
+
+
+def apply_options(building: Building, options: Dict[str, Any]) -> None:
+    """Configure the builder; fails as ``option``, or as ``job`` for what this program lacks."""
+    for name, value in sorted(options.items()):
+        if name not in OPTIONS:
+            raise Failed("job", "the recipe has an option %r that the builder lacks" % name)
+        kind, step = OPTIONS[name]
+        if type(value) is not kind:
+            raise Failed("job", "option %s cannot be %r" % (name, value))
+        step(building, value)
+
+
+# -- From the model to the engine ------------------------------------------------------------------
+
+
+def _network(trt: Any, builder: Any) -> Tuple[Any, bool]:
+    """Return an empty network and whether it is strongly typed.
+
+    10.x has a flag for it and 11.x knows nothing else (there the flag has another value). 8.6 knows
+    no such network: its builder may take any type that its flags allow, so ``_constrain`` has to
+    say what the graph says.
+    """
+    flags = trt.NetworkDefinitionCreationFlag
+    strong = getattr(flags, "STRONGLY_TYPED", None)
+    if strong is not None:
+        return builder.create_network(1 << int(strong)), True
+    explicit = getattr(flags, "EXPLICIT_BATCH", None)
+    if explicit is not None:
+        return builder.create_network(1 << int(explicit)), False
+    return builder.create_network(0), True
+
+
+def _parser_error(error: Any) -> Dict[str, Any]:
+    """Return one error of the parser; 8.6 tells a node's number alone."""
+    found = {"node": int(error.node()), "message": str(error.desc())[:MESSAGE_CHARACTERS]}
+    found["code"] = str(error.code()).rpartition(".")[2]
+    for name, member in (("name", "node_name"), ("op", "node_operator")):
+        told = getattr(error, member, None)
+        found[name] = str(told())[:500] if told is not None else None
+    return found
+
+
+def parse(trt: Any, network: Any, logger: Any, path: str, portable: bool) -> None:
+    """Read the model into the network; fails as ``parse``.
+
+    Args:
+        trt: The module.
+        network: An empty network.
+        logger: TensorRT's logger.
+        path: Of the model.
+        portable: Whether the engine is to load in later versions, for which the parser must not
+            use plugins (8.6 asks for it; later ones do so anyway).
+    """
+    parser = trt.OnnxParser(network, logger)
+    if portable:
+        parser.set_flag(trt.OnnxParserFlag.NATIVE_INSTANCENORM)
+    if parser.parse_from_file(path):
+        return
+    count = int(parser.num_errors)
+    errors = [_parser_error(parser.get_error(number)) for number in range(min(count, ERRORS))]
+    message = errors[0]["message"] if errors else "the parser gives no reason"
+    raise Failed("parse", message, errors=errors, count=count)
+
+
+def _constrain(building: Building, network: Any, precision: List[str]) -> int:
+    """Tell a weakly typed builder what the graph's types say; return the number of layers told.
+
+    Its flags say which types it may take at all. What a layer really computes in, it would choose
+    by speed: also half where the graph has float. So the types are carried along the network, as a
+    strongly typed builder does it, from the inputs, the constants and the casts, and every layer
+    on half or float is held to its type (OBEY_PRECISION_CONSTRAINTS). Layers beside a (De)Quantize
+    are left alone: what is quantized explicitly is not the builder's choice, and a constraint
+    would keep it from joining them. Source: developer guide 8.6, "Reduced Precision".
+    """
+    trt = building.trt
+    flags = {"fp16": "FP16", "int8": "INT8"}
+    for name in precision:
+        if name in flags:
+            building.flag(flags[name])
+        elif name != "fp32":
+            raise Failed("option", "this TensorRT builds no %s networks" % name, option=name)
+    if "fp16" not in precision:
+        return 0
+    building.flag("OBEY_PRECISION_CONSTRAINTS")
+    half, single, kinds = trt.DataType.HALF, trt.DataType.FLOAT, trt.LayerType
+    own = (kinds.CAST, kinds.CONSTANT)
+    types: Dict[str, Any] = {}
+    beside: Set[str] = set()
+    told = 0
+    layers = [network.get_layer(number) for number in range(network.num_layers)]
+    for number in range(network.num_inputs):
+        types[network.get_input(number).name] = network.get_input(number).dtype
+    for layer in layers:
+        if layer.type in (kinds.QUANTIZE, kinds.DEQUANTIZE):
+            beside |= {tensor.name for tensor in _tensors(layer)}
+    for layer in layers:
+        outputs = [layer.get_output(number) for number in range(layer.num_outputs)]
+        inputs = [types.get(tensor.name) for tensor in _tensors(layer, outputs=False)]
+        kept = [kind for kind in inputs if kind in (half, single)]
+        for tensor in outputs:
+            floats = layer.type not in own and kept and tensor.dtype in (half, single)
+            types[tensor.name] = kept[0] if floats else tensor.dtype
+        near = any(tensor.name in beside for tensor in _tensors(layer))
+        if layer.type in own or not kept or near or outputs[0].dtype not in (half, single):
+            continue
+        layer.precision = kept[0]
+        for number, tensor in enumerate(outputs):
+            if tensor.dtype in (half, single):
+                layer.set_output_type(number, kept[0])
+        told += 1
+    return told
+
+
+def _tensors(layer: Any, outputs: bool = True) -> List[Any]:
+    """Return the tensors that a layer reads and, unless told otherwise, writes."""
+    found = [layer.get_input(number) for number in range(layer.num_inputs)]
+    if outputs:
+        found += [layer.get_output(number) for number in range(layer.num_outputs)]
+    return [tensor for tensor in found if tensor is not None]  # None: an optional one
+
+
+def add_profiles(building: Building, profiles: List[Dict[str, Any]]) -> None:
+    """Add the optimisation profiles; fails as ``refused``."""
+    for number, inputs in enumerate(profiles):
+        profile = building.builder.create_optimization_profile()
+        for name, shape in sorted(inputs.items()):
+            sizes = [tuple(int(size) for size in shape[end]) for end in ("min", "opt", "max")]
+            try:
+                profile.set_shape(name, *sizes)
+            except ValueError as error:
+                raise Failed("refused", "profile %d, %s: %s" % (number, name, error)) from error
+        if building.config.add_optimization_profile(profile) < 0:
+            raise Failed("refused", "profile %d does not fit the inputs" % number)
+
+
+def _monitor(trt: Any, progress: Any, brake: Any) -> Any:
+    """Return what the builder tells its progress to, and asks whether to go on (10.0 and later)."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: Optional[str], num_steps: int) -> None:
+            with contextlib.suppress(Exception):
+                progress.start(phase_name, parent_phase, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            with contextlib.suppress(Exception):
+                progress.step(phase_name, step)
+            return not brake.pulled()
+
+        def phase_finish(self, phase_name: str) -> None:
+            with contextlib.suppress(Exception):
+                progress.finish(phase_name)
+
+    return Monitor()
+
+
+def load_cache(config: Any, path: Optional[str]) -> Dict[str, Any]:
+    """Give the builder the timing cache that was kept; say what became of it.
+
+    One of another GPU or version is not taken, and an empty one begins.
+    """
+    found: Dict[str, Any] = {"sha256_before": None, "taken": False}
+    if path is None:
+        return found
+    found["sha256_before"] = watch.sha256_of(path)
+    kept = b""
+    if found["sha256_before"]:
+        with open(path, "rb") as file:
+            kept = file.read()
+    cache = config.create_timing_cache(kept)
+    if cache is not None and config.set_timing_cache(cache, False):
+        found["taken"] = bool(kept)
+    elif kept:
+        empty = config.create_timing_cache(b"")
+        if empty is not None:
+            config.set_timing_cache(empty, False)
+    return found
+
+
+def save_cache(config: Any, path: Optional[str], found: Dict[str, Any]) -> Dict[str, Any]:
+    """Keep the timing cache as the build left it; return ``found`` with its digest."""
+    cache = config.get_timing_cache() if path is not None else None
+    data = cache.serialize() if cache is not None else None
+    if path is not None and data is not None:
+        watch.write_atomic(path, data)
+    return dict(found, sha256_after=watch.sha256_of(path) if path is not None else None)
+
+
+def signature(engine: Any) -> Dict[str, Any]:
+    """Return the engine's inputs and outputs: name, type, shape, and sizes by profile."""
+    found: Dict[str, Any] = {"inputs": [], "outputs": []}
+    profiles = range(int(engine.num_optimization_profiles))
+    for number in range(int(engine.num_io_tensors)):
+        name = engine.get_tensor_name(number)
+        entry = {"name": name, "dtype": str(engine.get_tensor_dtype(name)).rpartition(".")[2]}
+        entry["shape"] = [int(size) for size in engine.get_tensor_shape(name)]
+        if str(engine.get_tensor_mode(name)).rpartition(".")[2] != "INPUT":
+            found["outputs"].append(entry)
+            continue
+        entry["profiles"] = [
+            [[int(size) for size in end] for end in engine.get_tensor_profile_shape(name, profile)]
+            for profile in profiles
+        ]
+        found["inputs"].append(entry)
+    return found
+
+
+# -- The run ---------------------------------------------------------------------------------------
+
+
+class Run:
+    """One build: its job, its recipe and what it finds out on the way."""
+
+    def __init__(self, job_path: str, teller: Any, brake: Any) -> None:
+        self._teller = teller
+        self._brake = brake
+        self._folder = os.path.dirname(os.path.abspath(job_path))
+        self.job = watch.read_json(job_path, "job")
+        if self.job.get("build") != BUILD_VERSION:
+            raise Failed("job", "the job is for another version of the builder")
+        self._recipe = watch.read_json(self._of("recipe.json"), "recipe")
+        if self._recipe.get("schema") != 1:
+            raise Failed("job", "the recipe is for another version of the builder")
+        self.facts = {"build": BUILD_VERSION, "python": "%d.%d.%d" % sys.version_info[:3]}
+        self.log: Any = None
+
+    def _of(self, name: str) -> str:
+        return os.path.join(self._folder, name)
+
+    def _phase(self, name: str) -> None:
+        self._teller.say("phase", phase=name)
+        if self._brake.pulled():
+            raise Failed("interrupted", "the build was asked to end")
+
+    def engine(self) -> None:
+        """Build the engine and write all files but the result; fails with one of STATUSES."""
+        self._phase("load")
+        trt = load_tensorrt()
+        self.facts["tensorrt"] = str(trt.__version__)
+        self.facts["simulated"] = bool(getattr(trt, "__edgedeploy_stand_in__", False))
+        self.facts.update(watch.cuda_facts())
+        progress = watch.Progress(self._teller)
+        monitored = hasattr(trt, "IProgressMonitor")
+        self.log = watch.Log(self._of("build.log"), None if monitored else progress)
+        logger = _logger(trt, self.log, "INFO" if monitored else "VERBOSE")
+        building = self._builder(trt, logger)
+        network, strong = _network(trt, building.builder)
+        self.facts["typed"] = "strong" if strong else "weak"
+        self._phase("parse")
+        options = dict(self._recipe.get("options") or {})
+        portable = bool(options.get("version_compatible")) and not strong
+        parse(trt, network, logger, self._of("model.onnx"), portable)
+        self._phase("configure")
+        building.config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        apply_options(building, options)
+        if not strong:
+            precision = list(self._recipe["precision"])
+            self.facts["constrained_layers"] = _constrain(building, network, precision)
+        add_profiles(building, list(self._recipe.get("profiles") or []))
+        cache_path = self.job.get("timing_cache")
+        cache_path = None if cache_path is None else self._of(cache_path)
+        cache = load_cache(building.config, cache_path)
+        if monitored:
+            building.config.progress_monitor = _monitor(trt, progress, self._brake)
+        self._phase("build")
+        start = time.monotonic()
+        plan = building.builder.build_serialized_network(network, building.config)
+        self.facts["build_s"] = round(time.monotonic() - start, 3)
+        if plan is None:
+            raise self._refused()
+        self._phase("write")
+        self.facts["timing_cache"] = save_cache(building.config, cache_path, cache)
+        self._keep(trt, logger, memoryview(plan), bool(options.get("version_compatible")))
+
+    def _builder(self, trt: Any, logger: Any) -> "Building":
+        try:
+            builder = trt.Builder(logger)
+        except TypeError as error:  # what its binding makes of a builder that does not come up
+            raise Failed("device", self.log.last(), python=str(error)[:200]) from error
+        return Building(trt, builder, builder.create_builder_config())
+
+    def _refused(self) -> Any:
+        """Return why the builder gave nothing back."""
+        if self._brake.pulled():
+            return Failed("interrupted", "the build was asked to end")
+        said = " ".join(self.log.errors)
+        kind = "memory" if _NO_MEMORY.search(said) else "refused"
+        return Failed(kind, self.log.last())
+
+    def _keep(self, trt: Any, logger: Any, plan: Any, host_code: bool) -> None:
+        """Load the engine, tell its signature and its layers, then give it its name."""
+        runtime = trt.Runtime(logger)
+        if host_code:  # such an engine brings the runtime of its version along; it was made here
+            runtime.engine_host_code_allowed = True
+        engine = runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise Failed("load", self.log.last())
+        self.facts["signature"] = signature(engine)
+        self._phase("inspect")
+        self.facts["layers"] = self._inspect(trt, engine)
+        watch.write_atomic(self._of("model.engine"), plan)
+        self.facts["engine"] = {
+            "sha256": watch.sha256_of(self._of("model.engine")),
+            "size_bytes": plan.nbytes,
+        }
+
+    def _inspect(self, trt: Any, engine: Any) -> Dict[str, Any]:
+        inspector = engine.create_engine_inspector()
+        text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+        data = str(text).encode("utf-8", "replace")
+        if len(data) > LAYERS_BYTES:
+            return {"written": False, "size_bytes": len(data)}
+        watch.write_atomic(self._of("layers.json"), data)
+        return {"written": True, "size_bytes": len(data)}
+
+    def ended(self, failure: Optional[Any]) -> None:
+        """Write the result: the facts, and the failure that ended the build, if one did."""
+        if self.log is not None:
+            self.log.close()
+        result = dict(self.facts)
+        if failure is not None:
+            about = dict(
+                failure.about, kind=failure.kind, message=str(failure)[:MESSAGE_CHARACTERS]
+            )
+            if self.log is not None:
+                about["log"] = list(self.log.errors)
+            result["failed"] = about
+        text = json.dumps(result, sort_keys=True)
+        watch.write_atomic(self._of("result.json"), text.encode())
+
+
+def attempt(run: Run) -> Optional[Any]:
+    """Build; return the failure that ended it, None where it is done."""
+    try:
+        run.engine()
+    except Failed as failure:
+        return failure
+    except MemoryError as error:
+        return Failed("memory", str(error) or "Python has no memory left")
+    except OSError as error:
+        return Failed("disk", str(error))
+    except Exception as error:  # the runtime's own: told to the caller, which types it
+        kind = "memory" if _NO_MEMORY.search(str(error)) else "bug"
+        return Failed(kind, "%s: %s" % (type(error).__name__, error))
+    return None
+
+
+def main(arguments: List[str]) -> NoReturn:
+    """Run the job named on the command line; the status is one of STATUSES, 0 when done."""
+    # Only our lines may reach stdout: what a native library prints goes to stderr.
+    teller = watch.Teller(os.dup(1))
+    os.dup2(2, 1)
+    brake, watcher = watch.Brake(), 0
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, brake.pull)
+    try:
+        run = Run(arguments[1], teller, brake)
+    except (Failed, IndexError) as error:
+        teller.say("ended", kind="job", message=str(error)[:MESSAGE_CHARACTERS])
+        sys.exit(STATUSES["job"])
+    if run.job.get("held"):
+        watcher = watch.end_with_input(brake)
+    failure = attempt(run)
+    try:
+        run.ended(failure)
+    except OSError as error:
+        failure = Failed("disk", str(error))
+    teller.say("ended", kind=failure.kind if failure else "done")
+    if watcher:
+        os.kill(watcher, signal.SIGKILL)
+    sys.exit(STATUSES[failure.kind] if failure else 0)
+
+
+if __name__ == "__main__":
+    main(sys.argv)
