@@ -27,7 +27,8 @@ TAIL_LINES = 200
 _TEXT = 400
 _MIB = 1 << 20
 
-_LINE = re.compile(r"(?:\[[^\]]{1,32}\] )?\[(?P<level>[VIWEF])\] ?(?:\[TRT\] )?(?P<text>.*)")
+_LINE = re.compile(r"(?:\[[^\]]{1,32}\] )?\[(?P<level>[IWEF])\] ?(?:\[TRT\] )?(?P<text>.*)")
+_VERBOSE = re.compile(rb"(?:\[[^\]]{1,32}\] )?\[V\] ?(?:\[TRT\] )?")
 _BANNER = re.compile(
     r"&&&& (?P<state>RUNNING|PASSED|FAILED) TensorRT\.trtexec"
     r"(?: \[TensorRT v(?P<version>[0-9]{4,6}|[0-9]{1,2}(?:\.[0-9]{1,5}){2,3})\])?"
@@ -273,6 +274,10 @@ class BuildLog:
         return None, None
 
     def _line(self, raw: bytes) -> None:
+        if match := _VERBOSE.match(raw):
+            # Most of a log. Nothing of it is shown, so it need not be made fit for that.
+            self._verbose(raw[match.end() :].decode("utf-8", "replace"))
+            return
         line = printable(raw).rstrip("\r ")
         if line.startswith("&&&& "):
             self._tail.append(line[:_TEXT])
@@ -283,9 +288,6 @@ class BuildLog:
             self._plain(line)
             return
         level, told = match["level"], match["text"]
-        if level == "V":
-            self._verbose(told)
-            return
         self._tail.append(line[:_TEXT])
         if level == "I":
             self._told(told)

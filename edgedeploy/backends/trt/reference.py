@@ -11,7 +11,6 @@ from edgedeploy.backends.trt.option_table import GROUPS, SOURCES
 from edgedeploy.backends.trt.options import Span, TrtOption, Version, text
 from edgedeploy.backends.trt.settings import WORDS
 
-
 PAGE = "tensorrt-options.md"
 
 

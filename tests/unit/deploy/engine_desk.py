@@ -75,11 +75,12 @@ class Desk:
     events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        (self.folder / "home").mkdir(parents=True)
+        self.home = self.folder / "home"
+        self.home.mkdir(parents=True)
         programs = install(self.machine, self.folder / "root", str(self.folder / "root"))
         self.trtexec = programs / "trtexec"
         self.play(**{"build_s": 0.1, **self.settings})
-        self.remote = DeskRemote(self.name, self.folder / "home")
+        self.remote = DeskRemote(self.name, self.home)
         self.log = EventLog(self.events.append)
 
     def play(self, **settings: Any) -> None:
@@ -116,7 +117,7 @@ class Desk:
     @property
     def place(self) -> Path:
         """Its folder for builds."""
-        return self.folder / "home" / ".edgedeploy" / PLACE
+        return self.home / ".edgedeploy" / PLACE
 
     @property
     def left(self) -> list[str]:
