@@ -91,5 +91,5 @@ STAGE = StageKind(
     run=run,
     outputs=("artifact", "report"),
     tools=("onnx",),
-    code=("gpu", "backends/base", "backends/trt"),
+    code=("gpu", "backends/base", "backends/ortmobile", "backends/trt"),
 )

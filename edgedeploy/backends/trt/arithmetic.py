@@ -6,6 +6,7 @@ that TensorRT documents for int8 kernels ("Working with Quantized Types", "Expli
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from edgedeploy.backends.base import Arithmetic, ExecutedLayer
@@ -38,17 +39,26 @@ def stated_arithmetic(model: Path, inputs: Inputs) -> Arithmetic:
     facts = read_graph(model, {name: array.shape for name, array in inputs.items()})
     makers = {name: node for node in facts.nodes for name in node.proto.output}
     layers = []
-    for node in facts.nodes:
-        op = node.op.removeprefix("ai.onnx:")
-        if op not in _COUNTED | _UNCOUNTED:
-            continue
+    for node, op, macs in multiplying(facts):
         integer = op in _PRODUCTS and all(
             _is_dequantized(node.input(place), makers, facts) for place in (0, 1)
         )
-        macs = None if op in _UNCOUNTED else _macs(node, op, facts)
         layers.append(ExecutedLayer(name=node.name, op=op, integer=integer, macs=macs))
     conversions = sum(node.op in _CONVERSIONS for node in facts.nodes)
     return Arithmetic(layers=tuple(layers), conversions=conversions, stated=True)
+
+
+def multiplying(facts: GraphFacts) -> Iterator[tuple[GraphNode, str, int | None]]:
+    """Yield convolutions, products and recurrent nodes: node, operator type, multiply-adds.
+
+    Multiply-adds are None where the shapes of the node are not known.
+    """
+    for node in facts.nodes:
+        op = node.op.removeprefix("ai.onnx:")
+        if op in _COUNTED:
+            yield node, op, _macs(node, op, facts)
+        elif op in _UNCOUNTED:
+            yield node, op, None
 
 
 def _is_dequantized(name: str, makers: dict[str, GraphNode], facts: GraphFacts) -> bool:

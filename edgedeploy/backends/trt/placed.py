@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,90 +14,31 @@ from edgedeploy.backends.base import (
     Placement,
     ProviderPlacement,
 )
+from edgedeploy.backends.ortmobile.graph import GraphFacts, read_graph
+from edgedeploy.backends.trt.arithmetic import multiplying
 from edgedeploy.backends.trt.inspector import EngineLayer, EngineLayers
 from edgedeploy.backends.trt.program import MODEL
+from edgedeploy.backends.trt.recipe import RECIPE
 
-_CONVERSIONS = frozenset(("QuantizeLinear", "DequantizeLinear"))
-_UNCOUNTED = frozenset(("Attention", "Einsum", "LSTM", "GRU", "RNN"))
-_PRODUCTS = frozenset(("Conv", "ConvTranspose", "MatMul", "Gemm"))
+_CONVERSIONS = frozenset(("ai.onnx:QuantizeLinear", "ai.onnx:DequantizeLinear"))
 _SOURCE = "TensorRT's engine inspector"
 
-Shape = tuple[int, ...]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GraphNode:
-    """One node of a program.
-
-    Attributes:
-        name: Its name, as TensorRT's parser has it.
-        op: Operator type.
-        inputs, outputs: Names of what it reads and writes.
-        transposed: Of a Gemm: whether its first input is.
-    """
-
-    name: str
-    op: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    transposed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Graph:
-    """A program's nodes, and its shapes where they are known.
-
-    Attributes:
-        nodes: In order.
-        shapes: By the name of a tensor, at the sizes that the engine is tuned for.
-    """
-
-    nodes: tuple[GraphNode, ...]
-    shapes: Mapping[str, Shape]
-
-
-def read_graph(artifact: Path) -> Graph:
-    """Return the graph of a program with its shapes at the first profile's ``opt``.
+def read_program(artifact: Path) -> GraphFacts:
+    """Return a program's graph with its shapes at the first profile's ``opt``.
 
     Args:
-        artifact: What ``compile`` wrote: ``program/model.onnx`` and ``program/recipe.json``.
+        artifact: What ``compile`` wrote.
+
+    Raises:
+        BuildError: The model cannot be read (E312).
     """
-    import onnx
-
-    path = artifact / MODEL
-    model = onnx.load(path, load_external_data=False)
-    recipe = json.loads(path.with_name("recipe.json").read_text(encoding="utf-8"))
-    sizes = {name: item["opt"] for name, item in next(iter(recipe["profiles"]), {}).items()}
-    for given in model.graph.input:
-        for dim, size in zip(
-            given.type.tensor_type.shape.dim, sizes.get(given.name, ()), strict=False
-        ):
-            dim.dim_value = size
-    # What was inferred for open sizes would stand in the way.
-    del model.graph.value_info[:]
-    for made in model.graph.output:
-        made.type.tensor_type.ClearField("shape")
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    shapes = {item.name: tuple(item.dims) for item in inferred.initializer}
-    for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        dims = value.type.tensor_type.shape.dim
-        known = value.type.tensor_type.HasField("shape")
-        if known and all(dim.HasField("dim_value") for dim in dims):
-            shapes[value.name] = tuple(dim.dim_value for dim in dims)
-    nodes = tuple(
-        GraphNode(
-            name=node.name,
-            op=node.op_type,
-            inputs=tuple(node.input),
-            outputs=tuple(node.output),
-            transposed=any(item.name == "transA" and item.i for item in node.attribute),
-        )
-        for node in inferred.node
-    )
-    return Graph(nodes=nodes, shapes=shapes)
+    recipe = json.loads((artifact / RECIPE).read_text(encoding="utf-8"))
+    profile: dict[str, Any] = next(iter(recipe["profiles"]), {})
+    return read_graph(artifact / MODEL, {name: item["opt"] for name, item in profile.items()})
 
 
-def layers_by_node(graph: Graph, layers: EngineLayers) -> dict[str, EngineLayer]:
+def layers_by_node(graph: GraphFacts, layers: EngineLayers) -> dict[str, EngineLayer]:
     """Return the layer of every node that has one, by the node's name.
 
     A node of which several layers tell (a weight that is reordered for its convolution, say) goes
@@ -124,7 +63,7 @@ def _serves(layer: EngineLayer) -> bool:
     return layer.moves or layer.kind.lower() in ("constant", "shuffle", "noop")
 
 
-def placement(graph: Graph, layers: EngineLayers, name: str) -> Placement:
+def placement(graph: GraphFacts, layers: EngineLayers, name: str) -> Placement:
     """Return what of the program the engine runs where.
 
     Nodes that no layer tells of were folded or taken out; they count as taken.
@@ -143,10 +82,7 @@ def placement(graph: Graph, layers: EngineLayers, name: str) -> Placement:
         notes.append(f"{without} nodes are in no layer: folded, or taken out")
     if layers.detail != "full":
         notes.append("the engine tells names of layers at most: it was built without details")
-    taken = tuple(
-        NodePlacement(node=node.name, op=f"ai.onnx:{node.op}", supported=True)
-        for node in graph.nodes
-    )
+    taken = tuple(NodePlacement(node=node.name, op=node.op, supported=True) for node in graph.nodes)
     providers = [
         ProviderPlacement(
             provider=name,
@@ -163,7 +99,7 @@ def placement(graph: Graph, layers: EngineLayers, name: str) -> Placement:
 
 
 def _on_dla(
-    graph: Graph, owners: Mapping[str, EngineLayer], layers: EngineLayers
+    graph: GraphFacts, owners: Mapping[str, EngineLayer], layers: EngineLayers
 ) -> ProviderPlacement:
     nodes = []
     for node in graph.nodes:
@@ -172,9 +108,7 @@ def _on_dla(
             continue  # nothing of it is left to run anywhere
         there = layer.device == "dla"
         reason = None if there else f"runs on the GPU, in {layer.name[:80]}"
-        nodes.append(
-            NodePlacement(node=node.name, op=f"ai.onnx:{node.op}", supported=there, reason=reason)
-        )
+        nodes.append(NodePlacement(node=node.name, op=node.op, supported=there, reason=reason))
     return ProviderPlacement(
         provider="DLA",
         judged=True,
@@ -184,7 +118,7 @@ def _on_dla(
     )
 
 
-def arithmetic(graph: Graph, layers: EngineLayers) -> Arithmetic | None:
+def arithmetic(graph: GraphFacts, layers: EngineLayers) -> Arithmetic | None:
     """Return what the engine computes on integers; None where it does not tell.
 
     Args:
@@ -195,19 +129,13 @@ def arithmetic(graph: Graph, layers: EngineLayers) -> Arithmetic | None:
         return None
     owners = layers_by_node(graph, layers)
     found, untold = [], False
-    for node in graph.nodes:
+    for node, op, macs in multiplying(graph):
         layer = owners.get(node.name)
-        if layer is None or node.op not in _PRODUCTS | _UNCOUNTED:
-            continue
+        if layer is None:
+            continue  # of constants: worked out by the builder
         untold |= layer.dtype is None
-        found.append(
-            ExecutedLayer(
-                name=node.name,
-                op=layer.kind or node.op,
-                integer=layer.dtype in ("int8", "uint8"),
-                macs=multiply_adds(node, graph.shapes),
-            )
-        )
+        integer = layer.dtype in ("int8", "uint8")
+        found.append(ExecutedLayer(name=node.name, op=layer.kind or op, integer=integer, macs=macs))
     ops = {node.name: node.op for node in graph.nodes}
     conversions = sum(_converts(layer, ops) for layer in layers.layers)
     return None if untold else Arithmetic(layers=tuple(found), conversions=conversions)
@@ -224,25 +152,6 @@ def _converts(layer: EngineLayer, ops: Mapping[str, str]) -> bool:
     return ("int8" in read) != ("int8" in written)
 
 
-def multiply_adds(node: GraphNode, shapes: Mapping[str, Shape]) -> int | None:
-    """Return the multiply-adds of one inference of a node; None where its shapes are not known."""
-    if node.op not in _PRODUCTS:
-        return None
-    known = [shapes.get(name) for name in (*node.inputs[:2], node.outputs[0])]
-    if any(shape is None for shape in known):
-        return None
-    first, weights, result = (shape or () for shape in known)
-    if node.op == "Conv":
-        return prod(result) * prod(weights[1:])  # [C_out, C_in / groups, ...]
-    if node.op == "ConvTranspose":
-        return prod(first) * prod(weights[1:])  # [C_in, C_out / groups, ...]
-    return prod(result) * _depth(node, first)
-
-
-def _depth(node: GraphNode, first: Sequence[int]) -> int:
-    return first[0] if node.transposed else first[-1]
-
-
 def report(artifact: Path, layers: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return placement and arithmetic of an engine as JSON data.
 
@@ -251,7 +160,7 @@ def report(artifact: Path, layers: Mapping[str, Any], name: str) -> dict[str, An
         layers: ``report/layers.json`` of stage ``engine``.
         name: What the report calls the engine.
     """
-    graph, made = read_graph(artifact), EngineLayers.from_json(layers)
+    graph, made = read_program(artifact), EngineLayers.from_json(layers)
     counted = arithmetic(graph, made)
     return {
         "placement": placement(graph, made, name).to_json(),
