@@ -322,6 +322,7 @@ def bench_job(
             files=tuple(folder / path for path in item.loaded),
             threads=session.bench.threads,
             options=session.options,
+            sha256=_entry_sha256(item),
             digest=item.tree.digest,
             target=session.target,
         )
@@ -335,6 +336,12 @@ def bench_job(
         cpus=session.bench.cpus,
         **how,
     )
+
+
+def _entry_sha256(item: Measured) -> str | None:
+    """Return the digest of the file that is loaded; a Core ML package is a folder and has none."""
+    found = [file.sha256 for file in item.tree.files if file.path == item.entry]
+    return found[0] if found else None
 
 
 def measure_session(store: Store, session: Session, progress: Progress) -> Records:

@@ -48,7 +48,7 @@ def build_record(
         "target": artifact.target,
         "device": dict(job.device),
         "conditions": _conditions(job, artifact, result, warm["version"]),
-        "evidence": job.evidence,
+        "evidence": "simulated" if warm.get("simulated") else job.evidence,
         "load_ms": {
             "cold": cold["load_ns"] / _NS_PER_MS if cold["cold"] else None,
             "warm": warm["load_ns"] / _NS_PER_MS,
@@ -58,7 +58,9 @@ def build_record(
         "memory": {
             "peak_bytes": warm["peak_bytes"],
             "baseline_bytes": warm["baseline_bytes"],
+            "device_bytes": warm.get("device_bytes"),
         },
+        "device_ms": about.get("device_ms"),
         "energy": _energy(result["power"], windows),
         "layers": about["layers"],
         "placement": _placement(about),

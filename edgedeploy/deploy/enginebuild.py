@@ -17,6 +17,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Literal
 
+from edgedeploy.devices.holder import holder
 from edgedeploy.devices.workbench import Workbench, workbench
 from edgedeploy.errors import DeviceError, EdgedeployError, IntegrityError
 from edgedeploy.events import EngineProgress, EventLog, Note
@@ -58,6 +59,7 @@ _LOG_BYTES = 256 << 10
 _LINE = 4096
 _LOOK_S = 0.5
 _TELL_S = 0.5
+_ANONYMOUS_S = 3.0
 # What programs tell each other, and what a builder says of every single kernel.
 _MINOR = re.compile(r"\{\"|\[[^\]]*\] \[V\]")
 _SUM = re.compile(r"([0-9a-f]{64})  ?\*?(\S+)")
@@ -180,18 +182,20 @@ class _Run:
         self._order = order
         self._events = events
         self._stop = stop
-        self._waited_for = ""
+        self._waits = False
         self._told = ("", "")
         self._told_at = 0.0
 
     def wait(self, who: str, waited_s: float) -> None:
-        """Say once who else builds there."""
+        """Say once who else builds there; who just begins has not yet said who it is."""
         self._look()
-        if who != self._waited_for:
-            self._waited_for = who
-            self._events.emit(
-                Note(text=f"{self._remote.name}: waiting until another build there ends ({who})")
-            )
+        if self._waits or not (who or waited_s > _ANONYMOUS_S):
+            return
+        self._waits = True
+        name = "another engine of this build" if who == holder() else who or "somebody"
+        self._events.emit(
+            Note(text=f"{self._remote.name}: waiting until another build there ends ({name})")
+        )
 
     def build(self, bench: Workbench, outputs: Mapping[str, Path]) -> Made:
         """Build in a folder on the device."""
@@ -204,7 +208,7 @@ class _Run:
         build_s = time.monotonic() - started
         sums, sizes = self._sums(bench)
         self._pull(bench, outputs["engine"] / ENGINE, sums, sizes)
-        layers = self._layers(bench)
+        layers, facts = self._layers(bench), self._facts(bench)
         cache = {"sha256_before": before, "sha256_after": self._cache_out(bench, sums)}
         provenance = {
             "schema": 1,
@@ -217,7 +221,7 @@ class _Run:
             "build_s": round(build_s, 3),
             "simulated": self._wanted.platform.simulated or self._remote.pretended,
             **self._wanted.conditions,
-            **self._facts(bench),
+            **facts,
         }
         (outputs["engine"] / PROVENANCE).write_bytes(canonical(provenance) + b"\n")
         (outputs["report"] / LAYERS).write_bytes(canonical(layers) + b"\n")

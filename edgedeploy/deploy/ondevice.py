@@ -124,12 +124,14 @@ class OnDevice:
 
 def _artifact(version: Version, model: VersionModel, folder: str) -> BenchArtifact:
     paths = [file.path for file in version.files if file.path.startswith(f"{model.name}/")]
+    digests = {file.path: file.sha256 for file in version.files}
     return BenchArtifact(
         id=model.name,
         family=model.runtime,  # type: ignore[arg-type]
         path=Path(folder, model.entry),
         files=tuple(Path(folder, path) for path in paths),
         options=FAMILIES[model.runtime].bench_options,
+        sha256=digests.get(model.entry),
         digest=model.artifact,
         target=model.target,
     )

@@ -14,6 +14,8 @@ STANDALONE = (
     "bench/environment.py",
     "bench/power.py",
     "bench/runtimes.py",
+    "bench/cuda.py",
+    "bench/gpu.py",
     "bench/loop.py",  # after what it needs beside it
     "devices/unpack.py",
     "release/verify_file.py",
