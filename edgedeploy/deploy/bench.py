@@ -197,7 +197,8 @@ class DeviceSite:
             session = session.on(choose_engine(session.model, chosen.engines, found))
         if found is not None:
             for item in session.artifacts:
-                check_needs(found, f"{session.model} ({item.name})", item.needs, self._say)
+                if item.needs is not None:
+                    check_needs(found, f"{session.model} ({item.name})", item.needs, self._say)
         return session
 
     def _emulated(self, facts: DeviceFacts, session: Session) -> str:
@@ -321,6 +322,7 @@ def _model(session: Session, artifact: Measured, name: str) -> VersionModel:
         artifact=artifact.tree.digest,
         candidate=artifact.name,
         options=session.options,
+        needs=artifact.needs,
     )
 
 
