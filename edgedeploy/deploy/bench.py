@@ -128,9 +128,9 @@ class DeviceSite:
         except DeviceError as error:
             self.close()  # the next session gets a connection of its own
             shown = without_address(self.name, error, self._events)
-            if shown is error:
+            if told is error:
                 raise
-            raise shown from error
+            raise told from error
         return Taken(
             mode=mode,
             records=tuple(records),

@@ -239,9 +239,9 @@ class _Run:
             ) from error
 
     def _log(self, bench: Workbench, output: _Log) -> str:
-        if not self._order.log:
-            return output.text()
-        return printable(self._read(bench, self._order.log, LOG_BYTES))
+        """Return the log that the build keeps, with what libraries printed besides."""
+        kept = self._read(bench, self._order.log, LOG_BYTES) if self._order.log else b""
+        return printable(kept) + output.text()
 
     def _look(self) -> None:
         if self._stop.is_set():
