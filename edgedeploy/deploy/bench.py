@@ -127,7 +127,7 @@ class DeviceSite:
                 records[-1][ANSWERS] = self._asked(session, onboard, job, shown, progress)
         except DeviceError as error:
             self.close()  # the next session gets a connection of its own
-            shown = without_address(self.name, error, self._events)
+            told = without_address(self.name, error, self._events)
             if told is error:
                 raise
             raise told from error

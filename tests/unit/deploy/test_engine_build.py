@@ -193,7 +193,7 @@ def test_what_fails_there_is_typed(
 def test_a_build_that_hangs_is_ended(desk: Desk, program: Path, tmp_path: Path) -> None:
     desk.play(fail="hang")
     error = refused(desk, program, tmp_path / "out", deadline_s=1.0)
-    assert error.diagnostics[0].code == "E484" and "within 1 s" in str(error)
+    assert error.diagnostics[0].code == "E483" and "within 1 s" in str(error)
 
 
 def test_a_device_without_room_is_asked_for_nothing(
