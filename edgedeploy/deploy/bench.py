@@ -127,10 +127,10 @@ class DeviceSite:
                 records[-1][ANSWERS] = self._asked(session, onboard, job, evidence, progress)
         except DeviceError as error:
             self.close()  # the next session gets a connection of its own
-            shown = without_address(self.name, error, self._events)
-            if shown is error:
+            told = without_address(self.name, error, self._events)
+            if told is error:
                 raise
-            raise shown from error
+            raise told from error
         return Taken(
             mode=mode,
             records=tuple(records),

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +32,7 @@ from tests.unit.deploy.engine_desk import Desk, outputs_in, program_in, provenan
 pytestmark = pytest.mark.slow
 
 SOON_S = 30.0
+ROOT = Path(__file__).parents[2]
 STEPS = (
     "uploading",
     "building",
@@ -162,19 +166,34 @@ def test_a_builder_that_is_killed_is_told(
     assert clean(desk)
 
 
+HOST = """
+import os, pickle, signal, sys, threading
+from pathlib import Path
+from edgedeploy.deploy.enginebuild import build_engine
+from edgedeploy.deploy.engineways import order_for
+from edgedeploy.devices.connect import connect
+from edgedeploy.events import EventLog
+from tests.device.test_engine_kills import at
+device, survey, wanted, step, outputs = pickle.load(sys.stdin.buffer)
+log = EventLog(at(step, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+order = order_for(survey, wanted.program)
+build_engine(connect(device), wanted, order, outputs, log, threading.Event())
+"""
+
+
 @pytest.mark.parametrize("step", ["uploading", "building timing", "pulling"])
 def test_a_host_that_is_killed_leaves_nothing(
     step: str, desk: Desk, server: Sshd, program: Path, tmp_path: Path
 ) -> None:
     """As by a power cut, or by who has no patience."""
-    child = os.fork()
-    if child == 0:
-        try:
-            suicide = at(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
-            build(desk, server, program, tmp_path / "1", suicide)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
+    wanted, outputs = desk.wanted(program), outputs_in(tmp_path / "1")
+    given = pickle.dumps((server.device(desk.name), desk.survey, wanted, step, outputs))
+    host = subprocess.run(
+        [sys.executable, "-c", HOST],
+        input=given,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=120,
+    )
+    assert host.returncode == -signal.SIGKILL
     soon_clean(desk)
     build(desk, server, program, tmp_path / "2")

@@ -59,6 +59,7 @@ STATUSES = {
 }
 """Kind of a failure -> exit status."""
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LAYERS_BYTES = 64 << 20
 ERRORS = 20
 MESSAGE_CHARACTERS = 2000
@@ -442,6 +443,9 @@ class Run:
         monitored = hasattr(trt, "IProgressMonitor")
         self.log = watch.Log(self._of("build.log"), None if monitored else progress)
         logger = _logger(trt, self.log, "INFO" if monitored else "VERBOSE")
+        if not monitored:  # such a builder cannot be asked to stop: a signal ends it at once
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
         building = self._builder(trt, logger)
         options = dict(self._recipe.get("options") or {})
         network, strong = _network(trt, building.builder, options.get("dla") is not None)
@@ -547,7 +551,7 @@ def main(arguments: List[str]) -> NoReturn:
     teller = watch.Teller(os.dup(1))
     os.dup2(2, 1)
     brake, watcher = watch.Brake(), 0
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, brake.pull)
     try:
         run = Run(arguments[1], teller, brake)

@@ -304,15 +304,20 @@ def test_a_builder_that_hangs_is_killed_when_its_connection_ends(tmp_path: Path)
     assert "model.engine" not in job.files()
 
 
-def test_a_signal_stops_it_too(tmp_path: Path) -> None:
-    job = Job(tmp_path, steps=2000, step_s=0.02)
+@pytest.mark.parametrize(
+    ("version", "status"), [("10.3.0", STATUSES["interrupted"]), ("8.6.1", -signal.SIGTERM)]
+)
+def test_a_signal_stops_it_too(version: str, status: int, tmp_path: Path) -> None:
+    """A builder before 10.0 cannot be asked to stop: there the signal ends the process."""
+    job = Job(tmp_path, version, steps=2000, step_s=0.02)
     process = job.start()
     assert process.stdout is not None
-    while b'"progress"' not in process.stdout.readline():
+    while b'"build"' not in process.stdout.readline():
         pass
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=LIMIT_S)
-    assert process.returncode == STATUSES["interrupted"]
+    assert process.returncode == status
+    assert "model.engine" not in job.files()
 
 
 def test_an_unreadable_job_ends_before_anything_begins(tmp_path: Path) -> None:
