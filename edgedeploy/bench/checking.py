@@ -214,12 +214,12 @@ _SAMPLE: Mapping[str, Check] = {
 _LOAD: Mapping[str, Check] = {
     "simulated": lambda value, place: value is not None and _flag(value, place),
     "device_bytes": _maybe(_count),
-    "load_ns": _positive,
-    "first_inference_ns": _positive,
+    "load_ns": _maybe(_positive),
+    "first_inference_ns": _maybe(_positive),
     "cold": _flag,
     "why_not_cold": _maybe(text),
-    "baseline_bytes": _count,
-    "peak_bytes": _count,
+    "baseline_bytes": _maybe(_count),
+    "peak_bytes": _maybe(_count),
     "memory_method": text,
     "version": text,
 }

@@ -192,6 +192,7 @@ class OutputsJob:
         cpus: CPUs that the run is bound to; empty leaves it to the system.
         deadline_s: The run is ended after this.
         limit_bytes: The most that all outputs may be together.
+        dtypes: NumPy's names of the outputs' types, for runtimes that do not tell them.
     """
 
     pack: Path
@@ -202,6 +203,7 @@ class OutputsJob:
     cpus: tuple[int, ...] = ()
     deadline_s: float = 1800.0
     limit_bytes: int = 1 << 30
+    dtypes: Mapping[str, str] = field(default_factory=dict)
 
     def to_loop(self, artifact: BenchArtifact, pack: str) -> dict[str, Any]:
         """Return the job as ``loop.py`` reads it, for a pack that lies on the device."""

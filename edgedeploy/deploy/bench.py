@@ -281,6 +281,7 @@ class DeviceSite:
             state=session.state,
             zeros=session.zeros(),
             cpus=session.bench.cpus,
+            dtypes={spec.name: spec.dtype for spec in session.signature.outputs},
         )
         chosen = job.artifacts[-1]
         progress({"event": "phase", "phase": "outputs", "artifact": chosen.id})

@@ -168,15 +168,13 @@ def _stat(value: float | None) -> str:
 def _bench(bench: BenchSummary | None) -> str:
     if bench is None:
         return ""
-    cold = figures.NONE
-    if bench.load_cold_ms is not None:
-        cold = f"{figures.number(bench.load_cold_ms)} ms"
     facts = [
         *((name.upper(), figures.latency(bench, f"{name}_ms")) for name in ("p50", "p90", "p99")),
         ("mean", f"{figures.number(bench.mean_ms)} ms"),
-        ("first inference", f"{figures.number(bench.first_inference_ms)} ms"),
-        ("load, cold", cold),
-        ("load, warm", f"{figures.number(bench.load_warm_ms)} ms"),
+        *((("on the GPU", on_gpu),) if (on_gpu := figures.on_gpu(bench)) else ()),
+        ("first inference", figures.milliseconds(bench.first_inference_ms)),
+        ("load, cold", figures.milliseconds(bench.load_cold_ms)),
+        ("load, warm", figures.milliseconds(bench.load_warm_ms)),
         ("memory", figures.memory(bench)),
         *((("energy", figures.energy(bench)),) if bench.energy_j else ()),
         ("energy from", bench.energy),
