@@ -59,6 +59,9 @@ class Family:
 # FLATBUFFERS_MAX_BUFFER_SIZE: offsets are 32 bits and the sign bit stays free.
 ORT_FILE_BYTES = 2**31 - 1
 
+# A thread that polls the GPU heats and disturbs what follows, as spinning workers do.
+ENGINE_OPTIONS: Mapping[str, Any] = {"sync": "blocking"}
+
 FAMILIES: dict[str, Family] = {
     "coreml": Family(
         package="apple",
@@ -97,6 +100,9 @@ FAMILIES: dict[str, Family] = {
         package="trt",
         tools=("onnx", "onnxruntime", "numpy"),
         reads=("board.gpu", "runtime.versions"),
+        code=("backends/ortmobile",),
+        wants_words=True,
+        bench_options=ENGINE_OPTIONS,
         on_device=True,
     ),
     "tensorrt-rtx": Family(
@@ -104,6 +110,7 @@ FAMILIES: dict[str, Family] = {
         tools=("tensorrt-rtx-cu13-libs", "onnx", "onnxruntime", "numpy"),
         reads=("board.gpu",),
         code=("backends/trt",),
+        bench_options=ENGINE_OPTIONS,
     ),
 }
 """Backend by the runtime id of a target."""

@@ -141,6 +141,13 @@ def _real(value: Any, place: str) -> float:
     return float(value)
 
 
+def _least(value: Any, place: str, least: float) -> float:
+    found = _real(value, place)
+    if found < least:
+        raise ValueError(f"{place} is less than {least:g}")
+    return found
+
+
 def _flag(value: Any, place: str) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{place} is neither true nor false")
@@ -205,12 +212,14 @@ _SAMPLE: Mapping[str, Check] = {
 }
 
 _LOAD: Mapping[str, Check] = {
-    "load_ns": _positive,
-    "first_inference_ns": _positive,
+    "simulated": lambda value, place: value is not None and _flag(value, place),
+    "device_bytes": _maybe(_count),
+    "load_ns": _maybe(_positive),
+    "first_inference_ns": _maybe(_positive),
     "cold": _flag,
     "why_not_cold": _maybe(text),
-    "baseline_bytes": _count,
-    "peak_bytes": _count,
+    "baseline_bytes": _maybe(_count),
+    "peak_bytes": _maybe(_count),
     "memory_method": text,
     "version": text,
 }
@@ -240,6 +249,11 @@ _PLANNED: Mapping[str, Check] = {
     "preferred": _maybe(_unit),
     "supported": _each(_unit, len(UNITS)),
     "cost": _maybe(_share),
+}
+
+_DEVICE_MS: Mapping[str, Check] = {
+    name: lambda value, place: _least(value, place, 0.0)
+    for name in ("upload_ms", "compute_ms", "download_ms")
 }
 
 _PLACEMENT: Mapping[str, Check] = {
@@ -314,6 +328,7 @@ def _about(value: Any, place: str) -> dict[str, Any]:
             for item in _list(data.get("layers"), f"{place}.layers", _LAYERS)
         ],
         "placement": _maybe(_placement)(data.get("placement"), f"{place}.placement"),
+        "device_ms": _maybe(_device_ms)(data.get("device_ms"), f"{place}.device_ms"),
         "warmup": {
             "stable": _flag(warm_up.get("stable"), f"{place}.warmup.stable"),
             "medians_ns": _each(_count, _WINDOWS)(warm_up.get("medians_ns"), f"{place}.warmup"),
@@ -324,6 +339,10 @@ def _about(value: Any, place: str) -> dict[str, Any]:
 
 def _placement(value: Any, place: str) -> dict[str, Any]:
     return _fields(value, place, _PLACEMENT)
+
+
+def _device_ms(value: Any, place: str) -> dict[str, Any]:
+    return _fields(value, place, _DEVICE_MS)
 
 
 def _power(value: Any) -> dict[str, Any]:

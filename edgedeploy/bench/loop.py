@@ -3,15 +3,16 @@
 # ruff: noqa: B905, BLE001, RUF046
 """Measures artifacts on the machine it runs on: ``python loop.py job.json > result.json``.
 
-It needs ``environment.py``, ``power.py`` and ``runtimes.py`` beside it, the standard library and
-the runtime alone (NumPy comes with the runtime), so that it runs on a device as it is. Progress
+It needs ``environment.py``, ``power.py``, ``runtimes.py``, ``gpu.py`` and ``cuda.py`` beside it,
+the standard library, the runtime and NumPy alone, so that it runs on a device as it is. Progress
 goes to stderr as JSON lines, the result to stdout, or gzipped into the job's file ``result``.
 
 The job (paths are relative to the job file)::
 
     {"loop": 1, "mode": "quick", "seed": 0,
-     "artifacts": [{"id": "int8", "family": "ort" | "openvino" | "coreml", "path": "m.ort",
-                    "files": ["m.ort"], "threads": 1, "options": {}}],
+     "artifacts": [{"id": "int8", "path": "m.ort", "files": ["m.ort"], "threads": 1, "options": {},
+                    "family": "ort" | "openvino" | "coreml" | "tensorrt" | "tensorrt-rtx",
+                    "sha256": "of the file at path; engines are not loaded without"}],
      "inputs": {"pack": "folder of a tensor pack", "samples": 16,
                 "generated": [{"name", "dtype", "shape", "seed", "low", "high"}]},
      "plan": {"warmup_max_s", "window_s", "min_s", "min_count", "min_repetitions", "max_s",
@@ -22,8 +23,8 @@ The job (paths are relative to the job file)::
 ``cpus`` bind everything to these CPUs; a ``held`` run ends with its standard input. ``options`` of
 family ``ort``: ``providers``, ``config`` (session entries), ``optimise: false``; of ``openvino``:
 ``device``, ``properties``; of ``coreml``: ``compute_units`` (``ALL``, ``CPU_ONLY``,
-``CPU_AND_GPU``, ``CPU_AND_NE``). ``plan.min_*`` hold for each artifact; "all reached" or ``max_s``
-ends the run; the result says which.
+``CPU_AND_GPU``, ``CPU_AND_NE``); of engines: ``sync`` (``gpu.py``). ``plan.min_*`` hold for each
+artifact; "all reached" or ``max_s`` ends the run; the result says which.
 
 What is timed: one call of the runtime's Python API with inputs that lie in memory, outputs
 included, pre- and post-processing not. Load time, first inference and memory come from a fresh
@@ -73,9 +74,10 @@ def _beside(name: str) -> Any:
 environment = _beside("environment")
 power = _beside("power")
 runtimes = _beside("runtimes")
+gpu = _beside("gpu")
 now_ns = environment.now_ns
 JobError = runtimes.JobError  # type: Any
-FAMILIES = runtimes.FAMILIES
+FAMILIES = dict(runtimes.FAMILIES, **gpu.families(_beside("cuda")))
 _MODULES = {"coreml": "coremltools", "openvino": "openvino", "ort": "onnxruntime"}
 
 
@@ -165,6 +167,8 @@ def load_phase(job: Dict[str, Any], artifact: Dict[str, Any], cold: bool) -> Dic
     if peak is None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {
+        "simulated": session.simulated,
+        "device_bytes": session.device_bytes(),
         "load_ns": loaded - start,
         "first_inference_ns": first - begin,
         "cold": cold and why_not_cold is None,
@@ -182,8 +186,10 @@ def layers_phase(job: Dict[str, Any], artifact: Dict[str, Any]) -> Dict[str, Any
     runs = job["plan"]["layer_runs"]
     with tempfile.TemporaryDirectory(prefix="edgedeploy-layers-") as folder:
         session = FAMILIES[artifact["family"]](artifact, path, os.path.join(folder, "profile"))
-        layers = session.layers(session.bind(feeds), runs)
-        return {"layers": layers, "placement": session.placement()}
+        bound = session.bind(feeds)
+        device_ms = session.device_ms(bound, runs)
+        layers = session.layers(bound, runs)
+        return {"layers": layers, "placement": session.placement(), "device_ms": device_ms}
 
 
 def outputs_phase(job: Dict[str, Any], artifact: Dict[str, Any]) -> Dict[str, Any]:
@@ -233,7 +239,8 @@ def outputs_phase(job: Dict[str, Any], artifact: Dict[str, Any]) -> Dict[str, An
 
 def _prepare(job: Dict[str, Any], artifact: Dict[str, Any]) -> Tuple[str, List[Feed]]:
     """Import the runtime and NumPy, read the inputs and return them with the artifact's path."""
-    __import__(_MODULES[artifact["family"]])
+    family = artifact["family"]
+    gpu.load_module(family) if family in gpu.MODULES else __import__(_MODULES[family])
     import numpy
 
     feeds = read_inputs(numpy, job["inputs"], job["folder"])
@@ -243,7 +250,7 @@ def _prepare(job: Dict[str, Any], artifact: Dict[str, Any]) -> Tuple[str, List[F
 def _loaded(job: Dict[str, Any], artifact: Dict[str, Any]) -> str:
     """Return the path of what the runtime loads."""
     path = os.path.join(job["folder"], artifact["path"])
-    return str(FAMILIES[artifact["family"]].prepare(path, job["folder"]))
+    return str(FAMILIES[artifact["family"]].prepare(artifact, path, job["folder"]))
 
 
 class ChildFailed(Exception):
@@ -381,10 +388,10 @@ def run_job(job: Dict[str, Any], job_path: str) -> Dict[str, Any]:
             "warm": in_fresh_process(job_path, "warm", artifact["id"]),
             "layers": [],
             "placement": None,
+            "device_ms": None,
         }
         if job["plan"].get("layer_runs"):
-            layers = in_fresh_process(job_path, "layers", artifact["id"])
-            found["layers"], found["placement"] = layers["layers"], layers["placement"]
+            found.update(in_fresh_process(job_path, "layers", artifact["id"]))
         artifacts.append(found)
     measured = [Measured(artifact, job) for artifact in job["artifacts"]]
     gc.disable()  # collected between the windows instead
