@@ -122,7 +122,8 @@ def _workspace(written: str) -> int | None:
 def _check_versions(options: Mapping[str, Any], versions: str) -> None:
     """Refuse an option that works in no release that the target allows."""
     for name, flag in _FLAGS.items():
-        if options[name] in (None, False, "none"):
+        # DLA core 0 is asked for: it equals False, and is not.
+        if options[name] is None or options[name] is False or options[name] == "none":
             continue
         row = table()[flag]
         if name == HARDWARE and options[name] != "ampere+":
