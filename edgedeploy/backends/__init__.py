@@ -98,18 +98,21 @@ FAMILIES: dict[str, Family] = {
     ),
     "tensorrt": Family(
         package="trt",
-        tools=("onnx", "onnxruntime", "numpy"),
+        tools=("onnx", "onnx-ir", "onnxruntime", "numpy"),
         reads=("board.gpu", "runtime.versions"),
         hint_tools=("tensorrt-rtx-cu13-libs",),
         code=("backends/ortmobile", "backends/rtx"),
         wants_words=True,
+        bucket_options={"buckets": "profiles"},
         on_device=True,
     ),
     "tensorrt-rtx": Family(
         package="rtx",
-        tools=("tensorrt-rtx-cu13-libs", "onnx", "onnxruntime", "numpy"),
+        tools=("tensorrt-rtx-cu13-libs", "onnx", "onnx-ir", "onnxruntime", "numpy"),
         reads=("board.gpu",),
-        code=("backends/trt",),
+        code=("backends/trt", "backends/ortmobile"),
+        wants_words=True,
+        bucket_options={"buckets": "profiles"},
     ),
 }
 """Backend by the runtime id of a target."""
