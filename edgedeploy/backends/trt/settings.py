@@ -15,6 +15,8 @@ from edgedeploy.errors import BuildError
 
 KNOWN: Mapping[str, Any] = {
     "compile_on": ("device", "local"),
+    "buckets": ("apart", "profiles"),
+    "opt": {},
     "workspace": "",
     "dla": -1,
     "dla_fallback": False,
@@ -30,6 +32,9 @@ KNOWN: Mapping[str, Any] = {
 
 WORDS: Mapping[str, str] = {
     "compile_on": "device (default) or local: where engines are built; local needs a GPU here",
+    "buckets": "apart (default): an engine for each bucket of a dim; profiles: one engine with an "
+    "optimisation profile for each",
+    "opt": "dim name -> the size within its range that kernels are tuned for (default: the middle)",
     "workspace": "most memory of a kernel while building, such as 1 GiB (default: all there is)",
     "dla": "number of the DLA core that layers run on (default -1: none)",
     "dla_fallback": "layers that the DLA does not take run on the GPU (default false: an error)",

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from backend_models import SIZES, feed, value
 from onnx import TensorProto, helper, numpy_helper
+from trt_commands import DEFAULTS
 
 from edgedeploy import backends
 from edgedeploy.backends.base import CompileReport, Words
@@ -61,7 +62,7 @@ def test_a_program_is_the_graph_and_how_to_build_it(small: Path, tmp_path: Path)
     }
     assert {item.path for item in report.files} == written
     assert recipe["schema"] == 1 and recipe["strongly_typed"] is True
-    assert recipe["precision"] == ["float32"]
+    assert recipe["precision"] == ["float32"] and recipe["options"] == DEFAULTS
     assert recipe["profiles"] == [
         {"x": {"min": [1, 3, 48, 48], "opt": [1, 3, 48, 504], "max": [1, 3, 48, 960]}}
     ]
@@ -84,6 +85,21 @@ def test_words_of_the_profile_go_into_the_recipe(small: Path, tmp_path: Path) ->
         "max": [1, 3, 48, 96],
     }
     assert recipe["state"] == [["h", "h2"]]
+
+
+def test_an_engine_is_tuned_for_a_size_and_holds_for_buckets(small: Path, tmp_path: Path) -> None:
+    _, recipe = compiled(
+        small, tmp_path / "a", {"opt": {"width": 320}}, ranges={"width": (48, 960)}
+    )
+    assert recipe["profiles"][0]["x"]["opt"] == [1, 3, 48, 320]
+    words = Words(dims={"width": DimSpec(buckets=(160, 320))})
+    _, recipe = compiled(small, tmp_path / "b", {"buckets": "profiles"}, words=words)
+    assert [item["x"]["max"] for item in recipe["profiles"]] == [[1, 3, 48, 160], [1, 3, 48, 320]]
+    command = build_command("10.6.0", recipe, model="m", engine="e")
+    assert [item for item in command if item.startswith("--profile=")] == [
+        "--profile=0",
+        "--profile=1",
+    ]
 
 
 def test_a_width_without_limits_is_refused(small: Path, tmp_path: Path) -> None:
@@ -162,7 +178,7 @@ def test_int8_is_stated_where_both_operands_have_scales(
     _, recipe = compiled(model, tmp_path / "a")
     assert recipe["precision"] == ["float32", "int8"] and recipe["profiles"] == []
     found = BACKEND.arithmetic(tmp_path / "a", {"x": np.ones((1, 3, 8, 8), np.float32)})
-    assert found.stated and found.conversions == 2
+    assert found.stated and found.conversions == 3
     layers = {item.name: (item.integer, item.macs) for item in found.layers}
     assert layers == {
         "quantized": (True, 8 * 8 * 4 * 3 * 9),
