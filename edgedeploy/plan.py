@@ -27,6 +27,7 @@ from edgedeploy.quant.candidates import FLOAT, Candidate, candidates
 from edgedeploy.quant.scheme import RUNTIME_DEFAULTS, Scheme
 from edgedeploy.quant.survey import COMPARED_RANGES
 from edgedeploy.target.types import Target
+from edgedeploy.toolchain import is_installed
 
 # Field of a target's scheme -> field of quant.scheme.Scheme.
 _SCHEME_NAMES = {
@@ -368,7 +369,7 @@ def _candidate(
             **_tried(family, options, shared),
         },
         fields={name: target.get(name) for name in family.reads},
-        tools=family.tools,
+        tools=(*family.tools, *filter(is_installed, family.hint_tools)),
         code=code,
     )
     here = {

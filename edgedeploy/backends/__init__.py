@@ -23,6 +23,8 @@ class Family:
     Attributes:
         package: Where it lives below ``backends/``; has a ``BACKEND`` in ``backend.py``.
         tools: Distributions whose versions decide what is written.
+        hint_tools: Distributions that it asks for hints where they are installed, and does without
+            where they are not.
         reads: Dotted target fields that it may look at.
         code: Parts of edgedeploy outside of ``package`` that decide what is written or answered.
         wants_words: Whether what it writes also holds what the profile says of the model
@@ -45,6 +47,7 @@ class Family:
     package: str
     tools: tuple[str, ...]
     reads: tuple[str, ...]
+    hint_tools: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     wants_words: bool = False
     bench_options: Mapping[str, Any] = field(default_factory=dict)
@@ -98,19 +101,23 @@ FAMILIES: dict[str, Family] = {
     ),
     "tensorrt": Family(
         package="trt",
-        tools=("onnx", "onnxruntime", "numpy"),
+        tools=("onnx", "onnx-ir", "onnxruntime", "numpy"),
         reads=("board.gpu", "runtime.versions"),
-        code=("backends/ortmobile",),
+        hint_tools=("tensorrt-rtx-cu13-libs",),
+        code=("backends/ortmobile", "backends/rtx"),
         wants_words=True,
         bench_options=ENGINE_OPTIONS,
+        bucket_options={"buckets": "profiles"},
         on_device=True,
     ),
     "tensorrt-rtx": Family(
         package="rtx",
-        tools=("tensorrt-rtx-cu13-libs", "onnx", "onnxruntime", "numpy"),
+        tools=("tensorrt-rtx-cu13-libs", "onnx", "onnx-ir", "onnxruntime", "numpy"),
         reads=("board.gpu",),
-        code=("backends/trt",),
+        code=("backends/trt", "backends/ortmobile"),
+        wants_words=True,
         bench_options=ENGINE_OPTIONS,
+        bucket_options={"buckets": "profiles"},
     ),
 }
 """Backend by the runtime id of a target."""

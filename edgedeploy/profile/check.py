@@ -162,6 +162,9 @@ def _word(value: bool | str) -> str:
     return str(value).lower() if isinstance(value, bool) else value
 
 
+_TYPES: Mapping[str, type] = {"bool": bool, "int": int, "text": str, "map": dict}
+
+
 def _options(use: TargetUse, target: Target) -> Iterator[Diagnostic]:
     known: Mapping[str, Mapping[str, Any]] = target.get("runtime.options") or {}
     for name, value in use.options.items():
@@ -182,7 +185,7 @@ def _options(use: TargetUse, target: Target) -> Iterator[Diagnostic]:
                     f"the option `{name}` of `{target.runtime}` cannot be `{shorten(value)}`",
                     advice(str(value), option["values"]),
                 )
-        elif type(value) is not {"bool": bool, "int": int, "text": str}[option["type"]]:
+        elif type(value) is not _TYPES[option["type"]]:
             yield _at(
                 use,
                 "E163",

@@ -201,7 +201,7 @@ class ServedSchema(Strict):
 class OptionSchema(Strict):
     """One backend option that a profile may set."""
 
-    type: Literal["choice", "bool", "int", "text"]
+    type: Literal["choice", "bool", "int", "text", "map"]
     values: list[str] = []
     default: Any = None
     help: str

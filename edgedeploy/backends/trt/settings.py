@@ -15,6 +15,8 @@ from edgedeploy.errors import BuildError
 
 KNOWN: Mapping[str, Any] = {
     "compile_on": ("device", "local"),
+    "buckets": ("apart", "profiles"),
+    "opt": {},
     "workspace": "",
     "dla": -1,
     "dla_fallback": False,
@@ -30,6 +32,9 @@ KNOWN: Mapping[str, Any] = {
 
 WORDS: Mapping[str, str] = {
     "compile_on": "device (default) or local: where engines are built; local needs a GPU here",
+    "buckets": "apart (default): an engine for each bucket of a dim; profiles: one engine with an "
+    "optimisation profile for each",
+    "opt": "dim name -> the size within its range that kernels are tuned for (default: the middle)",
     "workspace": "most memory of a kernel while building, such as 1 GiB (default: all there is)",
     "dla": "number of the DLA core that layers run on (default -1: none)",
     "dla_fallback": "layers that the DLA does not take run on the GPU (default false: an error)",
@@ -122,7 +127,8 @@ def _workspace(written: str) -> int | None:
 def _check_versions(options: Mapping[str, Any], versions: str) -> None:
     """Refuse an option that works in no release that the target allows."""
     for name, flag in _FLAGS.items():
-        if options[name] in (None, False, "none"):
+        # DLA core 0 is asked for: it equals False, and is not.
+        if options[name] is None or options[name] is False or options[name] == "none":
             continue
         row = table()[flag]
         if name == HARDWARE and options[name] != "ampere+":
