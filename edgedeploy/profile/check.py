@@ -149,9 +149,6 @@ def _word(value: bool | str) -> str:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-_TYPES: Mapping[str, type] = {"bool": bool, "int": int, "text": str, "map": dict}
-
-
 def _options(use: TargetUse, target: Target) -> Iterator[Diagnostic]:
     known: Mapping[str, Mapping[str, Any]] = target.get("runtime.options") or {}
     refused: Mapping[str, str] = target.get("runtime.refused_options") or {}
@@ -178,7 +175,7 @@ def _value(
     if option["type"] == "choice":
         if value not in option["values"]:
             yield _at(use, "E163", message, advice(str(value), option["values"]))
-    elif type(value) is not _TYPES[option["type"]]:
+    elif type(value) is not {"bool": bool, "int": int, "text": str}[option["type"]]:
         yield _at(use, "E163", message, f"write a value of type {option['type']}")
 
 

@@ -215,7 +215,7 @@ class PlannedFile(Strict):
 class OptionSchema(Strict):
     """One backend option that a profile may set."""
 
-    type: Literal["choice", "bool", "int", "text", "map"]
+    type: Literal["choice", "bool", "int", "text"]
     values: list[str] = []
     default: Any = None
     help: str

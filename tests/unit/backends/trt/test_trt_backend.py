@@ -88,9 +88,7 @@ def test_words_of_the_profile_go_into_the_recipe(small: Path, tmp_path: Path) ->
 
 
 def test_an_engine_is_tuned_for_a_size_and_holds_for_buckets(small: Path, tmp_path: Path) -> None:
-    _, recipe = compiled(
-        small, tmp_path / "a", {"opt": {"width": 320}}, ranges={"width": (48, 960)}
-    )
+    _, recipe = compiled(small, tmp_path / "a", {"opt": "width=320"}, ranges={"width": (48, 960)})
     assert recipe["profiles"][0]["x"]["opt"] == [1, 3, 48, 320]
     words = Words(dims={"width": DimSpec(buckets=(160, 320))})
     _, recipe = compiled(small, tmp_path / "b", {"buckets": "profiles"}, words=words)

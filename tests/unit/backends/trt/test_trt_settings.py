@@ -58,6 +58,7 @@ def test_values_are_brought_to_one_form() -> None:
     [
         ({"workspace": "1 kB"}, "E338"),
         ({"workspace": "lots"}, "E310"),
+        ({"opt": "width"}, "E310"),
         ({"optimisation_level": 6}, "E310"),
         ({"optimisation_level": -1}, "E310"),
         ({"dla": True}, "E310"),
