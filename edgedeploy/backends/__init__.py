@@ -39,6 +39,7 @@ class Family:
         integer_options: Compile options of models with integer weights, unless the profile says
             otherwise.
         bucket_options: Options with which one artifact serves all buckets of a model.
+        four_bit_opset: Opset that a model with 4-bit weights must be of; None: that of all models.
         most_bytes: What one artifact's format holds at most; None: no limit that matters.
         on_device: Whether devices of the board make the artifact of what is written here
             (:mod:`edgedeploy.engines`).
@@ -55,12 +56,16 @@ class Family:
     tried_options: Mapping[str, Any] | None = None
     integer_options: Mapping[str, Any] = field(default_factory=dict)
     bucket_options: Mapping[str, Any] = field(default_factory=dict)
+    four_bit_opset: int | None = None
     most_bytes: int | None = None
     on_device: bool = False
 
 
 # FLATBUFFERS_MAX_BUFFER_SIZE: offsets are 32 bits and the sign bit stays free.
 ORT_FILE_BYTES = 2**31 - 1
+
+# The first opset with INT4 tensors and scales per block, which TensorRT takes 4-bit weights as.
+INT4_OPSET = 21
 
 FAMILIES: dict[str, Family] = {
     "coreml": Family(
@@ -104,6 +109,7 @@ FAMILIES: dict[str, Family] = {
         code=("backends/ortmobile", "backends/rtx"),
         wants_words=True,
         bucket_options={"buckets": "profiles"},
+        four_bit_opset=INT4_OPSET,
         on_device=True,
     ),
     "tensorrt-rtx": Family(
@@ -113,6 +119,7 @@ FAMILIES: dict[str, Family] = {
         code=("backends/trt", "backends/ortmobile"),
         wants_words=True,
         bucket_options={"buckets": "profiles"},
+        four_bit_opset=INT4_OPSET,
     ),
 }
 """Backend by the runtime id of a target."""
