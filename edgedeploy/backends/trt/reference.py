@@ -95,8 +95,8 @@ which release on it works.
 *There* names the first release that takes a flag and, after *to*, the first that ends with "Unknown
 option"; releases link to where their options were read. The sources between 10.0.1 and 10.14 were
 not to be had, but for a help text of 10.6: a flag counts from the first release that was read and
-has it. It may have come a little earlier, never later. Releases after 11.5 are taken to know what 11.5 knows. None of these commands has run on a GPU: see
-[verified hardware](verified-hardware.md).
+has it. It may have come a little earlier, never later. Releases after 11.5 are taken to know what
+11.5 knows. None of these commands has run on a GPU: see [verified hardware](verified-hardware.md).
 
 How the types of the graph are held, which is the same graph for every release:
 
