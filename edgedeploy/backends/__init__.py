@@ -39,6 +39,7 @@ class Family:
         integer_options: Compile options of models with integer weights, unless the profile says
             otherwise.
         bucket_options: Options with which one artifact serves all buckets of a model.
+        four_bit_opset: Opset that a model with 4-bit weights must be of; None: that of all models.
         most_bytes: What one artifact's format holds at most; None: no limit that matters.
         on_device: Whether devices of the board make the artifact of what is written here
             (:mod:`edgedeploy.engines`).
@@ -55,6 +56,7 @@ class Family:
     tried_options: Mapping[str, Any] | None = None
     integer_options: Mapping[str, Any] = field(default_factory=dict)
     bucket_options: Mapping[str, Any] = field(default_factory=dict)
+    four_bit_opset: int | None = None
     most_bytes: int | None = None
     on_device: bool = False
 
@@ -64,6 +66,9 @@ ORT_FILE_BYTES = 2**31 - 1
 
 # A thread that polls the GPU heats and disturbs what follows, as spinning workers do.
 ENGINE_OPTIONS: Mapping[str, Any] = {"sync": "blocking"}
+
+# The first opset with INT4 tensors and scales per block, which TensorRT takes 4-bit weights as.
+INT4_OPSET = 21
 
 FAMILIES: dict[str, Family] = {
     "coreml": Family(
@@ -108,6 +113,7 @@ FAMILIES: dict[str, Family] = {
         wants_words=True,
         bench_options=ENGINE_OPTIONS,
         bucket_options={"buckets": "profiles"},
+        four_bit_opset=INT4_OPSET,
         on_device=True,
     ),
     "tensorrt-rtx": Family(
@@ -118,6 +124,7 @@ FAMILIES: dict[str, Family] = {
         wants_words=True,
         bench_options=ENGINE_OPTIONS,
         bucket_options={"buckets": "profiles"},
+        four_bit_opset=INT4_OPSET,
     ),
 }
 """Backend by the runtime id of a target."""

@@ -22,7 +22,7 @@ from edgedeploy.backends.inputs import Inputs
 from edgedeploy.backends.ortmobile.graph import GraphFacts, read_graph
 from edgedeploy.backends.rtx.build import Wish, build_engine
 from edgedeploy.backends.rtx.capabilities import capability_findings
-from edgedeploy.backends.rtx.options import MEANINGS, chosen_options, flags
+from edgedeploy.backends.rtx.options import WORDS, chosen_options, flags
 from edgedeploy.backends.rtx.parsing import find_refusals, placed
 from edgedeploy.backends.trt.arithmetic import arithmetic
 from edgedeploy.backends.trt.profiles import OptimisationProfile, optimisation_profiles
@@ -37,7 +37,6 @@ from edgedeploy.backends.trt.typed import typed_findings
 from edgedeploy.errors import BuildError, Diagnostic
 
 ENGINE = "model.engine"
-_MIB = 1 << 20
 _TF32_NOTE = (
     "float32 products are rounded to TF32 (10 bits) on the GPU; the comparison here was in float32"
 )
@@ -50,7 +49,7 @@ class TensorRtRtx:
     version = 1
     tools = FAMILIES["tensorrt-rtx"].tools
     reads = FAMILIES["tensorrt-rtx"].reads
-    options: Mapping[str, str] = MEANINGS
+    options: Mapping[str, str] = WORDS
 
     def preflight(self, model: Path, fields: Mapping[str, Any]) -> Placement:
         """Return what the parser takes, and all that would keep the builder from an engine.
@@ -175,7 +174,7 @@ def _build(
             capabilities=group,
             profiles=profiles,
             flags=flags(chosen),
-            workspace_bytes=chosen["workspace_mib"] * _MIB or None,
+            workspace_bytes=chosen["workspace"],
             details=chosen["layer_details"],
         )
         warnings.update(dict.fromkeys(build_engine(program, folder / path, wish)))

@@ -1,7 +1,8 @@
-"""Options of the backend: those that change an engine, and why others are refused.
+"""Options of the backend: those that change an engine.
 
-What has an effect, and what needs a GPU, was found by building with each setting of the builder of
-TensorRT for RTX 1.7.1 (``tests/trt/test_rtx_options.py`` holds it).
+Which have an effect, and which need a GPU, was found by building with each setting of the builder
+of TensorRT for RTX 1.7.1; ``targets/runtimes/tensorrt-rtx.yaml`` says of the others why they are
+refused.
 """
 
 from __future__ import annotations
@@ -10,77 +11,51 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgedeploy.backends.base import checked_options
-from edgedeploy.errors import BuildError
+from edgedeploy.backends.trt.written import written_bytes, written_sizes
 
-OPTIONS: Mapping[str, Any] = {
+KNOWN: Mapping[str, Any] = {
     "engines": ("portable", "separate"),
     "buckets": ("apart", "profiles"),
-    "opt": {},
+    "opt": "",
     "tf32": False,
     "weight_streaming": False,
-    "workspace_mib": 0,
+    "workspace": "",
     "layer_details": False,
 }
+"""Option -> allowed values, the default first; or a default of the type that it must have."""
 
-MEANINGS: Mapping[str, str] = {
+WORDS: Mapping[str, str] = {
     "engines": "portable (default): one engine for all compute capabilities of the board; "
     "separate: one for each",
     "buckets": "apart (default): an artifact for each bucket of a dim; profiles: one engine with "
     "an optimisation profile for each",
-    "opt": "dim name -> the size within its range that kernels are tuned for (default: the middle)",
-    "tf32": "round the operands of float32 products to 10 bits, for speed (default false)",
-    "weight_streaming": "allow weights to stay in host memory when the engine runs (default false)",
-    "workspace_mib": "scratch memory on the GPU that a kernel may use, MiB (default 0: any)",
+    "opt": "size within its range that kernels are tuned for, by dim, such as `x[3]=320, n=1` "
+    "(default: the middle)",
+    "tf32": "float32 products may round their inputs to 10 bits (default false)",
+    "weight_streaming": "weights may stay in host memory when the engine runs (default false)",
+    "workspace": "most scratch memory of a kernel on the GPU, such as 1 GiB (default: any)",
     "layer_details": "keep in the engine what an inspector shows of its layers (default false)",
 }
+"""Option -> what it means and its default."""
 
-_NO_EFFECT = "the engine is byte for byte the same at every setting: kernels are chosen on the GPU"
-_NEEDS_GPU = "the builder needs a GPU for it, and engines are built without one"
-_NOT_HERE = "TensorRT for RTX does not have it"
-
-REFUSED: Mapping[str, str] = {
-    "refit": _NEEDS_GPU,
-    "strip_plan": _NEEDS_GPU,
-    "version_compatible": "the lean runtime that it needs is not part of TensorRT for RTX",
-    "hardware_compatible": _NOT_HERE + "; `engines: portable` is for several compute capabilities",
-    "platform": "engines are built for Linux on x86-64, whatever runtime platform is asked for",
-    "dla": _NOT_HERE + ": its GPUs have no DLA",
-    "optimization_level": _NO_EFFECT,
-    "aux_streams": _NO_EFFECT,
-    "tactics": _NO_EFFECT,
-    "timing_cache": _NO_EFFECT,
-    "tiling": _NO_EFFECT,
-    "sparsity": _NO_EFFECT,
-}
-"""Options that TensorRT has and this backend refuses, with the reason."""
+_FLAGS = {"tf32": "TF32", "weight_streaming": "WEIGHT_STREAMING"}
 
 
 def chosen_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return all options with those of a profile laid over the defaults.
 
+    Returns:
+        As :data:`KNOWN`, but ``opt`` as sizes by dim and ``workspace`` in bytes, None for any.
+
     Raises:
-        BuildError: An option that is refused, or does not exist, or a value that is none (E310).
+        BuildError: An option that does not exist, or a value that is none (E310).
     """
-    for name in options:
-        if name in REFUSED:
-            raise BuildError(
-                f"option {name} is not for TensorRT for RTX: {REFUSED[name]}",
-                code="E310",
-                subject=name,
-                hint=f"leave it out; known options: {', '.join(sorted(OPTIONS))}",
-            )
-    chosen = checked_options(options, OPTIONS)
-    if chosen["workspace_mib"] < 0:
-        raise BuildError(
-            f"option workspace_mib cannot be {chosen['workspace_mib']}",
-            code="E310",
-            subject="workspace_mib",
-            hint="give MiB, or 0 for no limit",
-        )
+    chosen = checked_options(options, KNOWN)
+    chosen["opt"] = written_sizes(chosen["opt"])
+    chosen["workspace"] = written_bytes("workspace", chosen["workspace"])
     return chosen
 
 
 def flags(chosen: Mapping[str, Any]) -> list[str]:
     """Return the flags of the builder that chosen options set."""
-    names = {"tf32": "TF32", "weight_streaming": "WEIGHT_STREAMING"}
-    return [flag for name, flag in names.items() if chosen[name]]
+    return [flag for name, flag in _FLAGS.items() if chosen[name]]

@@ -46,7 +46,7 @@ _UNJUDGED = ProviderPlacement(
     source="TensorRT starts on machines with an NVIDIA GPU alone",
     notes=("the parser and the builder of the device judge it",),
 )
-_HINT = "a hint: another product than the TensorRT of the device, which alone judges"
+_HINT = "another product than the TensorRT of the device, which alone judges"
 
 
 class TensorRt:
@@ -164,7 +164,7 @@ def _hints(program: Path) -> tuple[ProviderPlacement, ...]:
     if not parsing.is_installed():
         return ()
     found = parsing.placed(read_graph(program), parsing.find_refusals(program))
-    return (replace(found, notes=(_HINT,)),)
+    return (replace(found, provider=f"{found.provider} (a hint)", notes=(_HINT,)),)
 
 
 BACKEND: Backend = TensorRt()

@@ -13,15 +13,11 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from edgedeploy.backends import INT4_OPSET
 from edgedeploy.errors import BuildError
-
-OPSET = 21
-"""The first with INT4 and with scales per block."""
 
 _OP, _DOMAIN = "MatMulNBits", "com.microsoft"
 _MIDDLE = 8
-# What the opsets up to 21 changed in more than the types that an operator takes.
-_CHANGED = "GroupNormalization"
 _BITS, _INPUTS = 4, 3
 
 
@@ -34,14 +30,18 @@ def spell_four_bits(model: ir.Model) -> None:
     """Replace every ``MatMulNBits`` of a model by DequantizeLinear and MatMul, in place.
 
     Args:
-        model: Of opset 20 or 21, as the quantizer wrote it: symmetric, packed by rows.
+        model: As the quantizer wrote it: symmetric, packed by rows.
 
     Raises:
-        BuildError: Other forms of the operator, or of a model that cannot be of opset 21 (E329).
+        BuildError: Other forms of the operator, or an opset without INT4 (E329).
     """
-    for node in model.graph.all_nodes():
-        if node.op_type == _CHANGED and not node.domain and model.opset_imports[""] < OPSET:
-            raise _refused(node, "means something else in opset 21, which 4-bit weights need")
+    if model.opset_imports.get("", 0) < INT4_OPSET:
+        raise BuildError(
+            f"4-bit weights need opset {INT4_OPSET} here, and the model is of opset "
+            f"{model.opset_imports.get('', 0)}",
+            code="E329",
+            hint=f"bring the float model to opset {INT4_OPSET} before it is quantized",
+        )
     weights: dict[tuple[ir.Value, ir.Value], ir.Value] = {}
     for node in list(model.graph):
         if node.op_type == _OP and node.domain == _DOMAIN:
@@ -49,11 +49,9 @@ def spell_four_bits(model: ir.Model) -> None:
     for value in {part for pair in weights for part in pair}:
         if not value.uses():
             del model.graph.initializers[str(value.name)]
-    model.opset_imports[""] = max(OPSET, model.opset_imports[""])
     model.opset_imports.pop(_DOMAIN, None)
     if any(node.domain == _DOMAIN for node in model.graph.all_nodes()):
         model.opset_imports[_DOMAIN] = 1
-    model.ir_version = max(10, model.ir_version)
 
 
 def _replace(node: ir.Node, weights: dict[tuple[ir.Value, ir.Value], ir.Value]) -> None:

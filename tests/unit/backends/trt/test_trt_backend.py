@@ -18,7 +18,11 @@ from edgedeploy.backends.trt.backend import BACKEND
 from edgedeploy.backends.trt.trtexec import build_command
 from edgedeploy.errors import BuildError
 from edgedeploy.manifest import canonical
+from edgedeploy.plan import make_plan
+from edgedeploy.profile.load import load_profile
 from edgedeploy.profile.types import DimSpec
+from edgedeploy.target.library import TargetLibrary
+from edgedeploy.toolchain import is_installed
 
 ORIN = {"board.gpu": {"compute_capabilities": ["8.7"], "dla_cores": 2}}
 SMALL = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1, 1, 1, 1])]
@@ -88,14 +92,12 @@ def test_words_of_the_profile_go_into_the_recipe(small: Path, tmp_path: Path) ->
 
 
 def test_an_engine_is_tuned_for_a_size_and_holds_for_buckets(small: Path, tmp_path: Path) -> None:
-    _, recipe = compiled(
-        small, tmp_path / "a", {"opt": {"width": 320}}, ranges={"width": (48, 960)}
-    )
+    _, recipe = compiled(small, tmp_path / "a", {"opt": "width=320"}, ranges={"width": (48, 960)})
     assert recipe["profiles"][0]["x"]["opt"] == [1, 3, 48, 320]
     words = Words(dims={"width": DimSpec(buckets=(160, 320))})
     _, recipe = compiled(small, tmp_path / "b", {"buckets": "profiles"}, words=words)
     assert [item["x"]["max"] for item in recipe["profiles"]] == [[1, 3, 48, 160], [1, 3, 48, 320]]
-    command = build_command("10.6.0", recipe, model="m", engine="e")
+    command = build_command("10.3.0", recipe, model="m", engine="e")
     assert [item for item in command if item.startswith("--profile=")] == [
         "--profile=0",
         "--profile=1",
@@ -124,31 +126,39 @@ def test_what_a_user_must_know_is_noted(small: Path, tmp_path: Path) -> None:
 
 
 def test_a_float16_graph_says_which_nodes_stay_in_float32(half_model: Path, tmp_path: Path) -> None:
-    """Checked against the types of the tensors themselves."""
+    """Checked against the types of their first inputs, inferred here."""
     model = onnx.load(str(half_model))
-    ranges = _ranges(model)
-    _, recipe = compiled(half_model, tmp_path / "a", ranges=ranges)
-    assert recipe["precision"] == ["float16", "float32"]
+    _, recipe = compiled(half_model, tmp_path / "a", ranges=_ranges(model))
     types = _types(model)
-    wanted = {
+    floats = [
         node.name
         for node in model.graph.node
-        if node.op_type not in ("Cast", "Shape", "Constant")
-        and TensorProto.FLOAT in {types.get(name) for name in node.input if name}
-        and TensorProto.FLOAT16 not in {types.get(name) for name in node.input if name}
-    }
-    layers = recipe["layers"]
-    assert layers["default"] == "float16"
-    assert set(layers["exceptions"]) == {
-        name for name in wanted if name in layers["exceptions"] or _is_float(model, types, name)
-    }
+        if node.op_type not in ("Cast", "Constant", "Shape")
+        and types.get(node.input[0]) == TensorProto.FLOAT
+    ]
+    assert recipe["precision"] == ["float16", "float32"]
+    assert recipe["layers"]["default"] == "float16"
+    assert sorted(recipe["layers"]["exceptions"]) == sorted(floats)
     command = build_command("8.6.1", recipe, model="m", engine="e")
     assert "--fp16" in command and "--precisionConstraints=obey" in command
 
 
-def _is_float(model: onnx.ModelProto, types: Mapping[str, int], name: str) -> bool:
-    node = next(item for item in model.graph.node if item.name == name)
-    return types.get(node.input[0]) == TensorProto.FLOAT
+def test_a_node_that_is_kept_in_float_is_told_by_name(
+    save: Callable[..., Path], tmp_path: Path
+) -> None:
+    half, single = TensorProto.FLOAT16, TensorProto.FLOAT
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], name="first"),
+        helper.make_node("Abs", ["a"], ["b"], name="second"),
+        helper.make_node("Cast", ["b"], ["c"], name="up", to=single),
+        helper.make_node("Exp", ["c"], ["d"], name="kept"),
+        helper.make_node("Cast", ["d"], ["y"], name="down", to=half),
+    ]
+    model = save(nodes, [value("x", (1, 4), half)], [value("y", (1, 4), half)])
+    _, recipe = compiled(model, tmp_path / "a")
+    assert recipe["layers"] == {"default": "float16", "exceptions": {"kept": "float32"}}
+    command = build_command("8.6.1", recipe, model="m", engine="e")
+    assert "--layerPrecisions=*:fp16,kept:fp32" in command
 
 
 def _ranges(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
@@ -232,12 +242,28 @@ def test_a_program_runs_here_as_it_stands(
 
 
 def test_the_preflight_gives_a_hint_and_no_judgement(small: Path) -> None:
-    found = BACKEND.preflight(small, ORIN)
-    engine = found.providers[0]
+    """The parser of TensorRT for RTX is another product's: its name in reports says so."""
+    engine, *hints = BACKEND.preflight(small, ORIN).providers
     assert engine.provider == "TensorRT" and not engine.judged and engine.nodes == ()
-    assert found.diagnostics == ()
-    for hint in found.providers[1:]:
-        assert any("hint" in note for note in hint.notes)
+    assert len(hints) == is_installed("tensorrt-rtx-cu13-libs")
+    for hint in hints:
+        assert hint.provider == "TensorRT-RTX (a hint)" and hint.notes
+        assert [(node.op, node.supported) for node in hint.nodes] == [("ai.onnx:Conv", True)]
+
+
+def test_what_gives_the_hint_is_part_of_the_key(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(
+        f"edgedeploy: 1\nname: p\nmodel: {{source: {small.relative_to(tmp_path)},"
+        " dims: {width: 48..96}}\nquantize: none\ntargets: [jetson-orin-nano/tensorrt]\n"
+    )
+    profile = load_profile(tmp_path / "p.yaml")
+    target = TargetLibrary(project=tmp_path).load("jetson-orin-nano/tensorrt")
+    item = make_plan(profile, {target.id: target}).items[0]
+    node = item.candidates[0].compiled
+    hint = "tensorrt-rtx-cu13-libs"
+    assert (hint in node.tools) is is_installed(hint)
+    assert node.params["words"] and node.params["options"]["compile_on"] == "device"
+    assert not is_installed("no-such-distribution")
 
 
 def test_the_family_is_that_of_the_target() -> None:

@@ -40,7 +40,8 @@ def test_the_target_file_states_the_same_options() -> None:
     assert set(told) == set(KNOWN)
     for name, value in KNOWN.items():
         default = value[0] if isinstance(value, tuple) else value
-        assert told[name]["default"] == default, name
+        # Numbers of targets are facts with sources, so the backend alone has those defaults.
+        assert told[name]["default"] in (default, None), name
         if isinstance(value, tuple):
             assert told[name]["values"] == list(value)
 
@@ -57,6 +58,7 @@ def test_values_are_brought_to_one_form() -> None:
     [
         ({"workspace": "1 kB"}, "E338"),
         ({"workspace": "lots"}, "E310"),
+        ({"opt": "width"}, "E310"),
         ({"optimisation_level": 6}, "E310"),
         ({"optimisation_level": -1}, "E310"),
         ({"dla": True}, "E310"),
