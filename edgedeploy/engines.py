@@ -18,7 +18,7 @@ from edgedeploy.choosing import Trial
 from edgedeploy.errors import DeviceError
 from edgedeploy.executor import Builder
 from edgedeploy.gpu import GpuPlatform
-from edgedeploy.node import Node
+from edgedeploy.node import Node, OutputRef
 from edgedeploy.plan import Item
 from edgedeploy.stage import Made, Work
 
@@ -28,7 +28,7 @@ ENGINES = "engines"
 COMPILE_ON = "compile_on"
 """Option of a target: ``device`` builds on devices of its board, ``local`` on this machine."""
 
-MAKERS = tuple(f"backends/trt/{name}" for name in ("onboard_build",))
+MAKERS = tuple(f"backends/trt/{name}" for name in ("onboard_build", "options", "trtexec"))
 """What decides how a device builds; part of an engine's key, as the device's name is not.
 
 Nor is whether Python or ``trtexec`` builds: both are given the same program and the same options.
@@ -76,9 +76,18 @@ class KnownPlatforms:
     def __init__(self, known: Mapping[tuple[str, str], Sequence[GpuPlatform]]) -> None:
         self._known = known
 
-    def platforms(self, item: Item) -> Sequence[GpuPlatform]:
+    def platforms(self, item: Item, stop: threading.Event) -> Sequence[GpuPlatform]:
         """Return the platforms that an item was built for; none where it was not."""
         return self._known.get((item.shared.name, item.use.target), ())
+
+    def away(self, item: Item) -> Sequence[GpuPlatform]:
+        """Return none: nobody was asked."""
+        return ()
+
+    @property
+    def reads(self) -> Sequence[Path]:
+        """None: what it knows, the build's own document says."""
+        return ()
 
     def make(self, node: Node, work: Work, stop: threading.Event) -> Made:
         """Refuse: there is no device.
@@ -164,6 +173,7 @@ def engine_node(program: Node, platform: GpuPlatform) -> Node:
 
 def engine_nodes(program: Node, platforms: Sequence[GpuPlatform], notes: Sequence[str]) -> Node:
     """Return the node that joins the engines of a program for some platforms."""
+    engines = {platform.id: engine_node(program, platform) for platform in platforms}
     return Node(
         id=f"{program.id.rpartition('.')[0]}.engines",
         kind=ENGINES,
@@ -173,13 +183,18 @@ def engine_nodes(program: Node, platforms: Sequence[GpuPlatform], notes: Sequenc
             "notes": list(notes),
         },
         inputs={
+            "program": program.output("artifact"),
             "report": program.output("report"),
-            **{
-                platform.id: engine_node(program, platform).output("engine")
-                for platform in platforms
-            },
+            **{name: engine.output("engine") for name, engine in engines.items()},
+            **{f"layers.{name}": engine.output("report") for name, engine in engines.items()},
         },
     )
+
+
+def program_of(compiled: Node) -> Node:
+    """Return the node whose program the engines of ``compiled`` are of, else itself."""
+    ref = compiled.inputs.get("report")
+    return ref.node if compiled.kind == ENGINES and isinstance(ref, OutputRef) else compiled
 
 
 def _nobody(item: Item) -> DeviceError:

@@ -20,7 +20,7 @@ _ID_DIGITS = 12
 Runtime = Literal["tensorrt", "tensorrt-rtx"]
 """The two runtimes that load engines; neither loads those of the other."""
 
-Hardware = Literal["none", "ampere_plus", "same_compute_capability"]
+Hardware = Literal["none", "ampere+", "same-compute-capability"]
 """TensorRT's ``HardwareCompatibilityLevel`` that an engine was built with."""
 
 RUNTIMES: frozenset[str] = frozenset({"tensorrt", "tensorrt-rtx"})
@@ -211,14 +211,16 @@ class EngineNeeds:
         """
         if not isinstance(data, dict) or data.keys() != {field.name for field in fields(cls)}:
             raise ValueError("missing or unknown fields")
-        words = ("version", "system", "arch")
+        words = ("runtime", "version", "system", "arch", "hardware")
         optional = ("gpu", "driver", "jetpack")
         if not all(_is_word(data[name]) for name in words) or not all(
             data[name] is None or _is_word(data[name]) for name in optional
         ):
             raise ValueError("a field is no short text")
         capabilities = data["compute_capabilities"]
-        if not isinstance(capabilities, list) or not all(map(is_capability, capabilities)):
+        if not isinstance(capabilities, list) or not 0 < len(capabilities) <= _MOST_GPUS:
+            raise ValueError("no list of compute capabilities")
+        if not all(map(is_capability, capabilities)):
             raise ValueError("no compute capabilities")
         if data["runtime"] not in _NAMES or data["hardware"] not in _HARDWARE:
             raise ValueError("unknown runtime or hardware compatibility")
@@ -305,12 +307,12 @@ class EngineNeeds:
         has = machine.compute_capability
         if has in self.compute_capabilities:
             return None
-        if self.hardware == "ampere_plus":
+        if self.hardware == "ampere+":
             if self.jetpack is not None or machine.jetpack is not None:
                 return "hardware compatibility does not exist on a Jetson"
             if float(has) >= _AMPERE:
                 return None
-            return "an ampere_plus engine needs a GPU of SM80 or later"
+            return "an engine for ampere+ needs a GPU of SM80 or later"
         return "it holds code for another GPU"
 
 
@@ -319,18 +321,19 @@ def engine_needs(platform: GpuPlatform, options: Mapping[str, Any]) -> EngineNee
 
     Args:
         platform: What built it.
-        options: Of the ``tensorrt`` backend; ``version_compatible`` and ``hardware_compatibility``
+        options: Of the ``tensorrt`` backend; ``version_compatible`` and ``hardware_compatible``
             count.
     """
     return EngineNeeds.of(
         platform,
         version_compatible=bool(options.get("version_compatible", False)),
-        hardware=options.get("hardware_compatibility", "none"),
+        hardware=options.get("hardware_compatible", "none"),
     )
 
 
-_HARDWARE = ("none", "ampere_plus", "same_compute_capability")
+_HARDWARE = ("none", "ampere+", "same-compute-capability")
 _WORD_LETTERS = 100
+_MOST_GPUS = 32
 _CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
 
 

@@ -100,6 +100,8 @@ FAMILIES: dict[str, Family] = {
         package="trt",
         tools=("onnx", "onnxruntime", "numpy"),
         reads=("board.gpu", "runtime.versions"),
+        code=("backends/ortmobile",),
+        wants_words=True,
         bench_options=ENGINE_OPTIONS,
         on_device=True,
     ),

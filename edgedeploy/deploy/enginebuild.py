@@ -17,6 +17,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Literal
 
+from edgedeploy.devices.holder import holder
 from edgedeploy.devices.workbench import Workbench, workbench
 from edgedeploy.errors import DeviceError, EdgedeployError, IntegrityError
 from edgedeploy.events import EngineProgress, EventLog, Note
@@ -57,6 +58,10 @@ _ENGINE_BYTES = 512 << 20
 _LOG_BYTES = 256 << 10
 _LINE = 4096
 _LOOK_S = 0.5
+_TELL_S = 0.5
+_ANONYMOUS_S = 3.0
+# What programs tell each other, and what a builder says of every single kernel.
+_MINOR = re.compile(r"\{\"|\[[^\]]*\] \[V\]")
 _SUM = re.compile(r"([0-9a-f]{64})  ?\*?(\S+)")
 
 
@@ -88,8 +93,8 @@ class Order:
         files: What travels besides the program, by name.
         log: File that the build leaves as its log; empty: its output is.
         watch: Takes a line of the output; returns how far the build is where the line says so.
-        failure: Returns what went wrong by status, :data:`RESULT` and the last lines of the output;
-            None where they do not tell.
+        failure: Returns what went wrong by the status and :data:`RESULT`; None where they, and what
+            was watched, do not tell.
         layers: Turns what the device says of layers into the one form of it.
         told: Turns :data:`RESULT` into facts of the build for its provenance.
     """
@@ -100,9 +105,7 @@ class Order:
     files: Mapping[str, bytes] = field(default_factory=dict)
     log: str = ""
     watch: Callable[[str], Step | None] = lambda line: None
-    failure: Callable[[int, bytes, Sequence[str]], EdgedeployError | None] = (
-        lambda status, result, lines: None
-    )
+    failure: Callable[[int, bytes], EdgedeployError | None] = lambda status, result: None
     layers: Callable[[bytes], Mapping[str, Any]] = lambda data: {"layers": []}
     told: Callable[[bytes], Mapping[str, Any]] = lambda result: {}
 
@@ -179,16 +182,20 @@ class _Run:
         self._order = order
         self._events = events
         self._stop = stop
-        self._waited_for = ""
+        self._waits = False
+        self._told = ("", "")
+        self._told_at = 0.0
 
     def wait(self, who: str, waited_s: float) -> None:
-        """Say once who else builds there."""
+        """Say once who else builds there; who just begins has not yet said who it is."""
         self._look()
-        if who != self._waited_for:
-            self._waited_for = who
-            self._events.emit(
-                Note(text=f"{self._remote.name}: waiting until another build there ends ({who})")
-            )
+        if self._waits or not (who or waited_s > _ANONYMOUS_S):
+            return
+        self._waits = True
+        name = "another engine of this build" if who == holder() else who or "somebody"
+        self._events.emit(
+            Note(text=f"{self._remote.name}: waiting until another build there ends ({name})")
+        )
 
     def build(self, bench: Workbench, outputs: Mapping[str, Path]) -> Made:
         """Build in a folder on the device."""
@@ -201,7 +208,7 @@ class _Run:
         build_s = time.monotonic() - started
         sums, sizes = self._sums(bench)
         self._pull(bench, outputs["engine"] / ENGINE, sums, sizes)
-        layers = self._layers(bench)
+        layers, facts = self._layers(bench), self._facts(bench)
         cache = {"sha256_before": before, "sha256_after": self._cache_out(bench, sums)}
         provenance = {
             "schema": 1,
@@ -214,7 +221,7 @@ class _Run:
             "build_s": round(build_s, 3),
             "simulated": self._wanted.platform.simulated or self._remote.pretended,
             **self._wanted.conditions,
-            **self._told(bench),
+            **facts,
         }
         (outputs["engine"] / PROVENANCE).write_bytes(canonical(provenance) + b"\n")
         (outputs["report"] / LAYERS).write_bytes(canonical(layers) + b"\n")
@@ -222,7 +229,7 @@ class _Run:
         shown = ("sha256", "size_bytes", "way", "build_s", "simulated")
         return Made(summary={name: provenance[name] for name in shown})
 
-    def _told(self, bench: Workbench) -> Mapping[str, Any]:
+    def _facts(self, bench: Workbench) -> Mapping[str, Any]:
         try:
             return self._order.told(self._read(bench, RESULT, RESULT_BYTES))
         except ValueError as error:
@@ -241,6 +248,11 @@ class _Run:
             raise Stopped
 
     def _tell(self, doing: Literal["uploading", "building", "pulling"], step: Step) -> None:
+        now = time.monotonic()
+        told = (doing, step.detail)
+        if told == self._told and now - self._told_at < _TELL_S:
+            return
+        self._told, self._told_at = told, now
         self._events.emit(
             EngineProgress(
                 node=self._wanted.node,
@@ -413,14 +425,14 @@ class _Run:
                 step = self._order.watch(line)
                 if step is not None:
                     self._tell("building", step)
-                if step is None or not self._order.log:
-                    log.add(line)  # else it is a message between programs
+                if not _MINOR.match(line):
+                    log.add(line)
             status = pipe.wait(10.0)
         finally:
             pipe.close()
         if status != 0:
             result = self._read(bench, RESULT, RESULT_BYTES)
-            raise self._order.failure(status, result, log.last()) or self._ended(status, log)
+            raise self._order.failure(status, result) or self._ended(status, log)
 
     def _ended(self, status: int, log: _Log) -> DeviceError:
         last = next((line for line in reversed(log.last()) if line.strip()), "")

@@ -6,20 +6,19 @@ import concurrent.futures
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgedeploy.deploy.enginebuild import Order, Wanted, build_engine
 from edgedeploy.deploy.engineways import order_for
 from edgedeploy.deploy.fleet import JOBS, DaemonThreads
-from edgedeploy.deploy.lastplatforms import last_platform, place_of, remember
+from edgedeploy.deploy.gpu import check_gpu, latest_survey, survey_device, survey_folder
 from edgedeploy.deploy.shown import without_address
-from edgedeploy.devices.gpu_facts import GpuSurvey, probe_gpu
+from edgedeploy.devices.gpu_facts import GpuSurvey
 from edgedeploy.devices.inventory import LOCAL, Device, Inventory
-from edgedeploy.devices.runtimes import in_range
 from edgedeploy.engines import COMPILE_ON
-from edgedeploy.errors import DeviceError, Diagnostic
+from edgedeploy.errors import DeviceError
 from edgedeploy.events import EventLog, Note
 from edgedeploy.gpu import GpuPlatform
 from edgedeploy.node import Node
@@ -31,7 +30,7 @@ from edgedeploy.worker.launch import Stopped
 
 _LOOK_S = 0.25
 
-Probe = Callable[[Remote, str | None], GpuSurvey]
+Probe = Callable[[Remote, str | None, Store | None], GpuSurvey]
 MakeOrder = Callable[[GpuSurvey, Path], Order]
 
 
@@ -58,7 +57,7 @@ class DeviceWorkshop:
         events: EventLog,
         *,
         chosen: Collection[str] | None = None,
-        probe: Probe = probe_gpu,
+        probe: Probe = survey_device,
         order: MakeOrder = order_for,
     ) -> None:
         self._inventory = inventory
@@ -76,7 +75,7 @@ class DeviceWorkshop:
     @property
     def reads(self) -> tuple[Path, ...]:
         """Files and folders by whose change this would be another workshop."""
-        news = (place_of(self._store, device) for device in self._inventory.devices)
+        news = (survey_folder(self._store, device) for device in self._inventory.devices)
         return (*self._inventory.places, *news)
 
     def platforms(self, item: Item, stop: threading.Event) -> tuple[GpuPlatform, ...]:
@@ -88,8 +87,9 @@ class DeviceWorkshop:
         failed: list[DeviceError] = []
         for device in devices:
             try:
-                platform = _platform(device, self._answer(device, stop))
-                _check_fit(device.name, platform, item)
+                survey = self._answer(device, stop)
+                check_gpu(survey, item.target)
+                platform = _platform(device, survey)
             except DeviceError as error:
                 failed.append(error)
                 why = error.diagnostics[0].message
@@ -97,7 +97,6 @@ class DeviceWorkshop:
                     Note(text=f"{item.name}: nothing is built on {device.name}: {why}")
                 )
                 continue
-            remember(self._store, device.name, platform)
             found[platform] = None
         if failed and not found:
             raise _none_of(failed)
@@ -109,9 +108,10 @@ class DeviceWorkshop:
         for device in self._of(item):
             future = self._surveys.get(device.name)
             if future is None or (future.done() and future.exception() is not None):
-                platform = last_platform(self._store, device.name)
-                if platform is not None:
-                    found[platform] = device.name
+                survey = latest_survey(self._store, device.name)
+                with contextlib.suppress(DeviceError):
+                    if survey is not None:
+                        found[_platform(device, survey)] = device.name
         return tuple(found)
 
     def make(self, node: Node, work: Work, stop: threading.Event) -> Made:
@@ -172,7 +172,7 @@ class DeviceWorkshop:
 
     def _survey(self, device: Device) -> GpuSurvey:
         with self._reached(device) as remote:
-            return self._probe(remote, device.python)
+            return self._probe(remote, device.python, self._store)
 
     def _answer(self, device: Device, stop: threading.Event) -> GpuSurvey:
         future = self._asked(device)
@@ -230,34 +230,6 @@ def _platform(device: Device, survey: GpuSurvey) -> GpuPlatform:
 
 def _conditions(survey: GpuSurvey) -> dict[str, Any]:
     return {"clocks": survey.clocks, "power_mode": survey.power_mode}
-
-
-def _check_fit(name: str, platform: GpuPlatform, item: Item) -> None:
-    """Let a device pass whose engines are for the target.
-
-    Raises:
-        DeviceError: It is another board (E488), or its TensorRT is outside of the target's range
-            (E489).
-    """
-    target = item.target
-    capabilities = (target.get("board.gpu") or {}).get("compute_capabilities", ())
-    versions = target.get("runtime.versions") or ">=0"
-    code, hint = "E488", "correct `board:` of the device in devices.yaml"
-    if platform.arch != target.get("board.arch"):
-        why = f"it is {platform.arch}, and {target.board} is {target.get('board.arch')}"
-    elif platform.compute_capability not in capabilities:
-        why = (
-            f"its GPU {platform.gpu} has compute capability {platform.compute_capability}, and "
-            f"{target.board} has {' or '.join(capabilities)}"
-        )
-    elif not in_range(platform.tensorrt, versions):
-        why = f"it has TensorRT {platform.tensorrt}, and {target.id} takes {versions}"
-        code, hint = "E489", "change TensorRT on the device, or use a target for that version"
-    else:
-        return
-    raise DeviceError(
-        f"{name} builds no engine for {target.id}: {why}", code=code, subject=name, hint=hint
-    )
 
 
 def _none_of(failed: Sequence[DeviceError]) -> DeviceError:

@@ -15,19 +15,29 @@ from shlex import quote
 from typing import Any
 
 from edgedeploy.backends.trt import onboard
-from edgedeploy.deploy.enginebuild import CACHE, Order, Step
+from edgedeploy.backends.trt.buildlog import BuildLog
+from edgedeploy.backends.trt.inspector import EngineLayers, read_layers
+from edgedeploy.backends.trt.options import parse_version
+from edgedeploy.backends.trt.trtexec import build_command, is_strongly_typed
+from edgedeploy.deploy.enginebuild import CACHE, ENGINE, LAYERS, Order, Step
 from edgedeploy.devices.gpu_facts import GpuSurvey, Way
-from edgedeploy.errors import BuildError, DeviceError, EdgedeployError
+from edgedeploy.errors import BuildError, DeviceError, Diagnostic, EdgedeployError
+
+RECIPE = "recipe.json"
 
 _PARTS = 1000
 """Parts of its work that a phase of the builder is told in."""
 
-_TUNE = "lower the builder's optimization level, or use a device with more memory"
+_SIGNALS = 128
+"""A status from here on is a signal's: whoever ended the build, TensorRT did not refuse it."""
+
+_OTHER = "a stand-in is at work where there was none, or the other way round"
+
 # Failures that are the program's, or the recipe's, by what they are called there.
 _REFUSED = {
-    "parse": ("E338", "TensorRT does not parse the graph", "use another `quantize:`"),
-    "refused": ("E339", "TensorRT makes no engine", "use another `quantize:`, or other options"),
-    "option": ("E336", "TensorRT lacks an option there", "leave it out, or use a newer TensorRT"),
+    "parse": ("E339", "choose another `quantize:`, or replace the node by other operators"),
+    "refused": ("E339", "choose another `quantize:`, or keep the node in float (`keep_float`)"),
+    "option": ("E336", "leave the option out, or use a device whose TensorRT has it"),
 }
 
 
@@ -39,32 +49,85 @@ def order_for(survey: GpuSurvey, program: Path) -> Order:
         program: Folder of the program, with its recipe.
 
     Raises:
-        BuildError: Its TensorRT lacks what the recipe asks for (E336), or is of no line that is
-            known (E337).
+        BuildError: Its TensorRT lacks what the recipe asks for (E336), is of no line that is known
+            (E337), or its command line cannot say what the recipe does (E338).
         DeviceError: It has no TensorRT (E486).
     """
     if not survey.ways:
         raise survey.no_runtime("TensorRT")
     way = survey.ways[0]
-    return _by_python(survey, way)
+    recipe = json.loads((program / RECIPE).read_bytes())
+    parse_version(way.version)
+    return (_by_python if way.kind == "python" else _by_trtexec)(survey, way, recipe)
 
 
-def _by_python(survey: GpuSurvey, way: Way) -> Order:
+def _by_python(survey: GpuSurvey, way: Way, recipe: Mapping[str, Any]) -> Order:
     """Return the order for ``onboard_build.py``."""
-    job = onboard.job(held=False, timing_cache=CACHE)
+    cache = CACHE if recipe["options"].get("timing_cache", True) else None
+    job = onboard.job(held=False, timing_cache=cache)
     files = {name: (onboard.FOLDER / name).read_bytes() for name in onboard.DEVICE_FILES}
     words = [onboard.DEVICE_FILES[0], "job.json"]
-    phases = _Phases()
     return Order(
         way="python",
         command=f"{quote(way.path)} {' '.join(words)}",
         shown=("python", *words),
         files={**files, "job.json": json.dumps(job).encode()},
         log="build.log",
-        watch=phases.step,
-        failure=lambda status, result, lines: _python_failure(survey, status, result),
+        watch=_Phases().step,
+        failure=lambda status, result: _python_failure(survey, result),
+        layers=_layers,
         told=lambda result: _python_facts(survey, result),
     )
+
+
+def _by_trtexec(survey: GpuSurvey, way: Way, recipe: Mapping[str, Any]) -> Order:
+    """Return the order for ``trtexec``."""
+    command = build_command(
+        way.version,
+        recipe,
+        trtexec=way.path,
+        model="model.onnx",
+        engine=ENGINE,
+        timing_cache=CACHE,
+        layers=LAYERS,
+    )
+    log = BuildLog()
+
+    def watch(line: str) -> Step:
+        log.feed(line.encode() + b"\n")
+        now = log.progress
+        return Step(done=now.layers, total=now.of or 0, left_s=now.eta_s, detail=now.phase)
+
+    def told(_: bytes) -> Mapping[str, Any]:
+        said = log.close()
+        if ("stand-in" in (said.note or "")) != survey.simulated:
+            raise ValueError(_OTHER)
+        strong = is_strongly_typed(parse_version(way.version), recipe["options"])
+        return {"typed": "strong" if strong else "weak"}
+
+    def failure(status: int, _: bytes) -> EdgedeployError | None:
+        said = log.close()
+        refused = status < _SIGNALS and (said.passed is False or said.errors)
+        return log.failure(survey.device) if refused else None
+
+    return Order(
+        way="trtexec",
+        command=" ".join(map(quote, command)),
+        shown=("trtexec", *command[1:]),
+        watch=watch,
+        failure=failure,
+        layers=_layers,
+        told=told,
+    )
+
+
+def _layers(data: bytes) -> Mapping[str, Any]:
+    """Return what an inspector tells in the one form of it; of none, that there is none.
+
+    Raises:
+        ValueError: It is not what an inspector writes.
+    """
+    return (read_layers(data) if data else EngineLayers(detail="none", layers=())).to_json()
 
 
 class _Phases:
@@ -102,13 +165,13 @@ def _python_facts(survey: GpuSurvey, result: bytes) -> Mapping[str, Any]:
     """
     answer = onboard.read_answer(result)
     if answer.simulated != survey.simulated:
-        raise ValueError("a stand-in is at work where there was none, or the other way round")
+        raise ValueError(_OTHER)
     kept = ("python", "cuda_runtime", "cuda_driver", "typed", "constrained_layers", "build_s")
     facts = {name: answer.facts[name] for name in kept if name in answer.facts}
     return {**facts, "signature": dict(answer.signature)}
 
 
-def _python_failure(survey: GpuSurvey, status: int, result: bytes) -> EdgedeployError | None:
+def _python_failure(survey: GpuSurvey, result: bytes) -> EdgedeployError | None:
     """Return why there is no engine, as the program says it; None where it does not."""
     try:
         failure = onboard.read_answer(result).failure if result else None
@@ -119,23 +182,29 @@ def _python_failure(survey: GpuSurvey, status: int, result: bytes) -> Edgedeploy
     message = failure.message or (failure.log[-1] if failure.log else "it does not say why")
     if failure.kind not in _REFUSED:
         return _broken(survey, failure.kind, message)
-    code, what, hint = _REFUSED[failure.kind]
-    where = "".join(
-        f"; node {item.name or item.node}{f' ({item.op})' if item.op else ''}: {item.message}"
-        for item in failure.complaints
-    )
-    name = survey.version or ""
+    code, hint = _REFUSED[failure.kind]
+    who = f"TensorRT {survey.version or ''} of {survey.device}"
+    if not failure.complaints:
+        return BuildError(
+            f"{who} refuses it: {message[:1000]}",
+            code=code,
+            subject=failure.option or survey.device,
+            hint=hint,
+        )
     return BuildError(
-        f"TensorRT {name} of {survey.device}: {what}: {(where[2:] or message)[:1500]}",
-        code=code,
-        subject=failure.option or survey.device,
-        hint=hint,
+        Diagnostic(
+            code=code,
+            message=f"{who} does not parse it: {item.message}",
+            subject=item.name or item.op or f"node {item.node}",
+            hint=hint,
+        )
+        for item in failure.complaints
     )
 
 
 def _broken(survey: GpuSurvey, kind: str, message: str) -> DeviceError:
     hints = {
-        "memory": _TUNE,
+        "memory": "set `workspace` lower, or free memory on the device",
         "missing": "see what `edgedeploy devices probe` finds there",
         "device": "see whether `nvidia-smi` works there, and its driver fits its TensorRT",
         "disk": "make room on the device, or give it another `root:` in devices.yaml",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedeploy.devices.runtimes import in_range
 from edgedeploy.errors import DeviceError, Diagnostic
 from edgedeploy.gpu import RUNTIMES, EngineNeeds, GpuPlatform, sm
-from edgedeploy.records import add_record, conditions_key, latest_record
+from edgedeploy.records import add_record, conditions_key, latest_record, record_folder
 
 if TYPE_CHECKING:
     from edgedeploy.devices.gpu_facts import GpuSurvey
@@ -61,18 +62,16 @@ class DeviceGpu:
     def for_target(self, target: Target) -> GpuSurvey | None:
         """Return what the device has, when a target's runtime loads engines.
 
-        None for other runtimes, and for a fake device without a GPU: there nothing is loaded.
+        None for other runtimes, and for a fake device: what this machine has says nothing of it.
 
         Raises:
             DeviceError: It has no GPU that is known (E485), no such runtime (E486), another GPU
                 than the board (E488) or a version that the target does not allow (E489); or as
                 :meth:`survey`.
         """
-        if target.runtime not in RUNTIMES:
+        if target.runtime not in RUNTIMES or self._reach().pretended:
             return None
         found = self.survey()
-        if self._reach().pretended:
-            return found if found.gpu else None
         check_gpu(found, target)
         return found
 
@@ -82,22 +81,38 @@ class DeviceGpu:
         Raises:
             DeviceError: It does not load one (E487), or as :meth:`survey`.
         """
-        needs = {model.name: model.needs for model in version.models if model.needs is not None}
-        if not needs:
+        if all(model.needs is None for model in version.models) or self._reach().pretended:
             return
         found = self.survey()
-        if self._reach().pretended and not found.gpu:
-            return
-        for name, one in needs.items():
-            why = found.refuses(one)
-            if why is not None:
-                raise mismatch(found.device, name, [why])
-            for text in one.differences(found):
-                self._say(f"{name}: {text}")
+        for model in version.models:
+            check_needs(found, model.name, model.needs, self._say)
+
+
+def check_needs(
+    survey: GpuSurvey, name: str, needs: EngineNeeds | None, say: Callable[[str], None]
+) -> None:
+    """Let an engine pass that a device loads, and say what is another than where it was built.
+
+    Args:
+        survey: Of the device.
+        name: Of the model, for messages.
+        needs: What the engine asks; None for what is no engine.
+        say: Called with what should be known, in words.
+
+    Raises:
+        DeviceError: The device does not load it (E487), or its GPU is not known (E485).
+    """
+    if needs is None:
+        return
+    why = survey.refuses(needs)
+    if why is not None:
+        raise mismatch(survey.device, name, [why])
+    for text in needs.differences(survey):
+        say(f"{name}: {text}")
 
 
 def survey_device(remote: Remote, python: str | None, store: Store | None = None) -> GpuSurvey:
-    """Survey a device now, and keep what was found.
+    """Survey a device now, and keep what was found where it is news.
 
     Args:
         remote: The device, connected.
@@ -111,7 +126,7 @@ def survey_device(remote: Remote, python: str | None, store: Store | None = None
     from edgedeploy.devices.gpu_facts import probe_gpu
 
     found = probe_gpu(remote, python)
-    if store is not None:
+    if store is not None and latest_survey(store, remote.name) != found:
         created = datetime.now(UTC).isoformat(timespec="seconds")
         record = {"kind": "gpu", "created": created, "survey": found.to_json()}
         add_record(store, _key(remote.name), record, ())
@@ -119,7 +134,13 @@ def survey_device(remote: Remote, python: str | None, store: Store | None = None
 
 
 def latest_survey(store: Store, device: str) -> GpuSurvey | None:
-    """Return what the newest survey of a device found.
+    """Return what the newest survey of a device found; as :func:`dated_survey` otherwise."""
+    found = dated_survey(store, device)
+    return found and found[1]
+
+
+def dated_survey(store: Store, device: str) -> tuple[str, GpuSurvey] | None:
+    """Return since when a device is what its newest survey found (ISO 8601, UTC), and that.
 
     None when there was none, or one by an edgedeploy that knew other facts.
     """
@@ -127,9 +148,16 @@ def latest_survey(store: Store, device: str) -> GpuSurvey | None:
 
     record = latest_record(store, _key(device))
     try:
-        return None if record is None else GpuSurvey.from_json(record["survey"])
+        if record is None:
+            return None
+        return str(record["created"]), GpuSurvey.from_json(record["survey"])
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+def survey_folder(store: Store, device: str) -> Path:
+    """Return the folder in which news of a device appears."""
+    return record_folder(store, _key(device))
 
 
 def _key(device: str) -> str:
@@ -184,7 +212,7 @@ def choose_engine(
     Args:
         model: Name, for the message.
         engines: The summary of stage ``engines``: ``platform`` and ``needs`` by id.
-        survey: Of the device; None takes the first, for a device that loads nothing.
+        survey: Of the device; None takes the first, for a fake device.
 
     Raises:
         DeviceError: It loads none of them (E487), or has no GPU (E485) or TensorRT (E486).

@@ -279,7 +279,10 @@ def _conflicts(ways: tuple[Way, ...], installed: Mapping[str, str]) -> Iterator[
         return
     used = ways[0]
     for way in ways[1:]:
-        if not same_version(way.version, used.version) or way.simulated != used.simulated:
+        if way.simulated != used.simulated:
+            stands_in, other = (way, used) if way.simulated else (used, way)
+            yield f"{_named(stands_in)} stands in for TensorRT, {_named(other)} does not"
+        elif not same_version(way.version, used.version):
             yield (
                 f"{_named(way)} has TensorRT {way.version}, {_named(used)} {used.version}: the "
                 "latter is used"

@@ -150,6 +150,25 @@ class GpuSurvey:
         version = self.rtx if needs.runtime == "tensorrt-rtx" else self.version
         return needs.unmet(self, version)
 
+    def in_words(self) -> list[tuple[str, str]]:
+        """Return what was found as names and texts; what the device does not say is left out."""
+        kinds = [f"{way.kind} {way.version} ({way.path})" for way in self.ways]
+        clocks = self.clocks and f"clocks {self.clocks}"
+        said = [
+            ("gpu", ", ".join(filter(None, (self.gpu, self.compute_capability)))),
+            ("gpu unclear", self.unclear),
+            ("driver", self.driver),
+            ("cuda", self.cuda),
+            ("jetpack", self.jetpack),
+            ("tensorrt", self.version and f"{self.version}: {', '.join(kinds)}"),
+            ("tensorrt-rtx", self.rtx),
+            ("power mode", ", ".join(filter(None, (self.power_mode, clocks)))),
+            ("simulated", "something stands in for TensorRT" if self.simulated else ""),
+            *(("trouble", text) for text in self.trouble),
+            *(("conflict", text) for text in self.conflicts),
+        ]
+        return [(name, text) for name, text in said if text]
+
     def to_json(self) -> dict[str, Any]:
         """Return the survey as JSON data."""
         data = asdict(self)

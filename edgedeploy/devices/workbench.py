@@ -107,8 +107,8 @@ def workbench(
     Args:
         remote: The device, connected.
         place: Folder in which to make it, absolute or below ``~/``; made when missing, 0700.
-        busy: Called while another run is at work there, with who that is and the seconds waited so
-            far; may raise to give up.
+        busy: Called while another run is at work there, with who that is, as far as it says so,
+            and the seconds waited so far; may raise to give up.
 
     Raises:
         DeviceError: The device lacks a tool (E480), cannot make the folder (E476) or cannot get rid
@@ -154,7 +154,7 @@ def _take(remote: Remote, place: str) -> Workbench | str:
             said = printable(reader.line(STALL_S + CLEAR_S)).strip()
             if said.startswith("busy"):
                 pipe.close()
-                return said[5:].strip()[:200] or "another run"
+                return said[5:].strip()[:200]
             if said.startswith("! "):
                 raise _refused(remote, place, said[2:], pipe)
             path = said.removeprefix("at ")

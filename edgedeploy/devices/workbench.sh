@@ -43,4 +43,4 @@ mkdir "run-$2" || { echo '! folder'; exit 1; }
 echo "at $here/run-$2"
 echo "free $(df -kP . | tail -n 1)"
 while line=$(timeout "$4" head -n 1 9>&-) && [ "$line" ]; do :; done
-clear_away && echo cleared
+clear_away && : >owner && echo cleared

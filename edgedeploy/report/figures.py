@@ -237,8 +237,8 @@ def engine(report: EngineReport) -> str:
         made.append(f"at {report.power_mode}")
     if report.clocks is not None:
         made.append(f"clocks {report.clocks}")
-    what = "SIMULATED engine" if platform.simulated else "engine"
-    return f"{what} of {platform.in_words()}: {', '.join(made)}"
+    text = f"engine of {platform.in_words()}: {', '.join(made)}"
+    return f"SIMULATED, no GPU made it: {text}" if platform.simulated else text
 
 
 def notes(target: TargetReport, created: str) -> list[str]:

@@ -62,6 +62,7 @@ STATUSES = {
 LAYERS_BYTES = 64 << 20
 ERRORS = 20
 MESSAGE_CHARACTERS = 2000
+_NODE = re.compile(r"\[ONNX Layer: (.*?)(?: \| .*?)?\]")
 _NO_MEMORY = re.compile(r"out ?of ?memory|bad_alloc|insufficient (?:gpu )?memory", re.IGNORECASE)
 
 
@@ -134,61 +135,54 @@ class Building:
         pool = _member(self.trt.MemoryPoolType, name, "memory pool " + name)
         self.config.set_memory_pool_limit(pool, size)
 
-    def assign(self, name: str, value: Any) -> None:
-        """Assign a property of the configuration."""
-        _member(type(self.config), name, name)
-        setattr(self.config, name, value)
-
     def dla(self, core: int) -> None:
-        """Let layers run on a DLA core, and those that it does not take on the GPU."""
+        """Let layers run on a DLA core."""
         cores = int(self.builder.num_DLA_cores)
         if core >= cores:
             message = "DLA core %d is asked for, and this machine offers %d" % (core, cores)
-            raise Failed("option", message, option="dla_core")
+            raise Failed("option", message, option="dla")
         self.config.default_device_type = self.trt.DeviceType.DLA
         self.config.DLA_core = core
-        self.flag("GPU_FALLBACK")
 
     def compatible(self, level: str) -> None:
         """Let the engine load on other GPUs too."""
-        levels = self.trt.HardwareCompatibilityLevel
-        name = level.upper()
-        self.config.hardware_compatibility_level = _member(
-            levels, name, "hardware compatibility " + name
-        )
+        name = _LEVELS.get(level, level)
+        what = "hardware compatibility " + name
+        found = _member(self.trt.HardwareCompatibilityLevel, name, what)
+        self.config.hardware_compatibility_level = found
+
+    def level(self, level: int) -> None:
+        """Let the builder search shorter or longer."""
+        self.config.builder_optimization_level = level
 
 
+_LEVELS = {
+    "none": "NONE",
+    "ampere+": "AMPERE_PLUS",
+    "same-compute-capability": "SAME_COMPUTE_CAPABILITY",
+}
 _Step = Callable[[Building, Any], None]
 
 
-def _flag(name: str) -> _Step:
-    return lambda building, value: building.flag(name, value)
-
-
-def _assigned(name: str) -> _Step:
-    return lambda building, value: building.assign(name, value)
-
-
-def _pool(name: str) -> _Step:
-    return lambda building, value: building.pool(name, value << 20)
+def _if(name: str) -> _Step:
+    """Return a step that sets a flag where the option is true."""
+    return lambda building, value: building.flag(name) if value else None
 
 
 OPTIONS: Dict[str, Tuple[type, _Step]] = {
-    "workspace_mib": (int, _pool("WORKSPACE")),
-    "dla_sram_mib": (int, _pool("DLA_MANAGED_SRAM")),
-    "tactic_dram_mib": (int, _pool("TACTIC_DRAM")),
-    "dla_core": (int, Building.dla),
-    "sparsity": (bool, _flag("SPARSE_WEIGHTS")),
-    "refit": (bool, _flag("REFIT")),
-    "tf32": (bool, _flag("TF32")),
-    "version_compatible": (bool, _flag("VERSION_COMPATIBLE")),
-    "exclude_lean_runtime": (bool, _flag("EXCLUDE_LEAN_RUNTIME")),
-    "hardware_compatibility": (str, Building.compatible),
-    "optimization_level": (int, _assigned("builder_optimization_level")),
-    "max_aux_streams": (int, _assigned("max_aux_streams")),
-    "timing_iterations": (int, _assigned("avg_timing_iterations")),
+    "compile_on": (str, lambda building, value: None),  # here, as it turns out
+    "workspace": (int, lambda building, value: building.pool("WORKSPACE", value)),
+    "dla": (int, Building.dla),
+    "dla_fallback": (bool, _if("GPU_FALLBACK")),
+    "sparsity": (bool, _if("SPARSE_WEIGHTS")),
+    "refit": (bool, _if("REFIT")),
+    "version_compatible": (bool, _if("VERSION_COMPATIBLE")),
+    "hardware_compatible": (str, Building.compatible),
+    "optimisation_level": (int, Building.level),
+    "timing_cache": (bool, lambda building, on: building.flag("DISABLE_TIMING_CACHE", not on)),
+    "tf32": (bool, lambda building, on: building.flag("TF32", on)),
 }
-"""Option of a recipe -> its type, and what it does to the configuration."""
+"""Option of a recipe -> its type, and what it does to the configuration; None leaves it out."""
 
 
 def apply_options(building: Building, options: Dict[str, Any]) -> None:
@@ -197,6 +191,8 @@ def apply_options(building: Building, options: Dict[str, Any]) -> None:
         if name not in OPTIONS:
             raise Failed("job", "the recipe has an option %r that the builder lacks" % name)
         kind, step = OPTIONS[name]
+        if value is None:
+            continue
         if type(value) is not kind:
             raise Failed("job", "option %s cannot be %r" % (name, value))
         step(building, value)
@@ -205,21 +201,19 @@ def apply_options(building: Building, options: Dict[str, Any]) -> None:
 # -- From the model to the engine ------------------------------------------------------------------
 
 
-def _network(trt: Any, builder: Any) -> Tuple[Any, bool]:
+def _network(trt: Any, builder: Any, dla: bool) -> Tuple[Any, bool]:
     """Return an empty network and whether it is strongly typed.
 
-    10.x has a flag for it and 11.x knows nothing else (there the flag has another value). 8.6 knows
-    no such network: its builder may take any type that its flags allow, so ``_constrain`` has to
-    say what the graph says.
+    10.x has a flag for it; 11.x knows nothing else (and its flag has another value). 8.6 has no
+    such networks, and DLA cores take none before 11: there the builder may take any type that its
+    flags allow, so ``_constrain`` has to say what the graph says.
     """
     flags = trt.NetworkDefinitionCreationFlag
+    weak = hasattr(trt.BuilderFlag, "FP16")
     strong = getattr(flags, "STRONGLY_TYPED", None)
-    if strong is not None:
+    if strong is not None and not (weak and dla):
         return builder.create_network(1 << int(strong)), True
-    explicit = getattr(flags, "EXPLICIT_BATCH", None)
-    if explicit is not None:
-        return builder.create_network(1 << int(explicit)), False
-    return builder.create_network(0), True
+    return builder.create_network(1 << int(flags.EXPLICIT_BATCH)), False
 
 
 def _parser_error(error: Any) -> Dict[str, Any]:
@@ -254,60 +248,53 @@ def parse(trt: Any, network: Any, logger: Any, path: str, portable: bool) -> Non
     raise Failed("parse", message, errors=errors, count=count)
 
 
-def _constrain(building: Building, network: Any, precision: List[str]) -> int:
+def _constrain(building: Building, network: Any, recipe: Dict[str, Any]) -> int:
     """Tell a weakly typed builder what the graph's types say; return the number of layers told.
 
-    Its flags say which types it may take at all. What a layer really computes in, it would choose
-    by speed: also half where the graph has float. So the types are carried along the network, as a
-    strongly typed builder does it, from the inputs, the constants and the casts, and every layer
-    on half or float is held to its type (OBEY_PRECISION_CONSTRAINTS). Layers beside a (De)Quantize
-    are left alone: what is quantized explicitly is not the builder's choice, and a constraint
-    would keep it from joining them. Source: developer guide 8.6, "Reduced Precision".
+    Its flags say which types it may take at all. In what a layer then computes, it would choose by
+    speed: in half also where the graph has float. So every layer is held to the type of its node
+    (OBEY_PRECISION_CONSTRAINTS); a node's layers are known by their metadata. Left alone are layers
+    on anything else than floats, constants, and those beside a (De)Quantize: what is quantized
+    explicitly is not the builder's choice, and a constraint could keep it from joining them.
+    Source: developer guide 8.6, "Reduced Precision" and "Explicit Versus Implicit Quantization".
     """
-    trt = building.trt
-    flags = {"fp16": "FP16", "int8": "INT8"}
+    trt, kinds = building.trt, building.trt.LayerType
+    precision, nodes = list(recipe["precision"]), recipe.get("layers")
     for name in precision:
-        if name in flags:
-            building.flag(flags[name])
-        elif name != "fp32":
-            raise Failed("option", "this TensorRT builds no %s networks" % name, option=name)
-    if "fp16" not in precision:
+        if name not in ("float32", "float16", "int8"):
+            raise Failed("option", "no %s without strong typing" % name, option=name)
+        if name != "float32":
+            building.flag({"float16": "FP16", "int8": "INT8"}[name])
+    if "float16" not in precision or nodes is None:
         return 0
     building.flag("OBEY_PRECISION_CONSTRAINTS")
-    half, single, kinds = trt.DataType.HALF, trt.DataType.FLOAT, trt.LayerType
-    own = (kinds.CAST, kinds.CONSTANT)
-    types: Dict[str, Any] = {}
-    beside: Set[str] = set()
-    told = 0
+    types = {"float16": trt.DataType.HALF, "float32": trt.DataType.FLOAT}
     layers = [network.get_layer(number) for number in range(network.num_layers)]
-    for number in range(network.num_inputs):
-        types[network.get_input(number).name] = network.get_input(number).dtype
+    beside: Set[str] = set()
     for layer in layers:
         if layer.type in (kinds.QUANTIZE, kinds.DEQUANTIZE):
             beside |= {tensor.name for tensor in _tensors(layer)}
+    told = 0
     for layer in layers:
         outputs = [layer.get_output(number) for number in range(layer.num_outputs)]
-        inputs = [types.get(tensor.name) for tensor in _tensors(layer, outputs=False)]
-        kept = [kind for kind in inputs if kind in (half, single)]
-        for tensor in outputs:
-            floats = layer.type not in own and kept and tensor.dtype in (half, single)
-            types[tensor.name] = kept[0] if floats else tensor.dtype
+        floats = all(tensor.dtype in types.values() for tensor in outputs)
         near = any(tensor.name in beside for tensor in _tensors(layer))
-        if layer.type in own or not kept or near or outputs[0].dtype not in (half, single):
+        if not floats or near or layer.type in (kinds.CONSTANT, kinds.CAST, kinds.SHAPE):
             continue
-        layer.precision = kept[0]
-        for number, tensor in enumerate(outputs):
-            if tensor.dtype in (half, single):
-                layer.set_output_type(number, kept[0])
+        match = _NODE.search(str(layer.metadata or ""))
+        node = match.group(1) if match else layer.name
+        kind = types[nodes["exceptions"].get(node, nodes["default"])]
+        layer.precision = kind
+        for number in range(len(outputs)):
+            layer.set_output_type(number, kind)
         told += 1
     return told
 
 
-def _tensors(layer: Any, outputs: bool = True) -> List[Any]:
-    """Return the tensors that a layer reads and, unless told otherwise, writes."""
+def _tensors(layer: Any) -> List[Any]:
+    """Return the tensors that a layer reads and writes."""
     found = [layer.get_input(number) for number in range(layer.num_inputs)]
-    if outputs:
-        found += [layer.get_output(number) for number in range(layer.num_outputs)]
+    found += [layer.get_output(number) for number in range(layer.num_outputs)]
     return [tensor for tensor in found if tensor is not None]  # None: an optional one
 
 
@@ -399,6 +386,23 @@ def signature(engine: Any) -> Dict[str, Any]:
     return found
 
 
+def inspected(trt: Any, engine: Any, found: Dict[str, Any]) -> bytes:
+    """Return what the engine inspector tells of the layers, as JSON.
+
+    Types of layers on open dims are told for given sizes alone ("N/A due to dynamic shapes"): the
+    first profile's ``opt`` are given, if there is memory for a context.
+    """
+    inspector = engine.create_engine_inspector()
+    dynamic = [entry for entry in found["inputs"] if -1 in entry["shape"]]
+    context = engine.create_execution_context() if dynamic else None
+    if context is not None:
+        for entry in dynamic:
+            context.set_input_shape(entry["name"], tuple(entry["profiles"][0][1]))
+        inspector.execution_context = context
+    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    return str(text).encode("utf-8", "replace")
+
+
 # -- The run ---------------------------------------------------------------------------------------
 
 
@@ -415,7 +419,8 @@ class Run:
         self._recipe = watch.read_json(self._of("recipe.json"), "recipe")
         if self._recipe.get("schema") != 1:
             raise Failed("job", "the recipe is for another version of the builder")
-        self.facts = {"build": BUILD_VERSION, "python": "%d.%d.%d" % sys.version_info[:3]}
+        python = "%d.%d.%d" % sys.version_info[:3]
+        self.facts: Dict[str, Any] = {"build": BUILD_VERSION, "python": python}
         self.log: Any = None
 
     def _of(self, name: str) -> str:
@@ -438,21 +443,19 @@ class Run:
         self.log = watch.Log(self._of("build.log"), None if monitored else progress)
         logger = _logger(trt, self.log, "INFO" if monitored else "VERBOSE")
         building = self._builder(trt, logger)
-        network, strong = _network(trt, building.builder)
+        options = dict(self._recipe.get("options") or {})
+        network, strong = _network(trt, building.builder, options.get("dla") is not None)
         self.facts["typed"] = "strong" if strong else "weak"
         self._phase("parse")
-        options = dict(self._recipe.get("options") or {})
         portable = bool(options.get("version_compatible")) and not strong
         parse(trt, network, logger, self._of("model.onnx"), portable)
         self._phase("configure")
         building.config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         apply_options(building, options)
         if not strong:
-            precision = list(self._recipe["precision"])
-            self.facts["constrained_layers"] = _constrain(building, network, precision)
+            self.facts["constrained_layers"] = _constrain(building, network, self._recipe)
         add_profiles(building, list(self._recipe.get("profiles") or []))
-        cache_path = self.job.get("timing_cache")
-        cache_path = None if cache_path is None else self._of(cache_path)
+        cache_path = self._cache_path(options)
         cache = load_cache(building.config, cache_path)
         if monitored:
             building.config.progress_monitor = _monitor(trt, progress, self._brake)
@@ -464,7 +467,12 @@ class Run:
             raise self._refused()
         self._phase("write")
         self.facts["timing_cache"] = save_cache(building.config, cache_path, cache)
-        self._keep(trt, logger, memoryview(plan), bool(options.get("version_compatible")))
+        self._keep(trt, logger, memoryview(plan), options)
+
+    def _cache_path(self, options: Dict[str, Any]) -> Optional[str]:
+        """Return where the timing cache is kept, None where none is wanted."""
+        path = self.job.get("timing_cache")
+        return None if path is None or options.get("timing_cache") is False else self._of(path)
 
     def _builder(self, trt: Any, logger: Any) -> "Building":
         try:
@@ -481,31 +489,25 @@ class Run:
         kind = "memory" if _NO_MEMORY.search(said) else "refused"
         return Failed(kind, self.log.last())
 
-    def _keep(self, trt: Any, logger: Any, plan: Any, host_code: bool) -> None:
+    def _keep(self, trt: Any, logger: Any, plan: Any, options: Dict[str, Any]) -> None:
         """Load the engine, tell its signature and its layers, then give it its name."""
         runtime = trt.Runtime(logger)
-        if host_code:  # such an engine brings the runtime of its version along; it was made here
+        if options.get("version_compatible"):  # brings code of its version along; it was made here
             runtime.engine_host_code_allowed = True
+        if options.get("dla") is not None:
+            runtime.DLA_core = options["dla"]
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise Failed("load", self.log.last())
         self.facts["signature"] = signature(engine)
         self._phase("inspect")
-        self.facts["layers"] = self._inspect(trt, engine)
+        text = inspected(trt, engine, self.facts["signature"])
+        if len(text) <= LAYERS_BYTES:
+            watch.write_atomic(self._of("layers.json"), text)
+        self.facts["layers"] = {"written": len(text) <= LAYERS_BYTES, "size_bytes": len(text)}
         watch.write_atomic(self._of("model.engine"), plan)
-        self.facts["engine"] = {
-            "sha256": watch.sha256_of(self._of("model.engine")),
-            "size_bytes": plan.nbytes,
-        }
-
-    def _inspect(self, trt: Any, engine: Any) -> Dict[str, Any]:
-        inspector = engine.create_engine_inspector()
-        text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-        data = str(text).encode("utf-8", "replace")
-        if len(data) > LAYERS_BYTES:
-            return {"written": False, "size_bytes": len(data)}
-        watch.write_atomic(self._of("layers.json"), data)
-        return {"written": True, "size_bytes": len(data)}
+        sha256 = watch.sha256_of(self._of("model.engine"))
+        self.facts["engine"] = {"sha256": sha256, "size_bytes": plan.nbytes}
 
     def ended(self, failure: Optional[Any]) -> None:
         """Write the result: the facts, and the failure that ended the build, if one did."""

@@ -77,8 +77,10 @@ def _o(
     )
 
 
-def _obsolete(flags: str, known: str, what: str, **more: str) -> Iterable[TrtOption]:
-    return (_o(flag, known, what, **more) for flag in flags.split())
+def _obsolete(
+    flags: str, known: str, what: str, api: str = "", deprecated: str = ""
+) -> Iterable[TrtOption]:
+    return (_o(flag, known, what, api, deprecated=deprecated) for flag in flags.split())
 
 
 _MODEL = (
@@ -99,9 +101,27 @@ _MODEL = (
 )
 
 _PROFILES = (
-    _o("--minShapes", "8.6", "lowest sizes", "IOptimizationProfile.set_shape", sent=True),
-    _o("--optShapes", "8.6", "sizes to tune for", "IOptimizationProfile.set_shape", sent=True),
-    _o("--maxShapes", "8.6", "highest sizes", "IOptimizationProfile.set_shape", sent=True),
+    _o(
+        "--minShapes",
+        "8.6",
+        "sizes of a profile: lowest, to tune for, highest",
+        "IOptimizationProfile.set_shape",
+        sent=True,
+    ),
+    _o(
+        "--optShapes",
+        "8.6",
+        "sizes of a profile: lowest, to tune for, highest",
+        "IOptimizationProfile.set_shape",
+        sent=True,
+    ),
+    _o(
+        "--maxShapes",
+        "8.6",
+        "sizes of a profile: lowest, to tune for, highest",
+        "IOptimizationProfile.set_shape",
+        sent=True,
+    ),
     _o(
         "--profile", "10.6", "begins one of several profiles", "add_optimization_profile", sent=True
     ),
@@ -112,8 +132,15 @@ _PROFILES = (
         api="IBuilderConfig.set_calibration_profile",
     ),
     _o("--calibProfile", "10.6-11.0", "profile for calibration", "set_calibration_profile"),
-    _o("--inputIOFormats", "8.6", "types and layouts of inputs", "ITensor.allowed_formats"),
-    _o("--outputIOFormats", "8.6", "types and layouts of outputs", "ITensor.allowed_formats"),
+    _o(
+        "--inputIOFormats", "8.6", "types and layouts of inputs, outputs", "ITensor.allowed_formats"
+    ),
+    _o(
+        "--outputIOFormats",
+        "8.6",
+        "types and layouts of inputs, outputs",
+        "ITensor.allowed_formats",
+    ),
 )
 
 _TYPES = (
@@ -427,11 +454,26 @@ _INFERENCE = (
     _o("--shapes", "8.6", "sizes to run with", "IExecutionContext.set_input_shape", sent=True),
     _o("--useProfile", "10.6", "profile to run with", "set_optimization_profile_async", sent=True),
     _o("--loadInputs", "8.6", "raw files as inputs, else random ones", sent=True),
-    _o("--iterations", "8.6", "fewest inferences", sent=True),
-    _o("--duration", "8.6", "shortest time in seconds", sent=True),
-    _o("--warmUp", "8.6", "milliseconds that do not count", sent=True),
-    _o("--sleepTime", "8.6", "milliseconds between launch and compute"),
-    _o("--idleTime", "8.6", "milliseconds between inferences"),
+    _o(
+        "--iterations",
+        "8.6",
+        "fewest inferences, shortest time in seconds, warm-up in milliseconds",
+        sent=True,
+    ),
+    _o(
+        "--duration",
+        "8.6",
+        "fewest inferences, shortest time in seconds, warm-up in milliseconds",
+        sent=True,
+    ),
+    _o(
+        "--warmUp",
+        "8.6",
+        "fewest inferences, shortest time in seconds, warm-up in milliseconds",
+        sent=True,
+    ),
+    _o("--sleepTime", "8.6", "pauses in milliseconds"),
+    _o("--idleTime", "8.6", "pauses in milliseconds"),
     _o("--infStreams", "8.6", "contexts at once"),
     _o("--streams", "8.6", "former name of --infStreams", deprecated="8.6"),
     _o("--exposeDMA", "8.6", "no overlap of copies and kernels"),
@@ -465,8 +507,8 @@ _INFERENCE = (
         deprecated="11.0",
         sent=True,
     ),
-    _o("--timeDeserialize", "8.6", "time to load"),
-    _o("--timeRefit", "8.6", "time to replace weights"),
+    _o("--timeDeserialize", "8.6", "time to load, to replace weights"),
+    _o("--timeRefit", "8.6", "time to load, to replace weights"),
     _o("--persistentCacheRatio", "8.6", "L2 for activations", "persistent_cache_limit"),
     _o(
         "--allocationStrategy",
@@ -493,11 +535,11 @@ _REPORT = (
         sent=True,
     ),
     _o("--nvtxMode", "8.6-10.0", "former name of --profilingVerbosity", deprecated="8.2"),
-    _o("--avgRuns", "8.6", "inferences per line of the log"),
-    _o("--percentile", "8.6", "percentiles of the summary"),
+    _o("--avgRuns", "8.6", "what the summary tells"),
+    _o("--percentile", "8.6", "what the summary tells"),
     _o("--dumpRefit", "8.6", "weights that can be replaced", "Refitter.get_all_weights"),
-    _o("--dumpOutput", "8.6", "outputs in the log"),
-    _o("--dumpRawBindingsToFile", "8.6", "inputs and outputs as files"),
+    _o("--dumpOutput", "8.6", "outputs in the log, or as files"),
+    _o("--dumpRawBindingsToFile", "8.6", "outputs in the log, or as files"),
     _o("--dumpProfile", "8.6", "times of layers in the log", "IProfiler"),
     _o("--dumpLayerInfo", "8.6", "layers in the log", "EngineInspector"),
     _o(
@@ -514,14 +556,11 @@ _REPORT = (
 )
 
 GROUPS: Mapping[str, tuple[TrtOption, ...]] = {
-    "Model and engine": _MODEL,
-    "Shapes": _PROFILES,
+    "Model, engine and shapes": (*_MODEL, *_PROFILES),
     "Types": _TYPES,
     "Building": _BUILD,
-    "Where engines run": _PORTABLE,
-    "Devices and plugins": _SYSTEM,
-    "Running": _INFERENCE,
-    "Reports": _REPORT,
+    "Where engines run": (*_PORTABLE, *_SYSTEM),
+    "Running and reports": (*_INFERENCE, *_REPORT),
 }
 """The rows by chapter of the page."""
 

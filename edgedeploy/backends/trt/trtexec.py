@@ -193,16 +193,20 @@ def _types(release: Version, recipe: Mapping[str, Any]) -> list[str]:
 def _weak_types(release: Version, recipe: Mapping[str, Any]) -> list[str]:
     """Return the flags that hold the types of the graph as far as weak typing can.
 
-    A graph of float32 gets none: nothing else is allowed then. float16 and int8 are allowed where
-    the graph has them; ``--precisionConstraints=obey`` with a type for every layer then says which
-    floats compute in which: TensorRT keeps to it or fails. int8 stays where QuantizeLinear and
-    DequantizeLinear put it. What weak typing leaves open: the type in which a layer hands on its
-    output (it may be wider), and layers that fusion makes, which keep to the types of their parts.
+    A graph of float32 gets none: nothing else is allowed then. float16 is allowed where the graph
+    has it; ``--precisionConstraints=obey`` with a type for every layer then says which of them
+    compute in which: TensorRT keeps to it or fails. int8 stays where QuantizeLinear and
+    DequantizeLinear put it; a type for the layers between would contradict that, hence not with
+    float16. What weak typing leaves open: the type in which a layer hands on its output, which may
+    be wider.
 
     Source: NVIDIA TensorRT 8.6 documentation, "Reduced Precision", "Explicit Quantization".
     """
     types = set(recipe["precision"])
-    if others := sorted(types & _STRONG_ONLY):
+    others = sorted(types & _STRONG_ONLY)
+    if {"int8", "float16"} <= types:
+        others = ["int8 together with float16"]
+    if others:
         raise BuildError(
             f"TensorRT {text(release)} cannot hold {', '.join(others)}: it has no strong typing"
             + (" on DLA cores" if release >= (10, 0) else ""),
@@ -211,14 +215,12 @@ def _weak_types(release: Version, recipe: Mapping[str, Any]) -> list[str]:
             hint="use another `quantize:`, or a device with TensorRT 10 or later",
         )
     found = []
-    if "float16" in types:
-        found.append(argument("--fp16", release))
     if "int8" in types:
         found.append(argument("--int8", release))
-    layers = recipe["layers"]
-    if "float16" in types and layers is not None:
+    if "float16" in types:
+        found.append(argument("--fp16", release))
         found.append(argument("--precisionConstraints", release, "obey"))
-        found.append(argument("--layerPrecisions", release, _layer_types(layers)))
+        found.append(argument("--layerPrecisions", release, _layer_types(recipe["layers"])))
     return found
 
 

@@ -24,6 +24,9 @@ MODES = ("oom", "killed", "hang", "full", "empty", "nofile", "garbage")
 INSTALLED = "usr/lib/edgedeploy-stand-in"
 """Folder of the stand-ins on a device."""
 
+TRTEXEC = "usr/src/tensorrt/bin"
+"""Where NVIDIA's packages put trtexec."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
@@ -183,7 +186,7 @@ def programs(machine: Machine) -> tuple[str, ...]:
 
 
 def install(machine: Machine, root: Path, seen: str = "/", **changes: object) -> Path:
-    """Write a machine's programs and files below a folder; return the folder of programs.
+    """Write a machine's programs and files below a folder; return the folder of trtexec.
 
     Args:
         machine: Which.
@@ -198,12 +201,9 @@ def install(machine: Machine, root: Path, seen: str = "/", **changes: object) ->
         (place / name).write_text((PROGRAMS / name).read_text())
     (place / "flags.txt").write_text((FLAGS / f"{machine.flags}.txt").read_text())
     (place / "settings").write_text(machine.settings(**changes))
-    folder = root / "usr/src/tensorrt/bin"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = root / TRTEXEC
     for name in programs(machine):
-        goal = folder if name == "trtexec" else root / "usr/bin"
-        goal.mkdir(parents=True, exist_ok=True)
-        _program(name, goal / name, here)
+        write_program(name, (folder if name == "trtexec" else root / "usr/bin") / name, here)
     for path, text in files(machine).items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
@@ -215,10 +215,19 @@ def change(machine: Machine, root: Path, **changes: object) -> None:
     (root / INSTALLED / "settings").write_text(machine.settings(**changes))
 
 
-def _program(name: str, goal: Path, here: str, **words: str) -> None:
+def write_program(name: str, goal: Path, here: str, **words: str) -> None:
+    """Write one of the programs.
+
+    Args:
+        name: Of its file in ``programs/``.
+        goal: Where to.
+        here: The folder of the stand-ins, as the program will see it.
+        words: What stands for `@WORD@` in it.
+    """
     text = (PROGRAMS / name).read_text().replace("@HERE@", here)
     for word, value in words.items():
         text = text.replace(f"@{word}@", value)
+    goal.parent.mkdir(parents=True, exist_ok=True)
     goal.unlink(missing_ok=True)  # never through a link, such as busybox's
     goal.write_text(text)
     goal.chmod(0o755)
@@ -250,8 +259,9 @@ def files(machine: Machine) -> dict[str, str]:
             "EABI: aarch64, DATE: Wed Jan  8 01:49:37 UTC 2025\n"
         )
     if machine.jetson:
-        found[f"{INSTALLED}/device-tree/model"] = machine.jetson + "\0"
-        found[f"{INSTALLED}/device-tree/compatible"] = (
+        tree = f"{INSTALLED}/firmware/devicetree/base"
+        found[f"{tree}/model"] = machine.jetson + "\0"
+        found[f"{tree}/compatible"] = (
             "nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,tegra234\0"
         )
     return found

@@ -11,7 +11,10 @@
 
 function byte() {
     while (at >= count) {
-        if ((getline line) <= 0) return -1
+        if ((getline line) <= 0) {
+            over = 1
+            return -1
+        }
         count = split(line, bytes, " ")
         at = 0
     }
@@ -44,7 +47,7 @@ function varint(value, scale, next_) {
 
 function text(length_, found, each) {
     found = ""
-    for (each = 0; each < length_; each++) found = found sprintf("%c", byte())
+    for (each = 0; each < length_ && !over; each++) found = found sprintf("%c", byte())
     return found
 }
 
@@ -65,7 +68,7 @@ function ignore() {
 
 function node(end, f, name, op, domain, outs, ins, first) {
     name = op = domain = outs = ins = ""
-    while (place < end) {
+    while (place < end && !over) {
         f = field()
         if (f == 1) ins = ins (ins == "" ? "" : ",") text(size)
         else if (f == 2) { first = text(size); if (outs == "") outs = first }
@@ -78,7 +81,7 @@ function node(end, f, name, op, domain, outs, ins, first) {
 }
 
 function weight(end, f, type, name) {
-    while (place < end) {
+    while (place < end && !over) {
         f = field()
         if (f == 2) type = size
         else if (f == 8) name = text(size)
@@ -90,12 +93,12 @@ function weight(end, f, type, name) {
 
 function dims(end, f, limit, found, one) {
     found = ""
-    while (place < end) {
+    while (place < end && !over) {
         f = field()
         if (f != 1) { ignore(); continue }
         limit = place + size
         one = -1
-        while (place < limit) {
+        while (place < limit && !over) {
             f = field()
             if (f == 1) one = size
             else ignore()
@@ -108,11 +111,11 @@ function dims(end, f, limit, found, one) {
 # TypeProto: its tensor_type (1) has elem_type (1) and shape (2).
 function type_of(end, f, limit) {
     kind = shape = ""
-    while (place < end) {
+    while (place < end && !over) {
         f = field()
         if (f != 1) { ignore(); continue }
         limit = place + size
-        while (place < limit) {
+        while (place < limit && !over) {
             f = field()
             if (f == 1) kind = size
             else if (f == 2) shape = dims(place + size)
@@ -122,7 +125,7 @@ function type_of(end, f, limit) {
 }
 
 function tensor(what, end, f, name) {
-    while (place < end) {
+    while (place < end && !over) {
         f = field()
         if (f == 1) name = text(size)
         else if (f == 2) type_of(place + size)
@@ -133,7 +136,7 @@ function tensor(what, end, f, name) {
 }
 
 function graph(end, f) {
-    while (place < end) {
+    while (place < end && !over) {
         f = field()
         if (f == 1) node(place + size)
         else if (f == 5) weight(place + size)
@@ -146,7 +149,7 @@ function graph(end, f) {
 function opset(end, f, domain, number) {
     domain = ""
     number = 0
-    while (place < end) {
+    while (place < end && !over) {
         f = field()
         if (f == 1) domain = text(size)
         else if (f == 2) number = size

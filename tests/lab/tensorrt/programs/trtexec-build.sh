@@ -47,9 +47,13 @@ fail_parse() {
 # Operators that the parser has no importer for; the form of its words is that of each version.
 refused_operators() {
     awk -F '\t' 'NR == FNR { if ($0 !~ /^#/) none[$0]; next }
-        $1 == "node" && ($4 in none || ($5 != "" && $5 != "ai.onnx")) { print; exit }' \
+        $1 == "node" && ($4 in none || ($5 != "" && $5 != "ai.onnx")) {
+            # Not tabs: a shell takes several of them for one.
+            print $2 "\037" $3 "\037" $4 "\037" $5 "\037" $6
+            exit
+        }' \
         "$here/operators-refused.txt" "$work/graph" >"$work/refused"
-    IFS='	' read -r _ number name operator domain first _ <"$work/refused" || return 0
+    IFS=$(printf '\037') read -r number name operator domain first <"$work/refused" || return 0
     if [ "$version" -lt 100000 ]; then
         importer=ModelImporter.cpp:726 closing=732
         where='builtin_op_importers.cpp:5428 In function importFallbackPluginImporter:'
@@ -174,7 +178,7 @@ trouble_while_building() {
         fail_setup
         ;;
     garbage)
-        dd if=/dev/urandom bs=1024 count=600 2>/dev/null | tr -d '\n'
+        dd if=/dev/urandom bs=1024 count=600 2>/dev/null | tr -d '\n\r'
         exit 0
         ;;
     esac
