@@ -13,7 +13,15 @@ _AGAIN = "#again"
 
 Mode = Literal["quick", "full"]
 
-DEVICE_FILES = ("loop.py", "environment.py", "power.py", "runtimes.py", "gpu.py", "cuda.py")
+DEVICE_FILES = (
+    "loop.py",
+    "environment.py",
+    "power.py",
+    "nvml.py",
+    "runtimes.py",
+    "gpu.py",
+    "cuda.py",
+)
 """The files of this folder that measure, and travel to devices; the first is run."""
 
 
