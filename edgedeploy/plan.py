@@ -347,8 +347,9 @@ def _candidate(
             inputs=inputs,
         ).output("model")
     elif candidate.kind == "fp16" and family.half_options is None:
+        seen = {"table": shared.table.output("table")} if shared.table is not None else {}
         typed = Node(
-            id=f"{base}.half", kind="half", params=kept, inputs={"model": optimised}
+            id=f"{base}.half", kind="half", params=kept, inputs={"model": optimised, **seen}
         ).output("model")
     else:
         typed = optimised
