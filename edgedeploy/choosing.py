@@ -70,11 +70,19 @@ class Trial:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the files that the runtime loads; notes beside them are not shipped."""
+        """Bytes of the files that the runtime loads; notes beside them are not shipped.
+
+        Where an artifact holds an engine for each of several platforms, that of the largest: a
+        device gets one.
+        """
         if self.compiled is None:
             return 0
         tree = self.compiled.outputs["artifact"]
-        return sum(tree.file(path).size for path in self.compiled.summary["loaded"])
+        sizes: dict[str, int] = {}
+        for path in self.compiled.summary["loaded"]:
+            of = path.rpartition("/")[0] if "engines" in self.compiled.summary else ""
+            sizes[of] = sizes.get(of, 0) + tree.file(path).size
+        return max(sizes.values(), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from edgedeploy.profile.unbuilt import QUANTIZE_MODES
 from edgedeploy.target.host import is_this_machine
 from edgedeploy.target.types import Target
 
-CALIBRATED = ("w8a8", "w8a16")
+CALIBRATED = ("w8a8", "w8a16", "fp8")
 """Quantize modes that need calibration data."""
 
 NOT_BY_NNCF = (
@@ -28,6 +28,9 @@ NOT_BY_NNCF = (
     "smooth",
 )
 """Keys of ``quantize`` that NNCF decides itself."""
+
+INTEGERS_ALONE = tuple(key for key in NOT_BY_NNCF if key not in ("per_channel", "ranges"))
+"""Keys of ``quantize`` that shape integers."""
 
 
 def cross_check(profile: Profile, targets: Mapping[str, Target]) -> list[Diagnostic]:
@@ -89,6 +92,8 @@ def _quantize(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diag
         )
     if use.quantize.rounding == "second-order":
         yield from _rounding(use, profile)
+    if mode == "fp8":
+        yield from _float8(use)
     scheme = target.get("runtime.scheme") or {}
     for key in scheme.get("fixed", ()):
         given = getattr(use.quantize, key)
@@ -125,6 +130,14 @@ def _rounding(use: TargetUse, profile: Profile) -> Iterator[Diagnostic]:
             )
 
 
+def _float8(use: TargetUse) -> Iterator[Diagnostic]:
+    """Floats of 8 bits have one form; what shapes integers says nothing of them."""
+    for key in INTEGERS_ALONE:
+        if getattr(use.quantize, key) is not None:
+            message = f"`quantize: fp8` does not take `{key}`, which is about integers"
+            yield _at(use, "E161", message, f"leave `{key}` out, or write `mode: w8a8`")
+
+
 def _nncf(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnostic]:
     """NNCF makes one form, for one runtime, and decides itself what our keys decide."""
     if target.runtime != "openvino":
@@ -151,31 +164,32 @@ def _word(value: bool | str) -> str:
 
 def _options(use: TargetUse, target: Target) -> Iterator[Diagnostic]:
     known: Mapping[str, Mapping[str, Any]] = target.get("runtime.options") or {}
+    refused: Mapping[str, str] = target.get("runtime.refused_options") or {}
     for name, value in use.options.items():
-        if name not in known:
+        if name in refused:
+            message = f"`{target.runtime}` does not take the option `{name}`: {refused[name]}"
+            yield _at(use, "E162", message, "remove it")
+        elif name not in known:
             yield _at(
                 use,
                 "E162",
                 f"`{target.runtime}` has no option `{shorten(name)}`",
                 advice(name, list(known)),
             )
-            continue
-        option = known[name]
-        if option["type"] == "choice":
-            if value not in option["values"]:
-                yield _at(
-                    use,
-                    "E163",
-                    f"the option `{name}` of `{target.runtime}` cannot be `{shorten(value)}`",
-                    advice(str(value), option["values"]),
-                )
-        elif type(value) is not {"bool": bool, "int": int, "text": str}[option["type"]]:
-            yield _at(
-                use,
-                "E163",
-                f"the option `{name}` of `{target.runtime}` cannot be `{shorten(value)}`",
-                f"write a value of type {option['type']}",
-            )
+        else:
+            yield from _value(use, target, name, value, known[name])
+
+
+def _value(
+    use: TargetUse, target: Target, name: str, value: object, option: Mapping[str, Any]
+) -> Iterator[Diagnostic]:
+    """Yield what is wrong with the value of an option that exists."""
+    message = f"the option `{name}` of `{target.runtime}` cannot be `{shorten(value)}`"
+    if option["type"] == "choice":
+        if value not in option["values"]:
+            yield _at(use, "E163", message, advice(str(value), option["values"]))
+    elif type(value) is not {"bool": bool, "int": int, "text": str}[option["type"]]:
+        yield _at(use, "E163", message, f"write a value of type {option['type']}")
 
 
 def _gates(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnostic]:

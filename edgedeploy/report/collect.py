@@ -23,6 +23,7 @@ from edgedeploy.report.document import (
     BenchSummary,
     BuildDocument,
     CandidateReport,
+    EngineReport,
     EvaluationReport,
     FileReport,
     FloatLayer,
@@ -162,7 +163,32 @@ def _target(outcome: Outcome) -> TargetReport:
         diagnostics=_diagnostics(outcome),
         wider=wider(outcome.wider),
         notes=outcome.notes,
+        engines=_engines(chosen),
     )
+
+
+def _engines(trial: Trial) -> tuple[EngineReport, ...]:
+    """Return the engines of an artifact that devices made."""
+    if trial.compiled is None:
+        return ()
+    tree = trial.compiled.outputs["artifact"]
+    found = []
+    for made in trial.compiled.summary.get("engines", {}).values():
+        file = tree.file(made["entry"])
+        build_s = made["build_s"]
+        found.append(
+            EngineReport(
+                platform=made["platform"],
+                entry=made["entry"],
+                size_bytes=file.size,
+                sha256=file.sha256,
+                way=made["way"],
+                build_s=None if build_s is None else float(build_s),
+                power_mode=made["power_mode"],
+                clocks=made["clocks"],
+            )
+        )
+    return tuple(found)
 
 
 def _diagnostics(outcome: Outcome) -> tuple[Diagnostic, ...]:
