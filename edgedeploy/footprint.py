@@ -33,6 +33,7 @@ def footprint(request: Request, result: BuildResult, run: BuildRun, store: Store
     found.update(below(toolchain.PACKAGE, (".py",)))
     found.update(Path(entry or ".") for entry in sys.path)
     found.update(_inputs(result))
+    found.update(run.reads)
     for record in used_records(result, run.builder):
         for item in record.observed:
             found.update(Path(item[name]) for name in ("file", "folder") if name in item)

@@ -23,6 +23,8 @@ class Family:
     Attributes:
         package: Where it lives below ``backends/``; has a ``BACKEND`` in ``backend.py``.
         tools: Distributions whose versions decide what is written.
+        hint_tools: Distributions that it asks for hints where they are installed, and does without
+            where they are not.
         reads: Dotted target fields that it may look at.
         code: Parts of edgedeploy outside of ``package`` that decide what is written or answered.
         wants_words: Whether what it writes also holds what the profile says of the model
@@ -46,6 +48,7 @@ class Family:
     package: str
     tools: tuple[str, ...]
     reads: tuple[str, ...]
+    hint_tools: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     wants_words: bool = False
     bench_options: Mapping[str, Any] = field(default_factory=dict)
@@ -60,6 +63,9 @@ class Family:
 
 # FLATBUFFERS_MAX_BUFFER_SIZE: offsets are 32 bits and the sign bit stays free.
 ORT_FILE_BYTES = 2**31 - 1
+
+# A thread that polls the GPU heats and disturbs what follows, as spinning workers do.
+ENGINE_OPTIONS: Mapping[str, Any] = {"sync": "blocking"}
 
 # The first opset with INT4 tensors and scales per block, which TensorRT takes 4-bit weights as.
 INT4_OPSET = 21
@@ -102,7 +108,11 @@ FAMILIES: dict[str, Family] = {
         package="trt",
         tools=("onnx", "onnx-ir", "onnxruntime", "numpy"),
         reads=("board.gpu", "runtime.versions"),
-        code=("backends/ortmobile",),
+        hint_tools=("tensorrt-rtx-cu13-libs",),
+        code=("backends/ortmobile", "backends/rtx"),
+        wants_words=True,
+        bench_options=ENGINE_OPTIONS,
+        bucket_options={"buckets": "profiles"},
         four_bit_opset=INT4_OPSET,
         on_device=True,
     ),
@@ -112,6 +122,7 @@ FAMILIES: dict[str, Family] = {
         reads=("board.gpu",),
         code=("backends/trt", "backends/ortmobile"),
         wants_words=True,
+        bench_options=ENGINE_OPTIONS,
         bucket_options={"buckets": "profiles"},
         four_bit_opset=INT4_OPSET,
     ),

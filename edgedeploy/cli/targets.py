@@ -10,7 +10,6 @@ import click
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.target.host import is_this_machine
 from edgedeploy.target.library import TargetLibrary
-from edgedeploy.target.planned import planned_targets
 
 _PATH = click.option(
     "--target-path",
@@ -49,13 +48,9 @@ def list_(output: Output, target_path: tuple[Path, ...]) -> int:
 @_PATH
 @verb
 def show(output: Output, target: str, target_path: tuple[Path, ...]) -> int:
-    """Show the facts of TARGET with their sources.
-
-    Names such as tensorrt-10 show which schemes a runtime takes that cannot be built for yet.
-    """
-    planned = planned_targets() if "/" not in target else {}
-    found = planned.get(target) or TargetLibrary(option=target_path).load(target)
-    lines = [f"{found.id} (not built yet)" if target in planned else found.id]
+    """Show the facts of TARGET with their sources."""
+    found = TargetLibrary(option=target_path).load(target)
+    lines = [found.id]
     for path, value in _leaves("", found.fields):
         source = found.sources.get(path) or found.sources.get(path.rpartition(".")[0])
         lines.append(f"  {path} = {value}" + (f"   [{source}]" if source else ""))
@@ -64,7 +59,6 @@ def show(output: Output, target: str, target_path: tuple[Path, ...]) -> int:
         "fields": dict(found.fields),
         "sources": dict(found.sources),
         "digest": found.digest,
-        "built": target not in planned,
     }
     return output.result("\n".join(lines), data)
 

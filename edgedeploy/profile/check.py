@@ -14,7 +14,7 @@ from edgedeploy.profile.unbuilt import QUANTIZE_MODES
 from edgedeploy.target.host import is_this_machine
 from edgedeploy.target.types import Target
 
-CALIBRATED = ("w8a8", "w8a16")
+CALIBRATED = ("w8a8", "w8a16", "fp8")
 """Quantize modes that need calibration data."""
 
 NOT_BY_NNCF = (
@@ -28,6 +28,9 @@ NOT_BY_NNCF = (
     "smooth",
 )
 """Keys of ``quantize`` that NNCF decides itself."""
+
+INTEGERS_ALONE = tuple(key for key in NOT_BY_NNCF if key not in ("per_channel", "ranges"))
+"""Keys of ``quantize`` that shape integers."""
 
 
 def cross_check(profile: Profile, targets: Mapping[str, Target]) -> list[Diagnostic]:
@@ -89,6 +92,8 @@ def _quantize(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diag
         )
     if use.quantize.rounding == "second-order":
         yield from _rounding(use, profile)
+    if mode == "fp8":
+        yield from _float8(use)
     scheme = target.get("runtime.scheme") or {}
     for key in scheme.get("fixed", ()):
         given = getattr(use.quantize, key)
@@ -123,6 +128,14 @@ def _rounding(use: TargetUse, profile: Profile) -> Iterator[Diagnostic]:
                 f"`rounding: second-order` needs samples, and the model `{model.name}` has a table",
                 "name the samples, or leave `rounding` out",
             )
+
+
+def _float8(use: TargetUse) -> Iterator[Diagnostic]:
+    """Floats of 8 bits have one form; what shapes integers says nothing of them."""
+    for key in INTEGERS_ALONE:
+        if getattr(use.quantize, key) is not None:
+            message = f"`quantize: fp8` does not take `{key}`, which is about integers"
+            yield _at(use, "E161", message, f"leave `{key}` out, or write `mode: w8a8`")
 
 
 def _nncf(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnostic]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from edgedeploy.errors import Place
 
-QuantizeMode = Literal["auto", "none", "fp16", "w8a8", "w8a16", "w8", "w4", "dynamic"]
+QuantizeMode = Literal["auto", "none", "fp16", "fp8", "w8a8", "w8a16", "w8", "w4", "dynamic"]
 QuantizeMethod = Literal["own", "nncf"]
 RangeMethod = Literal[
     "minmax",

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 QUANTIZE_MODES: Mapping[str, str] = {
     "w4a8": "4-bit weights with 8-bit activations",
     "w4a16": "4-bit weights with 16-bit activations",
-    "fp8": "8-bit floats",
 }
 """Quantize mode -> what it is."""
 

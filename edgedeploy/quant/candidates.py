@@ -9,9 +9,9 @@ from typing import Any, Literal
 from edgedeploy.profile.types import QuantizeSpec
 from edgedeploy.quant.scheme import Scheme, scheme_for
 
-Kind = Literal["w8a8", "w8a16", "w8", "w4", "dynamic", "fp16", "float"]
+Kind = Literal["w8a8", "fp8", "w8a16", "w8", "w4", "dynamic", "fp16", "float"]
 
-PREFERRED: tuple[Kind, ...] = ("w8a8", "dynamic", "w4", "w8", "fp16")
+PREFERRED: tuple[Kind, ...] = ("w8a8", "fp8", "dynamic", "w4", "w8", "fp16")
 """What ``auto`` tries, where it is legal; the modes with fast kernels on the target go first."""
 
 WEIGHT_ONLY: tuple[Kind, ...] = ("w4", "w8")
@@ -20,7 +20,7 @@ WEIGHT_ONLY: tuple[Kind, ...] = ("w4", "w8")
 LEAST_SHARE: Mapping[str, float] = {
     **dict.fromkeys(("none", "float"), 1.0),
     "fp16": 1 / 2,
-    **dict.fromkeys(("w8a8", "w8a16", "w8", "dynamic"), 1 / 4),
+    **dict.fromkeys(("w8a8", "fp8", "w8a16", "w8", "dynamic"), 1 / 4),
     "w4": 1 / 8,
 }
 """What is left at least of the bytes of float weights, by mode or kind of candidate."""
@@ -45,6 +45,7 @@ class Candidate:
 
 _REASONS: Mapping[Kind, str] = {
     "w8a8": "Every layer on integers: a quarter of the size.",
+    "fp8": "Every layer on 8-bit floats: a quarter of the size.",
     "dynamic": "Matrix products on integers, their ranges found at run time.",
     "w4": "4-bit weights, float arithmetic.",
     "w8": "8-bit weights, float arithmetic.",

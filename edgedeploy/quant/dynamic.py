@@ -105,7 +105,7 @@ class _Writer:
         node = layer.node
         array = constant_of(layer.weight).numpy()
         axis = layer.channel_axis if self._scheme.per_channel else None
-        scales = weight_scales(array, axis, self._scheme.weight_bits)
+        scales = weight_scales(array, axis, self._scheme.greatest_weight)
         if inputs_last(node):
             integers = np.ascontiguousarray(quantize_weight(array, scales, axis).T)
             stored = self.storage.integers(layer.weight, integers)

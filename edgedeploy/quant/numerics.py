@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+
+from edgedeploy.quant.scheme import GREATEST_FLOAT8
 
 # A part of a weight that stays in the processor's cache from one step of the work to the next.
 BLOCK_BYTES = 1 << 20
@@ -21,7 +23,7 @@ LEAST_PRODUCT = 1e-36
 GREATEST_BIAS = float(2**30)
 
 
-Dtype = Literal["uint8", "int8", "uint16", "int16"]
+Dtype = Literal["uint8", "int8", "uint16", "int16", "float8e4m3fn"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,9 @@ def activation_parameters(
     low: float, high: float, dtype: Dtype, symmetric: bool
 ) -> ActivationParameters:
     """Return the parameters for values in ``[low, high]``; zero is always represented exactly."""
+    if dtype == "float8e4m3fn":
+        scale = _float32(max(-low, high, 0.0) / GREATEST_FLOAT8)
+        return ActivationParameters(scale=scale, zero_point=0, dtype=dtype)
     limits = np.iinfo(dtype)
     least, greatest = int(limits.min), int(limits.max)
     low, high = min(low, 0.0), max(high, 0.0)
@@ -57,17 +62,17 @@ def _float32(scale: float) -> float:
 
 
 def weight_scales(
-    weight: np.ndarray, axis: int | None, bits: int, floor: np.ndarray | float = 0.0
+    weight: np.ndarray, axis: int | None, greatest: int, floor: np.ndarray | float = 0.0
 ) -> np.ndarray:
     """Return symmetric scales, float32 ``[channels]``, or ``[]`` when ``axis`` is None.
 
     Args:
         weight: Float array; read in blocks of rows, so that it may be a mapped file.
         axis: Channel axis.
-        bits: 8 uses [-127, 127], 7 uses [-63, 63], 4 uses [-7, 7].
+        greatest: What the largest element becomes, such as 127
+            (:attr:`edgedeploy.quant.scheme.Scheme.greatest_weight`).
         floor: Least scale, one or per channel.
     """
-    greatest = 2 ** (bits - 1) - 1
     if axis is None:
         peak = max((float(_peaks(block, None)) for _, block in _blocks(weight)), default=0.0)
         scales = np.asarray(peak / greatest, np.float64)
@@ -98,6 +103,32 @@ def quantize_weight(weight: np.ndarray, scales: np.ndarray, axis: int | None) ->
         np.clip(part, -127, 127, out=part)
         result[rows] = part
     return result
+
+
+def float8_weight(weight: np.ndarray, scales: np.ndarray, axis: int | None) -> np.ndarray:
+    """Return ``weight`` as float8e4m3fn (same shape), rounded to the nearest, ties to even."""
+    import ml_dtypes
+
+    result = np.empty(weight.shape, ml_dtypes.float8_e4m3fn)
+    shape = [1] * weight.ndim
+    if axis is not None:
+        shape[axis] = -1
+    divisor = scales.reshape(shape) if axis is not None else scales
+    for rows, block in _blocks(weight):
+        part = block / (divisor[rows] if axis == 0 else divisor)
+        np.clip(part, -GREATEST_FLOAT8, GREATEST_FLOAT8, out=part)
+        result[rows] = part.astype(ml_dtypes.float8_e4m3fn)
+    return result
+
+
+def numpy_dtype(dtype: Dtype) -> np.dtype[Any]:
+    """Return the NumPy dtype of quantized values; that of float8 comes from ml_dtypes."""
+    if dtype == "float8e4m3fn":
+        import ml_dtypes
+
+        float8: np.dtype[Any] = np.dtype(ml_dtypes.float8_e4m3fn)
+        return float8
+    return np.dtype(dtype)
 
 
 def _peaks(block: np.ndarray, axes: tuple[int, ...] | None) -> np.ndarray:

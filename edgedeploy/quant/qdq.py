@@ -22,6 +22,7 @@ from edgedeploy.quant.names import add_initializer
 from edgedeploy.quant.numerics import (
     ActivationParameters,
     bias_floor,
+    numpy_dtype,
     quantize_bias,
     weight_scales,
 )
@@ -194,7 +195,7 @@ class _Writer:
             activation_scale = self._selection.values[layer.activation].scale
             floor = bias_floor(bias, activation_scale)
             floor = floor if axis is not None else float(floor.max(initial=0.0))
-        scales = weight_scales(array, axis, self._scheme.weight_bits, floor)
+        scales = weight_scales(array, axis, self._scheme.greatest_weight, floor)
         integers = self._refiner.integers(layer, array, scales)
         shift = self._refiner.shift(layer, array, scales, integers) if correct else np.zeros(1)
         read = self.storage.read_weight(layer.weight, axis, scales, layer.node, integers)
@@ -269,7 +270,7 @@ class _Writer:
         value = self._looked_up.get(value, value)
         uses = list(value.uses())
         name = str(value.name)
-        dtype = np.dtype(parameters.dtype)
+        dtype = numpy_dtype(parameters.dtype)
         scale = self.storage.constant(np.float32(parameters.scale), f"{name}_scale")
         zero = self.storage.constant(dtype.type(parameters.zero_point), f"{name}_zero_point")
         is_output = value.is_graph_output()

@@ -70,7 +70,7 @@ class Refiner:
             return self._known[key]
         folded = fold_weight(layer, weight)
         units = np.broadcast_to(scales.reshape(-1), (folded.shape[0] * folded.shape[1],))
-        greatest = 2 ** (self._scheme.weight_bits - 1) - 1
+        greatest = self._scheme.greatest_weight
         rounded = round_weight(folded, units.reshape(folded.shape[:2]), moments, greatest)
         found = self._known[key] = unfold_weight(layer, rounded)
         return found

@@ -12,13 +12,17 @@ from edgedeploy.profile.types import QuantizeSpec, RangeMethod, Rounding
 
 Role = Literal["first", "last", "depthwise"]
 
+GREATEST_FLOAT8 = 448
+"""The greatest float8e4m3fn. Source: Micikevicius et al., FP8 Formats for Deep Learning
+(arXiv:2209.05433), table 1."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
     """How weights and activations are represented. Weights are symmetric, zero point 0.
 
     Attributes:
-        weights: ``int8``, ``int4`` or ``float``.
+        weights: ``int8``, ``int4``, ``float8`` (e4m3, activations alike) or ``float``.
         activations: ``static8`` and ``static16`` take calibrated ranges, ``dynamic`` finds the
             8-bit range of each activation at run time, ``float`` leaves activations alone
             (weight-only).
@@ -57,7 +61,7 @@ class Scheme:
             result reaches an output without another layer; ``depthwise``: depthwise convolutions.
     """
 
-    weights: Literal["int8", "int4", "float"] = "int8"
+    weights: Literal["int8", "int4", "float8", "float"] = "int8"
     activations: Literal["static8", "static16", "dynamic", "float"] = "static8"
     block: int | None = None
     activation_dtype: Literal["uint8", "int8"] = "uint8"
@@ -78,6 +82,11 @@ class Scheme:
     keep_float: tuple[str, ...] = ()
     keep_float_ops: tuple[str, ...] = ()
     keep_float_roles: tuple[Role, ...] = ()
+
+    @property
+    def greatest_weight(self) -> int:
+        """What the largest element of a weight that shares a scale becomes, such as 127."""
+        return GREATEST_FLOAT8 if self.weights == "float8" else 2 ** (self.weight_bits - 1) - 1
 
     @property
     def calibrated(self) -> bool:
@@ -175,6 +184,19 @@ MODES: Mapping[str, Mapping[str, Any]] = {
         **_REFINED,
         "activations": "static16",
         "quantize_bias": False,
+        "elementwise": (),
+        "quantized_outputs": (),
+    },
+    # A float8 has a range of its own, so that nothing is clipped. What else a layer adds stays in
+    # float. Source: NVIDIA TensorRT documentation, "Working with Quantized Types" (FP8).
+    "fp8": {
+        "weights": "float8",
+        "ranges": "minmax",
+        "symmetric": True,
+        "quantize_bias": False,
+        "ops": ("Conv", "Gemm", "MatMul"),
+        "gather": False,
+        "recurrent": "float",
         "elementwise": (),
         "quantized_outputs": (),
     },

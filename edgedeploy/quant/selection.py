@@ -150,6 +150,8 @@ def _parameters(
 
 
 def _dtype(scheme: Scheme) -> Dtype:
+    if scheme.weights == "float8":
+        return "float8e4m3fn"
     if scheme.activations != "static16":
         return scheme.activation_dtype
     return "uint16" if scheme.activation_dtype == "uint8" else "int16"

@@ -160,7 +160,7 @@ def _noise(
     total = 0.0
     for weight, power in zip(weights, powers, strict=True):
         scaled = weight * factors
-        steps = np.abs(scaled).max(axis=1) / (2 ** (scheme.weight_bits - 1) - 1)
+        steps = np.abs(scaled).max(axis=1) / scheme.greatest_weight
         if not scheme.per_channel:
             steps = np.full_like(steps, steps.max())
         total += activation_step**2 * float(np.sum(scaled.astype(np.float64) ** 2))

@@ -25,7 +25,12 @@ from edgedeploy.quant.layers import (
     recurrent_weights,
 )
 from edgedeploy.quant.names import Names, add_initializer
-from edgedeploy.quant.numerics import quantize_weight, weight_scales
+from edgedeploy.quant.numerics import (
+    float8_weight,
+    numpy_dtype,
+    quantize_weight,
+    weight_scales,
+)
 from edgedeploy.quant.scheme import Scheme
 
 MICROSOFT = "com.microsoft"
@@ -44,6 +49,7 @@ class Storage:
         self.graph = graph
         self.names = Names(graph)
         self._scheme = scheme
+        self._greatest = scheme.greatest_weight
         self._weights: dict[tuple[ir.Value, int | None, bytes], ir.Value] = {}
         self._constants: dict[tuple[str, bytes], ir.Value] = {}
 
@@ -82,12 +88,14 @@ class Storage:
             source = constant_of(weight)
             name = self.names.free(f"{weight.name}_quantized")
 
-            def compute() -> ir.TensorProtocol:
-                return ir.Tensor(quantize_weight(source.numpy(), scales, axis), name=name)
+            store, dtype = quantize_weight, ir.DataType.INT8
+            if self._scheme.weights == "float8":
+                store, dtype = float8_weight, ir.DataType.FLOAT8E4M3FN
 
-            lazy = ir.LazyTensor(
-                compute, ir.DataType.INT8, ir.Shape(constant_shape(weight)), name=name
-            )
+            def compute() -> ir.TensorProtocol:
+                return ir.Tensor(store(source.numpy(), scales, axis), name=name)
+
+            lazy = ir.LazyTensor(compute, dtype, ir.Shape(constant_shape(weight)), name=name)
             self._weights[key] = add_initializer(self.graph, name, lazy)
         return self._weights[key]
 
@@ -99,9 +107,10 @@ class Storage:
     def parameters(
         self, weight: ir.Value, stored: ir.Value, scales: np.ndarray
     ) -> tuple[ir.Value, ir.Value]:
-        """Return the initialisers of an int8 weight's scales and zero points."""
+        """Return the initialisers of a stored weight's scales and zero points."""
         scale = self.constant(scales, f"{weight.name}_scale")
-        zero = self.constant(np.zeros(scales.shape, np.int8), f"{stored.name}_zero_point")
+        dtype = numpy_dtype("float8e4m3fn" if self._scheme.weights == "float8" else "int8")
+        zero = self.constant(np.zeros(scales.shape, dtype), f"{stored.name}_zero_point")
         return scale, zero
 
     def dequantized(
@@ -155,7 +164,9 @@ class Storage:
         """
         node, result = layer.node, layer.node.outputs[0]
         axis = layer.channel_axis if self._scheme.per_channel else None
-        scales = weight_scales(constant_of(layer.weight).numpy(), axis, self._scheme.weight_bits)
+        scales = weight_scales(
+            constant_of(layer.weight).numpy(), axis, self._scheme.greatest_weight
+        )
         stored = self.weight(layer.weight, axis, scales)
         scale, zero = self.parameters(layer.weight, stored, scales)
         node.replace_input_with(0, stored)
@@ -188,14 +199,14 @@ class Storage:
             return
         for position, weight in weights.items():
             axis = 1 if self._scheme.per_channel else None
-            scales = weight_scales(constant_of(weight).numpy(), axis, self._scheme.weight_bits)
+            scales = weight_scales(constant_of(weight).numpy(), axis, self._greatest)
             node.replace_input_with(position, self.read_weight(weight, axis, scales, node))
 
     def _replace_lstm(self, node: ir.Node, weights: Mapping[int, ir.Value]) -> None:
         tail: list[ir.Value] = []
         for position, weight in weights.items():
             array = np.ascontiguousarray(constant_of(weight).numpy().transpose(0, 2, 1))
-            scales = np.stack([weight_scales(part, 1, self._scheme.weight_bits) for part in array])
+            scales = np.stack([weight_scales(part, 1, self._greatest) for part in array])
             parts = zip(array, scales, strict=True)
             integers = np.stack([quantize_weight(part, unit, 1) for part, unit in parts])
             stored = self.integers(weight, integers)

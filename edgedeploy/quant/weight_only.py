@@ -67,7 +67,7 @@ def _store_bytes(storage: Storage, layer: Layer, scheme: Scheme) -> None:
         storage.store_table(layer)
         return
     axis = layer.channel_axis if scheme.per_channel else None
-    scales = weight_scales(constant_of(layer.weight).numpy(), axis, scheme.weight_bits)
+    scales = weight_scales(constant_of(layer.weight).numpy(), axis, scheme.greatest_weight)
     position = list(layer.node.inputs).index(layer.weight)
     read = storage.read_weight(layer.weight, axis, scales, layer.node)
     layer.node.replace_input_with(position, read)

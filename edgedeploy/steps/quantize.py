@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from edgedeploy.stage import Made, StageKind, Work
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+FLOAT8_OPSET = 19
+"""The oldest whose QuantizeLinear and DequantizeLinear take float8e4m3fn."""
 
 
 def run(work: Work) -> Made:
@@ -17,13 +24,19 @@ def run(work: Work) -> Made:
     scheme = Scheme.from_json(work.params["scheme"])
     model, folder = work.inputs["model"] / "model.onnx", work.outputs["model"]
     if scheme.calibrated:
-        from edgedeploy.quant.qdq import quantize
+        from edgedeploy.quant.layers import load_checked
+        from edgedeploy.quant.qdq import quantize_loaded
+        from edgedeploy.quant.storage import save
         from edgedeploy.quant.table import CalibrationTable
 
         table = CalibrationTable.read(
             work.inputs["table"] / "table.json", work.inputs.get("moments")
         )
-        report = quantize(model, table, scheme, folder)
+        loaded = load_checked(model)
+        if scheme.weights == "float8":
+            _admit_float8(loaded)
+        report = quantize_loaded(loaded, table, scheme)
+        save(loaded, folder)
     elif scheme.activations == "dynamic":
         from edgedeploy.quant.dynamic import quantize_dynamic
 
@@ -38,10 +51,24 @@ def run(work: Work) -> Made:
     return Made(summary=data)
 
 
+def _admit_float8(model: ir.Model) -> None:
+    """Bring a model to an opset whose Q and DQ nodes take float8.
+
+    Raises:
+        ModelError: One of its operators cannot be converted (E217).
+    """
+    from edgedeploy.passes.base import run as run_passes
+    from edgedeploy.passes.set_ir_version import SetIrVersion
+    from edgedeploy.passes.upgrade_opset import UpgradeOpset
+
+    if model.opset_imports[""] < FLOAT8_OPSET:
+        run_passes((UpgradeOpset(FLOAT8_OPSET), SetIrVersion(None)), model)
+
+
 STAGE = StageKind(
     kind="quantize",
     run=run,
     outputs=("model", "report"),
     tools=("onnx", "onnx-ir", "numpy"),
-    code=("model", "quant", "data/pack", "manifest"),
+    code=("model", "quant", "passes", "data/pack", "manifest"),
 )

@@ -172,10 +172,22 @@ def _served(board: Part, runtime: Part) -> Mapping[str, Any] | None:
     kind = [board.data[key] for key in ("os", "arch", "processor")]
     for item in runtime.data["serves"]:
         same = [item[key] for key in ("os", "arch", "processor")] == kind
-        if same and _within(board.data.get("os_version"), item.get("os_versions")):
+        if same and _suits(board, item):
             found: Mapping[str, Any] = item
             return found
     return None
+
+
+def _suits(board: Part, item: Mapping[str, Any]) -> bool:
+    """Return whether an entry is about a board's system and GPU.
+
+    One that lists no compute capabilities is about boards without a GPU of NVIDIA's.
+    """
+    if not _within(board.data.get("os_version"), item.get("os_versions")):
+        return False
+    wanted = item.get("compute_capabilities") or ()
+    found = (board.data.get("gpu") or {}).get("compute_capabilities", ())
+    return bool(wanted) == bool(found) and set(found) <= set(wanted)
 
 
 def _within(version: int | None, versions: str | None) -> bool:

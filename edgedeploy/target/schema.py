@@ -16,7 +16,7 @@ Arch = Literal["x86-64", "arm64", "armv7"]
 System = Literal["linux", "android", "ios", "macos"]
 Processor = Literal["cpu", "gpu", "npu"]
 ShapeForm = Literal["fixed", "range", "buckets"]
-QuantizeMode = Literal["none", "fp16", "w8a8", "w8a16", "w8", "w4", "dynamic"]
+QuantizeMode = Literal["none", "fp16", "fp8", "w8a8", "w8a16", "w8", "w4", "dynamic"]
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _VERSIONS = re.compile(r">=[0-9]+(?:\.[0-9]+)*(?:,<[0-9]+(?:\.[0-9]+)*)?")
@@ -114,15 +114,18 @@ def _capability(value: str) -> str:
     return value
 
 
+Capability = Annotated[str, AfterValidator(_capability)]
+
+
 class GpuFact(Fact):
     """An NVIDIA GPU, by what engines are built for.
 
-    ``compute_capabilities`` lists those of every GPU that the board stands for.
+    ``compute_capabilities`` lists those of every GPU that the board stands for; ``dla_cores`` says
+    how many deep learning accelerators are beside it.
     """
 
-    compute_capabilities: Annotated[
-        list[Annotated[str, AfterValidator(_capability)]], Field(min_length=1)
-    ]
+    compute_capabilities: Annotated[list[Capability], Field(min_length=1)]
+    dla_cores: Count | None = None
 
 
 class BoardSchema(Strict):
@@ -176,13 +179,15 @@ class ModeSchema(Fact):
 class ServedSchema(Strict):
     """One kind of board that the runtime serves, and what holds there.
 
-    ``os_versions`` tells which of a board's ``os_version`` it is about; without it, all.
+    ``os_versions`` tells which of a board's ``os_version`` it is about, ``compute_capabilities``
+    among which all of its GPU's are (an entry without is about boards without a GPU of NVIDIA's).
     ``quantize`` lists the modes that are legal there, ``fast`` those with fast kernels, ``slow``
     those that make the file smaller but are not known to be faster than float.
     """
 
     os: System
     os_versions: Annotated[str, AfterValidator(_versions)] | None = None
+    compute_capabilities: list[Capability] | None = None
     arch: Arch
     processor: Processor
     shapes: Annotated[list[ShapeForm], Field(min_length=1)]
@@ -191,23 +196,6 @@ class ServedSchema(Strict):
     fast: list[ModeSchema] = []
     slow: list[ModeSchema] = []
     defaults: dict[str, Any] = {}
-
-
-class PlannedSchema(Strict):
-    """The schemes of a runtime that nothing can be built for yet."""
-
-    title: str
-    runtime: str
-    quantize: Annotated[list[QuantizeMode], Field(min_length=1)]
-    scheme: SchemeSchema
-    fast: list[ModeSchema] = []
-    slow: list[ModeSchema] = []
-
-
-class PlannedFile(Strict):
-    """``targets/planned.yaml``."""
-
-    planned: dict[Id, PlannedSchema]
 
 
 class OptionSchema(Strict):

@@ -23,6 +23,7 @@ ROWS = (
             "sessions",
             "choosing",
             "measuring",
+            "loading",
             "intake",
             "opening",
             "plan",

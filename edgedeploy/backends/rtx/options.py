@@ -7,13 +7,11 @@ refused.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from edgedeploy.backends.base import checked_options
-from edgedeploy.config.units import UnitError, size_bytes
-from edgedeploy.errors import BuildError
+from edgedeploy.backends.trt.written import written_bytes, written_sizes
 
 KNOWN: Mapping[str, Any] = {
     "engines": ("portable", "separate"),
@@ -41,7 +39,6 @@ WORDS: Mapping[str, str] = {
 """Option -> what it means and its default."""
 
 _FLAGS = {"tf32": "TF32", "weight_streaming": "WEIGHT_STREAMING"}
-_SIZE = re.compile(r"([^=,]+)=\s*([0-9]{1,10})")
 
 
 def chosen_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,38 +51,11 @@ def chosen_options(options: Mapping[str, Any]) -> dict[str, Any]:
         BuildError: An option that does not exist, or a value that is none (E310).
     """
     chosen = checked_options(options, KNOWN)
-    chosen["opt"] = _sizes(chosen["opt"])
-    chosen["workspace"] = _bytes(chosen["workspace"])
+    chosen["opt"] = written_sizes(chosen["opt"])
+    chosen["workspace"] = written_bytes("workspace", chosen["workspace"])
     return chosen
 
 
 def flags(chosen: Mapping[str, Any]) -> list[str]:
     """Return the flags of the builder that chosen options set."""
     return [flag for name, flag in _FLAGS.items() if chosen[name]]
-
-
-def _sizes(written: str) -> dict[str, int]:
-    """Return the sizes that ``opt`` names, by dim."""
-    found = {}
-    for part in filter(None, map(str.strip, written.split(","))):
-        match = _SIZE.fullmatch(part)
-        if match is None:
-            raise BuildError(
-                f"option opt: {part!r} is no dim with a size",
-                code="E310",
-                subject="opt",
-                hint="write such as `W=320`, or `x[3]=320` for the last axis of the input x",
-            )
-        found[match[1].strip()] = int(match[2])
-    return found
-
-
-def _bytes(written: str) -> int | None:
-    if not written:
-        return None
-    try:
-        return size_bytes(written)
-    except UnitError as error:
-        raise BuildError(
-            f"option workspace: {error}", code="E310", subject="workspace", hint=error.hint
-        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -103,24 +104,44 @@ def save(model: Any, file: Path) -> None:
 class InterpretedRunner(OrtRunner):
     """The typed graph as it stands, run node by node by ONNX Runtime.
 
-    Nothing is fused and no Cast is taken out: what is rounded in the graph is rounded here. It is
-    the graph that TensorRT builds from, not its engine: kernels, and the order of sums, are others.
+    Nothing is fused and no Cast is taken out, and what the graph has in float16 is rounded to it
+    after every node (:mod:`edgedeploy.backends.trt.rounding`). It is the graph that TensorRT builds
+    from, not its engine: kernels, and the order of sums, are others, and an engine may keep more
+    digits between nodes that it fuses.
 
     Args:
         folder: An artifact's, with its program.
         threads: Threads of ONNX Runtime.
         profile_prefix: Path prefix of a profile to record, or None.
+
+    Raises:
+        BuildError: It does not load (E317).
     """
 
     def __init__(
         self, folder: Path, threads: int = 1, *, profile_prefix: Path | None = None
     ) -> None:
-        options = session_options(threads, {})
+        import onnx_ir as ir
+
+        from edgedeploy.backends.trt.rounding import has_half, spell_out
+
+        path = folder / MODEL
+        # Weights in files of their own are read from there, whatever graph asks for them.
+        keys = {"session.model_external_initializers_file_folder_path": str(path.parent)}
+        options = session_options(threads, keys)
         if profile_prefix is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile_prefix)
         options.graph_optimization_level = load_runtime().GraphOptimizationLevel.ORT_DISABLE_ALL
-        super().__init__(folder / MODEL, options)
+        model = ir.load(path)
+        if not has_half(model):
+            super().__init__(path, options)
+            return
+        spell_out(model)
+        with tempfile.TemporaryDirectory(prefix="edgedeploy-program-") as scratch:
+            spelled = Path(scratch) / path.name
+            ir.save(model, spelled)
+            super().__init__(spelled, options)
 
     @property
     def evidence(self) -> Evidence:

@@ -45,4 +45,31 @@ CODES: dict[str, Explanation] = {
         "tune for lies outside of them. Give it a size, a range or buckets under `dims:` or in the "
         "input's `shape:`, and let `opt` name sizes within.",
     ),
+    "E336": Explanation(
+        "The TensorRT of the device lacks an option",
+        "Options come and go with releases, and an option that a release does not know, or takes "
+        "without effect, is never sent to it: DLA cores for instance are not there from 10.8 to "
+        "11.4.0, and trtexec 8.6 builds no second optimisation profile. The message says "
+        "from which release to which it works. Leave the option out, or use a device with such a "
+        "TensorRT; docs/tensorrt-options.md has the whole table.",
+    ),
+    "E337": Explanation(
+        "The TensorRT of the device is of no known line",
+        "Engines are built with TensorRT 8.6, 10.x and 11.x: what other releases understand by an "
+        "option was not read. Use a device with one of these; JetPack 6 and later bring them.",
+    ),
+    "E338": Explanation(
+        "An option does not fit the board or the program",
+        "What the option asks for is not there: a DLA core that the board does not have or that "
+        "would compute in float32, sparse kernels or engines for other GPUs below compute "
+        "capability 8.0, a workspace of less than 1 MiB. Or a name in the model cannot be written "
+        "on the command line of trtexec. Change the option, or the name.",
+    ),
+    "E339": Explanation(
+        "TensorRT refuses the program",
+        "The builder on the device ended without an engine. Its own words are shown, with the "
+        "node where they name one, and the last lines of its log are kept in the report. Where a "
+        "layer has no kernel, choose another `quantize:` or keep the node in float "
+        "(`keep_float`); where memory ran out, set `workspace` lower or free some on the device.",
+    ),
 }

@@ -81,7 +81,7 @@ def test_quant_weights_follow_the_specification_in_blocks_too(axis, block_bytes,
     monkeypatch.setattr(numerics, "BLOCK_BYTES", block_bytes)
     generator = np.random.default_rng(1)
     weight = generator.normal(size=(5, 4, 3)).astype(np.float32)
-    scales = numerics.weight_scales(weight, axis, 8)
+    scales = numerics.weight_scales(weight, axis, 127)
     others = tuple(index for index in range(3) if index != axis) if axis is not None else None
     np.testing.assert_allclose(scales, np.abs(weight).max(axis=others) / 127, rtol=1e-6)
     stored = numerics.quantize_weight(weight, scales, axis).astype(np.float32)
@@ -93,10 +93,10 @@ def test_quant_weights_follow_the_specification_in_blocks_too(axis, block_bytes,
     np.testing.assert_array_equal(stored * scales.reshape(shape), expected)
 
 
-@pytest.mark.parametrize(("bits", "greatest"), [(8, 127), (7, 63), (4, 7)])
-def test_quant_weights_of_fewer_bits_stay_within_their_range(bits, greatest):
+@pytest.mark.parametrize("greatest", [127, 63, 7])
+def test_quant_weights_of_fewer_bits_stay_within_their_range(greatest):
     weight = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
-    stored = numerics.quantize_weight(weight, numerics.weight_scales(weight, 0, bits), 0)
+    stored = numerics.quantize_weight(weight, numerics.weight_scales(weight, 0, greatest), 0)
     assert np.abs(stored).max() == greatest
 
 
@@ -110,7 +110,7 @@ def test_quant_every_bias_fits_int32_and_comes_back(biases, activation_scale):
     bias = np.array(biases, np.float32)
     weight = np.zeros((bias.size, 4), np.float32)
     floor = numerics.bias_floor(bias, activation_scale)
-    scales = numerics.weight_scales(weight, 0, 8, floor).astype(np.float64) * activation_scale
+    scales = numerics.weight_scales(weight, 0, 127, floor).astype(np.float64) * activation_scale
     stored = numerics.quantize_bias(bias, scales.astype(np.float32)).astype(np.float64)
     # A bias below the least scale is as good as none.
     small = np.abs(bias) / 2**30 / activation_scale < numerics.LEAST_SCALE * 2
@@ -132,7 +132,7 @@ def test_quant_blocks_of_weights_follow_the_specification(bits, block, blocks, o
     spread = 10.0 ** generator.uniform(-3, 3, (blocks, 1, outputs))
     weight = (generator.normal(size=(blocks, block, outputs)) * spread).astype(np.float32)
     rows = weight.transpose(0, 2, 1).reshape(-1, block)
-    scales = numerics.weight_scales(rows, 0, bits)
+    scales = numerics.weight_scales(rows, 0, 2 ** (bits - 1) - 1)
     integers = numerics.quantize_weight(rows, scales, 0)
     assert np.abs(integers).max() <= 2 ** (bits - 1) - 1
     stored = integers.reshape(blocks, outputs, block).transpose(0, 2, 1).reshape(-1, outputs)
@@ -150,3 +150,38 @@ def test_quant_blocks_of_weights_follow_the_specification(bits, block, blocks, o
     back = evaluator.run(None, {"s": scales.reshape(blocks, outputs)})[0]
     error = np.abs(back.reshape(weight.shape) - weight)
     assert (error <= 0.501 * scales.reshape(blocks, 1, outputs)).all()
+
+
+def float8_values() -> np.ndarray:
+    """Every finite e4m3 value, from the definition: sign, 4 bits of exponent (bias 7), 3 bits."""
+    found = []
+    for exponent in range(16):
+        for mantissa in range(8):
+            if exponent == 15 and mantissa == 7:
+                continue  # NaN
+            power = -6 if exponent == 0 else exponent - 7
+            found.append(2.0**power * (mantissa / 8 + (exponent > 0)))
+    return np.array(sorted({*found, *(-value for value in found)}))
+
+
+@given(st.lists(st.floats(-3.0, 3.0, width=32), min_size=2, max_size=40), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_quant_float8_weights_are_the_nearest_values_that_there_are(values, by_channel):
+    weight = np.array([values, values[::-1]], np.float32)
+    axis = 0 if by_channel else None
+    scales = numerics.weight_scales(weight, axis, numerics.GREATEST_FLOAT8)
+    found = numerics.float8_weight(weight, scales, axis).astype(np.float64)
+    wanted = (weight / (scales[:, None] if by_channel else scales)).astype(np.float64)
+    grid = float8_values()
+    assert grid.max() == 448
+    assert np.isin(found, grid).all()
+    nearest = np.abs(wanted[..., None] - grid).min(-1)
+    assert np.abs(found - wanted) == pytest.approx(nearest, abs=1e-12)
+
+
+def test_quant_float8_activations_use_the_whole_range_and_keep_zero():
+    found = numerics.activation_parameters(-2.0, 8.0, "float8e4m3fn", True)
+    assert found.scale == np.float32(8 / 448)
+    assert found.zero_point == 0
+    assert numerics.activation_parameters(0.0, 0.0, "float8e4m3fn", True).scale == 1.0
+    assert numerics.numpy_dtype("float8e4m3fn").itemsize == 1

@@ -12,6 +12,9 @@ from edgedeploy.config.search import SearchFolder
 from edgedeploy.errors import ProfileError
 from edgedeploy.target.library import TargetLibrary
 
+JETSONS = ("jetson-agx-orin", "jetson-orin-nano", "jetson-orin-nx", "jetson-thor")
+SERVERS = tuple(f"nvidia-{name}" for name in ("a10", "a100", "b200", "h100", "l4", "t4"))
+CARDS = ("rtx", "rtx-30", "rtx-40", "rtx-50")
 BOARDS = [
     "android-arm64",
     "armv7",
@@ -21,13 +24,16 @@ BOARDS = [
     "ios16",
     "ios17",
     "ios18",
+    *JETSONS,
     "linux-arm64",
     "linux-x86-64",
     "macos13",
     "macos14",
     "macos15",
+    *SERVERS,
     "rpi4",
     "rpi5",
+    *CARDS,
 ]
 
 MACS = ("macos13", "macos14", "macos15")
@@ -56,12 +62,25 @@ def code(library, target):
 def test_what_is_bundled():
     library = TargetLibrary()
     assert library.boards() == BOARDS
-    assert library.runtimes() == ["coreml", "openvino", "ort"]
+    assert library.runtimes() == ["coreml", "openvino", "ort", "tensorrt", "tensorrt-rtx"]
     targets = library.targets()
     assert {item.split("/")[0] for item in targets if item.endswith("/ort")} == set(BOARDS) - {
         "intel-igpu",
         "intel-npu",
         *MACS,
+        *JETSONS,
+        *SERVERS,
+        *CARDS,
+    }
+    assert {item.split("/")[0] for item in targets if item.endswith("/tensorrt")} == {
+        *JETSONS,
+        *SERVERS,
+        *CARDS,
+    } - {"rtx"}
+    assert {item.split("/")[0] for item in targets if item.endswith("/tensorrt-rtx")} == {
+        *CARDS,
+        "nvidia-a10",
+        "nvidia-l4",
     }
     assert {item.split("/")[0] for item in targets if item.endswith("/coreml")} == {
         "ios16",
@@ -120,7 +139,8 @@ def test_every_number_of_every_target_has_a_source():
         for side in ("board", "runtime"):
             # `os_version` is what the board is, no fact about it.
             for path in set(numbers(found.fields[side], side)) - {"board.os_version"}:
-                assert found.sources[path], (target, path)
+                fact = found.sources.get(path) or found.sources[path.rpartition(".")[0]]
+                assert fact, (target, path)
         assert found.sources["runtime.scheme"]
 
 
