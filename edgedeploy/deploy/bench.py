@@ -123,14 +123,14 @@ class DeviceSite:
             result = onboard.measure(job, on_progress=progress)
             records = [build_record(job, item, result, created, folder) for item in job.artifacts]
             if self._samples != 0:
-                worth: Evidence = records[-1]["evidence"]  # a stand-in says so in its result
-                records[-1][ANSWERS] = self._asked(session, onboard, job, worth, progress)
+                evidence = records[-1]["evidence"]  # a stand-in says so in its result
+                records[-1][ANSWERS] = self._asked(session, onboard, job, evidence, progress)
         except DeviceError as error:
             self.close()  # the next session gets a connection of its own
-            shown = without_address(self.name, error, self._events)
-            if shown is error:
+            told = without_address(self.name, error, self._events)
+            if told is error:
                 raise
-            raise shown from error
+            raise told from error
         return Taken(
             mode=mode,
             records=tuple(records),
@@ -197,7 +197,8 @@ class DeviceSite:
             session = session.on(choose_engine(session.model, chosen.engines, found))
         if found is not None:
             for item in session.artifacts:
-                check_needs(found, f"{session.model} ({item.name})", item.needs, self._say)
+                if item.needs is not None:
+                    check_needs(found, f"{session.model} ({item.name})", item.needs, self._say)
         return session
 
     def _emulated(self, facts: DeviceFacts, session: Session) -> str:
@@ -322,6 +323,7 @@ def _model(session: Session, artifact: Measured, name: str) -> VersionModel:
         artifact=artifact.tree.digest,
         candidate=artifact.name,
         options=session.options,
+        needs=artifact.needs,
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from edgedeploy.devices.holder import holder
 from edgedeploy.devices.workbench import Workbench, workbench
+from edgedeploy.disk import disk_errors
 from edgedeploy.errors import DeviceError, EdgedeployError, IntegrityError
 from edgedeploy.events import EngineProgress, EventLog, Note
 from edgedeploy.gpu import GpuPlatform
@@ -155,10 +156,12 @@ def build_engine(
         stop: Set to give up.
 
     Raises:
-        DeviceError: The link is lost, the device has no room (E423), dies in the build or does not
-            end it in time (E484), or as :func:`~edgedeploy.devices.workbench.workbench`.
+        DeviceError: The link is lost, the device has no room (E423), does not end the build in time
+            (E483) or without an engine (E484), or as
+            :func:`~edgedeploy.devices.workbench.workbench`.
         BuildError: TensorRT refuses the program.
         IntegrityError: What came is not what the device has (E720).
+        StoreError: The engine cannot be kept here (E601, E602).
         Stopped: ``stop`` was set; nothing of the build is left on the device.
     """
     run = _Run(remote, wanted, order, events, stop)
@@ -223,9 +226,11 @@ class _Run:
             **self._wanted.conditions,
             **facts,
         }
-        (outputs["engine"] / PROVENANCE).write_bytes(canonical(provenance) + b"\n")
-        (outputs["report"] / LAYERS).write_bytes(canonical(layers) + b"\n")
-        (outputs["report"] / LOG).write_text(self._log(bench, log), encoding="utf-8")
+        text = self._log(bench, log)
+        with disk_errors("cannot keep the engine"):
+            (outputs["engine"] / PROVENANCE).write_bytes(canonical(provenance) + b"\n")
+            (outputs["report"] / LAYERS).write_bytes(canonical(layers) + b"\n")
+            (outputs["report"] / LOG).write_text(text, encoding="utf-8")
         shown = ("sha256", "size_bytes", "way", "build_s", "simulated")
         return Made(summary={name: provenance[name] for name in shown})
 
@@ -239,9 +244,9 @@ class _Run:
             ) from error
 
     def _log(self, bench: Workbench, output: _Log) -> str:
-        if not self._order.log:
-            return output.text()
-        return printable(self._read(bench, self._order.log, LOG_BYTES))
+        """Return the log that the build keeps, with what libraries printed besides."""
+        kept = self._read(bench, self._order.log, LOG_BYTES) if self._order.log else b""
+        return printable(kept) + output.text()
 
     def _look(self) -> None:
         if self._stop.is_set():
@@ -318,7 +323,8 @@ class _Run:
             self._tell("pulling", pace.step(got))
 
         told(0)
-        get_file(self._remote, f"{bench.path}/{ENGINE}", goal, limit, told)
+        with disk_errors("cannot keep the engine"):
+            get_file(self._remote, f"{bench.path}/{ENGINE}", goal, limit, told)
         if file_sha256(goal) != sums[ENGINE] or goal.stat().st_size != sizes[ENGINE]:
             raise IntegrityError(
                 f"{self._wanted.node}: the engine that came is not the one that "
@@ -412,7 +418,8 @@ class _Run:
                 if time.monotonic() > end:
                     raise self._failed(
                         f"it did not end within {self._wanted.deadline_s:g} s and was ended",
-                        "lower the builder's optimization level, or build fewer shapes",
+                        "lower `optimisation_level`, or give it fewer sizes (`dims:`)",
+                        code="E483",
                     )
                 try:
                     line = printable(reader.line(_LOOK_S)[:_LINE]).rstrip()
@@ -465,9 +472,9 @@ class _Run:
             raise self._failed(f"{what}: {said}", "look at its disk and its permissions")
         return printable(done.stdout)
 
-    def _failed(self, what: str, hint: str) -> DeviceError:
+    def _failed(self, what: str, hint: str, code: str = "E484") -> DeviceError:
         subject = f"{self._remote.name}: {self._wanted.node}"
-        return DeviceError(f"{subject}: {what}", code="E484", subject=subject, hint=hint)
+        return DeviceError(f"{subject}: {what}", code=code, subject=subject, hint=hint)
 
 
 class _Pace:

@@ -81,29 +81,32 @@ class DeviceGpu:
         Raises:
             DeviceError: It does not load one (E487), or as :meth:`survey`.
         """
-        if all(model.needs is None for model in version.models) or self._reach().pretended:
+        engines = [model for model in version.models if model.runtime in RUNTIMES]
+        if not engines or self._reach().pretended:
             return
         found = self.survey()
-        for model in version.models:
+        for model in engines:
+            if model.needs is None:
+                raise mismatch(
+                    found.device, model.name, ["its manifest does not say what it needs"]
+                )
             check_needs(found, model.name, model.needs, self._say)
 
 
 def check_needs(
-    survey: GpuSurvey, name: str, needs: EngineNeeds | None, say: Callable[[str], None]
+    survey: GpuSurvey, name: str, needs: EngineNeeds, say: Callable[[str], None]
 ) -> None:
     """Let an engine pass that a device loads, and say what is another than where it was built.
 
     Args:
         survey: Of the device.
         name: Of the model, for messages.
-        needs: What the engine asks; None for what is no engine.
+        needs: What the engine asks.
         say: Called with what should be known, in words.
 
     Raises:
         DeviceError: The device does not load it (E487), or its GPU is not known (E485).
     """
-    if needs is None:
-        return
     why = survey.refuses(needs)
     if why is not None:
         raise mismatch(survey.device, name, [why])

@@ -10,6 +10,7 @@ from edgedeploy.report.document import (
     ArithmeticReport,
     BenchSummary,
     EvaluationReport,
+    HalfReport,
     SensitivityReport,
     TargetReport,
     UnitsReport,
@@ -40,6 +41,7 @@ def target_card(identity: str, target: TargetReport, colour: int) -> str:
         _folded("Latency, load and memory", _bench(target.bench)),
         _folded("Time per layer", _layers(identity, target, colour)),
         _arithmetic(target.arithmetic),
+        _folded("In float32", _half(target.half)),
         _folded("Placement", _placement(target)),
         _units(target.units),
         _folded("Engines", _engines(target)),
@@ -214,6 +216,18 @@ def _arithmetic(report: ArithmeticReport | None) -> str:
         ),
     )
     return _folded(html.escape(figures.arithmetic(report)), converting + table)
+
+
+def _half(report: HalfReport | None) -> str:
+    if report is None or not report.nodes:
+        return ""
+    return _rows(
+        ("Node", "Stays in float32 for"),
+        (
+            (f"<code>{html.escape(item.node)}</code>", html.escape(item.reason))
+            for item in report.nodes
+        ),
+    )
 
 
 def _units(report: UnitsReport | None) -> str:

@@ -350,6 +350,30 @@ class ArithmeticReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptNode:
+    """A node of a float16 model that stayed in float32, and why."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalfReport:
+    """What of a float16 model is float32.
+
+    Attributes:
+        calibrated: Whether calibration data told how large values get.
+        unknown, values: Float values whose magnitude nothing tells, and all of them.
+        nodes: The nodes that stayed in float32, in the order of the graph.
+    """
+
+    calibrated: bool
+    unknown: int
+    values: int
+    nodes: tuple[KeptNode, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateReport:
     """One gate: ``limit`` and ``value`` as printed, None when there is none."""
 
@@ -368,6 +392,7 @@ class TargetReport:
     Attributes:
         units: None where no device told on which units it runs what.
         arithmetic: None where nothing is quantized.
+        half: None where the model was not made float16 before it was compiled.
         sensitivity: None where no look was taken at it.
         wider: What layers have more bits than the mode asks for, one line per reason.
         notes: What the backend says of the artifact, one sentence each.
@@ -388,6 +413,7 @@ class TargetReport:
     units: UnitsReport | None = None
     sensitivity: SensitivityReport | None = None
     arithmetic: ArithmeticReport | None = None
+    half: HalfReport | None = None
     gates: tuple[GateReport, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     wider: tuple[str, ...] = ()

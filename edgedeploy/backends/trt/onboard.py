@@ -181,10 +181,11 @@ def read_answer(data: bytes) -> Answer:
 
 
 def _failure(data: Mapping[str, Any]) -> Failure:
-    if data.get("kind") not in STATUSES:
+    kind = _text(data.get("kind"))
+    if kind not in STATUSES:
         raise ValueError("the failure is of no kind that there is")
     return Failure(
-        kind=data["kind"],
+        kind=kind,
         message=_text(data.get("message", "")),
         complaints=tuple(_complaint(_object(item)) for item in _list(data.get("errors", []))),
         option=_text(data.get("option", "")),

@@ -10,6 +10,20 @@ CODES: dict[str, Explanation] = {
         "TensorRT builds an engine on the GPU that will run it, so the target needs a device of "
         "its board. Name one in devices.yaml with `board:`, or choose devices with -d.",
     ),
+    "E483": Explanation(
+        "The engine was not built in time",
+        "A build on a device is ended after four hours, and nothing of it stays there. The builder "
+        "times many kernels for every layer: lower `optimisation_level`, give it fewer or narrower "
+        "sizes (`dims:`), end what else runs on the device, and set its power mode (`nvpmodel`).",
+    ),
+    "E484": Explanation(
+        "The engine was not built",
+        "The build on the device ended without an engine, and it was not TensorRT that refused the "
+        "program (that is E339): it was killed (signal 9 mostly means that memory ran out), "
+        "TensorRT does not start there, the disk refused, or what came out cannot be what it says. "
+        "The message names the device and repeats the last thing that was said; the build's folder "
+        "on the device is gone. Free memory or space there, and run the same command again.",
+    ),
     "E485": Explanation(
         "The device's GPU is not known",
         "No GPU of NVIDIA was found, its driver is too old to tell the compute capability, or "

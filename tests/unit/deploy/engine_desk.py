@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from edgedeploy.events import EngineProgress, Event, EventLog
 from edgedeploy.gpu import GpuPlatform
 from tests.lab.tensorrt.machines import MACHINES, Machine, change, install
 
+STAND_IN = Path(__file__).parents[2] / "trt" / "stand_in" / "tensorrt"
 FIELDS: Mapping[str, Any] = {
     "board.gpu": {"compute_capabilities": ["8.9"]},
     "runtime.versions": ">=8.6",
@@ -75,11 +78,12 @@ class Desk:
     events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        (self.folder / "home").mkdir(parents=True)
+        self.home = self.folder / "home"
+        self.home.mkdir(parents=True)
         programs = install(self.machine, self.folder / "root", str(self.folder / "root"))
         self.trtexec = programs / "trtexec"
         self.play(**{"build_s": 0.1, **self.settings})
-        self.remote = DeskRemote(self.name, self.folder / "home")
+        self.remote = DeskRemote(self.name, self.home)
         self.log = EventLog(self.events.append)
 
     def play(self, **settings: Any) -> None:
@@ -108,6 +112,19 @@ class Desk:
             clocks="free",
         )
 
+    def python_way(self, version: str, **behaviour: Any) -> GpuSurvey:
+        """Return what a probe finds once there is a Python with the stand-in for ``tensorrt``."""
+        place = self.folder / "python"
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(STAND_IN, place / "tensorrt")
+        told = json.dumps({"version": version, **behaviour})
+        (place / "tensorrt" / "stand_in.json").write_text(told)
+        python = place / "python3"
+        python.write_text(f'#!/bin/sh\nPYTHONPATH={place} exec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        way = Way(kind="python", path=str(python), version=version, simulated=True)
+        return replace(self.survey, ways=(way,))
+
     @property
     def platform(self) -> GpuPlatform:
         """What it is."""
@@ -116,7 +133,7 @@ class Desk:
     @property
     def place(self) -> Path:
         """Its folder for builds."""
-        return self.folder / "home" / ".edgedeploy" / PLACE
+        return self.home / ".edgedeploy" / PLACE
 
     @property
     def left(self) -> list[str]:

@@ -126,6 +126,47 @@ def test_a_profile_without_timings_keeps_none(desk: Desk, tmp_path: Path) -> Non
     assert desk.left == [] and "--noBuilderCache" in provenance(outputs)["command"]
 
 
+@pytest.mark.parametrize("version", ["8.6.1", "11.4.0"])
+def test_a_whole_build_by_python(version: str, desk: Desk, program: Path, tmp_path: Path) -> None:
+    """It tells more than `trtexec`: the signature, and the steps of the builder."""
+    order = order_for(desk.python_way(version), program)
+    made, outputs = built(desk, program, tmp_path / "out", order)
+    said = provenance(outputs)
+    assert said["way"] == "python" and said["simulated"] is True
+    assert said["typed"] == ("weak" if version == "8.6.1" else "strong")
+    (given,) = said["signature"]["inputs"]
+    assert (given["name"], given["shape"]) == ("x", [4, 16])
+    assert said["sha256"] == made.summary["sha256"] and said["timing_cache"]["sha256_after"]
+    assert str(tmp_path) not in json.dumps(said)
+    layers = json.loads((outputs["report"] / "layers.json").read_bytes())
+    assert layers["detail"] == "full" and layers["layers"]
+    log = (outputs["report"] / "build.log").read_text()
+    assert '{"event"' not in log
+    told = {event.detail for event in desk.events if isinstance(event, EngineProgress)}
+    assert {"load", "parse", "configure", "build", "inspect"} <= told
+    assert desk.left == [desk.cache]
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "words"),
+    [
+        ("import", "E484", "(missing)"),
+        ("builder", "E484", "(device)"),
+        ("parse MatMul", "E339", "does not parse"),
+        ("build", "E339", "refuses it"),
+        ("memory", "E484", "(memory)"),
+        ("killed", "E484", "signal 9"),
+        ("load", "E484", "(load)"),
+    ],
+)
+def test_what_python_refuses_is_typed(
+    where: str, code: str, words: str, desk: Desk, program: Path, tmp_path: Path
+) -> None:
+    order = order_for(desk.python_way("10.3.0", fail=where), program)
+    error = refused(desk, program, tmp_path / "out", order=order)
+    assert error.diagnostics[0].code == code and words in str(error)
+
+
 # -- Devices that fail ---------------------------------------------------------------------------
 
 
@@ -152,7 +193,7 @@ def test_what_fails_there_is_typed(
 def test_a_build_that_hangs_is_ended(desk: Desk, program: Path, tmp_path: Path) -> None:
     desk.play(fail="hang")
     error = refused(desk, program, tmp_path / "out", deadline_s=1.0)
-    assert error.diagnostics[0].code == "E484" and "within 1 s" in str(error)
+    assert error.diagnostics[0].code == "E483" and "within 1 s" in str(error)
 
 
 def test_a_device_without_room_is_asked_for_nothing(

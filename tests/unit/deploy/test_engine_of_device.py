@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,20 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edgedeploy import api
+from edgedeploy.bench.job import BenchJob
+from edgedeploy.deploy.bench import DeviceSite
+from edgedeploy.deploy.contents import Built
+from edgedeploy.devices.inventory import Device
+from edgedeploy.devices.local import LocalRemote
 from edgedeploy.devices.version import Version, parse_version
+from edgedeploy.errors import DeviceError
+from edgedeploy.events import EventLog
 from edgedeploy.gpu import GpuPlatform
+from edgedeploy.measuring import Session, Taken, board_records
 from edgedeploy.node import Node
 from edgedeploy.plan import Item, Plan
+from edgedeploy.records import add_record
+from edgedeploy.remote import DeviceRuntime
 from edgedeploy.report.document import TargetReport, read_document
 from edgedeploy.stage import Made, Work
 from edgedeploy.store import Store
@@ -110,7 +121,9 @@ def write_model(path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
 
 
-def build(folder: Path, workshop: Workshop | None, **options: Any) -> api.BuildResult:
+def build(
+    folder: Path, workshop: Workshop | None, sites: Sequence[Any] = (), **options: Any
+) -> api.BuildResult:
     """Build the project; without a workshop nothing may be made."""
 
     def devices(plan: Plan, store: Store) -> Workshop | None:
@@ -120,6 +133,7 @@ def build(folder: Path, workshop: Workshop | None, **options: Any) -> api.BuildR
         api.Request(profile=folder / "tiny.yaml"),
         api.BuildOptions(output=folder / "build", store=folder / "store", jobs=1, **options),
         workshop=devices,
+        sites=lambda plan: sites,
     )
 
 
@@ -332,3 +346,114 @@ def test_probe_and_show_say_what_builds_engines_there(machine: Machine) -> None:
     assert [way["version"] for way in found["ways"]] == ["10.3.0"]
     status, told = machine.run("devices", "show", "local")
     assert status == 0 and told["devices"][0]["engines"]["survey"] == found
+
+
+class Recorder:
+    """What would run artifacts, and notes the job instead."""
+
+    def __init__(self) -> None:
+        self.jobs: list[BenchJob] = []
+
+    def measure(self, job: BenchJob, on_progress: Any) -> Any:
+        """Note the job; nothing runs here."""
+        self.jobs.append(job)
+        raise DeviceError("enough is known", code="E471", subject="local", hint="none")
+
+
+def site(machine: Machine, recorder: Recorder) -> DeviceSite:
+    """Return the device as a site of measurements."""
+    runtime = DeviceRuntime(
+        family="tensorrt", kind="python", version="10.3.0", command="python3", provisioned=None
+    )
+    unit = Device(
+        name="local",
+        kind="local",
+        board="bench-gpu",
+        root=str(machine.folder / "root"),
+        python=sys.executable,
+    )
+    return DeviceSite(
+        unit,
+        lambda: LocalRemote("local"),
+        find=lambda *_: runtime,
+        make=lambda *_: recorder,  # type: ignore[arg-type,return-value]
+    )
+
+
+def test_a_bench_loads_the_engine_of_the_devices_platform(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And none, before anything is staged, where the device loads none."""
+    monkeypatch.setenv("PATH", f"{machine.folder / 'programs'}:{os.environ['PATH']}")
+    machine.has("[TensorRT v100900]", note="edgedeploy stand-in")
+    recorder = Recorder()
+    result = build(machine.project, None, [site(machine, recorder)], measure="known")
+    assert "E487" in [item.code for item in result.unmeasured] and recorder.jobs == []
+    assert not (machine.folder / "root" / "tiny").exists()
+
+    machine.has("[TensorRT v100700]", note="edgedeploy stand-in")
+    build(machine.project, None, [site(machine, recorder)], measure="known")
+    (job,) = recorder.jobs
+    (artifact,) = job.artifacts
+    assert artifact.path.as_posix().endswith(f"engines/{NEW.id}/model.engine")
+    assert job.evidence == "simulated" and job.device["platform"] == NEW.id
+
+
+class Listener:
+    """A site that notes what it should measure."""
+
+    name, board = "listener", "bench-gpu"
+
+    def __init__(self) -> None:
+        self.sessions: list[Session] = []
+
+    def measure(self, session: Session, folder: Path, progress: Any) -> Taken:
+        """Note the session; nothing runs here."""
+        self.sessions.append(session)
+        raise DeviceError("enough is known", code="E471", subject="listener", hint="none")
+
+
+def noted(project: Path, *platforms: GpuPlatform) -> Session:
+    """Return what is measured of a build for some platforms."""
+    listener = Listener()
+    build(project, Workshop(platforms), [listener], measure="known")
+    return listener.sessions[0]
+
+
+def test_measurements_are_of_an_engine_and_not_of_its_neighbours(
+    project: Path, tmp_path: Path
+) -> None:
+    """A further device in the fleet changes nothing about what was measured on the first."""
+    both = noted(project, OLD, NEW)
+    assert both.platforms == (OLD.id, NEW.id)
+    alone = noted(project, OLD)
+    assert alone.on(OLD.id).board_keys() == both.on(OLD.id).board_keys()
+    assert set(both.on(OLD.id).board_keys()).isdisjoint(both.on(NEW.id).board_keys())
+    assert set(both.on(NEW.id).board_keys()) < set(both.all_keys())
+
+    store = Store(tmp_path / "store")
+    assert board_records(store, both) is None
+    for platform, mean_ms in ((OLD, 9.0), (NEW, 5.0)):
+        key = both.on(platform.id).board_key("quick")
+        record = {"latency": {"mean_ms": mean_ms}, "validity": {"verdict": "valid"}}
+        whole = {"created": "2026-01-01T00:00:00+00:00", "artifacts": {"float": record}}
+        add_record(store, key, whole, ())
+    found = board_records(store, both)
+    assert found is not None and found["float"]["latency"]["mean_ms"] == 9.0  # the slowest counts
+    build(project, Workshop([OLD, NEW]))  # as the other tests found it
+
+
+def test_an_engine_that_was_built_ahead_says_what_it_needs(tmp_path: Path) -> None:
+    """TensorRT for RTX built it here: it loads in that release, on the board's GPUs."""
+    write_model(tmp_path / "tiny.onnx")
+    target = "rtx-40/tensorrt-rtx"
+    (tmp_path / "tiny.yaml").write_text(PROFILE.replace(TARGET, target).replace("1 MB", "100 MB"))
+    assert build(tmp_path, None).exit_code == 0
+    request = api.Request(profile=tmp_path / "tiny.yaml")
+    built = Built(request, tmp_path / "build", Store(tmp_path / "store"), EventLog())
+    version = built.contents(target).version
+    needs = version.models[0].needs
+    assert needs is not None
+    assert (needs.runtime, needs.compute_capabilities) == ("tensorrt-rtx", ("8.9",))
+    assert needs.version == metadata.version("tensorrt-rtx-cu13-libs")
+    assert parse_version(version.manifest) == version

@@ -118,7 +118,7 @@ def test_an_unknown_kind_of_failure_is_refused() -> None:
     [
         (b'{"event": "phase", "phase": "parse"}', onboard.Step(phase="parse")),
         (
-            b'{"event": "progress", "phase": "B", "inner": "i", "done": 1, "of": 2, "fraction": 0.5}',
+            b'{"event": "progress", "phase": "B", "inner": "i", "done": 1, "fraction": 0.5}',
             onboard.Step(phase="B", inner="i", fraction=0.5),
         ),
         (b'{"event": "progress", "phase": "B", "fraction": 7}', onboard.Step(phase="B")),

@@ -12,14 +12,12 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-
 import tensorrt_rtx_bindings as trt
 from onboard_jobs import PROFILE, Job, recipe, small_model
 from onnx import TensorProto, helper
 
 from edgedeploy.backends.trt import onboard
 from edgedeploy.backends.trt.onboard_build import STATUSES
-
 
 _SHIM = """
 import tensorrt_rtx_bindings as _real
