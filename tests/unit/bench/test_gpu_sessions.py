@@ -41,7 +41,8 @@ from tests.unit.bench.gpu_stand_in import (
     script,
 )
 
-VERSIONS = ("8.6.1", "10.3.0", "11.4.0")
+VERSIONS = ("8.6.1", "11.4.0")
+"""What differs between releases lies between these; the rest of the tests is by 10.3."""
 PLAN = BenchPlan(
     warmup_max_s=0.1, window_s=0.005, min_s=0.02, min_count=8, max_s=30, layer_runs=2,
     min_repetitions=2,
@@ -283,7 +284,7 @@ def test_no_python_package_of_tensorrt(small: Any, libraries: Path, tmp_path: Pa
     assert code(error) == "E475" and "JetPack" in (error.diagnostics[0].hint or "")
 
 
-@pytest.mark.parametrize("kind", ["BF16", "FP8", "INT4"])
+@pytest.mark.parametrize("kind", ["BF16", "FP8"])
 def test_types_that_numpy_has_not_are_refused_by_name(
     kind: str, libraries: Path, tmp_path: Path
 ) -> None:
