@@ -17,7 +17,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Literal
 
-from edgedeploy.devices.holder import holder
+from edgedeploy.devices.holder import holder, is_gone
 from edgedeploy.devices.workbench import Workbench, workbench
 from edgedeploy.disk import disk_errors
 from edgedeploy.errors import DeviceError, EdgedeployError, IntegrityError
@@ -195,10 +195,16 @@ class _Run:
         if self._waits or not (who or waited_s > _ANONYMOUS_S):
             return
         self._waits = True
-        name = "another engine of this build" if who == holder() else who or "somebody"
-        self._events.emit(
-            Note(text=f"{self._remote.name}: waiting until another build there ends ({name})")
-        )
+        if is_gone(who):
+            text = "waiting until the device lets go of an earlier build that was cut off"
+        elif who == holder():
+            text = "waiting until it has built another engine of this profile"
+        else:
+            text = f"waiting until another build there ends ({who or 'by somebody'})"
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        self._events.emit(Note(text=f"{self._remote.name}: {text}"))
 
     def build(self, bench: Workbench, outputs: Mapping[str, Path]) -> Made:
         """Build in a folder on the device."""
@@ -387,18 +393,28 @@ class _Run:
         return found[1] if found else None
 
     def _cache_out(self, bench: Workbench, sums: Mapping[str, str]) -> str | None:
-        """Keep the timing cache for the next build on this platform; return its digest."""
+        """Keep the timing cache for the next build on this platform; return its digest.
+
+        The engine is here by now: that the next one takes longer is no reason to lose it.
+        """
         if CACHE not in sums:
             return None
+        try:
+            self._keep_cache(bench)
+        except DeviceError as error:
+            self._say(f"timings are not kept there: {error.diagnostics[0].message}")
+            return None
+        return sums[CACHE]
+
+    def _keep_cache(self, bench: Workbench) -> None:
         self._ask(
             bench,
             f"place={self._cache()}; [ $(wc -c <{CACHE}) -le {CACHE_BYTES} ] || exit 0; "
-            f"mkdir -p $place && mv -f {CACHE} $place/{CACHE} && touch $place; "
+            f"mkdir -p $place && mv -f {CACHE} $place/{CACHE} && touch $place || exit 1; "
             f"ls -dt ../*/{CACHE} 2>/dev/null | tail -n +{CACHES + 1} | "
             'while IFS= read -r old; do rm -rf "${old%/*}"; done; :',
             "cannot keep its timing cache",
         )
-        return sums[CACHE]
 
     # -- the build ---------------------------------------------------------------------------
 
