@@ -401,13 +401,18 @@ class BuildRun:
         told = compiled / "arithmetic.json"
         counted = told if told.exists() else evaluated / "arithmetic.json"
         maker = nodes.typed.node
-        summary = self.builder.build(maker).summary if maker.kind == "quantize" else {}
+        made = maker.kind in ("quantize", "half")
+        summary = self.builder.build(maker).summary if made else {}
         return replace(
             outcome,
             placement=json.loads((compiled / "placement.json").read_text(encoding="utf-8")),
             arithmetic=json.loads(counted.read_text(encoding="utf-8")),
             wider=tuple(summary.get("wider", ())),
-            notes=tuple(self.builder.build(nodes.compiled).summary["notes"]),
+            notes=(
+                *summary.get("notes", ()),
+                *self.builder.build(nodes.compiled).summary["notes"],
+            ),
+            half=summary if maker.kind == "half" else {},
         )
 
     def lock(self, outcomes: tuple[Outcome, ...]) -> Lock:

@@ -100,6 +100,9 @@ class Outcome:
             (:class:`edgedeploy.backends.base.Arithmetic` as JSON data).
         wider: Nodes (``node``, ``op``, ``reason``) whose weights have more bits than asked for.
         notes: What the backend says of the chosen artifact, one sentence each.
+        half: What of it stayed in float32, and why
+            (:class:`edgedeploy.passes.float16.Float16Report` as JSON data); empty where the model
+            was not made half before it was compiled.
         unmeasured: Why a device that should have measured it did not.
     """
 
@@ -113,6 +116,7 @@ class Outcome:
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
     wider: tuple[Mapping[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    half: Mapping[str, Any] = field(default_factory=dict)
     unmeasured: tuple[Diagnostic, ...] = ()
 
     @property

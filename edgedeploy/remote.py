@@ -53,19 +53,22 @@ class DeviceRuntime:
     """How a device runs artifacts of one family.
 
     Attributes:
-        family: ``ort`` or ``openvino``.
-        kind: ``python`` (its Python package) or ``native`` (our runner and its C library).
+        family: Id of the runtime, such as ``ort``.
+        kind: ``python`` (its Python package), ``native`` (our runner and its C library) or
+            ``trtexec`` (that program of TensorRT's).
         version: Of the runtime.
         command: Start of a shell command, quoted, with the environment it needs: the interpreter
-            that has the package, or the runner.
+            that has the package, the runner, or trtexec.
         provisioned: Name of what we installed (64 hex digits); None for what the device had.
+        simulated: It says of itself that it only stands in for the runtime.
     """
 
     family: str
-    kind: Literal["python", "native"]
+    kind: Literal["python", "native", "trtexec"]
     version: str
     command: str
     provisioned: str | None
+    simulated: bool = False
 
 
 class Pipe(Protocol):

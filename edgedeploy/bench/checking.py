@@ -187,7 +187,15 @@ def _fields(value: Any, place: str, checks: Mapping[str, Check]) -> dict[str, An
     return {name: check(data.get(name), f"{place}.{name}") for name, check in checks.items()}
 
 
+_GPU: Mapping[str, Check] = {
+    "name": text,
+    "governor": _maybe(text),
+    "min_khz": _maybe(_count),
+    "max_khz": _maybe(_count),
+}
+
 _FACTS: Mapping[str, Check] = {
+    "gpus": _each(lambda value, place: _fields(value, place, _GPU), 64),
     "cpus": _maybe(lambda value, place: whole(value, place, 1, _LIST)),
     "affinity": _maybe(_each(_count)),
     "ticks_hz": lambda value, place: whole(value, place, 1, 10**9),
@@ -209,17 +217,19 @@ _SAMPLE: Mapping[str, Check] = {
     "load1": _maybe(_real),
     "ticks": _maybe(_each(_count)),
     "own_cpu_s": _real,
+    "gpu_khz": _each(_maybe(_count), 64),
+    "gpu_reasons": _each(text, 64),
 }
 
 _LOAD: Mapping[str, Check] = {
     "simulated": lambda value, place: value is not None and _flag(value, place),
     "device_bytes": _maybe(_count),
-    "load_ns": _positive,
-    "first_inference_ns": _positive,
+    "load_ns": _maybe(_positive),
+    "first_inference_ns": _maybe(_positive),
     "cold": _flag,
     "why_not_cold": _maybe(text),
-    "baseline_bytes": _count,
-    "peak_bytes": _count,
+    "baseline_bytes": _maybe(_count),
+    "peak_bytes": _maybe(_count),
     "memory_method": text,
     "version": text,
 }
@@ -274,13 +284,16 @@ _POWER: Mapping[str, Check] = {
 }
 
 
+_AS_LONG = {"khz": "max_khz", "cooling": "cooling", "millicelsius": "zones", "gpu_khz": "gpus"}
+
+
 def _facts(value: Any) -> dict[str, Any]:
     return _fields(value, "environment", _FACTS)
 
 
 def _sample(value: Any, place: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     found = _fields(value, place, _SAMPLE)
-    for name, like in (("khz", "max_khz"), ("cooling", "cooling"), ("millicelsius", "zones")):
+    for name, like in _AS_LONG.items():
         if len(found[name]) != len(facts[like]):
             raise ValueError(f"{place}.{name} has another length than environment.{like}")
     if found["ticks"] is not None and len(found["ticks"]) != 8:

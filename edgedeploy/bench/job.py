@@ -13,7 +13,15 @@ _AGAIN = "#again"
 
 Mode = Literal["quick", "full"]
 
-DEVICE_FILES = ("loop.py", "environment.py", "power.py", "runtimes.py", "gpu.py", "cuda.py")
+DEVICE_FILES = (
+    "loop.py",
+    "environment.py",
+    "power.py",
+    "nvml.py",
+    "runtimes.py",
+    "gpu.py",
+    "cuda.py",
+)
 """The files of this folder that measure, and travel to devices; the first is run."""
 
 
@@ -192,6 +200,7 @@ class OutputsJob:
         cpus: CPUs that the run is bound to; empty leaves it to the system.
         deadline_s: The run is ended after this.
         limit_bytes: The most that all outputs may be together.
+        dtypes: NumPy's names of the outputs' types, for runtimes that do not tell them.
     """
 
     pack: Path
@@ -202,6 +211,7 @@ class OutputsJob:
     cpus: tuple[int, ...] = ()
     deadline_s: float = 1800.0
     limit_bytes: int = 1 << 30
+    dtypes: Mapping[str, str] = field(default_factory=dict)
 
     def to_loop(self, artifact: BenchArtifact, pack: str) -> dict[str, Any]:
         """Return the job as ``loop.py`` reads it, for a pack that lies on the device."""

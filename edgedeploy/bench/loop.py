@@ -3,9 +3,9 @@
 # ruff: noqa: B905, BLE001, RUF046
 """Measures artifacts on the machine it runs on: ``python loop.py job.json > result.json``.
 
-It needs ``environment.py``, ``power.py``, ``runtimes.py``, ``gpu.py`` and ``cuda.py`` beside it,
-the standard library, the runtime and NumPy alone, so that it runs on a device as it is. Progress
-goes to stderr as JSON lines, the result to stdout, or gzipped into the job's file ``result``.
+It needs ``environment.py``, ``power.py``, ``nvml.py``, ``runtimes.py``, ``gpu.py`` and ``cuda.py``
+beside it, the standard library, the runtime and NumPy alone, so that it runs on a device as it is.
+Progress goes to stderr as JSON lines, the result to stdout, or gzipped into the file ``result``.
 
 The job (paths are relative to the job file)::
 
@@ -72,6 +72,7 @@ def _beside(name: str) -> Any:
 
 
 environment = _beside("environment")
+nvml = _beside("nvml")
 power = _beside("power")
 runtimes = _beside("runtimes")
 gpu = _beside("gpu")
@@ -377,9 +378,16 @@ def _window(item: Measured, repetition: int, evidence: Any, meter: Any) -> Dict[
     }
 
 
+def _card(job: Dict[str, Any]) -> Any:
+    """Return the graphics card when the job computes on it, else None."""
+    on_gpu = any(artifact["family"] in gpu.MODULES for artifact in job["artifacts"])
+    return nvml.find_card()[0] if on_gpu else None
+
+
 def run_job(job: Dict[str, Any], job_path: str) -> Dict[str, Any]:
     """Measure every artifact of the job and return the whole result."""
-    evidence = environment.Environment(job["sysfs"], job["procfs"])
+    card = _card(job)
+    evidence = environment.Environment(job["sysfs"], job["procfs"], card=card)
     artifacts = []  # type: List[Dict[str, Any]]
     for artifact in job["artifacts"]:
         found = {
@@ -395,7 +403,7 @@ def run_job(job: Dict[str, Any], job_path: str) -> Dict[str, Any]:
         artifacts.append(found)
     measured = [Measured(artifact, job) for artifact in job["artifacts"]]
     gc.disable()  # collected between the windows instead
-    meter = power.Meter(job["sysfs"], now_ns)
+    meter = power.Meter(job["sysfs"], now_ns, card)
     with tempfile.TemporaryDirectory(prefix="edgedeploy-power-") as folder:
         sampler = [sys.executable, __file__, job_path, "power"]
         meter.start(sampler, os.path.join(folder, "samples"))
@@ -468,7 +476,7 @@ def main(arguments: List[str]) -> NoReturn:
                 raise JobError("this system binds no process to CPUs; leave `cpus` out")
             os.sched_setaffinity(0, job["cpus"])
         if phase == "power":
-            power.record(job["sysfs"], wanted, now_ns)
+            power.record(job["sysfs"], wanted, now_ns, _card(job))
         result = run_phase(job, phase, wanted) if phase else run_job(job, arguments[1])
     except JobError as error:
         status, result = 2, {"failed": {"phase": "job", "message": str(error)}}

@@ -299,6 +299,11 @@ WITHOUT: Mapping[str, str] = {
 }
 """Families that nobody provisions, and the way out."""
 
+ENGINE_REFUSED = (
+    "build the engine anew on a device of this platform, and push it: an engine fits one TensorRT "
+    "and one kind of GPU"
+)
+
 # What `gpu.py` and `cuda.py` raise, by the name of its class.
 _GPU: Mapping[str, tuple[str, str]] = {
     "NoGpu": (
@@ -306,11 +311,7 @@ _GPU: Mapping[str, tuple[str, str]] = {
         "check with `nvidia-smi` on it, or `cat /etc/nv_tegra_release` on a Jetson, that its GPU "
         "and driver are there; a container needs the NVIDIA runtime",
     ),
-    "EngineRefused": (
-        "E493",
-        "build the engine anew on a device of this platform, and push it: an engine fits one "
-        "TensorRT and one kind of GPU",
-    ),
+    "EngineRefused": ("E493", ENGINE_REFUSED),
     "InputsRefused": (
         "E494",
         "compare the samples with the `shapes` and types of the model's inputs in the profile",

@@ -123,8 +123,8 @@ class DeviceSite:
             result = onboard.measure(job, on_progress=progress)
             records = [build_record(job, item, result, created, folder) for item in job.artifacts]
             if self._samples != 0:
-                shown: Evidence = records[-1]["evidence"]  # a stand-in says so in its result
-                records[-1][ANSWERS] = self._asked(session, onboard, job, shown, progress)
+                evidence = records[-1]["evidence"]  # a stand-in says so in its result
+                records[-1][ANSWERS] = self._asked(session, onboard, job, evidence, progress)
         except DeviceError as error:
             self.close()  # the next session gets a connection of its own
             told = without_address(self.name, error, self._events)
@@ -281,6 +281,7 @@ class DeviceSite:
             state=session.state,
             zeros=session.zeros(),
             cpus=session.bench.cpus,
+            dtypes={spec.name: spec.dtype for spec in session.signature.outputs},
         )
         chosen = job.artifacts[-1]
         progress({"event": "phase", "phase": "outputs", "artifact": chosen.id})

@@ -134,7 +134,9 @@ class GpuSurvey:
             f"{self.device} has no {name}{why}",
             code="E486",
             subject=self.device,
-            hint="install its Python package or `trtexec` there, or name the interpreter that has "
+            hint="it is a part of JetPack: `sudo apt-get install tensorrt python3-libnvinfer` there"
+            if self.jetpack and name == "TensorRT"
+            else "install its Python package or `trtexec` there, or name the interpreter that has "
             "it with `python:` in devices.yaml",
         )
 

@@ -30,7 +30,9 @@ from edgedeploy.report.document import (
     FloatReport,
     GateReport,
     GateState,
+    HalfReport,
     Interval,
+    KeptNode,
     LayerReport,
     MetricReport,
     ModelReport,
@@ -146,6 +148,7 @@ def _target(outcome: Outcome) -> TargetReport:
         units=unit_report((record or {}).get("placement")),
         sensitivity=_sensitivity(outcome.survey),
         arithmetic=_arithmetic(outcome.arithmetic, chosen.kind),
+        half=_half(outcome.half),
         gates=tuple(
             GateReport(
                 gate=gate.gate,
@@ -322,6 +325,18 @@ def _arithmetic(counts: Mapping[str, Any], kind: str) -> ArithmeticReport | None
         return None
     left = tuple(FloatLayer(**layer) for layer in counts["float_layers"])
     return ArithmeticReport(**{**counts, "float_layers": left})
+
+
+def _half(found: Mapping[str, Any]) -> HalfReport | None:
+    """Return what stayed in float32, None where no model was made half."""
+    if not found:
+        return None
+    return HalfReport(
+        calibrated=found["calibrated"],
+        unknown=len(found["unknown"]),
+        values=found["values"],
+        nodes=tuple(KeptNode(node=node, reason=why) for node, why in found["kept"].items()),
+    )
 
 
 def read_json(path: Path) -> Any:

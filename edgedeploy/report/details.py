@@ -10,6 +10,7 @@ from edgedeploy.report.document import (
     ArithmeticReport,
     BenchSummary,
     EvaluationReport,
+    HalfReport,
     SensitivityReport,
     TargetReport,
     UnitsReport,
@@ -40,6 +41,7 @@ def target_card(identity: str, target: TargetReport, colour: int) -> str:
         _folded("Latency, load and memory", _bench(target.bench)),
         _folded("Time per layer", _layers(identity, target, colour)),
         _arithmetic(target.arithmetic),
+        _folded("In float32", _half(target.half)),
         _folded("Placement", _placement(target)),
         _units(target.units),
         _folded("Engines", _engines(target)),
@@ -168,15 +170,13 @@ def _stat(value: float | None) -> str:
 def _bench(bench: BenchSummary | None) -> str:
     if bench is None:
         return ""
-    cold = figures.NONE
-    if bench.load_cold_ms is not None:
-        cold = f"{figures.number(bench.load_cold_ms)} ms"
     facts = [
         *((name.upper(), figures.latency(bench, f"{name}_ms")) for name in ("p50", "p90", "p99")),
         ("mean", f"{figures.number(bench.mean_ms)} ms"),
-        ("first inference", f"{figures.number(bench.first_inference_ms)} ms"),
-        ("load, cold", cold),
-        ("load, warm", f"{figures.number(bench.load_warm_ms)} ms"),
+        *((("on the GPU", on_gpu),) if (on_gpu := figures.on_gpu(bench)) else ()),
+        ("first inference", figures.milliseconds(bench.first_inference_ms)),
+        ("load, cold", figures.milliseconds(bench.load_cold_ms)),
+        ("load, warm", figures.milliseconds(bench.load_warm_ms)),
         ("memory", figures.memory(bench)),
         *((("energy", figures.energy(bench)),) if bench.energy_j else ()),
         ("energy from", bench.energy),
@@ -216,6 +216,18 @@ def _arithmetic(report: ArithmeticReport | None) -> str:
         ),
     )
     return _folded(html.escape(figures.arithmetic(report)), converting + table)
+
+
+def _half(report: HalfReport | None) -> str:
+    if report is None or not report.nodes:
+        return ""
+    return _rows(
+        ("Node", "Stays in float32 for"),
+        (
+            (f"<code>{html.escape(item.node)}</code>", html.escape(item.reason))
+            for item in report.nodes
+        ),
+    )
 
 
 def _units(report: UnitsReport | None) -> str:

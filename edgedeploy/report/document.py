@@ -80,13 +80,16 @@ class BenchSummary:
         n: Measured inferences.
         p50_ms, p90_ms, p99_ms: None with too few samples to tell.
         load_cold_ms: None when the page cache could not be emptied.
-        peak_bytes, baseline_bytes: Resident memory at its peak, and before loading.
+        load_warm_ms, first_inference_ms: None where what measures does not tell them.
+        peak_bytes, baseline_bytes: Resident memory at its peak, and before loading; None likewise.
         validity: ``unreliable`` figures gate nothing; ``reasons`` say why.
         quantiles_ms: The 0th, 1st ... 100th percentile of the raw samples, for plots.
         device: Name of the device that measured; None: the machine that builds.
         emulated: What stood for the device's hardware; empty where it was real.
         energy_j: Of one inference, all that the source of power tells; None where it has none.
         energy: Where that comes from, in words, or why there is none.
+        device_bytes: Memory of the GPU that the artifact took; None without one.
+        upload_ms, compute_ms, download_ms: The GPU's own mean times; None without one.
     """
 
     created: str
@@ -101,10 +104,10 @@ class BenchSummary:
     p90_ms: Interval | None
     p99_ms: Interval | None
     load_cold_ms: float | None
-    load_warm_ms: float
-    first_inference_ms: float
-    peak_bytes: int
-    baseline_bytes: int
+    load_warm_ms: float | None
+    first_inference_ms: float | None
+    peak_bytes: int | None
+    baseline_bytes: int | None
     validity: Literal["valid", "unreliable"]
     reasons: tuple[str, ...] = ()
     comparison: LatencyComparison | None = None
@@ -113,6 +116,10 @@ class BenchSummary:
     emulated: str = ""
     energy_j: Interval | None = None
     energy: str = ""
+    device_bytes: int | None = None
+    upload_ms: float | None = None
+    compute_ms: float | None = None
+    download_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,6 +350,30 @@ class ArithmeticReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptNode:
+    """A node of a float16 model that stayed in float32, and why."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalfReport:
+    """What of a float16 model is float32.
+
+    Attributes:
+        calibrated: Whether calibration data told how large values get.
+        unknown, values: Float values whose magnitude nothing tells, and all of them.
+        nodes: The nodes that stayed in float32, in the order of the graph.
+    """
+
+    calibrated: bool
+    unknown: int
+    values: int
+    nodes: tuple[KeptNode, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateReport:
     """One gate: ``limit`` and ``value`` as printed, None when there is none."""
 
@@ -361,6 +392,7 @@ class TargetReport:
     Attributes:
         units: None where no device told on which units it runs what.
         arithmetic: None where nothing is quantized.
+        half: None where the model was not made float16 before it was compiled.
         sensitivity: None where no look was taken at it.
         wider: What layers have more bits than the mode asks for, one line per reason.
         notes: What the backend says of the artifact, one sentence each.
@@ -381,6 +413,7 @@ class TargetReport:
     units: UnitsReport | None = None
     sensitivity: SensitivityReport | None = None
     arithmetic: ArithmeticReport | None = None
+    half: HalfReport | None = None
     gates: tuple[GateReport, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     wider: tuple[str, ...] = ()

@@ -119,15 +119,35 @@ def threads(bench: BenchSummary) -> str:
     return "1 thread" if bench.threads == 1 else f"{bench.threads} threads"
 
 
-def added_memory(bench: BenchSummary) -> int:
-    """Return the peak resident memory above that of the runtime alone, in bytes."""
+def added_memory(bench: BenchSummary) -> int | None:
+    """Return the peak resident memory above that of the runtime alone, in bytes, where known."""
+    if bench.peak_bytes is None or bench.baseline_bytes is None:
+        return None
     return max(0, bench.peak_bytes - bench.baseline_bytes)
 
 
 def memory(bench: BenchSummary) -> str:
     """Return the peak memory and what of it the artifact added."""
-    added = size(added_memory(bench))
-    return f"{size(bench.peak_bytes)} at its peak, {added} of it above the runtime alone"
+    added = added_memory(bench)
+    if bench.peak_bytes is None or added is None:
+        return NONE
+    gpu = "" if bench.device_bytes is None else f"; {size(bench.device_bytes)} of the GPU's"
+    return f"{size(bench.peak_bytes)} at its peak, {size(added)} of it above the runtime alone{gpu}"
+
+
+def on_gpu(bench: BenchSummary) -> str:
+    """Return the GPU's own times of the parts of an inference, empty where there are none."""
+    parts = (
+        ("copy in", bench.upload_ms),
+        ("compute", bench.compute_ms),
+        ("copy out", bench.download_ms),
+    )
+    return ", ".join(f"{name} {number(ms)} ms" for name, ms in parts if ms is not None)
+
+
+def milliseconds(value_ms: float | None) -> str:
+    """Return a time, or that it is not known."""
+    return NONE if value_ms is None else f"{number(value_ms)} ms"
 
 
 def units(report: UnitsReport) -> str:

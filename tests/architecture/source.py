@@ -14,6 +14,7 @@ STANDALONE = (
     "bench/environment.py",
     "bench/power.py",
     "bench/runtimes.py",
+    "bench/nvml.py",
     "bench/cuda.py",
     "bench/gpu.py",
     "bench/loop.py",  # after what it needs beside it

@@ -1,102 +1,83 @@
-"""Which layers a typed graph states on integers; what the engine does, only its device knows.
+"""Which layers of a typed graph are on integers, as the graph states them.
 
-A layer is on integers when both of its operands were made from int8 by DequantizeLinear: the form
-that TensorRT documents for int8 kernels ("Working with Quantized Types", "Explicit Quantization").
+A layer is on integers whose operands all come out of a DequantizeLinear of int8: the form that
+TensorRT joins into an int8 kernel (NVIDIA TensorRT documentation, "Working with Quantized Types",
+explicit quantization). Whether it does so, only the device knows. Layers on fp8 are not on
+integers, and neither are those that read weights of 4 or 8 bits beside float activations.
+Multiply-adds are counted at the sizes of one interpreted inference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgedeploy.backends.base import Arithmetic, ExecutedLayer
 from edgedeploy.backends.inputs import Inputs
 from edgedeploy.backends.ortmobile.arithmetic import multiply_adds
 from edgedeploy.backends.ortmobile.graph import GraphFacts, GraphNode, read_graph
-from edgedeploy.backends.ortmobile.profiling import Execution, Shape
+from edgedeploy.backends.ortmobile.profiling import executed_nodes
+from edgedeploy.backends.trt.program import MODEL, InterpretedRunner
+from edgedeploy.backends.trt.typed import DEQUANTIZE, QUANTIZE, type_name
 
-_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_COUNTED = frozenset((*_PRODUCTS, "LSTM", "GRU", "RNN"))
-_UNCOUNTED = frozenset(("Einsum", "Attention"))
-_CONVERSIONS = frozenset(("ai.onnx:QuantizeLinear", "ai.onnx:DequantizeLinear"))
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN")
+_UNCOUNTED = ("Attention", "Einsum")
+_OPERANDS = 2
 # What may stand between a DequantizeLinear and the layer that reads it.
-_PASSING = frozenset(
-    f"ai.onnx:{name}"
-    for name in ("Cast", "Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
-)
+_PASSING = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
-def stated_arithmetic(model: Path, inputs: Inputs) -> Arithmetic:
-    """Return what a typed graph computes on integers.
+def arithmetic(folder: Path, inputs: Inputs) -> Arithmetic:
+    """Return what a program states.
 
     Args:
-        model: The typed graph.
-        inputs: One set of inputs; multiply-adds are counted for their sizes.
+        folder: An artifact's, with its program.
+        inputs: One set of inputs.
 
     Raises:
-        BuildError: The file is no ONNX model (E312).
+        BuildError: It does not load (E317) or run (E330-E333).
     """
-    facts = read_graph(model, {name: array.shape for name, array in inputs.items()})
+    facts = read_graph(folder / MODEL)
+    nodes = {node.proto.name: node for node in facts.nodes}
     makers = {name: node for node in facts.nodes for name in node.proto.output}
-    layers = []
-    for node, op, macs in multiplying(facts):
-        integer = op in _PRODUCTS and all(
-            _is_dequantized(node.input(place), makers, facts) for place in (0, 1)
-        )
-        layers.append(ExecutedLayer(name=node.name, op=op, integer=integer, macs=macs))
-    conversions = sum(node.op in _CONVERSIONS for node in facts.nodes)
-    return Arithmetic(layers=tuple(layers), conversions=conversions, stated=True)
-
-
-def multiplying(facts: GraphFacts) -> Iterator[tuple[GraphNode, str, int | None]]:
-    """Yield convolutions, products and recurrent nodes: node, operator type, multiply-adds.
-
-    Multiply-adds are None where the shapes of the node are not known.
-    """
-    for node in facts.nodes:
-        op = node.op.removeprefix("ai.onnx:")
-        if op in _COUNTED:
-            yield node, op, _macs(node, op, facts)
-        elif op in _UNCOUNTED:
-            yield node, op, None
-
-
-def _is_dequantized(name: str, makers: dict[str, GraphNode], facts: GraphFacts) -> bool:
-    """Return whether a tensor comes from int8."""
-    import onnx
-
-    while (maker := makers.get(name)) is not None:
-        if maker.op == "ai.onnx:DequantizeLinear":
-            return bool(facts.dtypes.get(maker.input(0)) == onnx.TensorProto.INT8)
-        if maker.op not in _PASSING:
-            return False
-        name = maker.input(0)
-    return False
-
-
-def _macs(node: GraphNode, op: str, facts: GraphFacts) -> int | None:
-    """Return the multiply-adds of a node, None where its shapes are not known."""
-    given = [_shape(name, facts) for name in node.proto.input if name]
-    made = [_shape(name, facts) for name in node.proto.output if name]
-    needed = [*given[: 3 if op in ("LSTM", "GRU", "RNN") else 2], *made[:1]]
-    shapes = [shape for shape in (*given, *made) if shape is not None]
-    if None in needed or not shapes or not made:
-        return None
-    return multiply_adds(
-        Execution(
-            name=node.name,
-            op=op,
-            provider="",
-            duration_us=0,
-            inputs=tuple(shape or () for shape in given),
-            outputs=tuple(shape or () for shape in made),
-        )
+    totals: dict[tuple[str, str], int | None] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="edgedeploy-profile-") as private,
+        InterpretedRunner(folder, profile_prefix=Path(private) / "profile") as runner,
+    ):
+        runner.run(inputs)
+        for item in executed_nodes(runner):
+            key = (item.name, item.op)
+            if item.op in _UNCOUNTED:
+                totals[key] = None
+            elif item.op in _LAYERS:
+                totals[key] = (totals.get(key) or 0) + multiply_adds(item)
+    return Arithmetic(
+        layers=tuple(
+            ExecutedLayer(
+                name=name,
+                op=op,
+                integer=name in nodes and _on_integers(nodes[name], makers, facts),
+                macs=macs,
+            )
+            for (name, op), macs in totals.items()
+        ),
+        conversions=sum(node.op in (QUANTIZE, DEQUANTIZE) for node in facts.nodes),
+        stated=True,
     )
 
 
-def _shape(name: str, facts: GraphFacts) -> Shape | None:
-    dims = facts.dims.get(name)
-    if dims is None:
-        return None
-    sizes = tuple(dim for dim in dims if isinstance(dim, int))
-    return sizes if len(sizes) == len(dims) else None
+def _on_integers(node: GraphNode, makers: Mapping[str, GraphNode], facts: GraphFacts) -> bool:
+    """Return whether both operands of a layer are int8 numbers with a scale."""
+    if node.proto.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        return False
+    for place in range(_OPERANDS):
+        maker = makers.get(node.input(place))
+        while maker is not None and maker.proto.op_type in _PASSING:
+            maker = makers.get(maker.input(0))
+        if maker is None or maker.op != DEQUANTIZE:
+            return False
+        if type_name(facts.dtypes.get(maker.input(0), 0)) != "INT8":
+            return False
+    return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,31 @@ from edgedeploy.backends.base import (
 )
 from edgedeploy.backends.inputs import Inputs
 from edgedeploy.backends.ortmobile.graph import read_graph
-from edgedeploy.backends.trt.arithmetic import stated_arithmetic
+from edgedeploy.backends.rtx import parsing
+from edgedeploy.backends.trt.arithmetic import arithmetic
 from edgedeploy.backends.trt.layertypes import layer_types
 from edgedeploy.backends.trt.profiles import optimisation_profiles
-from edgedeploy.backends.trt.program import MODEL, InterpretedRunner, write_program
-from edgedeploy.backends.trt.recipe import input_specs, make_recipe, write_recipe
+from edgedeploy.backends.trt.program import (
+    MODEL,
+    InterpretedRunner,
+    signature_of,
+    sizes_of,
+    write_program,
+)
+from edgedeploy.backends.trt.recipe import make_recipe, write_recipe
 from edgedeploy.backends.trt.settings import WORDS, check_types, settings
 from edgedeploy.backends.trt.typed import typed_findings
 from edgedeploy.errors import BuildError
-from edgedeploy.profile.types import DimSpec
+
+_UNJUDGED = ProviderPlacement(
+    provider="TensorRT",
+    judged=False,
+    partitions=None,
+    nodes=(),
+    source="TensorRT starts on machines with an NVIDIA GPU alone",
+    notes=("the parser and the builder of the device judge it",),
+)
+_HINT = "another product than the TensorRT of the device, which alone judges"
 
 
 class TensorRt:
@@ -43,22 +61,18 @@ class TensorRt:
     def preflight(self, model: Path, fields: Mapping[str, Any]) -> Placement:
         """Return what is known to be refused; which node gets which kernel, only the device knows.
 
+        The parser of TensorRT for RTX, where it is installed, gives a hint: another product, of
+        another release, that takes much the same operators.
+
         Raises:
             BuildError: The file is no ONNX model (E312).
         """
-        return Placement(
-            providers=(
-                ProviderPlacement(
-                    provider="TensorRT",
-                    judged=False,
-                    partitions=None,
-                    nodes=(),
-                    source="TensorRT starts on machines with an NVIDIA GPU alone",
-                    notes=("the parser and the builder of the device judge it",),
-                ),
-            ),
-            diagnostics=typed_findings(model),
-        )
+        with tempfile.TemporaryDirectory(prefix="edgedeploy-trt-") as scratch:
+            write_program(model, Path(scratch))
+            program = Path(scratch) / MODEL
+            return Placement(
+                providers=(_UNJUDGED, *_hints(program)), diagnostics=typed_findings(program)
+            )
 
     def compile(
         self,
@@ -78,12 +92,14 @@ class TensorRt:
                 not take (E329); a dim without limits (E335).
         """
         checked = settings(options, fields)
-        if found := typed_findings(model):
-            raise BuildError(found)
-        types = layer_types(read_graph(model))
-        check_types(checked, types.types)
-        profiles = optimisation_profiles(input_specs(model), _dims(ranges, words))
         written = write_program(model, folder)
+        program = folder / MODEL
+        if found := typed_findings(program):
+            raise BuildError(found)
+        types = layer_types(read_graph(program))
+        check_types(checked, types.types)
+        inputs = signature_of(program).inputs
+        profiles = optimisation_profiles(inputs, sizes_of(ranges, words), checked["opt"])
         recipe = make_recipe(types, profiles, checked, words.state if words else ())
         return CompileReport(
             entry=MODEL,
@@ -123,15 +139,9 @@ class TensorRt:
         """Return what the program states.
 
         Raises:
-            BuildError: It cannot be read (E312).
+            BuildError: It does not load (E317) or run (E330-E333).
         """
-        return stated_arithmetic(folder / MODEL, inputs)
-
-
-def _dims(ranges: Ranges | None, words: Words | None) -> Mapping[str, DimSpec]:
-    """Return what sizes an open dim may take: as the profile says it, or else its limits."""
-    limits = {name: DimSpec(low=low, high=high) for name, (low, high) in (ranges or {}).items()}
-    return {**limits, **(words.dims if words else {})}
+        return arithmetic(folder, inputs)
 
 
 def _notes(options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -147,6 +157,14 @@ def _notes(options: Mapping[str, Any]) -> tuple[str, ...]:
             "outputs are compared"
         )
     return tuple(found)
+
+
+def _hints(program: Path) -> tuple[ProviderPlacement, ...]:
+    """Return what the parser of another product takes of the program, if it is there."""
+    if not parsing.is_installed():
+        return ()
+    found = parsing.placed(read_graph(program), parsing.find_refusals(program))
+    return (replace(found, provider=f"{found.provider} (a hint)", notes=(_HINT,)),)
 
 
 BACKEND: Backend = TensorRt()

@@ -274,9 +274,9 @@ class BuildLog:
         return None, None
 
     def _line(self, raw: bytes) -> None:
-        if match := _VERBOSE.match(raw):
+        if verbose := _VERBOSE.match(raw):
             # Most of a log. Nothing of it is shown, so it need not be made fit for that.
-            self._verbose(raw[match.end() :].decode("utf-8", "replace"))
+            self._verbose(raw[verbose.end() :].decode("utf-8", "replace"))
             return
         line = printable(raw).rstrip("\r ")
         if line.startswith("&&&& "):

@@ -41,7 +41,7 @@ import re
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
 BUILD_VERSION = 1
 STATUSES = {
@@ -253,50 +253,40 @@ def _constrain(building: Building, network: Any, recipe: Dict[str, Any]) -> int:
     """Tell a weakly typed builder what the graph's types say; return the number of layers told.
 
     Its flags say which types it may take at all. In what a layer then computes, it would choose by
-    speed: in half also where the graph has float. So every layer is held to the type of its node
-    (OBEY_PRECISION_CONSTRAINTS); a node's layers are known by their metadata. Left alone are layers
-    on anything else than floats, constants, and those beside a (De)Quantize: what is quantized
-    explicitly is not the builder's choice, and a constraint could keep it from joining them.
-    Source: developer guide 8.6, "Reduced Precision" and "Explicit Versus Implicit Quantization".
+    speed: in half also where the graph has float. So every layer on floats is held to the type of
+    its node (OBEY_PRECISION_CONSTRAINTS); a node's layers are known by their metadata. int8 is
+    where QuantizeLinear and DequantizeLinear put it, and a type for the layers between would
+    contradict that: not with float16, as for ``trtexec``. Source: developer guide 8.6, "Reduced
+    Precision" and "Explicit Versus Implicit Quantization".
     """
     trt, kinds = building.trt, building.trt.LayerType
-    precision, nodes = list(recipe["precision"]), recipe.get("layers")
-    for name in precision:
-        if name not in ("float32", "float16", "int8"):
-            raise Failed("option", "no %s without strong typing" % name, option=name)
-        if name != "float32":
-            building.flag({"float16": "FP16", "int8": "INT8"}[name])
-    if "float16" not in precision or nodes is None:
+    precision, nodes = set(recipe["precision"]), recipe["layers"]
+    lacking = sorted(precision - {"float32", "float16", "int8"})
+    if {"int8", "float16"} <= precision:
+        lacking.append("int8 together with float16")
+    if lacking:
+        raise Failed("option", "no strong typing to hold %s" % lacking[0], option=lacking[0])
+    if "int8" in precision:
+        building.flag("INT8")
+    if "float16" not in precision:
         return 0
+    building.flag("FP16")
     building.flag("OBEY_PRECISION_CONSTRAINTS")
     types = {"float16": trt.DataType.HALF, "float32": trt.DataType.FLOAT}
-    layers = [network.get_layer(number) for number in range(network.num_layers)]
-    beside: Set[str] = set()
-    for layer in layers:
-        if layer.type in (kinds.QUANTIZE, kinds.DEQUANTIZE):
-            beside |= {tensor.name for tensor in _tensors(layer)}
     told = 0
-    for layer in layers:
-        outputs = [layer.get_output(number) for number in range(layer.num_outputs)]
-        floats = all(tensor.dtype in types.values() for tensor in outputs)
-        near = any(tensor.name in beside for tensor in _tensors(layer))
-        if not floats or near or layer.type in (kinds.CONSTANT, kinds.CAST, kinds.SHAPE):
+    for layer in [network.get_layer(number) for number in range(network.num_layers)]:
+        outputs = range(layer.num_outputs)
+        floats = all(layer.get_output(number).dtype in types.values() for number in outputs)
+        if not floats or layer.type in (kinds.CONSTANT, kinds.CAST, kinds.SHAPE):
             continue
         match = _NODE.search(str(layer.metadata or ""))
         node = match.group(1) if match else layer.name
         kind = types[nodes["exceptions"].get(node, nodes["default"])]
         layer.precision = kind
-        for number in range(len(outputs)):
+        for number in outputs:
             layer.set_output_type(number, kind)
         told += 1
     return told
-
-
-def _tensors(layer: Any) -> List[Any]:
-    """Return the tensors that a layer reads and writes."""
-    found = [layer.get_input(number) for number in range(layer.num_inputs)]
-    found += [layer.get_output(number) for number in range(layer.num_outputs)]
-    return [tensor for tensor in found if tensor is not None]  # None: an optional one
 
 
 def add_profiles(building: Building, profiles: List[Dict[str, Any]]) -> None:

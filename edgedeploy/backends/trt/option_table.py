@@ -1,7 +1,7 @@
 """The options of trtexec: one row per flag, as far as releases were read.
 
-Read were the parsers of 8.6.1, 10.14, 11.0, 11.1, 11.2.1 and of the main branch after 11.4, the
-help of 10.6, a log of 10.16, and the release notes of 11.5. Where a flag is not in one of these
+Read were the parsers of 8.6.1, 10.0.1, 10.14, 11.0, 11.1, 11.2.1 and of the main branch after 11.4,
+the help of 10.6, a log of 10.16, and the release notes of 11.5. Where a flag is not in one of these
 and is in the next, ``known`` begins with the next: it may have come a little earlier, never later.
 """
 
@@ -25,13 +25,13 @@ _DOCS = "https://docs.nvidia.com/deeplearning/tensorrt"
 
 SOURCES: Mapping[str, str] = {
     "8.6": f"{_GIT}/v8.6.1/samples/common/sampleOptions.cpp",
-    "10.0": f"{_DOCS}/11.4.1/api/migration/tensorrt-8x-to-10x-trtexec.html",
-    "10.0 API": f"{_DOCS}/api/python_api/infer/Core/Builder.html",
+    "10.0": f"{_GIT}/362a6257fc534b467c62658abfdf86cd25d1a034/samples/common/sampleOptions.cpp",
+    "10.0 removed": f"{_DOCS}/11.4.1/api/migration/tensorrt-8x-to-10x-trtexec.html",
     "10.6": "https://github.com/NVIDIA/trt-samples-for-hackathon-cn/blob/master/cookbook/07-Tool/"
     "trtexec/Help.txt",
     "10.8": f"{_DOCS}/11.3.0/inference-library/work-with-dla.html",
     "10.12": "https://www.skills.sh/nvidia/tensorrt/trt-strong-typing-migration",
-    "10.14": f"{_GIT}/v10.14/samples/common/sampleOptions.cpp",
+    "10.14": f"{_GIT}/3b4ddc1d45f11167f2ea53dc6046bba8df800e2d/samples/common/sampleOptions.cpp",
     "10.16": "https://github.com/NVIDIA/trt-samples-for-hackathon-cn/blob/"
     "02ed7b100287c37089469a2befc6a25baf06ce77/cookbook/07-Tool/trtexec/result-01.log",
     "11.0": f"{_GIT}/6e50a4cc1b9fbc7d7503017baa8c0abc8224589c/samples/common/sampleOptions.cpp",
@@ -63,7 +63,6 @@ def _o(
     works: str = "",
     deprecated: str = "",
     sent: bool = False,
-    basis: str = "",
 ) -> TrtOption:
     return TrtOption(
         flag=flag,
@@ -73,7 +72,6 @@ def _o(
         deprecated=_v(deprecated) if deprecated else None,
         api=api,
         sent=sent,
-        basis=basis,
     )
 
 
@@ -123,7 +121,7 @@ _PROFILES = (
         sent=True,
     ),
     _o(
-        "--profile", "10.6", "begins one of several profiles", "add_optimization_profile", sent=True
+        "--profile", "10.0", "begins one of several profiles", "add_optimization_profile", sent=True
     ),
     *_obsolete(
         "--minShapesCalib --optShapesCalib --maxShapesCalib",
@@ -131,7 +129,7 @@ _PROFILES = (
         "sizes for calibration",
         api="IBuilderConfig.set_calibration_profile",
     ),
-    _o("--calibProfile", "10.6-11.0", "profile for calibration", "set_calibration_profile"),
+    _o("--calibProfile", "10.0-11.0", "profile for calibration", "set_calibration_profile"),
     _o(
         "--inputIOFormats", "8.6", "types and layouts of inputs, outputs", "ITensor.allowed_formats"
     ),
@@ -152,7 +150,6 @@ _TYPES = (
         works="10.0-11.0",
         deprecated="11.0",
         sent=True,
-        basis="10.0 API",
     ),
     _o(
         "--fp16",
@@ -170,7 +167,7 @@ _TYPES = (
         deprecated="10.12",
         sent=True,
     ),
-    _o("--bf16", "10.6-11.0", "bfloat16 kernels", "BuilderFlag.BF16", deprecated="10.12"),
+    _o("--bf16", "10.0-11.0", "bfloat16 kernels", "BuilderFlag.BF16", deprecated="10.12"),
     _o("--fp8", "8.6-11.0", "fp8 kernels", "BuilderFlag.FP8", deprecated="10.12"),
     _o("--int4", "10.6-11.0", "int4 weights", "BuilderFlag.INT4", deprecated="10.12"),
     _o("--best", "8.6-11.0", "all types at once", "several BuilderFlags", deprecated="10.12"),
@@ -250,13 +247,13 @@ _BUILD = (
     ),
     _o(
         "--noCompilationCache",
-        "10.6",
+        "10.0",
         "no compiled code in the timing cache",
         "BuilderFlag.DISABLE_COMPILATION_CACHE",
     ),
     _o(
         "--errorOnTimingCacheMiss",
-        "10.6",
+        "10.0",
         "fail where a timing is missing",
         "BuilderFlag.ERROR_ON_TIMING_CACHE_MISS",
     ),
@@ -286,7 +283,7 @@ _BUILD = (
     _o("--safe", "8.6", "engine of the safety runtime", "EngineCapability.SAFETY"),
     _o("--consistency", "8.6", "check of a safety engine"),
     _o("--restricted", "8.6-11.0", "limits of the safety scope", "BuilderFlag.SAFETY_SCOPE"),
-    _o("--markDebug", "10.6", "tensors to look at", "INetworkDefinition.mark_debug"),
+    _o("--markDebug", "10.0", "tensors to look at", "INetworkDefinition.mark_debug"),
     _o(
         "--markUnfusedTensorsAsDebugTensors",
         "10.14",
@@ -295,10 +292,11 @@ _BUILD = (
     ),
     _o(
         "--pluginInstanceNorm",
-        "10.6",
+        "10.0",
         "InstanceNormalization by plugin",
         "OnnxParserFlag.NATIVE_INSTANCENORM",
     ),
+    _o("--pi", "10.0", "short for --pluginInstanceNorm", "OnnxParserFlag.NATIVE_INSTANCENORM"),
     _o(
         "--enablePluginOverride",
         "10.16",
@@ -310,7 +308,7 @@ _BUILD = (
     _o("--dumpKernelText", "10.14", "text of kernels (safety)"),
     *_obsolete(
         "--setBuildRoute --tuneBuildRoutes --tuneBuildRouteFile --tuningSearch --tuningCacheFile"
-        " --tuningTimeOut --saveAllEngines --dryRun --continue --helpBuildRoute",
+        " --tuningTimeOut --saveAllEngines --dryRun --continue --helpBuildRoute --tuningResultFile",
         "11.1",
         "many builds, to keep the fastest",
     ),
@@ -324,15 +322,9 @@ _BUILD = (
 
 _PORTABLE = (
     _o("--refit", "8.6", "weights can be replaced", "BuilderFlag.REFIT", sent=True),
-    _o("--stripWeights", "10.6", "no weights in the engine", "BuilderFlag.STRIP_PLAN"),
+    _o("--stripWeights", "10.0", "no weights in the engine", "BuilderFlag.STRIP_PLAN"),
     _o("--stripAllWeights", "10.6", "no weights, all can be replaced", "BuilderFlag.STRIP_PLAN"),
-    _o(
-        "--weightless",
-        "10.0-11.0",
-        "former name of --stripWeights",
-        deprecated="10.6",
-        basis="10.6",
-    ),
+    _o("--weightless", "10.0-11.0", "former name of --stripWeights", deprecated="10.6"),
     _o("--refitFromOnnx", "10.14", "weights from an ONNX file", "OnnxParserRefitter"),
     _o(
         "--versionCompatible",
@@ -341,6 +333,7 @@ _PORTABLE = (
         "BuilderFlag.VERSION_COMPATIBLE",
         sent=True,
     ),
+    _o("--vc", "8.6", "short for --versionCompatible", "BuilderFlag.VERSION_COMPATIBLE"),
     _o(
         "--excludeLeanRuntime",
         "8.6",
@@ -366,13 +359,13 @@ _PORTABLE = (
     _o("--runtimePlatform", "10.6", "system that will load it", "IBuilderConfig.runtime_platform"),
     _o(
         "--allowWeightStreaming",
-        "10.6",
+        "10.0",
         "weights may stay in host memory",
         "BuilderFlag.WEIGHT_STREAMING",
     ),
     _o(
         "--weightStreamingBudget",
-        "10.6",
+        "10.0",
         "weights that stay on the GPU",
         "ICudaEngine.weight_streaming_budget_v2",
     ),
@@ -383,7 +376,7 @@ _PORTABLE = (
         "temporary files that are allowed",
         "Runtime.tempfile_control_flags",
     ),
-    _o("--getPlanVersionOnly", "10.6", "release that made an engine"),
+    _o("--getPlanVersionOnly", "10.0", "release that made an engine"),
     _o("--asyncFileReader", "10.14", "read engines asynchronously", "IStreamReaderV2"),
 )
 
@@ -447,12 +440,11 @@ _SYSTEM = (
     _o("--dynamicPlugins", "8.6", "plugin libraries, in the engine", "plugins_to_serialize"),
     _o("--setPluginsToSerialize", "8.6", "which of them", "IBuilderConfig.plugins_to_serialize"),
     _o("--ignoreParsedPluginLibs", "8.6", "none that the parser names"),
-    _o("--safetyPlugins", "10.14", "plugins of the safety runtime"),
 )
 
 _INFERENCE = (
     _o("--shapes", "8.6", "sizes to run with", "IExecutionContext.set_input_shape", sent=True),
-    _o("--useProfile", "10.6", "profile to run with", "set_optimization_profile_async", sent=True),
+    _o("--useProfile", "10.0", "profile to run with", "set_optimization_profile_async", sent=True),
     _o("--loadInputs", "8.6", "raw files as inputs, else random ones", sent=True),
     _o(
         "--iterations",
@@ -512,11 +504,11 @@ _INFERENCE = (
     _o("--persistentCacheRatio", "8.6", "L2 for activations", "persistent_cache_limit"),
     _o(
         "--allocationStrategy",
-        "10.6",
+        "10.0",
         "when memory is reserved",
         "ExecutionContextAllocationStrategy",
     ),
-    _o("--saveDebugTensors", "10.6", "files for debug tensors", "IDebugListener"),
+    _o("--saveDebugTensors", "10.0", "files for debug tensors", "IDebugListener"),
     _o("--saveAllDebugTensors", "10.14", "files for all of them", "IDebugListener"),
     *_obsolete(
         "--loadRefOutputs --refPair --accuracyAlgorithm --atol --rtol --accuracyThreshold",
@@ -544,7 +536,7 @@ _REPORT = (
     _o("--dumpLayerInfo", "8.6", "layers in the log", "EngineInspector"),
     _o(
         "--dumpOptimizationProfile",
-        "10.6",
+        "10.0",
         "profiles in the log",
         "ICudaEngine.get_tensor_profile_shape",
     ),

@@ -60,8 +60,6 @@ class TrtOption:
         deprecated: First release that warns of it.
         api: What stands for it in the Python package ``tensorrt``; empty: nothing does.
         sent: Whether edgedeploy ever sends it.
-        basis: Key of :data:`edgedeploy.backends.trt.option_table.SOURCES` that shows
-            ``known.first``, where it is not the release itself.
     """
 
     flag: str
@@ -71,7 +69,6 @@ class TrtOption:
     deprecated: Version | None = None
     api: str = ""
     sent: bool = False
-    basis: str = ""
 
     def is_known(self, version: Version) -> bool:
         """Return whether the command line of a release takes it."""

@@ -14,12 +14,17 @@ from edgedeploy.backends.base import (
     Placement,
     ProviderPlacement,
 )
-from edgedeploy.backends.ortmobile.graph import GraphFacts, read_graph
-from edgedeploy.backends.trt.arithmetic import multiplying
+from edgedeploy.backends.ortmobile.arithmetic import multiply_adds
+from edgedeploy.backends.ortmobile.graph import GraphFacts, GraphNode, read_graph
+from edgedeploy.backends.ortmobile.profiling import Execution
 from edgedeploy.backends.trt.inspector import EngineLayer, EngineLayers
 from edgedeploy.backends.trt.program import MODEL
 from edgedeploy.backends.trt.recipe import RECIPE
 
+_COUNTED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "MatMul": 2, "LSTM": 3, "GRU": 3, "RNN": 3}
+"""Operators of multiply-adds -> inputs whose shapes say how many."""
+
+_UNCOUNTED = ("Attention", "Einsum")
 _CONVERSIONS = frozenset(("ai.onnx:QuantizeLinear", "ai.onnx:DequantizeLinear"))
 _SOURCE = "TensorRT's engine inspector"
 
@@ -129,16 +134,41 @@ def arithmetic(graph: GraphFacts, layers: EngineLayers) -> Arithmetic | None:
         return None
     owners = layers_by_node(graph, layers)
     found, untold = [], False
-    for node, op, macs in multiplying(graph):
-        layer = owners.get(node.name)
-        if layer is None:
-            continue  # of constants: worked out by the builder
+    for node in graph.nodes:
+        op, layer = node.op.removeprefix("ai.onnx:"), owners.get(node.name)
+        if layer is None or op not in (*_COUNTED, *_UNCOUNTED):
+            continue  # without a layer it is one of constants: worked out by the builder
         untold |= layer.dtype is None
-        integer = layer.dtype in ("int8", "uint8")
-        found.append(ExecutedLayer(name=node.name, op=layer.kind or op, integer=integer, macs=macs))
+        found.append(
+            ExecutedLayer(
+                name=node.name,
+                op=layer.kind or op,
+                integer=layer.dtype in ("int8", "uint8"),
+                macs=_macs(node, op, graph),
+            )
+        )
     ops = {node.name: node.op for node in graph.nodes}
     conversions = sum(_converts(layer, ops) for layer in layers.layers)
     return None if untold else Arithmetic(layers=tuple(found), conversions=conversions)
+
+
+def _macs(node: GraphNode, op: str, graph: GraphFacts) -> int | None:
+    """Return the multiply-adds of a node, None where its shapes are not known."""
+    given = [node.input(place) for place in range(_COUNTED.get(op, 0))]
+    names = [*given, str(node.proto.output[0])]
+    if not given or not all(graph.static(name) for name in names):
+        return None
+    shapes = [tuple(d for d in graph.dims[name] if isinstance(d, int)) for name in names]
+    return multiply_adds(
+        Execution(
+            name=node.name,
+            op=op,
+            provider="",
+            duration_us=0,
+            inputs=tuple(shapes[:-1]),
+            outputs=(shapes[-1],),
+        )
+    )
 
 
 def _converts(layer: EngineLayer, ops: Mapping[str, str]) -> bool:

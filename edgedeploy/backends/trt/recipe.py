@@ -3,8 +3,8 @@
 Canonical JSON: ``schema`` 1; ``strongly_typed``, always true: types of the graph hold as they are;
 ``precision``, the types that it computes in; ``layers``, the same for releases that must be told
 layer by layer; ``profiles``, sizes ``min``, ``opt`` and ``max`` by input, one entry per profile;
-``options``, as :func:`edgedeploy.backends.trt.settings.settings` returns them; ``state``, pairs of
-state inputs and outputs.
+``options``, as :func:`edgedeploy.backends.trt.settings.settings` returns them, without those that
+the profiles hold already; ``state``, pairs of state inputs and outputs.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from edgedeploy.backends.trt.layertypes import LayerTypes
 from edgedeploy.backends.trt.profiles import OptimisationProfile
 from edgedeploy.backends.trt.program import FOLDER
 from edgedeploy.manifest import canonical
-from edgedeploy.signature import TensorSpec
 
 RECIPE = f"{FOLDER}/recipe.json"
 SCHEMA = 1
+IN_PROFILES = ("buckets", "opt")
+"""Options that say no more than the optimisation profiles of a recipe."""
 
 
 def make_recipe(
@@ -45,7 +46,7 @@ def make_recipe(
         "profiles": [
             {name: sizes.to_json() for name, sizes in profile.items()} for profile in profiles
         ],
-        "options": dict(options),
+        "options": {name: value for name, value in options.items() if name not in IN_PROFILES},
         "state": [list(pair) for pair in state],
     }
 
@@ -54,26 +55,3 @@ def write_recipe(folder: Path, recipe: Mapping[str, Any]) -> str:
     """Write a recipe beside its program; return its path in the artifact's ``folder``."""
     (folder / RECIPE).write_bytes(canonical(recipe))
     return RECIPE
-
-
-def input_specs(model: Path) -> tuple[TensorSpec, ...]:
-    """Return the inputs of a typed graph, in its order, without its weights."""
-    import onnx
-
-    graph = onnx.load(str(model), load_external_data=False).graph
-    weights = {item.name for item in graph.initializer}
-    return tuple(_spec(value) for value in graph.input if value.name not in weights)
-
-
-def _spec(value: Any) -> TensorSpec:
-    import onnx
-
-    tensor = value.type.tensor_type
-    dims = None
-    if tensor.HasField("shape"):
-        dims = tuple(
-            int(axis.dim_value) if axis.HasField("dim_value") else axis.dim_param or None
-            for axis in tensor.shape.dim
-        )
-    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    return TensorSpec(name=value.name, dtype=str(kind), dims=dims)

@@ -46,7 +46,7 @@ def _rows(rows: Sequence[TrtOption]) -> Iterator[str]:
     """Yield one line per option; neighbours that differ in their flag alone share a line."""
     for alike in _alike(rows):
         row = alike[0]
-        there = _span(row.known, row.basis, gone=True)
+        there = _span(row.known, gone=True)
         if row.works:
             there += "; works " + " and ".join(_span(span) for span in row.works)
         if row.deprecated:
@@ -61,9 +61,9 @@ def _alike(rows: Sequence[TrtOption]) -> Iterator[list[TrtOption]]:
         yield list(found)
 
 
-def _span(span: Span, basis: str = "", *, gone: bool = False) -> str:
+def _span(span: Span, *, gone: bool = False) -> str:
     """Return a span; ``gone``: what ends it is the removal of the flag."""
-    first = _release(span.first, basis)
+    first = _release(span.first)
     if span.end is None:
         return f"{first} on"
     removed = f"{text(span.end)} removed"
@@ -93,10 +93,10 @@ option of the profile needs it, the build is refused with [E336](diagnostics.md)
 which release on it works.
 
 *There* names the first release that takes a flag and, after *to*, the first that ends with "Unknown
-option"; releases link to where their options were read. Sources of some releases were not to be
-had: a flag then counts from the next one that was read. It may have come earlier, never later.
-Releases after 11.5 are taken to know what 11.5 knows. None of these commands has run on a GPU: see
-[verified hardware](verified-hardware.md).
+option"; releases link to where their options were read. The sources between 10.0.1 and 10.14 were
+not to be had, but for a help text of 10.6: a flag counts from the first release that was read and
+has it. It may have come a little earlier, never later. Releases after 11.5 are taken to know what
+11.5 knows. None of these commands has run on a GPU: see [verified hardware](verified-hardware.md).
 
 How the types of the graph are held, which is the same graph for every release:
 

@@ -10,11 +10,13 @@ from edgedeploy.backends.base import checked_options
 from edgedeploy.backends.trt.option_table import RELEASES
 from edgedeploy.backends.trt.options import TrtOption, Version, missing, table
 from edgedeploy.backends.trt.trtexec import HARDWARE, MIB
-from edgedeploy.config.units import UnitError, size_bytes
+from edgedeploy.backends.trt.written import written_bytes, written_sizes
 from edgedeploy.errors import BuildError
 
 KNOWN: Mapping[str, Any] = {
     "compile_on": ("device", "local"),
+    "buckets": ("apart", "profiles"),
+    "opt": "",
     "workspace": "",
     "dla": -1,
     "dla_fallback": False,
@@ -30,6 +32,10 @@ KNOWN: Mapping[str, Any] = {
 
 WORDS: Mapping[str, str] = {
     "compile_on": "device (default) or local: where engines are built; local needs a GPU here",
+    "buckets": "apart (default): an engine for each bucket of a dim; profiles: one engine with an "
+    "optimisation profile for each",
+    "opt": "size within its range that kernels are tuned for, by dim, such as `x[3]=320, n=1` "
+    "(default: the middle)",
     "workspace": "most memory of a kernel while building, such as 1 GiB (default: all there is)",
     "dla": "number of the DLA core that layers run on (default -1: none)",
     "dla_fallback": "layers that the DLA does not take run on the GPU (default false: an error)",
@@ -67,13 +73,15 @@ def settings(options: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str,
         fields: ``board.gpu`` and ``runtime.versions`` of the target, where set.
 
     Returns:
-        As :data:`KNOWN`, but ``workspace`` in bytes and ``dla`` a core; None where not set.
+        As :data:`KNOWN`, but ``opt`` as sizes by dim, ``workspace`` in bytes and ``dla`` a core;
+        None where not set.
 
     Raises:
         BuildError: An option or value that does not exist (E310), that no release within the
             target's versions has (E336), or that does not fit the board (E338).
     """
     found = checked_options(options, KNOWN)
+    found["opt"] = written_sizes(found["opt"])
     found["dla"] = None if found["dla"] < 0 else found["dla"]
     found["workspace"] = _workspace(found["workspace"])
     if found["optimisation_level"] not in _LEVELS:
@@ -105,24 +113,21 @@ def check_types(options: Mapping[str, Any], types: tuple[str, ...]) -> None:
         )
 
 
-def _workspace(written: str) -> int | None:
-    if not written:
+def _workspace(words: str) -> int | None:
+    """Return the limit in bytes, whole MiB: trtexec counts in them."""
+    size = written_bytes("workspace", words)
+    if size is None:
         return None
-    try:
-        size = size_bytes(written)
-    except UnitError as error:
-        raise BuildError(
-            f"option workspace: {error}", code="E310", subject="workspace", hint=error.hint
-        ) from error
     if size < MIB:
-        raise _unfit("workspace", f"a workspace of {written} is less than 1 MiB", "write `1 GiB`")
+        raise _unfit("workspace", f"a workspace of {words} is less than 1 MiB", "write `1 GiB`")
     return size - size % MIB
 
 
 def _check_versions(options: Mapping[str, Any], versions: str) -> None:
     """Refuse an option that works in no release that the target allows."""
     for name, flag in _FLAGS.items():
-        if options[name] in (None, False, "none"):
+        # DLA core 0 is asked for: it equals False, and is not.
+        if options[name] is None or options[name] is False or options[name] == "none":
             continue
         row = table()[flag]
         if name == HARDWARE and options[name] != "ampere+":

@@ -13,6 +13,7 @@ from edgedeploy.backends.trt.options import Version, argument, parse_version, te
 from edgedeploy.errors import BuildError
 
 MIB = 1 << 20
+HARDWARE = "hardware_compatible"
 
 _STRONG_ONLY = frozenset({"bfloat16", "float8e4m3fn", "float8e5m2", "int4", "uint4", "float4e2m1"})
 """Types of ONNX that no flag of a release without strong typing stands for."""
@@ -280,9 +281,6 @@ def _portable(release: Version, options: Mapping[str, Any]) -> list[str]:
         flag = "--hardwareCompatibilityLevel=sameComputeCapability"
         found.append(argument(flag, release, needed_by=HARDWARE))
     return found
-
-
-HARDWARE = "hardware_compatible"
 
 
 def _shapes(sizes: Mapping[str, Sequence[int]]) -> str:

@@ -26,7 +26,7 @@ TYPES = (
 )
 """Types that a tensor of TensorRT may have. UINT8 is for inputs and outputs, next to a Cast."""
 
-_QUANTIZE, _DEQUANTIZE = "ai.onnx:QuantizeLinear", "ai.onnx:DequantizeLinear"
+QUANTIZE, DEQUANTIZE = "ai.onnx:QuantizeLinear", "ai.onnx:DequantizeLinear"
 _ZERO_POINT = 2
 _OWN_SCHEME = "quantize the float model with this target's own scheme"
 
@@ -61,7 +61,7 @@ def _strange_types(facts: GraphFacts) -> Iterator[Diagnostic]:
 
     Of a chain of nodes the first one is named, and of a node one tensor.
     """
-    quantization = (_QUANTIZE, _DEQUANTIZE)
+    quantization = (QUANTIZE, DEQUANTIZE)
     paired = {
         name
         for node in facts.nodes
@@ -102,7 +102,7 @@ def _quantization(
     node: GraphNode, facts: GraphFacts, constants: _Constants
 ) -> Iterator[Diagnostic]:
     """Yield what is wrong with a QuantizeLinear or DequantizeLinear."""
-    if node.op not in (_QUANTIZE, _DEQUANTIZE):
+    if node.op not in (QUANTIZE, DEQUANTIZE):
         return
     kind = _integers(node, facts)
     if kind not in (*QUANTIZED_TYPES, "UNDEFINED"):
@@ -113,6 +113,7 @@ def _quantization(
             why = "INT32 with a scale, as quantized biases are"
         yield _refused(node, why)
         return
+    yield from _blocks(node, facts)
     zero = node.input(_ZERO_POINT)
     if not zero:
         return
@@ -122,9 +123,22 @@ def _quantization(
         yield _refused(node, "a zero point other than zero (asymmetric quantization)")
 
 
+def _blocks(node: GraphNode, facts: GraphFacts) -> Iterator[Diagnostic]:
+    """Yield a last block that is not whole.
+
+    TensorRT takes the block for the tensor's size over the number of blocks.
+    """
+    block, axis = node.attribute("block_size", 0), node.attribute("axis", 1)
+    dims = facts.dims.get(node.input(0), ())
+    if block and -len(dims) <= axis < len(dims):
+        size = dims[axis]
+        if isinstance(size, int) and size % block:
+            yield _refused(node, f"{size} numbers in blocks of {block}, which do not come out even")
+
+
 def _integers(node: GraphNode, facts: GraphFacts) -> str:
     """Return the type on the integers' side of a QuantizeLinear or DequantizeLinear."""
-    if node.op == _DEQUANTIZE:
+    if node.op == DEQUANTIZE:
         return type_name(facts.dtypes.get(node.input(0), 0))
     zero = node.input(_ZERO_POINT)
     if zero:

@@ -13,7 +13,7 @@ CODES = {
     "E493": Explanation(
         title="The engine is not loaded",
         text="An engine is code: one whose digest is not the one that was pushed is never given "
-        "to TensorRT, nor is one of a stand-in to a real TensorRT, or the other way round. Or TensorRT "
+        "to TensorRT, nor is one of a stand-in to a real one, or the other way round. Or TensorRT "
         "itself refuses it: the message says which TensorRT and GPU built it, which are there, and "
         "what TensorRT says. Build it anew on a device of that platform (`edgedeploy build`), and "
         "push it.",

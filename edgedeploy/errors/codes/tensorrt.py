@@ -49,7 +49,7 @@ CODES: dict[str, Explanation] = {
         "The TensorRT of the device lacks an option",
         "Options come and go with releases, and an option that a release does not know, or takes "
         "without effect, is never sent to it: DLA cores for instance are not there from 10.8 to "
-        "11.4.0, several optimisation profiles need 10.6 where trtexec builds. The message says "
+        "11.4.0, and trtexec 8.6 builds no second optimisation profile. The message says "
         "from which release to which it works. Leave the option out, or use a device with such a "
         "TensorRT; docs/tensorrt-options.md has the whole table.",
     ),

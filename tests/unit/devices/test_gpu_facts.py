@@ -329,3 +329,21 @@ def test_a_python_that_has_tensorrt_is_found(box: Path, tmp_path: Path) -> None:
     found = probe_gpu(LocalRemote("box"), str(python))
     assert [way.kind for way in found.ways] == ["trtexec"]
     assert "libnvinfer.so.10: cannot open" in found.trouble[0]
+
+
+def test_what_people_read_of_a_survey() -> None:
+    old = f"path {TRTEXEC}\n" + BANNER.format("8602", "", TRTEXEC)
+    assert survey(JETPACK_6, trtexec=old).in_words() == [
+        ("gpu", "Orin Nano 8GB, 8.7"),
+        ("driver", "540.4.0"),
+        ("cuda", "12.6.11"),
+        ("jetpack", "R36.4.3"),
+        ("tensorrt", f"10.3.0.30: python 10.3.0 (/usr/bin/python3), trtexec 8.6.2 ({TRTEXEC})"),
+        ("power mode", "MAXN_SUPER, clocks free"),
+        (
+            "conflict",
+            f"trtexec ({TRTEXEC}) has TensorRT 8.6.2, python (/usr/bin/python3) 10.3.0: the latter "
+            "is used",
+        ),
+    ]
+    assert survey({"uname": "Linux\n"}).in_words() == []

@@ -9,8 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from onboard_jobs import LIMIT_S, PROFILE, VERSIONS, Job, recipe, small_model
-from onnx import TensorProto, helper
+from onboard_jobs import LIMIT_S, PROFILE, VERSIONS, Job, recipe
 
 from edgedeploy.backends.trt import inspector, onboard
 from edgedeploy.backends.trt.onboard_build import OPTIONS, STATUSES
@@ -96,25 +95,6 @@ def test_a_weakly_typed_builder_is_held_to_the_type_of_every_node(tmp_path: Path
         "conv": half, "odd": half, "pool": half, "flat": half, "fc": single
     }  # fmt: skip
     assert answer.facts["constrained_layers"] == 5
-
-
-def test_what_is_quantized_is_not_constrained(tmp_path: Path) -> None:
-    """Q/DQ say it already; a constraint could keep the builder from joining them."""
-    model = small_model()
-    scale = helper.make_tensor("s", TensorProto.FLOAT, [], [0.1])
-    model.graph.initializer.append(scale)
-    quantized = [
-        helper.make_node("QuantizeLinear", ["f", "s"], ["q"], name="q"),
-        helper.make_node("DequantizeLinear", ["q", "s"], ["d"], name="dq"),
-    ]
-    product = model.graph.node.pop()
-    product.input[0] = "d"
-    model.graph.node.extend([*quantized, product])
-    job = Job(tmp_path, "8.6.1")
-    job.model(model)
-    job.write("recipe.json", recipe(precision=["float16", "float32", "int8"], layers=_MIXED))
-    job.run()
-    assert set(job.asked["constraints"]) == {"conv", "odd", "pool"}
 
 
 def test_a_dla_core_is_typed_weakly_before_11(tmp_path: Path) -> None:
@@ -223,6 +203,7 @@ def test_a_node_that_the_parser_refuses_is_named(version: str, tmp_path: Path) -
         ("8.6.1", {"hardware_compatible": "same-compute-capability"}, "SAME_COMPUTE_CAPABILITY"),
         ("10.3.0", {"dla": 0}, "dla"),
         ("8.6.1", {"precision": ["float8e4m3fn"]}, "float8e4m3fn"),
+        ("8.6.1", {"precision": ["float16", "int8"]}, "int8 together with float16"),
     ],
 )
 def test_an_option_that_is_not_to_be_had_ends_the_build(
