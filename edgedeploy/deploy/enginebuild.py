@@ -8,7 +8,9 @@ is the timing cache, by which the next engine is built faster there.
 from __future__ import annotations
 
 import collections
+import contextlib
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -459,7 +461,7 @@ class _Run:
 
     def _ended(self, status: int, log: _Log) -> DeviceError:
         last = next((line for line in reversed(log.last()) if line.strip()), "")
-        what = f"by signal {status - 128}" if status > 128 else f"with status {status}"
+        what = f"by {_signal(status - 128)}" if status > 128 else f"with status {status}"
         hint = "give the device more memory, or end what else runs there" if status == 137 else ""
         return self._failed(
             f"it ended {what}{f': {last[:300]}' if last else ''}",
@@ -491,6 +493,13 @@ class _Run:
     def _failed(self, what: str, hint: str, code: str = "E484") -> DeviceError:
         subject = f"{self._remote.name}: {self._wanted.node}"
         return DeviceError(f"{subject}: {what}", code=code, subject=subject, hint=hint)
+
+
+def _signal(number: int) -> str:
+    """Return a signal's name, such as ``SIGKILL``."""
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
 
 
 class _Pace:

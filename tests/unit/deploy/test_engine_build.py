@@ -159,7 +159,7 @@ def test_a_whole_build_by_python(version: str, desk: Desk, program: Path, tmp_pa
         ("parse MatMul", "E339", "does not parse"),
         ("build", "E339", "refuses it"),
         ("memory", "E484", "(memory)"),
-        ("killed", "E484", "signal 9"),
+        ("killed", "E484", "SIGKILL"),
         ("load", "E484", "(load)"),
     ],
 )
@@ -178,7 +178,7 @@ def test_what_python_refuses_is_typed(
     ("mode", "kind", "code", "words"),
     [
         ("oom", BuildError, "E339", "`workspace`"),
-        ("killed", DeviceError, "E484", "signal 9"),
+        ("killed", DeviceError, "E484", "SIGKILL"),
         ("full", BuildError, "E339", ""),
         ("empty", BuildError, "E339", "empty engine"),
         ("nofile", DeviceError, "E484", "no engine"),
