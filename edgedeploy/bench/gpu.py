@@ -189,6 +189,9 @@ class TensorRtSession:
         if hasattr(trt, "init_libnvinfer_plugins"):
             trt.init_libnvinfer_plugins(self._log, "")
         self._runtime = trt.Runtime(self._log)
+        if hasattr(self._runtime, "engine_host_code_allowed"):
+            # Version-compatible engines bring code of the host's along; the digest says whose.
+            self._runtime.engine_host_code_allowed = True
         with open(path, "rb") as file:
             self._engine = self._runtime.deserialize_cuda_engine(file.read())
         if self._engine is None:
