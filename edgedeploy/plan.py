@@ -322,6 +322,14 @@ def _tried(
     return {"samples": (shared.calibrate or shared.evaluate).output("samples")}
 
 
+def _half(shared: ModelNodes, name: str, kept: Mapping[str, list[str]]) -> OutputRef:
+    """Return the float16 model; a calibration table tells what would overflow in it."""
+    inputs = {"model": shared.optimised.output("model")}
+    if shared.table is not None:
+        inputs["table"] = shared.table.output("table")
+    return Node(id=name, kind="half", params=kept, inputs=inputs).output("model")
+
+
 def _candidate(
     use: TargetUse, target: Target, shared: ModelNodes, candidate: Candidate
 ) -> CandidateNodes:
@@ -347,10 +355,7 @@ def _candidate(
             inputs=inputs,
         ).output("model")
     elif candidate.kind == "fp16" and family.half_options is None:
-        seen = {"table": shared.table.output("table")} if shared.table is not None else {}
-        typed = Node(
-            id=f"{base}.half", kind="half", params=kept, inputs={"model": optimised, **seen}
-        ).output("model")
+        typed = _half(shared, f"{base}.half", kept)
     else:
         typed = optimised
     options = {
