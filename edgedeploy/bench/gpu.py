@@ -12,6 +12,7 @@ its data on the host. No CUDA graph is used. The thread sleeps while it waits, u
 artifact's option ``sync`` is ``spin``.
 """
 
+import functools
 import hashlib
 import importlib
 import json
@@ -430,7 +431,7 @@ class TensorRtSession:
         for position in range(runs):
             feed = feeds[position % len(feeds)]
             self._shapes(feed)
-            steps = (lambda: self._upload(feed), self._execute, self._download)  # noqa: B023
+            steps = (functools.partial(self._upload, feed), self._execute, self._download)
             marks[0].record(self._stream)
             for step, mark in zip(steps, marks[1:]):
                 step()

@@ -23,7 +23,7 @@ from edgedeploy.backends.ortmobile.graph import GraphFacts, read_graph
 from edgedeploy.backends.rtx.build import Wish, build_engine
 from edgedeploy.backends.rtx.capabilities import capability_findings
 from edgedeploy.backends.rtx.options import WORDS, chosen_options, flags
-from edgedeploy.backends.rtx.parsing import find_refusals, placed
+from edgedeploy.backends.rtx.parsing import find_refusals, place_nodes
 from edgedeploy.backends.trt.arithmetic import arithmetic
 from edgedeploy.backends.trt.profiles import OptimisationProfile, optimisation_profiles
 from edgedeploy.backends.trt.program import (
@@ -65,7 +65,7 @@ class TensorRtRtx:
             found = _findings(program, facts, _capabilities(fields))
         named = {item.subject for item in found}
         found += [item.diagnostic() for item in refused if item.name not in named]
-        return Placement(providers=(placed(facts, refused),), diagnostics=tuple(found))
+        return Placement(providers=(place_nodes(facts, refused),), diagnostics=tuple(found))
 
     def compile(
         self,

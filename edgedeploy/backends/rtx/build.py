@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedeploy.backends.rtx.parsing import clean, is_installed, not_installed, refusals
+from edgedeploy.backends.rtx.parsing import (
+    clean,
+    is_installed,
+    not_installed,
+    package_folders,
+    refusals,
+)
 from edgedeploy.backends.trt.profiles import OptimisationProfile
 from edgedeploy.errors import BuildError, Diagnostic
 
@@ -76,6 +82,7 @@ def _run(program: Path, engine: Path, wish: Wish, scratch: Path) -> dict[str, An
     """Run the builder in a process of its own; return its answer."""
     job, result = scratch / "job.json", scratch / "answer.json"
     told = {
+        "paths": package_folders(),
         "model": program.name,
         "engine": str(engine.absolute()),
         "result": str(result),
@@ -90,7 +97,7 @@ def _run(program: Path, engine: Path, wish: Wish, scratch: Path) -> dict[str, An
     }
     job.write_text(json.dumps(told), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-I", "-B", str(_PROGRAM), str(job)],
+        [sys.executable, "-I", "-S", "-B", str(_PROGRAM), str(job)],
         cwd=program.parent,
         # Nothing of the caller's environment reaches the builder.
         env={"LC_ALL": "C.UTF-8", "HOME": str(scratch), "TMPDIR": str(scratch)},

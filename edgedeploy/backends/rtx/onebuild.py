@@ -1,4 +1,4 @@
-"""Builds one engine in a process of its own: ``python -I onebuild.py job.json``, and ends.
+"""Builds one engine in a process of its own: ``python -I -S onebuild.py job.json``, and ends.
 
 Engines of equal inputs are equal only if the builder starts from equal memory: TensorRT for RTX
 1.7.1 orders some tensors by their addresses, and a build that failed changes those after it in the
@@ -6,6 +6,7 @@ same process. So every engine has its own process, and in it a new thread, whose
 arena that nothing was ever freed in.
 
 The job is JSON data:
+    paths: Folders that the builder's packages lie in.
     model: Path of the typed graph, relative to the working folder, so that it reads alike anywhere.
     engine: Path that the engine is written to.
     result: Path of the answer.
@@ -40,6 +41,7 @@ def main(place: str) -> None:
     """Run the job in a file."""
     with open(place, encoding="utf-8") as file:
         job = json.load(file)
+    sys.path += job["paths"]
     import tensorrt_rtx_bindings as trt
 
     # A stack for graphs that are walked node by node, deeper than a thread's usual one.

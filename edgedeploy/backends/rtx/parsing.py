@@ -20,7 +20,7 @@ PROVIDER = "TensorRT-RTX"
 MOST_ROUNDS = 12
 """How often a graph is parsed for more refusals, without the nodes that were refused before."""
 
-_BINDINGS = "tensorrt_rtx_bindings"
+_BINDINGS, _LIBRARIES = "tensorrt_rtx_bindings", "tensorrt_rtx_libs"
 # "... In compileGraph at /_src/optimizer/codeGenerator.cpp:2012)": where in its own source.
 _OWN_PLACE = re.compile(r"\s*In \w+ at /_src/\S+")
 _HEAD = re.compile(r"^\w+::\w+: Error Code \d+: (?:Internal Error |API Usage Error )?")
@@ -58,6 +58,13 @@ def is_installed() -> bool:
     return importlib.util.find_spec(_BINDINGS) is not None
 
 
+def package_folders() -> list[str]:
+    """Return the folders that its packages lie in, each once."""
+    specs = (importlib.util.find_spec(name) for name in (_BINDINGS, _LIBRARIES))
+    places = (Path(spec.origin).parents[1] for spec in specs if spec is not None and spec.origin)
+    return list(dict.fromkeys(map(str, places)))
+
+
 def not_installed() -> BuildError:
     """Return what to say where it is not (E326)."""
     return BuildError(
@@ -86,7 +93,7 @@ def find_refusals(program: Path) -> tuple[Refusal, ...]:
 
     facts = read_graph(program)
     proto = onnx.load(str(program), load_external_data=False)
-    names = _Names(facts, proto)
+    names = _Names(facts)
     numbers = list(range(len(proto.graph.node)))
     found: list[Refusal] = []
     for _ in range(MOST_ROUNDS):
@@ -101,7 +108,7 @@ def find_refusals(program: Path) -> tuple[Refusal, ...]:
     return tuple(found)
 
 
-def placed(facts: GraphFacts, found: Sequence[Refusal]) -> ProviderPlacement:
+def place_nodes(facts: GraphFacts, found: Sequence[Refusal]) -> ProviderPlacement:
     """Return which nodes of a graph the parser takes.
 
     Args:
@@ -109,6 +116,12 @@ def placed(facts: GraphFacts, found: Sequence[Refusal]) -> ProviderPlacement:
         found: What :func:`find_refusals` returned for it.
     """
     reasons = {item.name: item.reason for item in found}
+    owner = ""
+    for node in facts.nodes:  # a body follows the node that holds it
+        if not node.in_body:
+            owner = node.name
+        elif node.name in reasons:
+            reasons.setdefault(owner, f"its body holds {node.proto.name}, which is refused")
     nodes = tuple(
         NodePlacement(
             node=node.name,
@@ -118,7 +131,10 @@ def placed(facts: GraphFacts, found: Sequence[Refusal]) -> ProviderPlacement:
         )
         for node in facts.nodes
     )
-    taken = [False, *(node.supported for node in nodes)]
+    outer_nodes = (
+        item.supported for item, node in zip(nodes, facts.nodes, strict=True) if not node.in_body
+    )
+    taken = [False, *outer_nodes]
     begun = sum(now and not before for before, now in itertools.pairwise(taken))
     return ProviderPlacement(
         provider=PROVIDER,
@@ -201,12 +217,16 @@ def _without(proto: Any, gone: set[int], numbers: list[int], facts: GraphFacts) 
 class _Names:
     """Finds the nodes of a graph that the parser names."""
 
-    def __init__(self, facts: GraphFacts, proto: Any) -> None:
+    def __init__(self, facts: GraphFacts) -> None:
         self._outer = [node for node in facts.nodes if not node.in_body]
-        self._inner: dict[str, list[GraphNode]] = {}
+        # A node of a body, and the number of the outer node that holds it, by its own name.
+        self._inner: dict[str, list[tuple[GraphNode, int]]] = {}
+        owner = -1
         for node in facts.nodes:
             if node.in_body:
-                self._inner.setdefault(node.proto.name, []).append(node)
+                self._inner.setdefault(node.proto.name, []).append((node, owner))
+            else:
+                owner += 1
 
     def refusal(self, error: Mapping[str, Any], numbers: Sequence[int]) -> Refusal:
         """Return the refusal that an error of the parser tells of.
@@ -220,14 +240,9 @@ class _Names:
         outer = self._outer[number] if number is not None else None
         if outer is not None and outer.proto.op_type == op and outer.proto.name == name:
             return Refusal(node=number, name=outer.name, op=op, reason=_reason(error))
-        for node in self._inner.get(name, []):
+        for node, owner in self._inner.get(name, []):
             if node.proto.op_type == op:
-                owner = node.name.partition("/")[0]
-                place = next(
-                    (place for place, item in enumerate(self._outer) if item.name == owner), -1
-                )
-                number = place if place >= 0 else None
-                return Refusal(node=number, name=node.name, op=op, reason=_reason(error))
+                return Refusal(node=owner, name=node.name, op=op, reason=_reason(error))
         return Refusal(node=number, name=name, op=op, reason=_reason(error))
 
 

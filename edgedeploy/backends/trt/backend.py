@@ -163,7 +163,7 @@ def _hints(program: Path) -> tuple[ProviderPlacement, ...]:
     """Return what the parser of another product takes of the program, if it is there."""
     if not parsing.is_installed():
         return ()
-    found = parsing.placed(read_graph(program), parsing.find_refusals(program))
+    found = parsing.place_nodes(read_graph(program), parsing.find_refusals(program))
     return (replace(found, provider=f"{found.provider} (a hint)", notes=(_HINT,)),)
 
 
