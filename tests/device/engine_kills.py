@@ -134,7 +134,7 @@ class Target:
         while time.monotonic() < deadline:
             if self._programs("trtexec", "--onnx=") if kind == "trtexec" else self._on_device():
                 break
-            time.sleep(0.01)
+            time.sleep(0.03)
         time.sleep(self._random.uniform(0.0, BUILD_S if kind == "trtexec" else 0.5 * self._whole_s))
 
     def _strike(self, kind: Kind, pid: int) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.device.engine_kills import KINDS, PROFILE, Target
+from tests.device.engine_kills import KINDS, PROFILE, Kind, Target
 from tests.lab import capabilities
 from tests.lab.device import LabDevice, write_inventory
 from tests.lab.lab import Lab
@@ -176,7 +176,7 @@ def test_no_real_device_gets_a_simulated_engine(project: Project, orin: LabDevic
     ("mode", "status", "said"),
     [
         ("oom", 3, "set `workspace` lower"),
-        ("killed", 4, "SIGKILL"),
+        ("killed", 4, "give the device more memory"),
         ("garbage", 4, ""),
         ("nofile", 4, "left no engine"),
     ],
@@ -283,15 +283,19 @@ def test_equal_devices_share_an_engine_and_others_get_their_own(
 # -- Killing ---------------------------------------------------------------------------------------
 
 
-def test_kills_leave_the_device_clean_and_the_store_right(lab: Lab, tmp_path: Path) -> None:
-    """Twenty seeded moments; hundreds are in tests/soak."""
+@pytest.fixture(scope="module")
+def target(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     capabilities.require("cut")
     device = lab_device(lab, ORIN, "killed", build_s=0.4, run_s=0)
-    target = Target(device, ORIN, "jetson-orin-nano", tmp_path / "project", SEED)
-    try:
-        for kind in KINDS * (KILLS // len(KINDS)):
-            target.kill_one(kind)
-    finally:
-        target.close()
-    cut = sum(count for what, count in target.counts.items() if what.endswith(": cut"))
-    assert cut >= KILLS // 2, target.counts
+    folder = tmp_path_factory.mktemp("killed") / "project"
+    made = Target(device, ORIN, "jetson-orin-nano", folder, SEED)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kills_leave_the_device_clean_and_the_store_right(target: Target, kind: Kind) -> None:
+    """Twenty seeded moments in all; hundreds are in tests/soak."""
+    for _ in range(KILLS // len(KINDS)):
+        target.kill_one(kind)
+    assert target.counts[f"{kind}: cut"], target.counts
