@@ -431,7 +431,8 @@ class TensorRtSession:
         for position in range(runs):
             feed = feeds[position % len(feeds)]
             self._shapes(feed)
-            steps = (functools.partial(self._upload, feed), self._execute, self._download)
+            upload = functools.partial(self._upload, feed)
+            steps = (upload, self._execute, self._download)  # type: Tuple[Any, ...]
             marks[0].record(self._stream)
             for step, mark in zip(steps, marks[1:]):
                 step()
