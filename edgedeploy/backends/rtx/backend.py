@@ -25,7 +25,7 @@ from edgedeploy.backends.rtx.capabilities import capability_findings
 from edgedeploy.backends.rtx.options import WORDS, chosen_options, flags
 from edgedeploy.backends.rtx.parsing import find_refusals, place_nodes
 from edgedeploy.backends.trt.arithmetic import arithmetic
-from edgedeploy.backends.trt.profiles import OptimisationProfile, optimisation_profiles
+from edgedeploy.backends.trt.profiles import optimisation_profiles
 from edgedeploy.backends.trt.program import (
     MODEL,
     InterpretedRunner,
@@ -94,18 +94,28 @@ class TensorRtRtx:
             raise BuildError(found)
         inputs = signature_of(program).inputs
         profiles = optimisation_profiles(inputs, sizes_of(ranges, words), chosen["opt"])
-        engines, warnings = _build(program, folder, chosen, capabilities, profiles)
+        wish = Wish(
+            capabilities=capabilities,
+            profiles=profiles,
+            flags=flags(chosen),
+            workspace_bytes=chosen["workspace"],
+            details=chosen["layer_details"],
+        )
+        warnings = build_engine(program, folder / ENGINE, wish)
         return CompileReport(
-            entry=engines[0]["path"],
+            entry=ENGINE,
             files=(
-                *(CompiledFile(path=item["path"], role="model") for item in engines),
+                CompiledFile(path=ENGINE, role="model"),
                 *(CompiledFile(path=path, role="program", release=False) for path in files),
             ),
             notes=(_TF32_NOTE,) if chosen["tf32"] else (),
             metadata={
                 "format": "tensorrt-engine",
-                "engines": engines,
-                "profiles": _as_json(profiles),
+                "compute_capabilities": capabilities,
+                "profiles": [
+                    {name: sizes.to_json() for name, sizes in profile.items()}
+                    for profile in profiles
+                ],
                 "warnings": list(warnings),
             },
         )
@@ -150,40 +160,6 @@ def _capabilities(fields: Mapping[str, Any]) -> list[str]:
 def _findings(program: Path, facts: GraphFacts, capabilities: Sequence[str]) -> list[Diagnostic]:
     """Return what is known to be refused without asking the parser or the builder."""
     return [*typed_findings(program), *capability_findings(capabilities, facts)]
-
-
-def _build(
-    program: Path,
-    folder: Path,
-    chosen: Mapping[str, Any],
-    capabilities: Sequence[str],
-    profiles: Sequence[OptimisationProfile],
-) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """Build one engine, or one per capability; return what each is and the builder's warnings."""
-    groups = [list(capabilities)]
-    if chosen["engines"] == "separate":
-        groups = [[item] for item in capabilities]
-    engines: list[dict[str, Any]] = []
-    warnings: dict[str, None] = {}
-    for group in groups:
-        path = ENGINE
-        if len(groups) > 1:
-            path = f"sm{group[0].replace('.', '')}/{ENGINE}"
-            (folder / path).parent.mkdir()
-        wish = Wish(
-            capabilities=group,
-            profiles=profiles,
-            flags=flags(chosen),
-            workspace_bytes=chosen["workspace"],
-            details=chosen["layer_details"],
-        )
-        warnings.update(dict.fromkeys(build_engine(program, folder / path, wish)))
-        engines.append({"path": path, "compute_capabilities": group})
-    return engines, tuple(warnings)
-
-
-def _as_json(profiles: Sequence[OptimisationProfile]) -> list[dict[str, Any]]:
-    return [{name: sizes.to_json() for name, sizes in profile.items()} for profile in profiles]
 
 
 BACKEND: Backend = TensorRtRtx()

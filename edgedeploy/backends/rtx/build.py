@@ -23,9 +23,11 @@ from edgedeploy.backends.rtx.parsing import (
 )
 from edgedeploy.backends.trt.profiles import OptimisationProfile
 from edgedeploy.errors import BuildError, Diagnostic
+from edgedeploy.worker import NO_MEMORY
 
 _PROGRAM = Path(__file__).with_name("onebuild.py")
-_TOLD = 3
+_LIMITS = (signal.SIGXCPU, signal.SIGXFSZ)
+_TOLD, _LONGEST = 3, 1000
 _NODE = re.compile(r"operation '([^']+)'|Unknown node ([^ ]+)|node \{ForeignNode\[([^\]]+?)\.\.\.")
 
 
@@ -61,6 +63,7 @@ def build_engine(program: Path, engine: Path, wish: Wish) -> tuple[str, ...]:
     Raises:
         BuildError: The builder is not installed (E326), the parser refuses the graph (E327) or the
             builder does (E328), or inputs decide on shapes (E335).
+        MemoryError: It ran out of memory.
     """
     if not is_installed():
         raise not_installed()
@@ -74,6 +77,7 @@ def build_engine(program: Path, engine: Path, wish: Wish) -> tuple[str, ...]:
     if answer["shape_inputs"]:
         raise BuildError([_shape_input(name) for name in answer["shape_inputs"]])
     if stage is not None:
+        _check_memory("\n".join(text for _, text in messages))
         raise BuildError(_unexplained("builder", messages, program))
     return tuple(dict.fromkeys(text for severity, text in messages if severity == "warning"))
 
@@ -106,16 +110,23 @@ def _run(program: Path, engine: Path, wish: Wish, scratch: Path) -> dict[str, An
         stderr=subprocess.PIPE,
         check=False,
     )
-    if done.returncode == -signal.SIGXCPU:
+    if -done.returncode in _LIMITS:
         # The limit is this process's too: its supervisor knows how to say so.
-        os.kill(os.getpid(), signal.SIGXCPU)
+        os.kill(os.getpid(), -done.returncode)
     if done.returncode != 0 or not result.is_file():
         raise _died(done.returncode, done.stderr, program)
     answer: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
     return answer
 
 
+def _check_memory(text: str) -> None:
+    """Raise what a worker takes for want of memory (E382), if that is what was said."""
+    if NO_MEMORY.search(text):
+        raise MemoryError(text[-_LONGEST:])
+
+
 def _died(status: int, stderr: bytes, program: Path) -> BuildError:
+    _check_memory(stderr.decode("utf-8", "replace"))
     how = f"exit status {status}"
     if status < 0:
         how = f"signal {signal.Signals(-status).name}"

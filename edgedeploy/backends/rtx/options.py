@@ -14,7 +14,6 @@ from edgedeploy.backends.base import checked_options
 from edgedeploy.backends.trt.written import written_bytes, written_sizes
 
 KNOWN: Mapping[str, Any] = {
-    "engines": ("portable", "separate"),
     "buckets": ("apart", "profiles"),
     "opt": "",
     "tf32": False,
@@ -25,8 +24,6 @@ KNOWN: Mapping[str, Any] = {
 """Option -> allowed values, the default first; or a default of the type that it must have."""
 
 WORDS: Mapping[str, str] = {
-    "engines": "portable (default): one engine for all compute capabilities of the board; "
-    "separate: one for each",
     "buckets": "apart (default): an artifact for each bucket of a dim; profiles: one engine with "
     "an optimisation profile for each",
     "opt": "size within its range that kernels are tuned for, by dim, such as `x[3]=320, n=1` "

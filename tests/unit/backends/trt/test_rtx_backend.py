@@ -74,17 +74,7 @@ def test_an_artifact_holds_the_engine_and_its_program(tmp_path: Path) -> None:
     files = {file.path: (file.role, file.release) for file in report.files}
     assert files == {"model.engine": ("model", True), "program/model.onnx": ("program", False)}
     capabilities = ["8.6", "8.9", "12.0"]
-    assert report.metadata["engines"] == [
-        {"path": "model.engine", "compute_capabilities": capabilities}
-    ]
-
-
-def test_engines_for_each_capability_may_lie_apart(tmp_path: Path) -> None:
-    report = made(product(), tmp_path, "8.6", "8.9", options={"engines": "separate"})
-    paths = [item["path"] for item in report.metadata["engines"]]
-    assert report.entry == paths[0] == "sm86/model.engine" and paths[1] == "sm89/model.engine"
-    one, two = ((tmp_path / "made" / path).read_bytes() for path in paths)
-    assert one != two
+    assert report.metadata["compute_capabilities"] == capabilities
 
 
 def test_open_dims_become_optimisation_profiles(tmp_path: Path) -> None:
@@ -110,7 +100,7 @@ def test_an_input_that_decides_on_shapes_is_refused(tmp_path: Path) -> None:
         ({"refit": True}, "no option 'refit'"),
         ({"opt": "W"}, "no dim with a size"),
         ({"workspace": "1 furlong"}, "workspace"),
-        ({"engines": "many"}, "cannot be 'many'"),
+        ({"buckets": "many"}, "cannot be 'many'"),
     ],
 )
 def test_options_that_do_not_exist_are_refused(
