@@ -195,7 +195,8 @@ def engine_bytes(graph: Path, ranges: Mapping[str, tuple[int, int]]) -> int | No
             ]
             low, high = [low for low, _ in sizes], [high for _, high in sizes]
             profile.set_shape(given.name, low, high, high)
-            config.add_optimization_profile(profile)
+    if any(-1 in network.get_input(index).shape for index in range(network.num_inputs)):
+        config.add_optimization_profile(profile)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise SystemExit(f"{graph}: TensorRT for RTX makes no engine")

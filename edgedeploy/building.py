@@ -16,9 +16,7 @@ from edgedeploy.artifact import Tree
 from edgedeploy.choosing import Chooser, Outcome, Trial
 from edgedeploy.disk import disk_errors
 from edgedeploy.engines import (
-    ENGINES,
     Workshop,
-    engine_nodes,
     is_built_on_device,
     program_of,
     with_engines,
@@ -35,14 +33,14 @@ from edgedeploy.errors import (
 )
 from edgedeploy.events import EventLog, StageFinished
 from edgedeploy.executor import Builder
-from edgedeploy.gpu import GpuPlatform
 from edgedeploy.lockfile import NAME as LOCK_NAME
 from edgedeploy.lockfile import Lock
 from edgedeploy.manifest import digest, sweep_parts, write_atomic
 from edgedeploy.measuring import FLOAT, Measure, Site
 from edgedeploy.memory import Memory
+from edgedeploy.needed import further, searched
 from edgedeploy.node import Node
-from edgedeploy.plan import CandidateNodes, Item, Plan
+from edgedeploy.plan import Item, Plan
 from edgedeploy.profile.expand import expand
 from edgedeploy.publish import is_published, publish, sweep
 from edgedeploy.quant.candidates import Candidate
@@ -495,47 +493,6 @@ def _no_survey(item: Item) -> Diagnostic:
         subject=item.name,
         hint="give `data: calibrate` samples, and a `quantize:` that may be `w8a8`",
     )
-
-
-def searched(outcomes: Iterable[Outcome]) -> list[CandidateNodes]:
-    """Return the candidates that were tried and stand in no plan."""
-    return [
-        trial.nodes
-        for outcome in outcomes
-        for trial in outcome.trials
-        if trial.nodes is not None
-        if all(trial.nodes.candidate != known.candidate for known in outcome.item.candidates)
-    ]
-
-
-def further(outcomes: Iterable[Outcome], plan: Plan | None = None) -> list[Node]:
-    """Return the nodes that a build found it needs: mixtures, engines, and what was surveyed.
-
-    Args:
-        outcomes: What became of the items.
-        plan: Take the nodes of this plan instead, made anew from the same profile.
-    """
-    found = []
-    for place, outcome in enumerate(outcomes):
-        item = plan.items[place] if plan else outcome.item
-        for nodes in searched([outcome]):
-            found.append((item.nodes(nodes.candidate) if plan else nodes).evaluated)
-        for trial in (outcome.chosen, outcome.baseline):
-            if trial is None or trial.nodes is None or trial.nodes.compiled.kind != ENGINES:
-                continue
-            joined = trial.nodes.compiled
-            found.append(
-                _joined_again(joined, item.nodes(trial.nodes.candidate)) if plan else joined
-            )
-        if outcome.survey is not None and item.effects is not None:
-            found.append(item.effects)
-    return found
-
-
-def _joined_again(joined: Node, nodes: CandidateNodes) -> Node:
-    """Return the same engines, of the same program made anew."""
-    platforms = [GpuPlatform.from_json(data) for data in joined.params["platforms"]]
-    return engine_nodes(nodes.compiled, platforms, joined.params["notes"])
 
 
 def _locked(item: Item, lock: Lock | None) -> Candidate | None:

@@ -114,10 +114,10 @@ def workshop_of(
         from edgedeploy.devices.inventory import load_inventory
         from edgedeploy.engines import is_built_on_device
 
+        patterns = options["devices"]
         if not any(map(is_built_on_device, plan.items)):
             return None
         inventory = load_inventory(options["inventory"], project)
-        patterns = options["devices"]
         chosen = {device.name for device in inventory.select(patterns)} if patterns else None
         connect = _connector(options["accept_new"], options["no_input"])
         return DeviceWorkshop(inventory, connect, store, events, chosen=chosen)

@@ -8,7 +8,9 @@ is the timing cache, by which the next engine is built faster there.
 from __future__ import annotations
 
 import collections
+import contextlib
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +19,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Literal
 
-from edgedeploy.devices.holder import holder
+from edgedeploy.devices.holder import holder, is_gone
 from edgedeploy.devices.workbench import Workbench, workbench
 from edgedeploy.disk import disk_errors
 from edgedeploy.errors import DeviceError, EdgedeployError, IntegrityError
@@ -195,10 +197,16 @@ class _Run:
         if self._waits or not (who or waited_s > _ANONYMOUS_S):
             return
         self._waits = True
-        name = "another engine of this build" if who == holder() else who or "somebody"
-        self._events.emit(
-            Note(text=f"{self._remote.name}: waiting until another build there ends ({name})")
-        )
+        if is_gone(who):
+            text = "waiting until the device lets go of an earlier build that was cut off"
+        elif who == holder():
+            text = "waiting until it has built another engine of this profile"
+        else:
+            text = f"waiting until another build there ends ({who or 'by somebody'})"
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        self._events.emit(Note(text=f"{self._remote.name}: {text}"))
 
     def build(self, bench: Workbench, outputs: Mapping[str, Path]) -> Made:
         """Build in a folder on the device."""
@@ -387,18 +395,28 @@ class _Run:
         return found[1] if found else None
 
     def _cache_out(self, bench: Workbench, sums: Mapping[str, str]) -> str | None:
-        """Keep the timing cache for the next build on this platform; return its digest."""
+        """Keep the timing cache for the next build on this platform; return its digest.
+
+        The engine is here by now: that the next one takes longer is no reason to lose it.
+        """
         if CACHE not in sums:
             return None
+        try:
+            self._keep_cache(bench)
+        except DeviceError as error:
+            self._say(f"timings are not kept there: {error.diagnostics[0].message}")
+            return None
+        return sums[CACHE]
+
+    def _keep_cache(self, bench: Workbench) -> None:
         self._ask(
             bench,
             f"place={self._cache()}; [ $(wc -c <{CACHE}) -le {CACHE_BYTES} ] || exit 0; "
-            f"mkdir -p $place && mv -f {CACHE} $place/{CACHE} && touch $place; "
+            f"mkdir -p $place && mv -f {CACHE} $place/{CACHE} && touch $place || exit 1; "
             f"ls -dt ../*/{CACHE} 2>/dev/null | tail -n +{CACHES + 1} | "
             'while IFS= read -r old; do rm -rf "${old%/*}"; done; :',
             "cannot keep its timing cache",
         )
-        return sums[CACHE]
 
     # -- the build ---------------------------------------------------------------------------
 
@@ -443,7 +461,7 @@ class _Run:
 
     def _ended(self, status: int, log: _Log) -> DeviceError:
         last = next((line for line in reversed(log.last()) if line.strip()), "")
-        what = f"by signal {status - 128}" if status > 128 else f"with status {status}"
+        what = f"by {_signal(status - 128)}" if status > 128 else f"with status {status}"
         hint = "give the device more memory, or end what else runs there" if status == 137 else ""
         return self._failed(
             f"it ended {what}{f': {last[:300]}' if last else ''}",
@@ -475,6 +493,13 @@ class _Run:
     def _failed(self, what: str, hint: str, code: str = "E484") -> DeviceError:
         subject = f"{self._remote.name}: {self._wanted.node}"
         return DeviceError(f"{subject}: {what}", code=code, subject=subject, hint=hint)
+
+
+def _signal(number: int) -> str:
+    """Return a signal's name, such as ``SIGKILL``."""
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
 
 
 class _Pace:

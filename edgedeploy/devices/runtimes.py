@@ -36,6 +36,12 @@ MODULES: Mapping[str, str] = {
 # coremltools alone loads anywhere; what reaches Core ML is in the wheels for macOS only.
 _BESIDES: Mapping[str, str] = {"coreml": "coremltools.libcoremlpython"}
 
+# What nobody provisions, and the way out.
+_BY_HAND: Mapping[str, str] = {
+    "tensorrt-rtx": "install NVIDIA's package there, under NVIDIA's licence (`pip install "
+    "tensorrt-rtx-cu13`), and name its Python with `python:` in devices.yaml",
+}
+
 # A target's versions are those of Core ML, which comes with the system. What reaches it there must
 # know compute plans (8.1, release notes) and is tried with the coremltools that writes packages.
 _RANGES: Mapping[str, str] = {"coreml": ">=8.1,<10"}
@@ -390,7 +396,8 @@ def find_runtime(
             f"it has no {MODULES[family]}{_why_none(found)}",
             code="E460",
             subject=remote.name,
-            hint=f"put one there, no internet needed on it: `{again} --runtime {family}`",
+            hint=_BY_HAND.get(family)
+            or f"put one there, no internet needed on it: `{again} --runtime {family}`",
         )
     wanted = allowed_versions(family)
     if not in_range(found.own_version, wanted):
@@ -398,7 +405,7 @@ def find_runtime(
             f"its own {MODULES[family]} is {found.own_version}; the target needs {wanted}",
             code="E462",
             subject=remote.name,
-            hint=f"put a newer one beside it: `{again} --runtime {family}`",
+            hint=_BY_HAND.get(family) or f"put a newer one beside it: `{again} --runtime {family}`",
         )
     return DeviceRuntime(
         family=family,

@@ -56,6 +56,7 @@ class Workbench:
         self._pipe = pipe
         self._reader = reader
         self._ending = threading.Event()
+        self._writing = threading.Lock()
         self._lost = False
         self.path = path
         self.free_bytes = free
@@ -77,7 +78,8 @@ class Workbench:
         """
         self._ending.set()
         try:
-            self._pipe.end_input()
+            with self._writing:
+                self._pipe.end_input()
             end = time.monotonic() + CLEAR_S
             while self._reader.line(max(0.0, end - time.monotonic())) != b"cleared":
                 pass
@@ -90,7 +92,8 @@ class Workbench:
     def _beats(self) -> None:
         while not self._ending.wait(BEAT_S):
             try:
-                self._pipe.write(b"here\n")
+                with self._writing:
+                    self._pipe.write(b"here\n")
             except (DeviceError, OSError, ValueError):
                 self._lost = True
                 return

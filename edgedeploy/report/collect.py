@@ -320,8 +320,8 @@ def _placement(placement: Mapping[str, Any]) -> tuple[PlacementReport, ...]:
 
 
 def _arithmetic(counts: Mapping[str, Any], kind: str) -> ArithmeticReport | None:
-    """Return what runs on integers, None for a float artifact with no integers in it."""
-    if kind in (FLOAT, "fp16") and not (counts["integer_layers"] or counts["conversions"]):
+    """Return what runs on integers, None for an artifact of floats with no integers in it."""
+    if kind in (FLOAT, "fp16", "fp8") and not (counts["integer_layers"] or counts["conversions"]):
         return None
     left = tuple(FloatLayer(**layer) for layer in counts["float_layers"])
     return ArithmeticReport(**{**counts, "float_layers": left})

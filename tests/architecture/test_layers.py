@@ -19,6 +19,7 @@ ROWS = (
             "footprint",
             "report",
             "building",
+            "needed",
             "engines",
             "sessions",
             "choosing",

@@ -342,7 +342,7 @@ def test_what_is_no_engine_is_refused(stand: Stand) -> None:
 # -- Failing ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "hang"])
+@pytest.mark.parametrize("mode", [mode for mode in MODES if not mode.startswith("hang")])
 def test_it_fails_as_it_is_told(mode: str, tmp_path: Path) -> None:
     stand = Stand(MACHINES["orin-trt10.3"], tmp_path)
     words = [f"--onnx={stand.model}", "--saveEngine=e", "--skipInference"]
@@ -366,7 +366,18 @@ def test_it_fails_as_it_is_told(mode: str, tmp_path: Path) -> None:
         case "garbage":
             assert done.returncode == 0 and not built.exists()
             assert max(map(len, done.stdout.split("\n"))) > 500_000
-    assert not [path for path in tmp_path.glob(".stand-in-*") if mode != "killed"]
+    assert mode == "killed" or not list(tmp_path.glob(".stand-in-*"))
+
+
+@pytest.mark.parametrize("mode", ["hang", "hang-run"])
+def test_it_hangs_until_it_is_ended(mode: str, tmp_path: Path) -> None:
+    stand = Stand(MACHINES["server-trt11.1"], tmp_path, fail=mode)
+    command = [str(stand.trtexec / "trtexec"), f"--onnx={stand.model}", "--saveEngine=e"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.communicate(timeout=3)
+        process.kill()
+    assert (tmp_path / "e").exists() == (mode == "hang-run")
 
 
 def test_argument_of_the_product_is_what_the_stand_in_reads(stand: Stand) -> None:

@@ -18,7 +18,7 @@ FLAGS = HERE / "flags"
 PARTS = ("trtexec-log.sh", "trtexec-build.sh", "trtexec-run.sh")
 PARTS += ("graph.awk", "layers.awk", "export.awk", "operators-refused.txt")
 
-MODES = ("oom", "killed", "hang", "full", "empty", "nofile", "garbage")
+MODES = ("oom", "killed", "hang", "hang-run", "full", "empty", "nofile", "garbage")
 """Ways in which a stand-in trtexec fails, for `fail` of its settings."""
 
 INSTALLED = "usr/lib/edgedeploy-stand-in"

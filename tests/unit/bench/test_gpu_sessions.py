@@ -41,7 +41,8 @@ from tests.unit.bench.gpu_stand_in import (
     script,
 )
 
-VERSIONS = ("8.6.1", "10.3.0", "11.4.0")
+VERSIONS = ("8.6.1", "11.4.0")
+"""What differs between releases lies between these; the rest of the tests is by 10.3."""
 PLAN = BenchPlan(
     warmup_max_s=0.1, window_s=0.005, min_s=0.02, min_count=8, max_s=30, layer_runs=2,
     min_repetitions=2,
@@ -149,7 +150,7 @@ def test_what_decides_shapes_stays_in_the_memory_of_the_host(
 def test_int64_of_the_model_is_int32_in_old_engines(libraries: Path, tmp_path: Path) -> None:
     nodes = [helper.make_node("Cast", ["ids"], ["y"], to=FLOAT)]
     model = model_of(nodes, [("ids", INT64, [3])], [("y", FLOAT, [3])])
-    given = artifact(tmp_path / "v", engine_of(model, "8.6.1"))
+    given = artifact(tmp_path / "v", engine_of(model, "8.6.1", host_code=True))
     pack = pack_of(tmp_path / "pack", {"ids": np.array([1, -2, 3])})
     variables = environment(libraries, "8.6.1")
     (found,) = answers(tmp_path, variables, given, pack, outputs=("y",))
@@ -283,7 +284,7 @@ def test_no_python_package_of_tensorrt(small: Any, libraries: Path, tmp_path: Pa
     assert code(error) == "E475" and "JetPack" in (error.diagnostics[0].hint or "")
 
 
-@pytest.mark.parametrize("kind", ["BF16", "FP8", "INT4"])
+@pytest.mark.parametrize("kind", ["BF16", "FP8"])
 def test_types_that_numpy_has_not_are_refused_by_name(
     kind: str, libraries: Path, tmp_path: Path
 ) -> None:
@@ -367,10 +368,10 @@ driver = ctypes.CDLL("libcuda.so.1")
 session = gpu.families(cuda)["tensorrt"](
     {"options": {"sync": sync} if sync else {}, "sha256": digest}, path)
 flags = driver.fake_flags()
-for count in (1, 5, 3):
-    bound = session.bind([{"x": numpy.full(count, at, "float32")} for at in range(4)])
+for least in (1, 5, 3):
+    bound = session.bind([{"x": numpy.full(least + at, at, "float32")} for at in range(4)])
     for at, feed in enumerate(bound):
-        assert session.run(feed)[0].tolist() == [3.0 * at] * count
+        assert session.run(feed)[0].tolist() == [3.0 * at] * (least + at)
 session.device_ms(bound, 2)
 while_alive = [driver.fake_live(kind) for kind in range(4)]
 del session, bound, feed

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import statistics
 import subprocess
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +33,7 @@ from edgedeploy.bench.job import (
 )
 from edgedeploy.bench.record import build_record
 from edgedeploy.bench.trtexec import TrtexecOnboard
+from edgedeploy.bench.trtexec_run import _HELD
 from edgedeploy.data.pack import PackReader
 from edgedeploy.deploy.ondevice import make_onboard
 from edgedeploy.devices.local import LocalRemote
@@ -259,6 +262,22 @@ def test_a_run_that_hangs_ends_with_its_connection(device: Device, tmp_path: Pat
             return
         subprocess.run(["sleep", "0.1"], check=True)
     raise AssertionError("it still runs")
+
+
+def test_trtexec_ends_when_its_input_does(tmp_path: Path) -> None:
+    """A connection over SSH that is cut closes the input, and nothing else: that must do."""
+    pid = tmp_path / "pid"
+    hanging = f"sh -c {shlex.quote(f'echo $$ >{pid}; exec sleep 600')}"
+    text = _HELD.format(folder=tmp_path, files="times.json", command=hanging)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["sh", "-c", text], stdin=pipe, stdout=pipe) as shell:
+        for _ in range(200):
+            if pid.exists() and pid.read_text().strip():
+                break
+            time.sleep(0.05)
+        shell.stdin.close()  # type: ignore[union-attr]
+        assert shell.wait(30) == 128 + 9
+    assert not Path("/proc", pid.read_text().strip()).exists()
 
 
 def test_int64_inputs_travel_as_the_engine_has_them(tmp_path: Path) -> None:

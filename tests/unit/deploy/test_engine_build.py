@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pytest
@@ -17,6 +19,8 @@ import pytest
 from edgedeploy.deploy import enginebuild
 from edgedeploy.deploy.enginebuild import Order, build_engine
 from edgedeploy.deploy.engineways import order_for
+from edgedeploy.devices import workbench
+from edgedeploy.devices.holder import holder
 from edgedeploy.devices.local import LocalPipe
 from edgedeploy.errors import BuildError, DeviceError, EdgedeployError, IntegrityError
 from edgedeploy.events import EngineProgress, Note
@@ -155,7 +159,7 @@ def test_a_whole_build_by_python(version: str, desk: Desk, program: Path, tmp_pa
         ("parse MatMul", "E339", "does not parse"),
         ("build", "E339", "refuses it"),
         ("memory", "E484", "(memory)"),
-        ("killed", "E484", "signal 9"),
+        ("killed", "E484", "SIGKILL"),
         ("load", "E484", "(load)"),
     ],
 )
@@ -174,7 +178,7 @@ def test_what_python_refuses_is_typed(
     ("mode", "kind", "code", "words"),
     [
         ("oom", BuildError, "E339", "`workspace`"),
-        ("killed", DeviceError, "E484", "signal 9"),
+        ("killed", DeviceError, "E484", "SIGKILL"),
         ("full", BuildError, "E339", ""),
         ("empty", BuildError, "E339", "empty engine"),
         ("nofile", DeviceError, "E484", "no engine"),
@@ -293,5 +297,34 @@ def test_two_builds_on_one_device_take_turns(desk: Desk, program: Path, tmp_path
         thread.join(60)
     assert len(results) == 2
     waits = [event.text for event in desk.events if isinstance(event, Note)]
-    assert waits == ["desk: waiting until another build there ends (another engine of this build)"]
+    assert waits == ["desk: waiting until it has built another engine of this profile"]
     assert desk.left == [desk.cache]
+
+
+def test_an_earlier_build_that_was_cut_off_is_waited_for(
+    desk: Desk, program: Path, tmp_path: Path
+) -> None:
+    """The device has not noticed yet that the link is gone; whose build it was is known here."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    who = holder().replace(f".pid{os.getpid()}", f".pid{dead.pid}")
+    place = quote(str(desk.place))
+    ghost = desk.remote.open(f"exec sh -c {quote(workbench.program())} hold {place} 00 {who} 30")
+    assert ghost.read().startswith(b"at ")
+    threading.Timer(1.5, ghost.end_input).start()
+    built(desk, program, tmp_path / "out")
+    waits = [event.text for event in desk.events if isinstance(event, Note)]
+    assert waits == ["desk: waiting until the device lets go of an earlier build that was cut off"]
+    assert desk.left == [desk.cache]
+    ghost.close()
+
+
+def test_timings_that_cannot_be_kept_lose_no_engine(
+    desk: Desk, program: Path, tmp_path: Path
+) -> None:
+    """A file is in the way of the folder; the engine is here, and that is said."""
+    desk.place.mkdir(parents=True)
+    (desk.place / desk.platform.id).write_bytes(b"in the way")
+    made, _ = built(desk, program, tmp_path / "out")
+    (note,) = [event.text for event in desk.events if isinstance(event, Note)]
+    assert made.summary["sha256"] and note.startswith("desk: timings are not kept there")

@@ -118,6 +118,7 @@ class Runtime:
 
     def __init__(self, logger: ILogger) -> None:
         self._logger = _checked(logger, ILogger)
+        self.engine_host_code_allowed = False
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
         """Return an engine, None after an error."""
@@ -128,6 +129,8 @@ class Runtime:
         found = json.loads(about)
         if found["version"] != __version__:
             return self._refuse("Serialization assertion stdVersionRead failed. Version tag.")
+        if found.get("host_code") and not self.engine_host_code_allowed:
+            return self._refuse("Deserialization of host code is not allowed.")
         return ICudaEngine(model, found, self._logger)
 
     def _refuse(self, why: str) -> None:
