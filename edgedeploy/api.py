@@ -32,6 +32,7 @@ from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
 from edgedeploy.places import default_store_path
 from edgedeploy.plan import Plan
+from edgedeploy.release.verifying import Verified, VerifyOptions, verify
 from edgedeploy.releasing import Released, ReleaseOptions, release
 from edgedeploy.report.files import write_reports
 from edgedeploy.report.platforms import last_platforms
@@ -46,6 +47,8 @@ __all__ = [
     "ReleaseOptions",
     "Released",
     "Request",
+    "Verified",
+    "VerifyOptions",
     "Wish",
     "activate",
     "app_name",
@@ -56,6 +59,7 @@ __all__ = [
     "push",
     "release",
     "rollback",
+    "verify",
 ]
 
 

@@ -29,14 +29,31 @@ def user_cache() -> Path:
     Raises:
         StoreError: The user has no home folder (E602).
     """
-    cache = os.environ.get("XDG_CACHE_HOME")
-    if cache and Path(cache).is_absolute():
-        return Path(cache) / "edgedeploy"
+    return _user_folder(
+        "XDG_CACHE_HOME", ".cache", "the store", "set EDGEDEPLOY_STORE to a folder of your own"
+    )
+
+
+def default_state_path() -> Path:
+    """Return the file that remembers which releases were taken: what must not be lost.
+
+    Raises:
+        StoreError: The user has no home folder (E602).
+    """
+    folder = _user_folder(
+        "XDG_STATE_HOME", ".local/state", "what was taken", "name a file of your own with --state"
+    )
+    return folder / "releases.json"
+
+
+def _user_folder(variable: str, usual: str, what: str, hint: str) -> Path:
+    """Return our folder below one of the user's. Source: XDG Base Directory Specification."""
+    given = os.environ.get(variable)
+    if given and Path(given).is_absolute():
+        return Path(given) / "edgedeploy"
     try:
-        return Path.home() / ".cache" / "edgedeploy"
+        return Path.home() / usual / "edgedeploy"
     except RuntimeError as error:
         raise StoreError(
-            "there is no home folder to keep the store in",
-            code="E602",
-            hint="set EDGEDEPLOY_STORE to a folder of your own",
+            f"there is no home folder to keep {what} in", code="E602", hint=hint
         ) from error

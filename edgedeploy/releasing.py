@@ -36,6 +36,7 @@ from edgedeploy.release.bundle import (
     Tensor,
     folder_of,
     members_of,
+    parse_release,
     sums,
 )
 from edgedeploy.release.keys import SigningKey, read_signing_key
@@ -155,11 +156,13 @@ def write_release(draft: Draft, folder: Path, key: SigningKey) -> Path:
         key: Signs.
 
     Raises:
-        IntegrityError: What signs gave no signature of the key (E733).
+        IntegrityError: What signs gave no signature of the key (E733), or what is released cannot
+            be (E734).
         OSError: The disk refuses; no bundle is left behind.
     """
     release = draft.release
     manifest = release.manifest
+    parse_release(manifest)  # nothing is signed that a reader would refuse
     members: dict[str, Path | bytes] = {
         path: draft.places[sha256] for sha256, path in members_of(release.files).items()
     }

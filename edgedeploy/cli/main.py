@@ -30,6 +30,7 @@ VERBS = {
     "activate": "Switch devices to a pushed version, if it is well there.",
     "rollback": "Switch devices to the version before.",
     "release": "Write a signed bundle of what was accepted.",
+    "verify": "Check a signed bundle, and extract it.",
     "ship": "Build, push, bench, accept and activate.",
     "inspect": "Say what a model file is.",
     "report": "Show the last build as a table, JSON, Markdown or HTML.",

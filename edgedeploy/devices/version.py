@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from edgedeploy import fileset
 from edgedeploy.artifact import FileEntry
 from edgedeploy.errors import DeviceError, IntegrityError
+from edgedeploy.fileset import MAX_BYTES, MAX_PATH_BYTES, folders_of
 from edgedeploy.gpu import EngineNeeds
 from edgedeploy.manifest import canonical
 
@@ -25,14 +26,8 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 """Name of the manifest in the version's folder; no file of a version may have it."""
 
-MAX_FILES = 10_000
-MAX_BYTES = 64 << 30
-"""Of all files of a version together."""
 MAX_MANIFEST_BYTES = 16 << 20
-MAX_PATH_BYTES = 1024
-MAX_NAME_BYTES = 255
-MAX_FOLDERS = 64
-"""Parts of a path. These limits are those of ``ondevice/layout.py``."""
+"""Also the limit of ``ondevice/layout.py``."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -170,7 +165,7 @@ def parse_version(content: bytes) -> Version:
     root.literal("kind", "development")
     files = tuple(_file(item, f"files[{at}]") for at, item in enumerate(root.list("files")))
     check_files(files)
-    folders = {folder for file in files for folder in _folders(file.path)}
+    folders = {folder for file in files for folder in folders_of(file.path)}
     known = {file.path for file in files}
     models = tuple(
         _model(item, f"models[{at}]", known, folders) for at, item in enumerate(root.list("models"))
@@ -191,57 +186,10 @@ def check_files(files: Iterable[FileEntry]) -> None:
             system, one is a folder of another, one content has two sizes, they are not sorted, or
             they are too many or too large (E435).
     """
-    files = tuple(files)
-    if len(files) > MAX_FILES:
-        raise _bad(f"it lists {len(files)} files, more than {MAX_FILES}")
-    if [file.path for file in files] != sorted({file.path for file in files}):
-        raise _bad("its files are not sorted, or one is listed twice")
-    names: set[str] = set()
-    folders: set[str] = set()
-    sizes: dict[str, int] = {}
-    for file in files:
-        _check_path(file.path)
-        if sizes.setdefault(file.sha256, file.size) != file.size:
-            raise _bad(f"{file.path!r:.120} and another file have one digest and two sizes")
-        name = _folded(file.path)
-        if name in names:
-            raise _bad(f"{file.path!r:.120} and another path differ only in case or accents")
-        names.add(name)
-        folders.update(_folders(name))
-    both = names & folders
-    if both:
-        raise _bad(f"{min(both)!r:.120} is both a file and a folder")
-    if sum(sizes.values()) > MAX_BYTES:
-        raise _bad(f"its files have more than {MAX_BYTES} bytes")
-
-
-def _check_path(path: str) -> None:
-    parts = path.split("/")
     try:
-        size = len(path.encode())
-        longest = max(len(part.encode()) for part in parts)
-    except UnicodeEncodeError:
-        raise _bad("a path is not UTF-8") from None
-    if size > MAX_PATH_BYTES or longest > MAX_NAME_BYTES:
-        raise _bad(f"the path {path[:60]!r}... is too long")
-    options = any(part.startswith("-") for part in parts)  # to a program that gets one as a word
-    if options or len(parts) > MAX_FOLDERS:
-        raise _bad(f"a part of the path {path!r:.120} begins with `-`, or it has too many")
-    if {"", ".", ".."} & set(parts) or "\\" in path or not path.isprintable():
-        raise _bad(f"the path {path!r:.120} is not a plain relative one")
-    if _folded(parts[0]) == MANIFEST:
-        raise _bad(f"the name {MANIFEST} is taken by the manifest itself")
-
-
-def _folded(path: str) -> str:
-    """Return what file systems that ignore case and forms of accents compare."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
-
-
-def _folders(path: str) -> list[str]:
-    """Return every folder that a path goes through."""
-    parts = path.split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+        fileset.check_files(files, (MANIFEST,))
+    except fileset.UnsafeFilesError as error:
+        raise _bad(str(error)) from error
 
 
 class _Fields:

@@ -215,10 +215,10 @@ def _member(file: BinaryIO, at: int, head: bytes, end: int) -> Member:
     except UnicodeDecodeError:
         raise _bad(f"the name at byte {at} is not UTF-8") from None
     if head + name + extra != _local(name, size, crc, _sizes64(size)):
-        raise _bad(f"the header of {path!r:.120} is not one of ours")
+        raise _bad("its header is not one of ours", path)
     offset = at + len(head) + name_bytes + extra_bytes
     if offset + size > end:
-        raise _bad(f"{path!r:.120} is cut off")
+        raise _bad("it is cut off", path)
     return Member(path=path, size=size, crc=crc, offset=offset)
 
 
@@ -226,37 +226,49 @@ def read_member(file: BinaryIO, member: Member, limit_bytes: int) -> bytes:
     """Return the content of a small member.
 
     Raises:
-        IntegrityError: It is larger than ``limit_bytes``, or its CRC is another (E731).
+        IntegrityError: It is larger than ``limit_bytes`` (E731), or as :func:`read_parts`.
         OSError: It cannot be read.
     """
     if member.size > limit_bytes:
-        raise _bad(f"{member.path!r:.120} has {member.size} bytes, more than {limit_bytes}")
-    content = b"".join(read_parts(file, member))
-    if zlib.crc32(content) != member.crc:
-        raise _bad(f"the CRC of {member.path!r:.120} is another")
-    return content
+        raise _bad(f"it has {member.size} bytes, more than {limit_bytes}", member.path)
+    return b"".join(read_parts(file, member))
 
 
 def read_parts(file: BinaryIO, member: Member) -> Iterator[bytes]:
     """Yield the content of a member in parts; who uses them checks the digest.
 
     Raises:
-        IntegrityError: It ends early (E731).
+        IntegrityError: It ends early (E731), or has another CRC (E735): other programs that read
+            archives would refuse what we take.
         OSError: It cannot be read.
     """
-    left = member.size
+    left, crc = member.size, 0
     file.seek(member.offset)
     while left:
         data = file.read(min(left, CHUNK_BYTES))
         if not data:
-            raise _bad(f"{member.path!r:.120} is cut off")
-        left -= len(data)
+            raise _bad("it is cut off", member.path)
+        crc, left = zlib.crc32(data, crc), left - len(data)
         yield data
+    if crc != member.crc:
+        raise damaged(member.path, "its content is another")
 
 
-def _bad(why: str) -> IntegrityError:
+def damaged(path: str, why: str) -> IntegrityError:
+    """Return the refusal of a bundle for one of its files (E735)."""
     return IntegrityError(
-        f"this is no bundle as edgedeploy writes them: {why}",
+        f"{path!r:.160}: {why}",
+        code="E735",
+        subject=path[:160],
+        hint="the bundle was changed or damaged: get it again from where it was published",
+    )
+
+
+def _bad(why: str, path: str = "") -> IntegrityError:
+    place = f"{path!r:.160}: " if path else ""
+    return IntegrityError(
+        f"this is no bundle as edgedeploy writes them: {place}{why}",
         code="E731",
+        subject=path[:160] or None,
         hint="it is damaged, or something else wrote it: get it again from where it was published",
     )

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from edgedeploy.errors import IntegrityError
 from edgedeploy.manifest import canonical
 from edgedeploy.plaindata import from_plain, to_plain
+from edgedeploy.release.checking import check_release
 from edgedeploy.runner import Evidence
 
 SCHEMA = 1
@@ -268,13 +269,14 @@ def sums(files: Sequence[ReleaseFile]) -> bytes:
 
 
 def parse_release(content: bytes) -> Release:
-    """Return the release that a manifest describes; paths are checked where files are written.
+    """Return the release that a manifest describes, if all of it can be so.
 
     Args:
         content: The manifest's bytes, from anywhere.
 
     Raises:
-        IntegrityError: It is no manifest of this schema in the canonical form (E734).
+        IntegrityError: It is no manifest of this schema in the canonical form, or says what cannot
+            be, such as a path that leads out (E734).
     """
     if len(content) > MOST_MANIFEST_BYTES:
         raise _bad(f"it has {len(content)} bytes, more than {MOST_MANIFEST_BYTES}")
@@ -288,8 +290,12 @@ def parse_release(content: bytes) -> Release:
         release: Release = from_plain(Release, data, "manifest")
     except (ValueError, RecursionError) as error:
         raise _bad(str(error)) from error
-    if list(release.files) != sorted(release.files, key=lambda file: file.path):
-        raise _bad("its files are not sorted")
+    try:
+        if release.manifest != content:
+            raise ValueError("a number in it is of another kind than it should be")
+        check_release(release, OWN)
+    except ValueError as error:
+        raise _bad(str(error)) from error
     return release
 
 

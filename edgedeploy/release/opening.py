@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgedeploy.errors import IntegrityError
-from edgedeploy.release.archive import Member, read_member, read_members, read_parts
+from edgedeploy.release.archive import Member, damaged, read_member, read_members, read_parts
 from edgedeploy.release.bundle import (
     ENVELOPE,
     MANIFEST,
@@ -33,13 +35,16 @@ class Bundle:
         release: What it holds.
         signers: Ids of the trusted keys whose signatures are right.
         path: Where it lies.
+        envelope: The signatures, as ``manifest.dsse.json`` holds them.
     """
 
     release: Release
     signers: tuple[str, ...]
     path: Path
+    envelope: bytes
     _file: BinaryIO
-    _members: Mapping[str, Member]
+    _members: Mapping[str, Member]  # by digest
+    _digests: Mapping[str, str]  # by path
 
     def parts(self, path: str) -> Iterator[bytes]:
         """Yield the content of a file of the release.
@@ -48,13 +53,13 @@ class Bundle:
             KeyError: The release has no such file.
             IntegrityError: It is no longer what was checked (E735).
         """
-        wanted = self.release.file(path).sha256
+        wanted = self._digests[path]
         found = hashlib.sha256()
-        for data in read_parts(self._file, self._members[members_of(self.release.files)[wanted]]):
+        for data in read_parts(self._file, self._members[wanted]):
             found.update(data)
             yield data
         if found.hexdigest() != wanted:
-            raise _damaged(path, "it changed since it was checked")
+            raise damaged(path, "it changed since it was checked")
 
     def read(self, path: str) -> bytes:
         """Return the content of a file of the release; raises as :meth:`parts`."""
@@ -75,67 +80,89 @@ def open_bundle(path: Path, trusted: Mapping[str, bytes]) -> Iterator[Bundle]:
             many or another (E735).
         OSError: It cannot be read.
     """
-    with open(path, "rb") as file:
+    with _open(path) as file:
         members = read_members(file)
         for name in sorted(OWN - members.keys()):
-            raise _damaged(name, "it is missing")
+            raise damaged(name, "it is missing")
         manifest = read_member(file, members[MANIFEST], MOST_MANIFEST_BYTES)
-        signers = _signers(read_member(file, members[ENVELOPE], 2 * MOST_MANIFEST_BYTES), trusted)
-        if signers.payload != manifest:
-            raise _damaged(MANIFEST, "it is not what was signed")
+        envelope = read_member(file, members[ENVELOPE], 2 * MOST_MANIFEST_BYTES)
+        # Before any of the manifest is read: nobody's JSON reaches the reader.
+        signers = check_signatures(manifest, envelope, trusted)
         release = parse_release(manifest)
         _check_files(file, members, release)
-        yield Bundle(release=release, signers=signers.keys, path=path, _file=file, _members=members)
-
-
-@dataclass(frozen=True, slots=True)
-class _Signed:
-    payload: bytes
-    keys: tuple[str, ...]
-
-
-def _signers(envelope: bytes, trusted: Mapping[str, bytes]) -> _Signed:
-    payload, signatures = read_envelope(envelope)
-    known = {key_id(public): public for public in trusted.values()}
-    good = tuple(
-        item.keyid
-        for item in signatures
-        if item.keyid in known and is_signed(payload, known[item.keyid], item.sig)
-    )
-    if not good:
-        found = ", ".join(item.keyid[:16] for item in signatures)
-        raise IntegrityError(
-            f"no trusted key vouches for it: it is signed by {found}",
-            code="E736",
-            hint="give the publisher's public key with --key, or enrol it with `edgedeploy keys`",
+        yield Bundle(
+            release=release,
+            signers=signers,
+            path=path,
+            envelope=envelope,
+            _file=file,
+            _members={key: members[name] for key, name in members_of(release.files).items()},
+            _digests={item.path: item.sha256 for item in release.files},
         )
-    return _Signed(payload, good)
+
+
+def _open(path: Path) -> BinaryIO:
+    # O_NONBLOCK: a pipe must not make us wait for a writer.
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise IntegrityError(
+            f"{path} is no regular file", code="E731", hint="give the bundle, a `.edpkg` file"
+        )
+    return file
+
+
+def check_signatures(
+    manifest: bytes, envelope: bytes, trusted: Mapping[str, bytes]
+) -> tuple[str, ...]:
+    """Return the ids of the trusted keys that vouch for a manifest, sorted.
+
+    Signatures of other keys are passed over: they add nothing and take nothing away.
+
+    Args:
+        manifest: Its bytes.
+        envelope: The envelope that lies beside it.
+        trusted: As :func:`open_bundle`.
+
+    Raises:
+        IntegrityError: The envelope cannot be read (E732) or holds another manifest (E735), no
+            trusted key vouches for it, or the signature of one of them is not right (E736).
+    """
+    payload, signatures = read_envelope(envelope)
+    if payload != manifest:
+        raise damaged(MANIFEST, "it is not what was signed")
+    known = {key_id(public): public for public in trusted.values()}
+    by_us = [item for item in signatures if item.keyid in known]
+    wrong = [item for item in by_us if not is_signed(payload, known[item.keyid], item.sig)]
+    if wrong or not by_us:
+        found = ", ".join(item.keyid[:16] for item in wrong or signatures)
+        raise IntegrityError(
+            f"the signature of {found} is not right"
+            if wrong
+            else f"no trusted key vouches for it: it is signed by {found}",
+            code="E736",
+            hint="get the bundle again from where it was published"
+            if wrong
+            else "give the publisher's public key with --key, or enrol it with `edgedeploy keys`",
+        )
+    return tuple(item.keyid for item in by_us)
 
 
 def _check_files(file: BinaryIO, members: Mapping[str, Member], release: Release) -> None:
     wanted = members_of(release.files)
     listed = set(wanted.values())
     for path in sorted(members.keys() - OWN - listed):
-        raise _damaged(path, "it is in the archive and not in the manifest")
+        raise damaged(path, "it is in the archive and not in the manifest")
     if read_member(file, members[SUMS], MOST_MANIFEST_BYTES) != sums(release.files):
-        raise _damaged(SUMS, "it does not say what the manifest says")
+        raise damaged(SUMS, "it does not say what the manifest says")
     sizes = {item.path: item for item in release.files}
     for sha256, path in sorted(wanted.items(), key=lambda item: item[1]):
         if path not in members:
-            raise _damaged(path, "it is missing")
+            raise damaged(path, "it is missing")
         if members[path].size != sizes[path].size:
-            raise _damaged(path, f"it has {members[path].size} bytes, not {sizes[path].size}")
+            raise damaged(path, f"it has {members[path].size} bytes, not {sizes[path].size}")
         found = hashlib.sha256()
         for data in read_parts(file, members[path]):
             found.update(data)
         if found.hexdigest() != sha256:
-            raise _damaged(path, "its content is another")
-
-
-def _damaged(path: str, why: str) -> IntegrityError:
-    return IntegrityError(
-        f"{path!r:.160}: {why}",
-        code="E735",
-        subject=path[:160],
-        hint="the bundle was changed or damaged: get it again from where it was published",
-    )
+            raise damaged(path, "its content is another")

@@ -8,20 +8,25 @@ which key to try, and vouches for nothing.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
-import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from edgedeploy.errors import IntegrityError
 from edgedeploy.manifest import canonical
+from edgedeploy.release.verify_file import is_weak
 
 PAYLOAD_TYPE = "application/vnd.edgedeploy.release+json"
 PUBLIC_BYTES = 32
 SIGNATURE_BYTES = 64
 MOST_SIGNATURES = 16
+
+_SIGNATURE = rb'\{"keyid":"([0-9a-f]{64})","sig":"([A-Za-z0-9+/]{86}==)"\}'
+_ENVELOPE = re.compile(
+    rb'\{"payload":"([A-Za-z0-9+/]*={0,2})","payloadType":"%s","signatures":\[(.{0,%d})\]\}\Z'
+    % (re.escape(PAYLOAD_TYPE.encode()), 256 * MOST_SIGNATURES)
+)
 
 Sign = Callable[[bytes], bytes]
 """From what is signed to the 64 bytes of its Ed25519 signature."""
@@ -83,7 +88,10 @@ def sign(payload: bytes, public: bytes, by: Sign) -> Signature:
 
 
 def is_signed(payload: bytes, public: bytes, signature: bytes) -> bool:
-    """Return whether a signature over a payload is that of a public key (32 bytes)."""
+    """Return whether a signature over a payload is that of a public key (32 bytes).
+
+    A key of small order is nobody's: everybody can sign for it.
+    """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -92,46 +100,40 @@ def is_signed(payload: bytes, public: bytes, signature: bytes) -> bool:
         key.verify(signature, pre_authentication(payload))
     except (InvalidSignature, ValueError):
         return False
-    return True
+    return not is_weak(public)
 
 
 def read_envelope(content: bytes) -> tuple[bytes, tuple[Signature, ...]]:
     """Return payload and signatures of an envelope; nothing is verified yet.
 
+    It comes from anywhere, so it is compared with the one form that it may have; no JSON reader
+    sees it.
+
     Raises:
         IntegrityError: It is no envelope of a release in the canonical form (E732).
     """
+    found = _ENVELOPE.match(content)
+    if found is None:
+        raise _unreadable("it is no envelope of a release in the canonical form")
     try:
-        data = json.loads(content)
-        if canonical(data) != content:
-            raise ValueError("it is not in the canonical form")
-        if data.keys() != {"payloadType", "payload", "signatures"}:
-            raise ValueError("it has missing or unknown fields")
-        if data["payloadType"] != PAYLOAD_TYPE:
-            raise ValueError("it signs something else than a release")
-        if not 0 < len(data["signatures"]) <= MOST_SIGNATURES:
-            raise ValueError("it has no signature, or too many")
-        found = tuple(_signature(item) for item in data["signatures"])
-        return _bytes(data["payload"]), found
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-        raise IntegrityError(
-            f"the signature cannot be read: {error}",
-            code="E732",
-            hint="get the bundle again from where it was published",
-        ) from error
+        payload = base64.b64decode(found[1], validate=True)
+    except ValueError:
+        raise _unreadable("its payload is not base64") from None
+    signatures = tuple(
+        Signature(keyid=keyid.decode(), sig=base64.b64decode(sig))
+        for keyid, sig in re.findall(_SIGNATURE, found[2])
+    )
+    if not 0 < len({item.keyid for item in signatures}) == len(signatures) <= MOST_SIGNATURES:
+        raise _unreadable("it has no signature, too many, or two of one key")
+    # As written again, because base64 has several forms for the same bytes.
+    if envelope(payload, signatures) != content:
+        raise _unreadable("it is not in the canonical form")
+    return payload, signatures
 
 
-def _signature(data: Any) -> Signature:
-    if data.keys() != {"keyid", "sig"}:
-        raise ValueError("a signature has missing or unknown fields")
-    sig = _bytes(data["sig"])
-    if len(sig) != SIGNATURE_BYTES or not isinstance(data["keyid"], str):
-        raise ValueError("a signature has another form")
-    return Signature(keyid=data["keyid"], sig=sig)
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return base64.b64decode(text.encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeEncodeError) as error:
-        raise ValueError("a part is not base64") from error
+def _unreadable(why: str) -> IntegrityError:
+    return IntegrityError(
+        f"the signature cannot be read: {why}",
+        code="E732",
+        hint="get the bundle again from where it was published",
+    )

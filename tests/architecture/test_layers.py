@@ -63,6 +63,7 @@ ROWS = (
             "filememory",
             "disk",
             "artifact",
+            "fileset",
             "toolchain",
             "events",
             "manifest",

@@ -43,6 +43,35 @@ CODES: dict[str, Explanation] = {
         "A release is named by the profile's `name:` and `version:`. This profile states no "
         "version; add one, in quotes.",
     ),
+    "E738": Explanation(
+        "A newer release was taken already",
+        "Every release has a counter that grows, and what was taken is remembered by the name and "
+        "the key. This release is older than the newest: somebody may be offering an old one whose "
+        "faults are known. Get the newest; to go back on purpose, give --allow-downgrade, after "
+        "which the newest is remembered all the same.",
+    ),
+    "E739": Explanation(
+        "Two releases have one counter",
+        "A release of this name with the same counter was taken before, and it was another. One of "
+        "them was made without knowledge of the other, or with a stolen key. Ask the publisher "
+        "which is right; a release with a higher counter settles it.",
+    ),
+    "E740": Explanation(
+        "The memory of taken releases cannot be believed",
+        "The file that remembers the newest release of every name is damaged, no regular file, or "
+        "may be written by others, so that nobody knows what was taken before. Bring it back from "
+        "a backup. To begin again, remove it: then an older release can be taken once.",
+    ),
+    "E741": Explanation(
+        "The memory of taken releases cannot be read or written",
+        "A release that cannot be remembered is not taken, because an older one could follow. Make "
+        "the folder of the file writable for you alone, or name another file with --state.",
+    ),
+    "E742": Explanation(
+        "There is something where a bundle shall be extracted",
+        "A bundle is extracted into a folder of its own, which appears whole or not at all; "
+        "nothing is ever written into one that holds something. Name a folder that does not exist.",
+    ),
     "E750": Explanation(
         "A key file exists already",
         "A key is never overwritten: what was signed with the old one could not be told from what "

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from edgedeploy.artifact import FileEntry, Segment
 from edgedeploy.devices.version import (
-    MAX_FILES,
     Version,
     VersionGolden,
     VersionModel,
     parse_version,
 )
 from edgedeploy.errors import DeviceError, IntegrityError
+from edgedeploy.fileset import MAX_FILES
 from edgedeploy.gpu import EngineNeeds
 from edgedeploy.manifest import canonical
 

@@ -1,0 +1,82 @@
+"""What a manifest says must be possible: names, paths, and what points at them.
+
+It is signed by somebody who is believed, and read all the same as if it were not: a publisher's
+mistake, or a stolen key, must not write outside of a folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from edgedeploy.fileset import check_files, folders_of
+from edgedeploy.release.verify_file import MOST_COUNTER
+
+if TYPE_CHECKING:
+    from edgedeploy.release.bundle import Release, ReleaseFile, ReleaseModel
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,99}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def check_release(release: Release, reserved: Collection[str]) -> None:
+    """Refuse a release that says what cannot be.
+
+    Args:
+        release: As read.
+        reserved: Names of files that none of the release's may have.
+
+    Raises:
+        ValueError: A name cannot be a file's, the counter is none, a file is refused by
+            :func:`edgedeploy.fileset.check_files`, or something points at a file that is not there.
+    """
+    for name, text in (("name", release.name), ("version", release.version)):
+        if not _NAME.fullmatch(text):
+            raise ValueError(f"its {name} is {text!r:.60}: letters, digits and . _ + ~ - make one")
+    if not 1 <= release.counter <= MOST_COUNTER:
+        raise ValueError(f"its counter is {release.counter}")
+    for file in release.files:
+        _check_file(file)
+    check_files(release.files, reserved, once=False)
+    files = {file.path for file in release.files}
+    folders = {folder for path in files for folder in folders_of(path)}
+    for licence in release.licences:
+        if licence.file is not None and licence.file not in files:
+            raise ValueError(f"there is no licence file {licence.file!r:.120}")
+    names = [target.target for target in release.targets]
+    if names != sorted(set(names)):
+        raise ValueError("its targets are not sorted, or one is there twice")
+    for target in release.targets:
+        if len({model.name for model in target.models}) != len(target.models):
+            raise ValueError(f"two models for {target.target!r:.60} have the same name")
+        for model in target.models:
+            _check_model(model, files, folders)
+
+
+def _check_file(file: ReleaseFile) -> None:
+    if file.size < 0 or not _SHA256.fullmatch(file.sha256):
+        raise ValueError(f"the size or the digest of {file.path!r:.120} is none")
+    at = 0
+    for part in file.segments:
+        if len(part) != 3 or not all(type(number) is int for number in part[:2]):
+            raise ValueError(f"a segment of {file.path!r:.120} is not [offset, length, sha256]")
+        offset, length, sha256 = part
+        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+            raise ValueError(f"a segment of {file.path!r:.120} has no digest")
+        if offset != at or length <= 0:
+            raise ValueError(f"the segments of {file.path!r:.120} do not cover it")
+        at += length
+    if file.segments and at != file.size:
+        raise ValueError(f"the segments of {file.path!r:.120} do not cover it")
+
+
+def _check_model(model: ReleaseModel, files: set[str], folders: set[str]) -> None:
+    """Refuse what a model points at and the release does not hold."""
+    if model.entry not in files | folders:
+        raise ValueError(f"there is no {model.entry!r:.120}, the entry of {model.name!r:.60}")
+    if model.labels is not None and model.labels not in files:
+        raise ValueError(f"there is no file of labels {model.labels!r:.120}")
+    golden = model.golden
+    if golden is not None and not {golden.inputs, golden.outputs} <= folders:
+        raise ValueError(f"the golden samples of {model.name!r:.60} are not there")
