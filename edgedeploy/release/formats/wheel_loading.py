@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 _RUNTIMES = {"ort": "onnxruntime", "openvino": "openvino"}
 _MACHINES = {"amd64": "x86-64", "x86_64": "x86-64", "aarch64": "arm64", "armv7l": "armv7"}
 _VERSION = re.compile(r"(>=|<=|==|!=|>|<)\s*([0-9]+(?:\.[0-9]+)*)")
@@ -193,6 +191,8 @@ class Model:
 
 
 def _check(tensor: Tensor, value: Any) -> None:
+    import numpy as np
+
     dtype = np.dtype(object if tensor.dtype == "string" else tensor.dtype)
     if not isinstance(value, np.ndarray) or value.dtype != dtype:
         found = getattr(value, "dtype", type(value).__name__)
