@@ -16,6 +16,7 @@ from edgedeploy.release.bundle import Release, ReleaseTarget
 from edgedeploy.release.opening import Bundle
 
 FORMATS: Mapping[str, str] = {
+    "android": "AAR in a Maven repository, with typed Java and Kotlin, for Android apps",
     "ortpackage": "ORT model package: a folder with models and their metadata",
 }
 """Name -> what it is; each lives in ``formats/<name>.py``."""
