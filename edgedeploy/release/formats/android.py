@@ -24,15 +24,15 @@ from edgedeploy.release.formats.androidtext import (
 from edgedeploy.release.identifiers import identifiers, words_of
 from edgedeploy.release.interface import interface_of
 from edgedeploy.release.java.classfile import class_file
-from edgedeploy.release.java.ports import carried
+from edgedeploy.release.java.ports import apart, carried
 from edgedeploy.release.java.source import source_file
 from edgedeploy.release.java.wrapper import Wrapped
 from edgedeploy.release.opening import Bundle
 
 _MAIN = "main"
-_PLAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+-]*[A-Za-z0-9])?")
-_HELD = ("model", "file", "labels", "licence", "sbom", "provenance")
-"""Roles of the files that an app gets beside the model's; golden samples stay in the bundle."""
+_ID = re.compile(r"[A-Za-z0-9_.-]+")  # maven-model-builder, DefaultModelValidator
+_SHARED = ("file", "labels", "licence", "sbom", "provenance")
+"""Roles of the files that an app gets beside its models; golden samples stay in the bundle."""
 
 
 class Android:
@@ -84,15 +84,16 @@ def artifact_id(release: Release, target: ReleaseTarget) -> str:
     """Return the Maven name of what a release holds for a target.
 
     Raises:
-        UsageError: The release's name or version cannot stand in coordinates (E760).
+        UsageError: Maven takes no such name (E760).
     """
-    for text in (release.name, release.version):
-        if not _PLAIN.fullmatch(text):
-            raise _refused(
-                f"{text!r} cannot stand in Maven coordinates",
-                "use letters, digits, dots and dashes in `name:` and `version:`",
-            )
-    return f"{release.name}-{target.target.partition('/')[0]}"
+    board = target.target.partition("/")[0]
+    found = f"{release.name}-{board}"
+    if not _ID.fullmatch(found):
+        raise _refused(
+            f"{found!r} cannot be a Maven artifact id",
+            "use letters, digits, dots, dashes and underscores in `name:`",
+        )
+    return found
 
 
 def _runtimes(target: ReleaseTarget) -> str:
@@ -114,13 +115,13 @@ def _refused(what: str, hint: str) -> UsageError:
 def _wrapped(release: Release, target: ReleaseTarget) -> tuple[Wrapped, ...]:
     """Return what the wrappers of a target's models are made of, in the release's order."""
     said = {model.name: _class_words(release, model) for model in target.models}
-    asked = [text for words in said.values() for text in (words, f"{words} outputs")]
+    asked = [text for words in said.values() for text in (words, apart(words, "outputs"))]
     names = identifiers(asked, "pascal", "java", kind="model")
     return tuple(
         Wrapped(
             package=_package(release, target),
             name=names[said[model.name]],
-            outputs_name=names[f"{said[model.name]} outputs"],
+            outputs_name=names[apart(said[model.name], "outputs")],
             interface=interface_of(model),
             about=f"{model.name} of {release.name} {release.version} for {target.target}, "
             f"{model.candidate}.",
@@ -203,9 +204,9 @@ def _members(
 
 def _held(release: Release, target: ReleaseTarget) -> Iterator[str]:
     """Yield the files of a release that an app for a target needs."""
-    others = tuple(f"{other.target}/" for other in release.targets if other is not target)
+    folder = f"{target.target}/"
     for file in release.files:
-        if file.role in _HELD and not file.path.startswith(others):
+        if file.role in _SHARED or (file.role == "model" and file.path.startswith(folder)):
             yield file.path
 
 

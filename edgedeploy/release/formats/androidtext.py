@@ -145,9 +145,9 @@ def kotlin_source(wrapped: Wrapped) -> str:
         "",
         *comment(("Runs the model once.", *(line for item in inputs for line in item.doc))),
         f"fun {wrapped.name}.run(",
-        *(f"    {param}," for param in params),
+        ",\n".join(f"    {param}" for param in params),
         f"): {wrapped.outputs_name} = run(",
-        *(f"    {arg}," for arg in args),
+        ",\n".join(f"    {arg}" for arg in args),
         ")",
     ]
     return "\n".join(lines) + "\n"

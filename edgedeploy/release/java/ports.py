@@ -42,6 +42,11 @@ _CARRIERS: Mapping[str, Carrier] = {
 }
 
 
+def apart(name: str, word: str) -> str:
+    """Return a name with a word after it that is no other name: of a graph, all are UTF-8."""
+    return f"{name} \ud800{word}"
+
+
 def carried(dtype: str) -> bool:
     """Return whether the Java interface takes and gives tensors of a dtype (NumPy's name)."""
     return dtype in _CARRIERS
@@ -62,6 +67,11 @@ class Named:
         return of(f"java/nio/{self.carrier.buffer}")
 
     @property
+    def tensor(self) -> str:
+        """A local variable that holds it as a tensor; nothing else is called so."""
+        return f"_{self.name}Tensor"
+
+    @property
     def doc(self) -> tuple[str, ...]:
         """What it is, in lines."""
         words = f", {self.carrier.words}" if self.carrier.words else ""
@@ -76,17 +86,14 @@ def named(ports: Sequence[Port], kind: str, *, fixed_shapes: bool) -> tuple[Name
         kind: What a port without a usable letter is called.
         fixed_shapes: Whether shapes that are known are named too.
     """
-    asked = [
-        text
-        for port in ports
-        for text in (port.name, f"{port.name} shape")[: 2 if fixed_shapes or not port.fixed else 1]
-    ]
+    shaped = {port.name for port in ports if fixed_shapes or port.fixed is None}
+    asked = [port.name for port in ports] + [apart(name, "shape") for name in sorted(shaped)]
     found = identifiers(asked, "camel", "java", kind=kind)
     return tuple(
         Named(
             port,
             found[port.name],
-            found[f"{port.name} shape"] if fixed_shapes or port.fixed is None else "",
+            found[apart(port.name, "shape")] if port.name in shaped else "",
             _CARRIERS[port.dtype],
         )
         for port in ports

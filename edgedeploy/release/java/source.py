@@ -66,7 +66,9 @@ def _plain(line: str) -> str:
     shown = "".join(letter if letter.isprintable() else "?" for letter in line)
     for letter, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("@", "&#64;")):
         shown = shown.replace(letter, entity)
-    return shown.replace("\\", "&#92;").replace("*/", "*&#47;").replace("/*", "&#47;*")
+    shown = shown.replace("\\", "&#92;").replace("*/", "*&#47;").replace("/*", "&#47;*")
+    # In ASCII: which encoding a compiler takes depends on the machine.
+    return shown.encode("ascii", "xmlcharrefreplace").decode()
 
 
 def source_file(described: ClassDecl) -> str:

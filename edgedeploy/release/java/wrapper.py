@@ -292,7 +292,7 @@ def _run(wrapped: Wrapped) -> Method:
                 name="put",
                 takes=(OBJECT, OBJECT),
                 gives=OBJECT,
-                args=(Text(item.port.name), Local(f"_{item.name}")),
+                args=(Text(item.port.name), Local(item.tensor)),
                 on=Local("_feed"),
                 interface=True,
             )
@@ -316,8 +316,8 @@ def _run(wrapped: Wrapped) -> Method:
     ]
     for item in reversed(inputs):
         body = [
-            Let(f"_{item.name}", of(_TENSOR), _tensor(wrapped, item)),
-            Finally(tuple(body), (_closing(_TENSOR, f"_{item.name}"),)),
+            Let(item.tensor, of(_TENSOR), _tensor(wrapped, item)),
+            Finally(tuple(body), (_closing(_TENSOR, item.tensor),)),
         ]
     lines = [line for item in inputs for line in item.doc]
     return Method(
@@ -447,16 +447,15 @@ def _output_puts(wrapped: Wrapped, outputs: Sequence[Named]) -> Iterator[Stmt]:
             args=(Int(place),),
             on=Local("result"),
         )
-        tensor = f"_{item.name}"
-        yield Let(tensor, of(_TENSOR), Cast(_TENSOR, found))
+        yield Let(item.tensor, of(_TENSOR), Cast(_TENSOR, found))
         read = Call(
             owner=_TENSOR,
             name=f"get{item.carrier.buffer}",
             gives=item.type,
-            on=Local(tensor),
+            on=Local(item.tensor),
         )
         yield Put(wrapped.outputs, item.name, item.type, read)
-        info = Call(owner=_TENSOR, name="getInfo", gives=of(_INFO), on=Local(tensor))
+        info = Call(owner=_TENSOR, name="getInfo", gives=of(_INFO), on=Local(item.tensor))
         yield Put(
             wrapped.outputs,
             item.shape,
