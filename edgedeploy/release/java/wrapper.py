@@ -127,9 +127,10 @@ def _wrapper(wrapped: Wrapped) -> ClassDecl:
         # ONNX Runtime reads the weights in place for as long as the session lives.
         FieldDecl(name="model", type=of(_BUFFER), access="private"),
     ]
-    methods = [_with_options(wrapped), _run(wrapped), _close(wrapped), _map(wrapped)]
+    methods = [_with_options(wrapped), _open(wrapped), _run(wrapped), _close(wrapped)]
     if wrapped.labels is not None:
-        methods.insert(2, _labels(*wrapped.labels))
+        methods.append(_labels(*wrapped.labels))
+    methods.append(_map(wrapped))
     return ClassDecl(
         name=wrapped.internal,
         interfaces=("java/lang/AutoCloseable",),
@@ -212,6 +213,28 @@ def _with_options(wrapped: Wrapped) -> Method:
             "how the model is read are added to them.",
             "Throws IOException where the model is not in the app, or compressed in it.",
         ),
+    )
+
+
+def _open(wrapped: Wrapped) -> Method:
+    made = New(
+        owner=wrapped.internal,
+        takes=(of(_CONTEXT), of(_OPTIONS)),
+        args=(Local("context"), Local("options")),
+    )
+    return Method(
+        name="open",
+        params=(("context", of(_CONTEXT)),),
+        gives=of(wrapped.internal),
+        throws=(_IO, _FAILED),
+        static=True,
+        body=(
+            Let("options", of(_OPTIONS), New(owner=_OPTIONS)),
+            Let("opened", of(wrapped.internal)),
+            Finally((Assign("opened", made),), (_closing(_OPTIONS, "options"),)),
+            Return(Local("opened"), of(wrapped.internal)),
+        ),
+        doc=("Makes the model ready with ONNX Runtime's own settings.",),
     )
 
 

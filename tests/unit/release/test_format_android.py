@@ -54,8 +54,7 @@ public class Driver {
         for (int at = 0; at < 8; at++) {
             image[at] = at - 3.5f;
         }
-        OrtSession.SessionOptions options = new OrtSession.SessionOptions();
-        try (DoorBell model = new DoorBell(context, options)) {
+        try (DoorBell model = DoorBell.open(context)) {
             DoorBellOutputs found = model.run(
                     FloatBuffer.wrap(image), new long[] {2, 4},
                     LongBuffer.wrap(new long[] {20, 1L << 40}),
@@ -75,7 +74,8 @@ public class Driver {
         }
         System.out.println(String.join(",", DoorBell.labels(context)));
         System.out.println("open: " + OnnxTensor.open + OrtSession.open
-                + AssetFileDescriptor.open + " telemetry: " + OrtEnvironment.telemetry);
+                + OrtSession.SessionOptions.open + AssetFileDescriptor.open
+                + " telemetry: " + OrtEnvironment.telemetry);
     }
 }
 """
@@ -206,7 +206,7 @@ def test_an_app_runs_the_model_out_of_the_packaged_file(
         f"40 {1 << 41} [2, 4]",
         "refused: the shape has 12 elements, the buffer 8",
         "Türe,Bell",
-        "open: 000 telemetry: false",
+        "open: 0000 telemetry: false",
     ]
 
 
@@ -313,7 +313,7 @@ def test_kotlin_reads_the_extensions(written: Written) -> None:
     tree = parser.parse(file.read_bytes())
     assert not tree.root_node.has_error
     text = file.read_text()
-    assert "fun Context.openDoorBell(): DoorBell =" in text
+    assert "fun Context.openDoorBell(): DoorBell = DoorBell.open(this)" in text
     assert "    class_: LongArray,\n" in text
     broken = parser.parse(text.replace("): DoorBellOutputs", ": DoorBellOutputs").encode())
     assert broken.root_node.has_error

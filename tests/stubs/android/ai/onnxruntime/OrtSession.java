@@ -85,14 +85,22 @@ public class OrtSession implements AutoCloseable {
     }
 
     public static class SessionOptions implements AutoCloseable {
+        public static int open = 0;
+
         final Map<String, String> entries = new LinkedHashMap<>();
+
+        public SessionOptions() {
+            open++;
+        }
 
         public void addConfigEntry(String configKey, String configValue) throws OrtException {
             entries.put(configKey, configValue);
         }
 
         @Override
-        public void close() {}
+        public void close() {
+            open--;
+        }
     }
 
     public static class Result implements AutoCloseable {
