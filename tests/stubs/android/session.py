@@ -18,6 +18,13 @@ DTYPES = {
     "FLOAT16": "float16",
 }
 
+# Python's binding frees its copy of a model before the session is made, so that these crash there;
+# they are for callers that keep the model, as the Java and C interfaces let them.
+IN_PLACE = (
+    "session.use_ort_model_bytes_directly",
+    "session.use_ort_model_bytes_for_initializers",
+)
+
 
 def main(folder: Path) -> None:
     """Read what is asked from a folder and write there what comes out."""
@@ -26,12 +33,12 @@ def main(folder: Path) -> None:
     feed: dict[str, np.ndarray] = {}
     for line in (folder / "job").read_text(encoding="utf-8").splitlines():
         kind, name, *rest = line.split("\t")
-        if kind == "entry":
-            options.add_session_config_entry(name, rest[0])
-        else:
+        if kind == "input":
             data = np.fromfile(folder / f"input{len(feed)}", DTYPES[rest[0]])
             feed[name] = data.reshape([int(size) for size in rest[1:]])
-    model = (folder / "model").read_bytes()  # held as long as the session, which may read in place
+        elif name not in IN_PLACE:
+            options.add_session_config_entry(name, rest[0])
+    model = (folder / "model").read_bytes()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = {dtype: name for name, dtype in DTYPES.items()}
     lines = []

@@ -203,7 +203,7 @@ def test_an_app_runs_the_model_out_of_the_packaged_file(
         assert float(line.split()[0]) == pytest.approx(score, rel=1e-5, abs=1e-4)
         assert line.split()[1:] == [str(bits), str(int(positive))]
     assert printed[8:] == [
-        f"40 {1 << 41} [2, 4]",
+        f"40 {1 << 41} [2, 16]",
         "refused: the shape has 12 elements, the buffer 8",
         "Türe,Bell",
         "open: 0000 telemetry: false",
