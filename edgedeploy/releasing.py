@@ -158,7 +158,7 @@ def collect(request: Request, options: ReleaseOptions, events: EventLog) -> Draf
             one (E757), or a file that it names cannot be taken along (E442).
         RefusedError: A gate refused an artifact (E439), or a licence is denied (E758).
         BuildError: It is not built, or not as the profile now says (E438); or an engine of it is
-            none, because something stood for the GPU (E759).
+            none, because something stood for the GPU (E759), or there are several (E764).
     """
     store = Store(options.store, events)
     released = ForRelease(unaccepted=options.unaccepted)
