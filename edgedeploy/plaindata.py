@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -76,7 +77,13 @@ def _fields(wanted: type[Any], data: Any, place: str) -> Any:
     if fields != data.keys():
         odd = sorted(fields ^ data.keys())
         raise ValueError(f"`{place}` has missing or unknown fields: {', '.join(odd)}")
-    hints = typing.get_type_hints(wanted)
+    hints = _hints(cast(Any, wanted))
     return wanted(
         **{name: from_plain(hints[name], data[name], f"{place}.{name}") for name in sorted(fields)}
     )
+
+
+@functools.cache
+def _hints(wanted: type[Any]) -> dict[str, Any]:
+    """Return the annotations of a dataclass, worked out once: a manifest has thousands of one."""
+    return typing.get_type_hints(wanted)

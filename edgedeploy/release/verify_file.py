@@ -1,5 +1,5 @@
 # Runs on devices: Python 3.6, standard library alone.
-# ruff: noqa: B904, T201
+# ruff: noqa: B904, SIM115, T201
 """Checks a release before it is loaded: ``python3 verify_file.py BUNDLE --key KEY.pub``.
 
 BUNDLE is a bundle (``NAME-VERSION.edpkg``), or the folder that one was extracted into. All of it is
@@ -37,7 +37,7 @@ MOST_COUNTER = (1 << 53) - 1  # what JSON carries everywhere (RFC 8259, section 
 
 MANIFEST, ENVELOPE, SUMS = "manifest.json", "manifest.dsse.json", "SHA256SUMS"
 OWN = (SUMS, ENVELOPE, MANIFEST)
-# Not through a link, and a pipe must not make us wait for a writer.
+# Not through a link, and without waiting for a pipe's writer.
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 PAYLOAD_TYPE = b"application/vnd.edgedeploy.release+json"
 
@@ -256,7 +256,7 @@ def _release(manifest: bytes) -> Dict[str, Any]:
             raise ValueError("it is not in the canonical form")
     except (ValueError, RecursionError) as error:
         raise VerifyError("E734", str(error), MANIFEST)
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA or data["schema"] is True:
         raise VerifyError("E734", "it is of another schema than %d" % SCHEMA, MANIFEST)
     names = (data.get("name"), data.get("version"))
     counter: Any = data.get("counter")
@@ -451,12 +451,10 @@ def _verified(source: Any, keys: Iterable[bytes]) -> Dict[str, Any]:
         path = item["path"]
         if path not in sizes:
             raise VerifyError("E735", "it is missing", path)
-        if sizes[path] != item["size"]:
-            raise VerifyError("E735", "it has %d bytes, not %d" % (sizes[path], item["size"]), path)
         digest = hashlib.sha256()
-        for data in source.parts(path):
+        for data in source.parts(path) if sizes[path] == item["size"] else ():
             digest.update(data)
-        if digest.hexdigest() != item["sha256"]:
+        if sizes[path] != item["size"] or digest.hexdigest() != item["sha256"]:
             raise VerifyError("E735", "its content is another", path)
     return found
 
@@ -524,13 +522,13 @@ class Memory:
 
     def _read(self) -> _Counters:
         try:
-            handle = os.open(self.path, _READ)
+            file = open(os.open(self.path, _READ), "rb")
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise VerifyError("E741", "it cannot be read: %s" % error, self.path)
-        with open(handle, "rb") as file:
-            about = os.fstat(handle)
+        with file:
+            about = os.fstat(file.fileno())
             ours = about.st_uid in (0, os.geteuid()) and not about.st_mode & 0o022
             if not stat.S_ISREG(about.st_mode) or not ours:
                 raise VerifyError("E740", "it is no file that we alone may write", self.path)

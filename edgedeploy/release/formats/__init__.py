@@ -16,7 +16,8 @@ from edgedeploy.release.bundle import Release, ReleaseTarget
 from edgedeploy.release.opening import Bundle
 
 FORMATS: Mapping[str, str] = {
-    "ortpackage": "ORT model package: a folder with models and their metadata",
+    "ortpackage": "ONNX Runtime model packages: folders that the runtime selects from and runs",
+    "wheel": "Python wheel that picks the artifact for the machine, with typed classes",
 }
 """Name -> what it is; each lives in ``formats/<name>.py``."""
 
