@@ -16,6 +16,7 @@ from edgedeploy.release.bundle import Release, ReleaseTarget
 from edgedeploy.release.opening import Bundle
 
 FORMATS: Mapping[str, str] = {
+    "npm": "npm package for browsers: ONNX Runtime Web, TypeScript types",
     "ortpackage": "ONNX Runtime model packages: folders that the runtime selects from and runs",
     "wheel": "Python wheel that picks the artifact for the machine, with typed classes",
 }
