@@ -29,8 +29,8 @@ def readme(release: Release, models: Sequence[Wrapped], peer: str) -> str:
     lines = [
         f"# {release.name} {release.version}",
         "",
-        f"Release {release.counter} of {release.name}, SHA-256 `{release.digest}`, as a package for "
-        f"browsers. Made by {release.made_by}; not to be edited.",
+        f"Release {release.counter} of {release.name}, SHA-256 `{release.digest}`, as a package",
+        f"for browsers. Made by {release.made_by}; not to be edited.",
         "",
         "```js",
         f'import {{ {first.kind} }} from "{release.name}";',
@@ -41,11 +41,12 @@ def readme(release: Release, models: Sequence[Wrapped], peer: str) -> str:
         "",
         f"The runtime is `{peer}`, which your app depends on; its WebAssembly backend is used. A",
         "bundler that knows `new URL(..., import.meta.url)` takes the model along; elsewhere name",
-        "its place with `create({ model: url })`. Before it is opened the model is compared with its",
-        "SHA-256, for which the page has to come over https or from localhost.",
+        "its place with `create({ model: url })`. Before it is opened the model is compared with",
+        "its SHA-256, for which the page has to come over https or from localhost.",
         "",
-        "More threads need a page that is isolated (headers `Cross-Origin-Opener-Policy: same-origin`",
-        "and `Cross-Origin-Embedder-Policy: require-corp`); their number is `env.wasm.numThreads`.",
+        "More threads need a page that is isolated (headers `Cross-Origin-Opener-Policy:",
+        "same-origin` and `Cross-Origin-Embedder-Policy: require-corp`); their number is",
+        "`env.wasm.numThreads`.",
     ]
     if release.unaccepted:
         lines += ["", "## Not accepted", "", *(f"- {why}" for why in release.unaccepted)]
