@@ -8,7 +8,6 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
-import browser
 import numpy as np
 import onnx
 import packed
@@ -19,6 +18,7 @@ from edgedeploy.errors import UsageError
 from edgedeploy.release.bundle import ReleaseTarget, Tensor
 from edgedeploy.release.formats.npm import FORMAT, _range
 from edgedeploy.release.opening import open_bundle
+from tests.web import browser
 
 ODD_WORDS = ('a*/b "\\', "a\u2028b\n`${c}`", "constructor", "1", "été", "class", "then")
 

@@ -24,7 +24,7 @@ import pytest
 
 from tests.conftest import OWN_HOME
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "tests" / "web"
 HANGS_S = 240
 """After which an answer does not come any more; the first one takes some seconds."""
