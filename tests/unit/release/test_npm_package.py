@@ -352,6 +352,21 @@ def test_a_sequence_carries_the_state_and_begins_again(page):
     assert page.run(code, spec) == [[1, 10], [3, 30], [3, 30]]
 
 
+def test_settings_of_the_release_reach_the_session(page):
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    nodes = [helper.make_node("Neg", ["x"], ["y"])]
+    digest = ort_of(model_of(nodes, [value], [out]), page.folder / "neg.ort")
+    spec = {"file": "/served/neg.ort", "sha256": digest, "inputs": {}, "outputs": {}}
+    code = """
+        const { open } = await import("/served/package/runtime.js");
+        return (await open(given)).inputNames;
+    """
+    assert page.run(code, {**spec, "config": {}}) == ["x"]
+    with pytest.raises(browser.PageError, match="protobuf"):
+        page.run(code, {**spec, "config": {"session.load_model_format": "ONNX"}})
+
+
 TYPES = {
     "float32": (TensorProto.FLOAT, "Float32Array.of(1.5, -2)"),
     "float64": (TensorProto.DOUBLE, "Float64Array.of(1.5, 2e300)"),
