@@ -70,11 +70,19 @@ class Trial:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the files that the runtime loads; notes beside them are not shipped."""
+        """Bytes of the files that the runtime loads; notes beside them are not shipped.
+
+        Where an artifact holds an engine for each of several platforms, that of the largest: a
+        device gets one.
+        """
         if self.compiled is None:
             return 0
         tree = self.compiled.outputs["artifact"]
-        return sum(tree.file(path).size for path in self.compiled.summary["loaded"])
+        sizes: dict[str, int] = {}
+        for path in self.compiled.summary["loaded"]:
+            of = path.rpartition("/")[0] if "engines" in self.compiled.summary else ""
+            sizes[of] = sizes.get(of, 0) + tree.file(path).size
+        return max(sizes.values(), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +100,9 @@ class Outcome:
             (:class:`edgedeploy.backends.base.Arithmetic` as JSON data).
         wider: Nodes (``node``, ``op``, ``reason``) whose weights have more bits than asked for.
         notes: What the backend says of the chosen artifact, one sentence each.
+        half: What of it stayed in float32, and why
+            (:class:`edgedeploy.passes.float16.Float16Report` as JSON data); empty where the model
+            was not made half before it was compiled.
         unmeasured: Why a device that should have measured it did not.
     """
 
@@ -105,6 +116,7 @@ class Outcome:
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
     wider: tuple[Mapping[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    half: Mapping[str, Any] = field(default_factory=dict)
     unmeasured: tuple[Diagnostic, ...] = ()
 
     @property

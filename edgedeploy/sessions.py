@@ -12,6 +12,7 @@ from edgedeploy.backends import FAMILIES
 from edgedeploy.choosing import Outcome, Trial
 from edgedeploy.events import EventLog, StageFinished, StagePart, StageProgress, StageStarted
 from edgedeploy.executor import Builder
+from edgedeploy.loading import engines_of, loaded_part
 from edgedeploy.measuring import (
     FLOAT,
     Measure,
@@ -158,9 +159,9 @@ class Bench:
             model=shared.name,
             target=item.use.target,
             runtime=item.target.runtime,
-            version=tool_version(str(item.target.get("runtime.distribution"))),
+            version=_version(item),
             artifacts=tuple(
-                self._measured(trial, trial.nodes)
+                self._measured(item, trial, trial.nodes)
                 for trial in wanted
                 if trial and trial.compiled and trial.nodes
             ),
@@ -184,16 +185,28 @@ class Bench:
             ),
         )
 
-    def _measured(self, trial: Trial, nodes: CandidateNodes) -> Measured:
+    def _measured(self, item: Item, trial: Trial, nodes: CandidateNodes) -> Measured:
         tree, folder = self._builder.folder(nodes.compiled.output("artifact"))
-        summary = self._builder.build(nodes.compiled).summary
+        record = self._builder.build(nodes.compiled)
+        engines = engines_of(record)
+        part = loaded_part(record, item.target)
         return Measured(
             name=FLOAT if trial.kind == FLOAT else trial.name,
             tree=tree,
             folder=folder,
-            entry=str(summary["entry"]),
-            loaded=tuple(summary["loaded"]),
+            entry=part.entry,
+            loaded=part.loaded,
+            needs=part.needs,
+            parts={name: loaded_part(record, item.target, name) for name in engines},
+            engines=engines,
         )
+
+
+def _version(item: Item) -> str:
+    """Return the version of an item's runtime here; empty where only devices have it."""
+    if FAMILIES[item.target.runtime].on_device:
+        return ""
+    return tool_version(str(item.target.get("runtime.distribution")))
 
 
 def _name(outcome: Outcome) -> str:

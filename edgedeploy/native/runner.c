@@ -6,6 +6,7 @@
  *   runner LIBRARY load    JOB ARTIFACT cold|warm
  *   runner LIBRARY layers  JOB ARTIFACT RUNS PREFIX
  *   runner LIBRARY windows JOB
+ *   runner - verify BUNDLE KEY...                 see release.c
  *
  * LIBRARY is the libonnxruntime.so that lies beside it; it is loaded at run time, so that one
  * runner serves every version. The job is lines of words, made by edgedeploy/bench/native.py, which
@@ -29,9 +30,11 @@
  *
  * What is measured, and when a run ends, is what bench/loop.py measures: see there. Results and
  * failures go to standard output, progress and what libraries print to standard error.
- * Exit status: 0 done, 2 the job cannot be obeyed, 3 the runtime failed.
+ * Exit status: 0 done, 2 the job cannot be obeyed, 3 the runtime failed, 6 the disk failed, 7 a
+ * release is refused.
  */
 #define _GNU_SOURCE
+#include "release.h"
 #include "runner.h"
 
 #include <ctype.h>
@@ -128,6 +131,10 @@ int main(int count, char **words) {
     if (!version && count < 4)
         fail(2, "usage: runner LIBRARY version | outputs | load | layers | windows ...");
     phase = verb;
+    if (!strcmp(verb, "verify") && count > 4) {
+        put_release(words[3], words + 4, count - 4);
+        done();
+    }
     if (!version)
         read_job(words[3]);
     open_library(words[1]);

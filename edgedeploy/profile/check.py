@@ -164,31 +164,32 @@ def _word(value: bool | str) -> str:
 
 def _options(use: TargetUse, target: Target) -> Iterator[Diagnostic]:
     known: Mapping[str, Mapping[str, Any]] = target.get("runtime.options") or {}
+    refused: Mapping[str, str] = target.get("runtime.refused_options") or {}
     for name, value in use.options.items():
-        if name not in known:
+        if name in refused:
+            message = f"`{target.runtime}` does not take the option `{name}`: {refused[name]}"
+            yield _at(use, "E162", message, "remove it")
+        elif name not in known:
             yield _at(
                 use,
                 "E162",
                 f"`{target.runtime}` has no option `{shorten(name)}`",
                 advice(name, list(known)),
             )
-            continue
-        option = known[name]
-        if option["type"] == "choice":
-            if value not in option["values"]:
-                yield _at(
-                    use,
-                    "E163",
-                    f"the option `{name}` of `{target.runtime}` cannot be `{shorten(value)}`",
-                    advice(str(value), option["values"]),
-                )
-        elif type(value) is not {"bool": bool, "int": int, "text": str}[option["type"]]:
-            yield _at(
-                use,
-                "E163",
-                f"the option `{name}` of `{target.runtime}` cannot be `{shorten(value)}`",
-                f"write a value of type {option['type']}",
-            )
+        else:
+            yield from _value(use, target, name, value, known[name])
+
+
+def _value(
+    use: TargetUse, target: Target, name: str, value: object, option: Mapping[str, Any]
+) -> Iterator[Diagnostic]:
+    """Yield what is wrong with the value of an option that exists."""
+    message = f"the option `{name}` of `{target.runtime}` cannot be `{shorten(value)}`"
+    if option["type"] == "choice":
+        if value not in option["values"]:
+            yield _at(use, "E163", message, advice(str(value), option["values"]))
+    elif type(value) is not {"bool": bool, "int": int, "text": str}[option["type"]]:
+        yield _at(use, "E163", message, f"write a value of type {option['type']}")
 
 
 def _gates(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnostic]:

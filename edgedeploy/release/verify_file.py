@@ -509,7 +509,8 @@ class Memory:
             os.makedirs(folder, 0o700, exist_ok=True)
             import fcntl
 
-            handle = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            handle = os.open(self.path + ".lock", flags, 0o600)
             with open(handle, "rb+"):
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 news, counters = self.check(found, keys), self._read()

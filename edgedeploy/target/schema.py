@@ -208,7 +208,10 @@ class OptionSchema(Strict):
 
 
 class RuntimeSchema(Strict):
-    """A runtime: its file format, versions, and which boards it serves."""
+    """A runtime: its file format, versions, and which boards it serves.
+
+    ``refused_options`` are those that a user may look for, each with why it is not taken.
+    """
 
     id: Id
     title: str | None = None
@@ -220,6 +223,7 @@ class RuntimeSchema(Strict):
     ir_version: CountFact | None = None
     serves: Annotated[list[ServedSchema], Field(min_length=1)] | None = None
     options: dict[str, OptionSchema] = {}
+    refused_options: dict[str, str] = {}
 
 
 REQUIRED_OF_RUNTIME = (

@@ -213,7 +213,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
-@pytest.mark.parametrize("kind", ["members", "nested", "numbers", "manifest", "claims"])
+@pytest.mark.parametrize("kind", ["members", "numbers", "claims"])
 def test_what_nobody_signed_costs_little(tmp_path: Path, kind: str) -> None:
     """No JSON reader sees it: at most the members' names and twice the largest manifest."""
     path = tmp_path / "hostile.edpkg"
@@ -221,12 +221,8 @@ def test_what_nobody_signed_costs_little(tmp_path: Path, kind: str) -> None:
     held = made.members(made.release_of())
     if kind == "members":
         held = {f"{at:06}" + "x" * 1000: b"" for at in range(20_001)}
-    elif kind == "nested":
-        held["manifest.dsse.json"] = b"[" * most
     elif kind == "numbers":
         held["manifest.json"] = b'{"schema":' + b"9" * (most - 20) + b"}"
-    elif kind == "manifest":
-        held["manifest.json"] = b"[]," * (most // 3)
     else:
         held["manifest.json"] = b"{" * 9
         held["manifest.dsse.json"] = b'{"payload":"' + b"A" * most + b"=" * most
