@@ -24,7 +24,7 @@ ODD_WORDS = ('a*/b "\\', "a\u2028b\n`${c}`", "constructor", "1", "été", "class
 
 
 def web_target(**change) -> ReleaseTarget:
-    return replace(packed._target("web/ort", "wasm32", "model.ort", "web"), **change)
+    return replace(packed.WEB, **change)
 
 
 def write(folder: Path, *targets: ReleaseTarget, **change) -> Path:
