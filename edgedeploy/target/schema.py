@@ -12,8 +12,8 @@ from pydantic_core import PydanticCustomError
 from edgedeploy.config.nearest import shorten
 from edgedeploy.config.units import UnitError, frequency_hz, size_bytes
 
-Arch = Literal["x86-64", "arm64", "armv7"]
-System = Literal["linux", "android", "ios", "macos"]
+Arch = Literal["x86-64", "arm64", "armv7", "wasm32"]
+System = Literal["linux", "android", "ios", "macos", "web"]
 Processor = Literal["cpu", "gpu", "npu"]
 ShapeForm = Literal["fixed", "range", "buckets"]
 QuantizeMode = Literal["none", "fp16", "fp8", "w8a8", "w8a16", "w8", "w4", "dynamic"]

@@ -34,6 +34,7 @@ BOARDS = [
     "rpi4",
     "rpi5",
     *CARDS,
+    "web",
 ]
 
 MACS = ("macos13", "macos14", "macos15")
