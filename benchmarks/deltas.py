@@ -342,9 +342,12 @@ def main() -> int:
 
 def _put(page: Path, name: str, table: str) -> None:
     """Put a table between its markers on a page."""
-    start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     before, _, rest = page.read_text().partition(start)
-    page.write_text(f"{before}{start}{table}{end}{rest.partition(end)[2]}")
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{page} has no place for the table {name!r}")
+    page.write_text(f"{before}{start}{table}\n{end}{after}")
 
 
 if __name__ == "__main__":
