@@ -444,6 +444,19 @@ def test_measurements_are_of_an_engine_and_not_of_its_neighbours(
     build(project, Workshop([OLD, NEW]))  # as the other tests found it
 
 
+def test_another_platform_in_the_fleet_makes_no_new_version(project: Path) -> None:
+    """What a device has stays up to date when another kind of device joins."""
+    names = set()
+    for platforms in ([OLD], [OLD, NEW]):
+        build(project, Workshop(platforms))
+        request = api.Request(profile=project / "tiny.yaml")
+        built = Built(request, project / "build", Store(project / "store"), EventLog())
+        version = built.contents(TARGET).version
+        assert OLD.id in version.models[0].entry
+        names.add(version.name)
+    assert len(names) == 1
+
+
 def test_an_engine_that_answers_wrong_is_refused_however_fast_it_is(project: Path) -> None:
     """The slowest platform judges the times; none hides what another one got wrong."""
     outcome = build(project, Workshop([OLD, NEW])).outcomes[0]
