@@ -457,6 +457,32 @@ def test_another_platform_in_the_fleet_makes_no_new_version(project: Path) -> No
     assert len(names) == 1
 
 
+@dataclass
+class Unfit(Workshop):
+    """Its devices cannot build now; the engines of before are in the store."""
+
+    off: bool = False
+
+    def platforms(self, item: Item, stop: threading.Event) -> Sequence[GpuPlatform]:
+        """Refuse, as devices do that are off, or of another GPU than the target's."""
+        error = DeviceError("not here", code="E401" if self.off else "E488", subject="d", hint="")
+        error.retryable = self.off
+        raise error
+
+    def away(self, item: Item) -> Sequence[GpuPlatform]:
+        """Return what the devices were."""
+        return self.known
+
+
+@pytest.mark.parametrize(("off", "status"), [(True, 0), (False, 4)])
+def test_engines_of_before_cover_a_device_that_is_off_not_one_that_does_not_fit(
+    off: bool, status: int, project: Path
+) -> None:
+    result = build(project, Unfit([OLD, NEW], off=off))
+    assert int(result.exit_code) == status
+    build(project, Workshop([OLD, NEW]))  # as the other tests found it
+
+
 def test_an_engine_that_answers_wrong_is_refused_however_fast_it_is(project: Path) -> None:
     """The slowest platform judges the times; none hides what another one got wrong."""
     outcome = build(project, Workshop([OLD, NEW])).outcomes[0]
