@@ -177,7 +177,12 @@ class Chooser:
         self._verdict = _verdict(trial)
 
     def _outcome(self) -> Outcome:
-        built = [trial for trial in self._trials if trial.evaluation is not None]
+        # One that was evaluated has failed all the same where devices make no engine of it.
+        built = [
+            trial
+            for trial in self._trials
+            if trial.evaluation is not None and trial.state != "failed"
+        ]
         accepted = [trial for trial in built if trial.state == "accepted"]
         chosen = accepted[-1] if accepted else built[-1] if built else None
         for trial in accepted[:-1]:

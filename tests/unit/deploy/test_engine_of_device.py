@@ -31,7 +31,7 @@ from edgedeploy.deploy.contents import Built
 from edgedeploy.devices.inventory import Device
 from edgedeploy.devices.local import LocalRemote
 from edgedeploy.devices.version import Version, parse_version
-from edgedeploy.errors import DeviceError
+from edgedeploy.errors import BuildError, DeviceError
 from edgedeploy.events import EventLog
 from edgedeploy.gpu import GpuPlatform
 from edgedeploy.measuring import ANSWERS, Session, Taken, board_records
@@ -481,6 +481,28 @@ def test_engines_of_before_cover_a_device_that_is_off_not_one_that_does_not_fit(
     result = build(project, Unfit([OLD, NEW], off=off))
     assert int(result.exit_code) == status
     build(project, Workshop([OLD, NEW]))  # as the other tests found it
+
+
+class Refusing(Workshop):
+    """Its TensorRT makes an engine of nothing."""
+
+    def make(self, node: Node, work: Work, stop: threading.Event) -> Made:
+        """Refuse."""
+        raise BuildError("TensorRT refuses it", code="E339", subject="product", hint="")
+
+
+def test_a_program_that_no_device_makes_an_engine_of_has_failed(
+    project: Path, tmp_path: Path
+) -> None:
+    """It was evaluated here, but there is no artifact: not refused, and of no size."""
+    for name in ("tiny.onnx", "targets"):
+        (tmp_path / name).symlink_to(project / name)
+    (tmp_path / "tiny.yaml").write_text(PROFILE)
+    result = build(tmp_path, Refusing([OLD]))
+    assert int(result.exit_code) == 3
+    target = read_document(tmp_path / "build" / "tiny" / "build.json").models[0].targets[0]
+    assert (target.verdict, target.size_bytes) == ("failed", None)
+    assert [item.code for item in target.diagnostics] == ["E339"]
 
 
 def test_an_engine_that_answers_wrong_is_refused_however_fast_it_is(project: Path) -> None:
