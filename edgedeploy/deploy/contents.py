@@ -300,14 +300,15 @@ class Built:
         tree, folder = builder.folder(nodes.compiled.output("artifact"))
         part = loaded_part(record, item.target, engine)
         loaded = set(part.loaded)
-        files = tuple(file for file in tree.files if file.path in loaded)
-        taken.add_tree(name, Tree(files=files), folder)
+        travels = Tree(files=tuple(file for file in tree.files if file.path in loaded))
+        taken.add_tree(name, travels, folder)
         return VersionModel(
             name=name,
             target=item.use.target,
             runtime=item.target.runtime,
             entry=f"{name}/{part.entry}",
-            artifact=tree.digest,
+            # Another platform's engine beside it makes no other version of this device's.
+            artifact=travels.digest if engine else tree.digest,
             candidate=chosen.name,
             options=nodes.compiled.params["options"],
             golden=self._golden(builder, item, nodes, taken),

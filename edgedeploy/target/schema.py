@@ -199,10 +199,11 @@ class ServedSchema(Strict):
 
 
 class OptionSchema(Strict):
-    """One backend option that a profile may set."""
+    """One backend option that a profile may set; ``within`` are the ends of an ``int``."""
 
-    type: Literal["choice", "bool", "int", "text"]
+    type: Literal["choice", "bool", "int", "text", "size"]
     values: list[str] = []
+    within: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
     default: Any = None
     help: str
 
