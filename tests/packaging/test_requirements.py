@@ -87,7 +87,7 @@ def test_everything_imported_is_a_declared_need() -> None:
     declared = {Requirement(line).name.lower() for line in lines if line and line[0] != "#"}
     declared.add("pydantic_core")  # pydantic pins it exactly and documents importing it
     owners = metadata.packages_distributions()
-    extras = {"nncf", "tensorrt", "tensorrt_rtx"}
+    extras = {"nncf", "tensorrt", "tensorrt_rtx_bindings", "zstandard"}
     missing = []
     for path in sorted((ROOT / "edgedeploy").rglob("*.py")):
         if "_data" in path.parts:
