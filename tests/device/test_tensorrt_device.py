@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.device.engine_kills import KINDS, PROFILE, Kind, Target
+from tests.device.engine_kills import KINDS, PROFILE, Target
 from tests.lab import capabilities
 from tests.lab.device import LabDevice, write_inventory
 from tests.lab.lab import Lab
@@ -33,7 +33,6 @@ ORIN = MACHINES["orin-trt10.3"]
 L4 = MACHINES["server-trt10.14"]
 MAGIC = b"edgedeploy stand-in engine: not executable\n"
 SEED = 20261128
-KILLS = 20
 
 
 @dataclass
@@ -293,9 +292,8 @@ def target(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Targe
     made.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_kills_leave_the_device_clean_and_the_store_right(target: Target, kind: Kind) -> None:
-    """Twenty seeded moments in all; hundreds are in tests/soak."""
-    for _ in range(KILLS // len(KINDS)):
+def test_kills_leave_the_device_clean_and_the_store_right(target: Target) -> None:
+    """One seeded moment of each kind; test_engine_kills.py has each step, tests/soak hundreds."""
+    for kind in KINDS:
         target.kill_one(kind)
-    assert target.counts[f"{kind}: cut"], target.counts
+    assert sum(count for name, count in target.counts.items() if name.endswith(": cut"))

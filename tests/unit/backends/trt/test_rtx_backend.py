@@ -289,3 +289,16 @@ def test_a_build_that_failed_leaves_no_mark_on_the_next(tmp_path: Path) -> None:
     build_engine(source, tmp_path / "after", Wish(capabilities=["8.6"]))
     assert (tmp_path / "before").read_bytes() == (tmp_path / "after").read_bytes()
     assert not (tmp_path / "refused").exists()
+
+
+def test_the_page_names_the_operators_without_importer() -> None:
+    import tensorrt_rtx_bindings as trt
+
+    text = (ROOT / "docs/tensorrt-rtx.md").read_text(encoding="utf-8")
+    said = text.partition("<!-- operators -->")[2].partition("<!-- /operators -->")[0]
+    builder = trt.Builder(trt.Logger(trt.Logger.INTERNAL_ERROR))
+    parser = trt.OnnxParser(builder.create_network(1), trt.Logger(trt.Logger.INTERNAL_ERROR))
+    known = {schema.name for schema in onnx.defs.get_all_schemas() if not schema.domain}
+    assert {it.strip() for it in said.split(",")} == {
+        name for name in known if not parser.supports_operator(name)
+    }

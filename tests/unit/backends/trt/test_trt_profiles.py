@@ -86,7 +86,7 @@ ranges = st.builds(
     st.integers(1, 64),
     st.integers(1, 20),
 )
-buckets = st.lists(st.integers(1, 900), min_size=2, max_size=3, unique=True).map(
+buckets = st.lists(st.integers(1, 900), min_size=2, max_size=2, unique=True).map(
     lambda sizes: DimSpec(buckets=tuple(sorted(sizes)))
 )
 
