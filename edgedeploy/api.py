@@ -32,6 +32,7 @@ from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
 from edgedeploy.places import default_store_path
 from edgedeploy.plan import Plan
+from edgedeploy.release.packages import Package, PackageOptions, package
 from edgedeploy.release.verifying import Verified, VerifyOptions, verify
 from edgedeploy.releasing import Released, ReleaseOptions, release
 from edgedeploy.report.files import write_reports
@@ -43,6 +44,8 @@ __all__ = [
     "BuildOptions",
     "BuildResult",
     "Care",
+    "Package",
+    "PackageOptions",
     "PushOptions",
     "ReleaseOptions",
     "Released",
@@ -55,6 +58,7 @@ __all__ = [
     "build",
     "fsck",
     "open_profile",
+    "package",
     "provision",
     "push",
     "release",

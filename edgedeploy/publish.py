@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edgedeploy.artifact import Tree
 from edgedeploy.crashpoint import crashpoint
+from edgedeploy.disk import disk_errors, sync_tree
 from edgedeploy.manifest import process_lives, sync_folder
-from edgedeploy.store import disk_errors
 
 FICLONE = 0x40049409
 AT_FDCWD = -100
@@ -33,25 +34,41 @@ def publish(tree: Tree, source: Path, place: Path) -> None:
     Raises:
         StoreError: The disk refuses (E601, E602); the old folder stays.
     """
-    with disk_errors("cannot write the build folder"):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        fresh = place.with_name(f".new-{os.getpid()}-{os.urandom(4).hex()}")
-        try:
-            for file in tree.files:
-                goal = fresh / file.path
-                goal.parent.mkdir(parents=True, exist_ok=True)
-                _copy(source / file.path, goal)
-            sync_folder(fresh)
-            crashpoint("publish.copied")
-            if place.is_dir():
-                exchange(fresh, place)
-            else:
-                fresh.rename(place)
-            crashpoint("publish.exchanged")
-            sync_folder(place.parent)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-        crashpoint("publish.done")
+    with disk_errors("cannot write the build folder"), replacing(place) as fresh:
+        for file in tree.files:
+            goal = fresh / file.path
+            goal.parent.mkdir(parents=True, exist_ok=True)
+            _copy(source / file.path, goal)
+
+
+@contextlib.contextmanager
+def replacing(place: Path) -> Iterator[Path]:
+    """Give a new empty folder, which takes the place of another when the body is done with it.
+
+    A reader sees the old folder or the new one. What the body raises leaves the old one.
+
+    Args:
+        place: A folder that this program owns; it need not exist.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    fresh = place.with_name(f".new-{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        fresh.mkdir()
+        yield fresh
+        sync_tree(fresh)
+        crashpoint("publish.copied")
+        if place.is_dir():
+            exchange(fresh, place)
+        else:
+            fresh.rename(place)
+        crashpoint("publish.exchanged")
+        sync_folder(place.parent)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    crashpoint("publish.done")
 
 
 def is_published(
@@ -111,5 +128,3 @@ def _copy(source: Path, goal: Path) -> None:
             fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
         except OSError:
             shutil.copyfileobj(old, new, 1 << 20)
-        new.flush()
-        os.fsync(new.fileno())

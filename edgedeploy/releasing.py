@@ -40,6 +40,7 @@ from edgedeploy.release.bundle import (
     sums,
 )
 from edgedeploy.release.keys import SigningKey, read_signing_key
+from edgedeploy.release.packages import Package, formats_for, write_packages
 from edgedeploy.release.signing import envelope, sign
 from edgedeploy.report.document import ModelReport, TargetReport
 from edgedeploy.store import Store
@@ -54,20 +55,23 @@ class ReleaseOptions:
         store: The store that it was built with.
         key: File of the private key.
         counter: Of this release.
+        formats: Of the packages that are written too, in ``packages/`` beside the bundle.
     """
 
     output: Path
     store: Path
     key: Path
     counter: int
+    formats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """A release that was written: what it holds, and where the bundle lies."""
+    """A release that was written: what it holds, where the bundle lies, and its packages."""
 
     release: Release
     path: Path
+    packages: tuple[Package, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -77,6 +81,7 @@ class Released:
             "counter": self.release.counter,
             "digest": self.release.digest,
             "path": str(self.path),
+            "packages": [item.to_json() for item in self.packages],
         }
 
 
@@ -92,16 +97,20 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
     """Write the last build of a profile as a signed bundle.
 
     Raises:
-        EdgedeployError: As :func:`collect`, :func:`write_release` and
+        EdgedeployError: As :func:`collect`, :func:`write_release`,
+            :func:`edgedeploy.release.packages.write_packages` and
             :func:`edgedeploy.release.keys.read_signing_key`.
         StoreError: The disk refuses (E601, E602).
     """
     key = read_signing_key(options.key)
     built = Built(request, options.output, Store(options.store, events), events)
     draft = collect(built, options.counter)
+    formats_for(draft.release, options.formats)  # refused before anything is written
+    folder = options.output / draft.release.name
     with disk_errors("cannot write the bundle"):
-        path = write_release(draft, options.output / draft.release.name, key)
-    return Released(release=draft.release, path=path)
+        path = write_release(draft, folder, key)
+    packages = write_packages(path, {key.id: key.public}, options.formats, folder / "packages")
+    return Released(release=draft.release, path=path, packages=packages)
 
 
 def collect(built: Built, counter: int) -> Draft:

@@ -31,6 +31,7 @@ VERBS = {
     "rollback": "Switch devices to the version before.",
     "release": "Write a signed bundle of what was accepted.",
     "verify": "Check a signed bundle, and extract it.",
+    "package": "Write packages for apps from a signed bundle.",
     "ship": "Build, push, bench, accept and activate.",
     "inspect": "Say what a model file is.",
     "report": "Show the last build as a table, JSON, Markdown or HTML.",

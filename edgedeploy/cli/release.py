@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgedeploy.cli.output import Output, verb
+from edgedeploy.cli.package import format_option, told
 from edgedeploy.cli.progress import watch
 from edgedeploy.cli.request import profile_options, request_of
 from edgedeploy.places import default_store_path
@@ -24,13 +25,21 @@ from edgedeploy.places import default_store_path
     help="Private key that signs.",
 )
 @click.option("--counter", type=click.IntRange(min=1), default=1, help="Of this release.")
+@format_option
 @verb
 def command(
-    output: Output, folder: Path, store: Path | None, key: Path, counter: int, **rest: Any
+    output: Output,
+    folder: Path,
+    store: Path | None,
+    key: Path,
+    counter: int,
+    formats: tuple[str, ...],
+    **rest: Any,
 ) -> int:
     """Write the last build of PROFILE as a signed bundle, NAME-VERSION.edpkg.
 
     Only what passed its gates enters it. The same build, released anywhere, gives the same bytes.
+    With --format, packages for apps lie in packages/ beside it.
 
     Exit status: 0 written, 1 a gate had refused it, 2 the profile or the key is refused, 3 not
     built, 7 signing failed.
@@ -43,11 +52,15 @@ def command(
         made = api.release(
             request_of(rest),
             api.ReleaseOptions(
-                output=folder, store=store or default_store_path(), key=key, counter=counter
+                output=folder,
+                store=store or default_store_path(),
+                key=key,
+                counter=counter,
+                formats=formats,
             ),
             EventLog(listener),
         )
     finally:
         listener.close()
-    text = f"{made.path}  {made.release.digest}"
-    return output.result(text, {"release": made.to_json()})
+    lines = [f"{made.path}  {made.release.digest}", *told(made.packages)]
+    return output.result("\n".join(lines), {"release": made.to_json()})

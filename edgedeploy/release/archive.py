@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgedeploy.errors import IntegrityError
+from edgedeploy.release.content import Content, parts_of, size_of
 
 CHUNK_BYTES = 1 << 20
 MOST_MEMBERS = 20_000
@@ -54,12 +55,12 @@ class Member:
     offset: int
 
 
-def write_archive(goal: Path, members: Mapping[str, Path | bytes]) -> None:
+def write_archive(goal: Path, members: Mapping[str, Content]) -> None:
     """Write an archive; equal contents give equal bytes.
 
     Args:
         goal: The file; replaced when all is written and synced, untouched before.
-        members: Content, or the file that holds it, by relative POSIX path.
+        members: Content by relative POSIX path.
 
     Raises:
         OSError: A file cannot be read or the disk refuses.
@@ -76,31 +77,20 @@ def write_archive(goal: Path, members: Mapping[str, Path | bytes]) -> None:
         part.unlink(missing_ok=True)
 
 
-def _write(file: BinaryIO, path: str, content: Path | bytes) -> Member:
+def _write(file: BinaryIO, path: str, content: Content) -> Member:
     start = file.tell()
-    size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    size = size_of(content)
     name, extra = path.encode(), _sizes64(size)
     file.write(_local(name, size, 0, extra))
-    offset, crc, seen = file.tell(), 0, 0
-    for data in _parts(content):
-        crc, seen = zlib.crc32(data, crc), seen + len(data)
+    offset, crc = file.tell(), 0
+    for data in parts_of(content, path):
+        crc = zlib.crc32(data, crc)
         file.write(data)
-    if seen != size:
-        raise OSError(f"{path} changed while it was read")
     end = file.tell()
     file.seek(start)
     file.write(_local(name, size, crc, extra))
     file.seek(end)
     return Member(path=path, size=size, crc=crc, offset=offset)
-
-
-def _parts(content: Path | bytes) -> Iterator[bytes]:
-    if isinstance(content, bytes):
-        yield content
-        return
-    with open(content, "rb") as source:
-        while data := source.read(CHUNK_BYTES):
-            yield data
 
 
 def _sizes64(size: int) -> bytes:

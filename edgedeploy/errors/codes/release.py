@@ -87,4 +87,22 @@ CODES: dict[str, Explanation] = {
         "Releases are signed with Ed25519 keys in PEM: PKCS #8 for the private part, RFC 8410 for "
         "the public one. This file holds something else, or a key with a passphrase.",
     ),
+    "E760": Explanation(
+        "A release cannot be packaged in this format",
+        "A package holds artifacts for certain systems and runtimes: an AAR those for Android, a "
+        "Core ML package none for Linux. Nothing in this release is of that kind, or a name or "
+        "version in it is one that the format cannot have; the message says which. "
+        "`docs/` has a page for each format.",
+    ),
+    "E761": Explanation(
+        "There is no such package format",
+        "`--format` takes names of formats, separated by commas, or `all` for every one that suits "
+        "the release. The hint lists them.",
+    ),
+    "E767": Explanation(
+        "There is something else where a package shall be",
+        "A package is written as a folder named like its format. One that holds an earlier package "
+        "is replaced; this one holds something else, and nothing in it was touched. Name another "
+        "folder with -o, or move what is there.",
+    ),
 }

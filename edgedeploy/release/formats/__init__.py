@@ -16,7 +16,10 @@ from edgedeploy.release.bundle import Release, ReleaseTarget
 from edgedeploy.release.opening import Bundle
 
 FORMATS: Mapping[str, str] = {
-    "ortpackage": "ORT model package: a folder with models and their metadata",
+    "debian": "Debian packages: a versioned path, and a link that is switched in one step",
+    "oci": "OCI image layout: the release as an artifact of a registry, for ORAS",
+    "ortpackage": "ONNX Runtime model packages: folders that the runtime selects from and runs",
+    "wheel": "Python wheel that picks the artifact for the machine, with typed classes",
 }
 """Name -> what it is; each lives in ``formats/<name>.py``."""
 
