@@ -16,6 +16,7 @@ from edgedeploy.release.bundle import Release, ReleaseTarget
 from edgedeploy.release.opening import Bundle
 
 FORMATS: Mapping[str, str] = {
+    "cmake": "CMake package: a C++ header over the C interface of ONNX Runtime, and a find module",
     "debian": "Debian packages: a versioned path, and a link that is switched in one step",
     "oci": "OCI image layout: the release as an artifact of a registry, for ORAS",
     "ortpackage": "ONNX Runtime model packages: folders that the runtime selects from and runs",

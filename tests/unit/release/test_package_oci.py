@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +117,16 @@ def test_a_version_that_is_no_tag_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be a tag") as caught:
         layout_of(packed.write(tmp_path, version="1.0+local"), tmp_path / "packages")
     assert caught.value.diagnostics[0].code == "E760"
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="needs skopeo")
+def test_another_implementation_copies_it(layout: Path, tmp_path: Path) -> None:
+    """Skopeo finds it by its tag, checks every digest, and copies every blob."""
+    goal = tmp_path / "copy"
+    command = ["skopeo", "--insecure-policy", "copy", "-q", f"oci:{layout}:1.2.0", f"dir:{goal}"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    _, manifest = manifest_of(layout)
+    assert json.loads((goal / "manifest.json").read_bytes()) == manifest
+    for layer in manifest["layers"]:
+        assert (goal / layer["digest"].removeprefix("sha256:")).read_bytes() == blob(layout, layer)

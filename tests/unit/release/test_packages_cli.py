@@ -1,0 +1,88 @@
+"""``edgedeploy package``: what is printed, written and refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import packed
+import pytest
+
+from edgedeploy.cli.main import main
+from edgedeploy.release.formats import FORMATS, load_format
+from edgedeploy.release.keys import new_key
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """The public key that signed the releases of ``packed``."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    path = tmp_path / "key.pub"
+    key = Ed25519PublicKey.from_public_bytes(packed.KEY.public)
+    path.write_bytes(
+        key.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any]]:
+    """Run the command line; return its status and JSON document."""
+    with pytest.raises(SystemExit) as ended:
+        main(["package", "--json", *map(str, words)])
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return int(ended.value.code or 0), document
+
+
+def test_formats_are_written_side_by_side(
+    key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the order of their table, whatever was asked first; each says what it is for."""
+    bundle, folder = packed.write(tmp_path), tmp_path / "out"
+    words = (bundle, "--key", key, "--format", "wheel, oci", "--format", "oci", "-o", folder)
+    status, document = run(capsys, *words)
+    assert status == 0
+    assert [item["format"] for item in document["packages"]] == ["oci", "wheel"]
+    for item in document["packages"]:
+        assert item["targets"] and all(Path(path).exists() for path in item["paths"])
+    assert sorted(path.name for path in folder.iterdir()) == ["oci", "wheel"]
+
+
+@pytest.mark.parametrize(
+    ("formats", "status", "code"), [("wheel,cobol", 2, "E761"), ("", 2, "E761")]
+)
+def test_unknown_formats_are_refused_before_anything_is_written(
+    key: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    formats: str,
+    status: int,
+    code: str,
+) -> None:
+    """With the list of those that there are."""
+    bundle = packed.write(tmp_path)
+    found = run(capsys, bundle, "--key", key, "--format", formats, "-o", tmp_path / "out")
+    (diagnostic,) = found[1]["diagnostics"]
+    assert (found[0], diagnostic["code"]) == (status, code)
+    assert "wheel" in diagnostic["hint"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_by_a_stranger_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is packaged that no key vouches for."""
+    new_key(tmp_path / "stranger")
+    bundle = packed.write(tmp_path)
+    words = (bundle, "--key", tmp_path / "stranger.pub", "--format", "oci", "-o", tmp_path / "out")
+    status, document = run(capsys, *words)
+    assert (status, document["diagnostics"][0]["code"]) == (7, "E736")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_of_the_table_is_there(name: str) -> None:
+    """Under its name."""
+    assert load_format(name).name == name
