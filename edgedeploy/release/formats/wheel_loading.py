@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 _RUNTIMES = {"ort": "onnxruntime", "openvino": "openvino"}
 _MACHINES = {"amd64": "x86-64", "x86_64": "x86-64", "aarch64": "arm64", "armv7l": "armv7"}
 _VERSION = re.compile(r"(>=|<=|==|!=|>|<)\s*([0-9]+(?:\.[0-9]+)*)")
@@ -48,8 +46,8 @@ class Variant:
         os, arch: Where it runs, as edgedeploy names them.
         runtime: Id of the runtime.
         versions: Which of its versions, such as ``>=1.17``.
-        device: Device of the runtime; empty: its processor.
         entries: What the runtime opens, by model: paths below ``release/``.
+        devices: Device of the runtime, by model; one that is not here: the processor.
     """
 
     target: str
@@ -57,8 +55,8 @@ class Variant:
     arch: str
     runtime: str
     versions: str
-    device: str
     entries: Mapping[str, str]
+    devices: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def choose(variants: Sequence[Variant], model: str, target: str | None = None) -
         if wrong:
             reasons.append(wrong)
             continue
-        if len({(item.entries[model], item.device) for item in of_it}) > 1:
+        if len({(item.entries[model], item.devices.get(model)) for item in of_it}) > 1:
             names = ", ".join(repr(item.target) for item in of_it)
             raise UnsuitableMachineError(
                 f"{model} has an artifact of its own for each of these boards: say which this is "
@@ -182,7 +180,8 @@ class Model:
         path = str(_folder() / variant.entries[self._model])
         self.target = variant.target
         open_it = {"ort": _open_ort, "openvino": _open_openvino}[variant.runtime]
-        self._call = open_it(path, variant.device, threads, [item.name for item in self._outputs])
+        device = variant.devices.get(self._model, "CPU")
+        self._call = open_it(path, device, threads, [item.name for item in self._outputs])
 
     def _run(self, *values: Any) -> list[Any]:
         feed = {}
@@ -193,6 +192,8 @@ class Model:
 
 
 def _check(tensor: Tensor, value: Any) -> None:
+    import numpy as np
+
     dtype = np.dtype(object if tensor.dtype == "string" else tensor.dtype)
     if not isinstance(value, np.ndarray) or value.dtype != dtype:
         found = getattr(value, "dtype", type(value).__name__)
@@ -223,10 +224,10 @@ def _open_ort(path: str, device: str, threads: int, outputs: Sequence[str]) -> _
 def _open_openvino(path: str, device: str, threads: int, outputs: Sequence[str]) -> _Call:
     # By itself it computes in bfloat16 where the processor can: other outputs than were accepted.
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    if threads and device in ("", "CPU"):
+    if threads and device == "CPU":
         settings["INFERENCE_NUM_THREADS"] = threads
     core = _module("openvino").Core()
-    request = core.compile_model(path, device or "CPU", settings).create_infer_request()
+    request = core.compile_model(path, device, settings).create_infer_request()
 
     def call(feed: Mapping[str, Any]) -> list[Any]:
         request.infer(dict(feed))

@@ -91,15 +91,19 @@ def _interfaces(targets: Sequence[ReleaseTarget]) -> dict[str, Interface]:
 
 def _variant(target: ReleaseTarget, place: str) -> str:
     entries = {model.name: _entry(target, model, place) for model in target.models}
-    devices = {str(model.options.get("device", "")) for model in target.models}
+    devices = {
+        model.name: str(model.options["device"])
+        for model in target.models
+        if "device" in model.options
+    }
     fields = {
         "target": target.target,
         "os": target.os,
         "arch": target.arch,
         "runtime": target.runtime,
         "versions": target.runtime_versions,
-        "device": devices.pop() if len(devices) == 1 else "",
         "entries": entries,
+        "devices": devices,
     }
     lines = "".join(f"        {name}={value!r},\n" for name, value in fields.items())
     return f"    _Variant(\n{lines}    ),\n"

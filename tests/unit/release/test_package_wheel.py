@@ -238,10 +238,9 @@ def variant(target: str, entry: str, **fields: str) -> Variant:
         "arch": arch,
         "runtime": "ort",
         "versions": ">=1.17",
-        "device": "",
         **fields,
     }
-    return Variant(target=target, entries={"main": entry}, **known)
+    return Variant(target=target, entries={"main": entry}, devices={}, **known)
 
 
 def test_choosing_asks_where_boards_differ() -> None:

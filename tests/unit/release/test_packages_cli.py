@@ -1,6 +1,10 @@
 """``edgedeploy package``: what is printed, written and refused."""
 
+import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +90,43 @@ def test_a_bundle_by_a_stranger_is_refused(
 def test_every_format_of_the_table_is_there(name: str) -> None:
     """Under its name."""
     assert load_format(name).name == name
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the digest of every file below a folder, and what every link says."""
+    return {
+        path.relative_to(folder).as_posix(): str(path.readlink())
+        if path.is_symlink()
+        else hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def test_every_format_is_the_same_bytes_elsewhere(key: Path, tmp_path: Path) -> None:
+    """Another seed of hashes, language, time zone, umask and folder; and nothing else appears."""
+    found = []
+    for number, surroundings in enumerate(
+        (
+            {"PYTHONHASHSEED": "1", "TZ": "Pacific/Kiritimati", "LC_ALL": "C"},
+            {"PYTHONHASHSEED": "77", "TZ": "America/St_Johns", "LC_ALL": "C.UTF-8"},
+        )
+    ):
+        place = tmp_path / ("another folder" * number or "one")
+        place.mkdir()
+        bundle = packed.write(place)
+        words = ["package", str(bundle), "--key", str(key), "--format", "all", "-o", "out"]
+        subprocess.run(
+            [sys.executable, "-m", "edgedeploy", *words],
+            check=True,
+            cwd=place,
+            env={**os.environ, **surroundings},
+            umask=(0o022, 0o077)[number],
+            capture_output=True,
+            timeout=120,
+        )
+        assert {path.name for path in place.iterdir()} == {bundle.name, "out"}
+        assert {path.name for path in (place / "out").iterdir()} <= set(FORMATS)
+        found.append(digests(place / "out"))
+    assert found[0] == found[1]
+    assert {name.partition("/")[0] for name in found[0]} >= {"cmake", "debian", "oci", "wheel"}
