@@ -19,13 +19,13 @@ from edgedeploy.release.bundle import Golden, Release, ReleaseTarget
 from edgedeploy.release.content import Content, bundled, write_content
 from edgedeploy.release.formats import Format
 from edgedeploy.release.formats.shared import beside, loaded, shared_folders, unfit, vouchers
+from edgedeploy.release.formats.swift_bench import bench_source, golden_source, tests_source
 from edgedeploy.release.formats.swift_ports import SwiftModel, models_of
 from edgedeploy.release.formats.swift_source import (
     class_names,
     literal,
     model_source,
     release_source,
-    tests_source,
 )
 from edgedeploy.release.identifiers import identifiers
 from edgedeploy.release.opening import Bundle
@@ -46,7 +46,8 @@ let package = Package(
     name: {module},
     platforms: [.iOS({ios}), .macOS({macos})],
     products: [
-        .library(name: {module}, targets: [{module}])
+        .library(name: {module}, targets: [{module}]),
+        .library(name: {bench}, targets: [{bench}]),
     ],
     dependencies: [{dependencies}],
     targets: [
@@ -54,9 +55,10 @@ let package = Package(
             name: {module},
             dependencies: [{products}],
             resources: [.copy("release")]),
-        .testTarget(
-            name: {tests},
+        .target(
+            name: {bench},
             dependencies: [{module}]{resources}),
+        .testTarget(name: {tests}, dependencies: [{bench}]),
     ]
 )
 """
@@ -100,11 +102,11 @@ class SwiftPackage:
         module = identifiers([text], "pascal", "swift", kind="app")[text]
         goldens = _goldens(targets)
         files = _sources(release, targets, places, models, module)
-        files |= _tests(targets, models, module, goldens)
+        files |= _bench(targets, models, module, goldens)
         held = loaded(bundle, first) | beside(bundle) | vouchers(bundle)
         files |= {f"Sources/{module}/release/{path}": held[path] for path in held}
         samples = _samples(bundle, goldens)
-        files |= {f"Tests/{module}Tests/golden/{path}": samples[path] for path in samples}
+        files |= {f"Sources/{module}Bench/golden/{path}": samples[path] for path in samples}
         files["Package.swift"] = _package(targets, module, golden=bool(samples)).encode()
         files[".gitignore"], files[".gitattributes"] = _IGNORED, _ATTRIBUTES
         root = folder / f"{release.name}-{release.version}-swift"
@@ -144,33 +146,27 @@ def _shown(
     return found
 
 
-def _tests(
+def _bench(
     targets: Sequence[ReleaseTarget],
     models: Mapping[str, Mapping[str, SwiftModel]],
     module: str,
     goldens: Mapping[str, Mapping[str, Golden]],
 ) -> dict[str, Content]:
-    place = f"Tests/{module}Tests"
+    place = f"Sources/{module}Bench"
     found: dict[str, Content] = {
         f"{place}/{path.name}": path.read_text(encoding="utf-8")
         .replace("@MODULE@", module)
         .encode()
-        for path in sorted((_FILES / "tests").glob("*.swift"))
+        for path in sorted((_FILES / "bench").glob("*.swift"))
     }
-    where = (
-        'Bundle.module.resourceURL?.appendingPathComponent("golden")'
-        if any(goldens.values())
-        else "nil"
-    )
-    text = (
-        "import Foundation\n\n/// Folder with the golden samples; nil where the release has none.\n"
-        f"let goldenFolder: URL? = {where}\n"
-    )
-    found[f"{place}/GoldenFolder.swift"] = text.encode()
+    found[f"{place}/GoldenFolder.swift"] = golden_source(there=bool(goldens)).encode()
     shown = _shown(targets, models)
-    for name, cls in class_names(shown).items():
-        text = tests_source(module, name, cls, shown[name], goldens.get(name, {}))
-        found[f"{place}/{cls}Tests.swift"] = text.encode()
+    classes = class_names(shown)
+    for name, cls in classes.items():
+        text = bench_source(module, name, cls, shown[name], goldens.get(name, {}))
+        found[f"{place}/{cls}Bench.swift"] = text.encode()
+    tests = tests_source(module, sorted(classes.values()))
+    found[f"Tests/{module}Tests/{module}Tests.swift"] = tests.encode()
     return found
 
 
@@ -185,7 +181,7 @@ def _goldens(targets: Sequence[ReleaseTarget]) -> dict[str, dict[str, Golden]]:
 
 
 def _samples(bundle: Bundle, goldens: Mapping[str, Mapping[str, Golden]]) -> dict[str, Content]:
-    """Return the files of golden samples by path; they are for the tests, and in no app."""
+    """Return the files of golden samples by path; they go with what measures, into no app."""
     folders = tuple(
         f"{folder}/"
         for by_target in goldens.values()
@@ -210,6 +206,7 @@ def _package(targets: Sequence[ReleaseTarget], module: str, *, golden: bool) -> 
     )
     return _PACKAGE.format(
         module=literal(module),
+        bench=literal(f"{module}Bench"),
         tests=literal(f"{module}Tests"),
         ios=literal(f"{oldest['ios']}.0"),
         macos=literal(f"{oldest['macos']}.0"),

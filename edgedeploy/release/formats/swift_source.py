@@ -1,11 +1,11 @@
-"""Swift code of a package: a class per model, the table of artifacts, and tests of both."""
+"""Swift code of a package: a class per model, and the table of artifacts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 
-from edgedeploy.release.bundle import Golden, Release, ReleaseModel, ReleaseTarget
+from edgedeploy.release.bundle import Release, ReleaseModel, ReleaseTarget
 from edgedeploy.release.formats.swift_ports import TYPES, SwiftModel, SwiftPort
 from edgedeploy.release.identifiers import identifiers
 
@@ -151,7 +151,7 @@ def model_source(name: str, cls: str, ports: SwiftModel, labels: str | None) -> 
         ports: What an app feeds and gets; the same for all targets.
         labels: File of the release with the classes; None without.
     """
-    inputs, outputs = _names(ports.inputs, "input"), _names(ports.outputs, "output")
+    inputs, outputs = names_of(ports.inputs, "input"), names_of(ports.outputs, "output")
     fed = [item for item in ports.inputs if item.seen]
     given = [item for item in ports.outputs if item.seen]
     lines = ["import CoreML", "import CoreVideo", "import Foundation", ""]
@@ -174,7 +174,8 @@ def model_source(name: str, cls: str, ports: SwiftModel, labels: str | None) -> 
     return "\n".join([*lines, "}", ""])
 
 
-def _names(ports: Sequence[SwiftPort], kind: str) -> dict[str, str]:
+def names_of(ports: Sequence[SwiftPort], kind: str) -> dict[str, str]:
+    """Return what inputs or outputs are called in Swift; ``kind``: ``input`` or ``output``."""
     return identifiers((item.port.name for item in ports), "camel", "swift", kind=kind)
 
 
@@ -228,131 +229,3 @@ def _told(item: SwiftPort) -> str:
     size = f"{item.size[0]} high, {item.size[1]} wide" if item.size else "of a size it takes"
     form = "one component of 8 bits" if item.colour == "gray" else "32BGRA"
     return f"A picture {size}, as {form}; its arithmetic is inside the model."
-
-
-def tests_source(
-    module: str,
-    name: str,
-    cls: str,
-    ports: SwiftModel,
-    goldens: Mapping[str, Golden],
-) -> str:
-    """Return the file with the tests of one model.
-
-    Args:
-        module: That is tested.
-        name: Of the model in the release.
-        cls: Its class.
-        ports: What an app feeds and gets.
-        goldens: Golden samples by target; none for a target without.
-    """
-    inputs, outputs = _names(ports.inputs, "input"), _names(ports.outputs, "output")
-    fed = [item for item in ports.inputs if item.seen]
-    lines = ["import XCTest", f"import {module}", ""]
-    lines += [*comment(f"Tests of the model {name} on the device that runs them.")]
-    lines += [f"final class {cls}Tests: XCTestCase {{"]
-    lines += _bench(name, cls, fed, inputs)
-    if not any(item.kind == "image" for item in fed):
-        given = [item for item in ports.outputs if item.seen]
-        lines += _golden_test(cls, fed, given, inputs, outputs, kept=len(fed) < len(ports.inputs))
-    lines += [
-        "",
-        "    private func golden(_ target: String) throws -> (samples: [Golden.Sample], least: "
-        "Double?) {",
-        "        switch target {",
-    ]
-    for target, golden in sorted(goldens.items()):
-        least = "nil" if golden.cosine is None else repr(float(golden.cosine))
-        lines += [
-            f"        case {literal(target)}:",
-            "            let found = try Golden(",
-            f"                inputs: {literal(golden.inputs)},",
-            f"                outputs: {literal(golden.outputs)})",
-            f"            return (found.samples, {least})",
-        ]
-    lines += ["        default:", "            return ([], nil)", "        }", "    }", "}", ""]
-    return "\n".join(lines)
-
-
-def _bench(
-    name: str, cls: str, fed: Sequence[SwiftPort], inputs: Mapping[str, str]
-) -> Iterator[str]:
-    pixels = any(item.kind == "image" for item in fed)
-    yield "    /// Measures the model, and keeps the figures with the results of the run."
-    yield "    func testBench() async throws {"
-    yield "        let _began = BenchReport.now()"
-    yield f"        let _model = try await {cls}.load()"
-    yield "        let _loaded = BenchReport.now() - _began"
-    if pixels:
-        yield '        let _source = "zeros"'
-    else:
-        yield "        let _sample = try self.golden(_model.target).samples.first"
-        yield '        let _source = _sample == nil ? "zeros" : "golden"'
-    for item in fed:
-        yield f"        let {inputs[item.port.name]} = {_made(item, pixels=pixels)}"
-    arguments = ", ".join(f"{inputs[item.port.name]}: {inputs[item.port.name]}" for item in fed)
-    yield "        var _report = BenchReport("
-    yield f"            model: {literal(name)}, target: _model.target, artifact: _model.artifact,"
-    yield "            inputs: _source, load_ns: _loaded)"
-    yield f"        try _report.measure {{ _ = try _model.run({arguments}) }}"
-    yield "        try _report.attach(to: self)"
-    yield "    }"
-
-
-def _made(item: SwiftPort, *, pixels: bool) -> str:
-    if item.kind == "image":
-        if not item.size:
-            return 'try { () throws -> CVPixelBuffer in throw XCTSkip("a size is open") }()'
-        gray = "true" if item.colour == "gray" else "false"
-        height, width = item.size
-        return f"try BenchReport.blankPixels(width: {width}, height: {height}, gray: {gray})"
-    sizes = [_least(size) for size in item.port.shape]
-    kind = TYPES[item.port.dtype]
-    zeros = (
-        f"Golden.unfed() as Tensor<{kind}>"
-        if None in sizes
-        else f"Tensor<{kind}>.zeros([{', '.join(map(str, sizes))}])"
-    )
-    if pixels:
-        return f"try {zeros}"
-    return f"try _sample?.input({literal(item.port.name)}, {kind}.self) ?? {zeros}"
-
-
-def _least(size: int | str) -> int | None:
-    """Return the smallest size of an axis; None where nothing says one."""
-    low, _, high = str(size).partition("..")
-    return int(low) if isinstance(size, int) or (low.isdecimal() and high.isdecimal()) else None
-
-
-def _golden_test(
-    cls: str,
-    fed: Sequence[SwiftPort],
-    given: Sequence[SwiftPort],
-    inputs: Mapping[str, str],
-    outputs: Mapping[str, str],
-    *,
-    kept: bool,
-) -> Iterator[str]:
-    yield ""
-    yield "    /// Compares what the model gives here with what it gave at the build."
-    yield "    func testGolden() async throws {"
-    yield f"        let _model = try await {cls}.load()"
-    yield "        let _golden = try self.golden(_model.target)"
-    yield '        try XCTSkipIf(_golden.samples.isEmpty, "the release has no golden samples")'
-    yield "        for _sample in _golden.samples {"
-    if kept:
-        yield "            _model.reset()"
-    yield "            let _found = try _model.run("
-    for at, item in enumerate(fed):
-        end = "," if at + 1 < len(fed) else ""
-        kind = TYPES[item.port.dtype]
-        sample = f"_sample.input({literal(item.port.name)}, {kind}.self)"
-        yield f"                {inputs[item.port.name]}: {sample}{end}"
-    yield "            )"
-    for item in given:
-        kind = TYPES[item.port.dtype]
-        wanted = f"_sample.output({literal(item.port.name)}, {kind}.self)"
-        found = f"_found.{outputs[item.port.name]}"
-        yield f"            try Golden.check({found}, {wanted}, _golden.least)"
-    yield "        }"
-    yield "    }"

@@ -24,7 +24,9 @@ public enum Verification {
 
     private static let own: Set<String> = ["manifest.json", "manifest.dsse.json"]
 
-    /// Checks that a key vouches for the manifest, and the manifest for every file of the release.
+    /// Checks that a key vouches for the manifest, and the manifest for every file that is here.
+    ///
+    /// It reads all files, so it takes a while; call it off the main thread.
     /// - Parameter publicKeys: Raw Ed25519 keys that are believed, 32 bytes each.
     /// - Returns: The digest of the manifest, 64 hexadecimal digits.
     /// - Throws: ``ModelError/untrusted(_:)`` names the first file that is wrong.
@@ -38,6 +40,7 @@ public enum Verification {
         guard let walk = FileManager.default.enumerator(atPath: folder.path) else {
             throw ModelError.untrusted("the folder of the release cannot be read")
         }
+        var seen: Set<String> = []
         while let path = walk.nextObject() as? String {
             let kind = walk.fileAttributes?[.type] as? FileAttributeType
             if kind == .typeDirectory || own.contains(path) {
@@ -47,6 +50,16 @@ public enum Verification {
                 try digest(of: folder.appendingPathComponent(path)) == wanted
             else {
                 throw ModelError.untrusted("\(path) is not what was signed")
+            }
+            seen.insert(path)
+        }
+        // What other targets load is not here; of these artifacts no file may be missing.
+        let folders = variants.flatMap(\.entries.values).map {
+            $0.path.prefix(through: $0.path.lastIndex(of: "/") ?? $0.path.startIndex)
+        }
+        for path in known.keys.sorted() where !seen.contains(path) {
+            if folders.contains(where: { path.hasPrefix($0) }) {
+                throw ModelError.untrusted("\(path) is missing")
             }
         }
         return hex(SHA256.hash(data: manifest))
