@@ -11,11 +11,16 @@ from typing import Any
 import apple
 import packed
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from swiftparse import named, nodes, parse, signatures, text
 
 from edgedeploy.errors import UsageError
 from edgedeploy.release.bundle import Tensor
-from edgedeploy.release.formats.swift_source import literal
+from edgedeploy.release.formats.swift_bench import bench_source
+from edgedeploy.release.formats.swift_ports import SwiftModel, SwiftPort
+from edgedeploy.release.formats.swift_source import class_names, literal, model_source
+from edgedeploy.release.interface import Port
 from edgedeploy.release.packages import write_packages
 from edgedeploy.release.verify_file import signed
 
@@ -298,3 +303,40 @@ def test_a_release_without_names_of_core_ml_is_refused(tmp_path: Path, told: byt
 def test_versions_that_swift_has_not_are_refused(tmp_path: Path, version: str) -> None:
     """Swift packages are found by tags of three numbers."""
     assert f"{version!r} is no version" in refused(tmp_path, apple.full(tmp_path, version=version))
+
+
+names = st.text(min_size=1, max_size=12)
+
+
+@settings(max_examples=60)
+@given(
+    release=names,
+    model=names,
+    inputs=st.lists(names, min_size=1, max_size=4, unique=True),
+    outputs=st.lists(names, min_size=1, max_size=4, unique=True),
+)
+def test_whatever_things_are_called_the_code_is_swift(
+    release: str, model: str, inputs: list[str], outputs: list[str]
+) -> None:
+    """Any text: the code is read without error, parameters differ, and are no reserved words."""
+
+    def port(name: str) -> SwiftPort:
+        found = Port(
+            name=name,
+            dtype="float32",
+            shape=(1, name),
+            fixed=None,
+            element_bytes=4,
+            steps=(f"Do {name}.",),
+            state=None,
+        )
+        return SwiftPort(port=found, called=name, dtype="float32", kind="array")
+
+    ports = SwiftModel(inputs=tuple(map(port, inputs)), outputs=tuple(map(port, outputs)))
+    (cls,) = class_names({model: ports}).values()
+    root = parse(model_source(model, cls, ports, release).encode())
+    parameters = [item.partition(":")[0] for item in signatures(root)["run"]]
+    assert len(parameters) == len({item.lower() for item in parameters}) == len(inputs)
+    assert not {"in", "class", "self", "func", "let"} & set(parameters)
+    parse(bench_source("AModels", model, cls, ports, {}).encode())
+    assert re.fullmatch(r"([A-Z][A-Za-z0-9]*)?Model", cls)

@@ -18,8 +18,8 @@ enum Feed {
     static func of<Element>(_ given: Tensor<Element>) -> Feed {
         .tensor(
             shape: given.shape,
-            floats: { given.values.map(\.float) },
-            int32s: { given.values.map(\.int32) },
+            floats: { given.values.map(\._float) },
+            int32s: { given.values.map(\._int32) },
             bytes: { given.values.withUnsafeBytes { Data($0) } })
     }
 }
@@ -38,10 +38,15 @@ struct Answer {
 
     func tensor<Element>(_ kind: Element.Type) throws -> Tensor<Element> {
         switch values {
-        case .floats(let found): return try Tensor(found.map { Element.of($0) }, shape: shape)
-        case .int32s(let found): return try Tensor(found.map { Element.of($0) }, shape: shape)
+        case .floats(let found): return try Tensor(found.map { Element._of($0) }, shape: shape)
+        case .int32s(let found): return try Tensor(found.map { Element._of($0) }, shape: shape)
         case .bytes(let found):
-            let made = found.withUnsafeBytes { Array($0.bindMemory(to: Element.self)) }
+            // Copied byte by byte: the memory need not be aligned for the element.
+            let stride = MemoryLayout<Element>.stride
+            let made = [Element](unsafeUninitializedCapacity: found.count / stride) {
+                buffer, filled in
+                filled = found.copyBytes(to: buffer) / stride
+            }
             return try Tensor(made, shape: shape)
         }
     }

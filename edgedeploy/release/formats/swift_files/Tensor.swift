@@ -20,27 +20,27 @@ public struct Tensor<Element: TensorElement>: Equatable, Sendable {
     /// Returns zeros in a shape.
     public static func zeros(_ shape: [Int]) throws -> Tensor {
         let count = shape.reduce(1, *)
-        return try Tensor(Array(repeating: Element.of(Int32(0)), count: count), shape: shape)
+        return try Tensor(Array(repeating: Element._of(Int32(0)), count: count), shape: shape)
     }
 }
 
-/// A number that a model takes or gives. The requirements serve the runtimes, not apps.
+/// A number that a model takes or gives; what begins with `_` serves the runtimes, not apps.
 public protocol TensorElement: Equatable, Sendable {
     /// The number as Core ML takes it where it computes on floats.
-    var float: Float { get }
+    var _float: Float { get }
     /// The number as Core ML takes it where it computes on integers: its limit, beyond 32 bits.
-    var int32: Int32 { get }
+    var _int32: Int32 { get }
     /// Returns what a float of a runtime is.
-    static func of(_ value: Float) -> Self
+    static func _of(_ value: Float) -> Self
     /// Returns what an integer of a runtime is.
-    static func of(_ value: Int32) -> Self
+    static func _of(_ value: Int32) -> Self
 }
 
 extension TensorElement where Self: FixedWidthInteger {
-    public var float: Float { Float(self) }
-    public var int32: Int32 { Int32(clamping: self) }
-    public static func of(_ value: Float) -> Self { Self(exactly: value.rounded(.towardZero)) ?? 0 }
-    public static func of(_ value: Int32) -> Self { Self(clamping: value) }
+    public var _float: Float { Float(self) }
+    public var _int32: Int32 { Int32(clamping: self) }
+    public static func _of(_ value: Float) -> Self { Self(exactly: value.rounded(.towardZero)) ?? 0 }
+    public static func _of(_ value: Int32) -> Self { Self(clamping: value) }
 }
 
 extension Int8: TensorElement {}
@@ -53,24 +53,24 @@ extension UInt32: TensorElement {}
 extension UInt64: TensorElement {}
 
 extension Float: TensorElement {
-    public var float: Float { self }
-    public var int32: Int32 { Int32(exactly: rounded(.towardZero)) ?? 0 }
-    public static func of(_ value: Float) -> Float { value }
-    public static func of(_ value: Int32) -> Float { Float(value) }
+    public var _float: Float { self }
+    public var _int32: Int32 { Int32(exactly: rounded(.towardZero)) ?? 0 }
+    public static func _of(_ value: Float) -> Float { value }
+    public static func _of(_ value: Int32) -> Float { Float(value) }
 }
 
 extension Double: TensorElement {
-    public var float: Float { Float(self) }
-    public var int32: Int32 { Int32(exactly: rounded(.towardZero)) ?? 0 }
-    public static func of(_ value: Float) -> Double { Double(value) }
-    public static func of(_ value: Int32) -> Double { Double(value) }
+    public var _float: Float { Float(self) }
+    public var _int32: Int32 { Int32(exactly: rounded(.towardZero)) ?? 0 }
+    public static func _of(_ value: Float) -> Double { Double(value) }
+    public static func _of(_ value: Int32) -> Double { Double(value) }
 }
 
 extension Bool: TensorElement {
-    public var float: Float { self ? 1 : 0 }
-    public var int32: Int32 { self ? 1 : 0 }
-    public static func of(_ value: Float) -> Bool { value != 0 }
-    public static func of(_ value: Int32) -> Bool { value != 0 }
+    public var _float: Float { self ? 1 : 0 }
+    public var _int32: Int32 { self ? 1 : 0 }
+    public static func _of(_ value: Float) -> Bool { value != 0 }
+    public static func _of(_ value: Int32) -> Bool { value != 0 }
 }
 
 /// Why a model could not be used.

@@ -44,18 +44,19 @@ struct Golden {
         throw ModelError.unsuitable("a size is open, and the release has no golden samples")
     }
 
-    /// Returns the cosine of the angle between two tensors as vectors; 1 if both are zero.
+    /// Returns the cosine of the angle between two tensors as vectors: 1 if both are
+    /// zero, -1 where something is infinite or no number.
     static func cosine<Element>(
-        _ found: Tensor<Element>, _ wanted: Tensor<Element>
+        _ made: Tensor<Element>, _ wanted: Tensor<Element>
     ) throws -> Double {
-        guard found.shape == wanted.shape else {
-            throw ModelError.runtime("an output has shape \(found.shape), not \(wanted.shape)")
+        guard made.shape == wanted.shape else {
+            throw ModelError.runtime("an output has shape \(made.shape), not \(wanted.shape)")
         }
         var dot = 0.0
         var one = 0.0
         var other = 0.0
-        for (left, right) in zip(found.values, wanted.values) {
-            let (a, b) = (Double(left.float), Double(right.float))
+        for (left, right) in zip(made.values, wanted.values) {
+            let (a, b) = (Double(left._float), Double(right._float))
             dot += a * b
             one += a * a
             other += b * b
@@ -63,7 +64,8 @@ struct Golden {
         if one == 0 || other == 0 {
             return one == other ? 1 : 0
         }
-        return dot / (one * other).squareRoot()
+        let found = dot / (one.squareRoot() * other.squareRoot())
+        return found.isFinite ? found : -1
     }
 }
 
@@ -110,13 +112,17 @@ private struct Pack {
         }
         #if arch(arm64)
         let halves = Self.numbers(bytes, Float16.self)
-        return try Tensor(halves.map { Element.of(Float($0)) }, shape: place.shape)
+        return try Tensor(halves.map { Element._of(Float($0)) }, shape: place.shape)
         #else
         throw ModelError.unsuitable("this processor has no float16")
         #endif
     }
 
     private static func numbers<Number>(_ bytes: Data, _ kind: Number.Type) -> [Number] {
-        bytes.withUnsafeBytes { Array($0.bindMemory(to: Number.self)) }
+        // Copied byte by byte: the memory need not be aligned for the number.
+        let stride = MemoryLayout<Number>.stride
+        return [Number](unsafeUninitializedCapacity: bytes.count / stride) { buffer, filled in
+            filled = bytes.copyBytes(to: buffer) / stride
+        }
     }
 }
