@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgedeploy.building import BuildOptions, BuildResult, BuildRun
+from edgedeploy.comparing import ReleaseComparison, compare_releases
 from edgedeploy.config.bundled import bundled_folder
 from edgedeploy.deploy.depots import Care, app_name
 from edgedeploy.deploy.provision import Wish
@@ -21,6 +22,7 @@ from edgedeploy.deploy.verbs import (
     push,
     rollback,
 )
+from edgedeploy.disk import disk_errors
 from edgedeploy.engines import Workshop
 from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
@@ -32,7 +34,11 @@ from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
 from edgedeploy.places import default_store_path
 from edgedeploy.plan import Plan
+from edgedeploy.release import applying
+from edgedeploy.release.applying import Applied
+from edgedeploy.release.keys import read_public_key
 from edgedeploy.release.packages import Package, PackageOptions, package
+from edgedeploy.release.signing import key_id
 from edgedeploy.release.verifying import Verified, VerifyOptions, verify
 from edgedeploy.releasing import Released, ReleaseOptions, release
 from edgedeploy.report.files import write_reports
@@ -41,12 +47,14 @@ from edgedeploy.store import Store
 
 __all__ = [
     "ActivateOptions",
+    "Applied",
     "BuildOptions",
     "BuildResult",
     "Care",
     "Package",
     "PackageOptions",
     "PushOptions",
+    "ReleaseComparison",
     "ReleaseOptions",
     "Released",
     "Request",
@@ -55,7 +63,9 @@ __all__ = [
     "Wish",
     "activate",
     "app_name",
+    "apply_delta",
     "build",
+    "compare_releases",
     "fsck",
     "open_profile",
     "package",
@@ -161,3 +171,22 @@ def _keeps_lock(request: Request) -> bool:
         return False
     bundled = (bundled_folder() / "profiles").resolve()
     return not request.profile.resolve().is_relative_to(bundled)
+
+
+def apply_delta(delta: Path, old: Path, goal: Path, keys: Sequence[Path] = ()) -> Applied:
+    """Rebuild a bundle from the one before and a delta, to the last byte.
+
+    Args:
+        delta: The delta, from anywhere.
+        old: The bundle that it was made from.
+        goal: Where the new one is written; replaced when all of it is right.
+        keys: Files of public keys, one of which must have signed it; none: nobody is asked for.
+
+    Raises:
+        EdgedeployError: As :func:`edgedeploy.release.applying.apply_delta` and
+            :func:`edgedeploy.release.keys.read_public_key`.
+        StoreError: A file cannot be read, or the disk refuses (E601, E602).
+    """
+    trusted = {key_id(public): public for public in map(read_public_key, keys)}
+    with disk_errors("cannot apply the delta"):
+        return applying.apply_delta(delta, old, goal, trusted)

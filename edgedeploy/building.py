@@ -36,7 +36,7 @@ from edgedeploy.executor import Builder
 from edgedeploy.lockfile import NAME as LOCK_NAME
 from edgedeploy.lockfile import Lock
 from edgedeploy.manifest import digest, sweep_parts, write_atomic
-from edgedeploy.measuring import FLOAT, Measure, Site
+from edgedeploy.measuring import FLOAT, Measure, Records, Site
 from edgedeploy.memory import Memory
 from edgedeploy.needed import further, searched
 from edgedeploy.node import Node
@@ -261,18 +261,23 @@ class BuildRun:
                 chosen = outcome.chosen
                 if chosen is None or chosen.state != "accepted":
                     break
-            records, unmeasured = {}, outcome.unmeasured
+            each: tuple[Records, ...] = ()
+            unmeasured = outcome.unmeasured
             try:
-                records = self.bench.records(outcome)
+                each = self.bench.records(outcome)
             except DeviceError as error:
                 unmeasured = error.diagnostics
             reference = choosing.reference_evaluation(self.builder, item)
-            chosen = choosing.judged(item, chosen, reference, records, board_is_host=here)
+            chosen = choosing.judged(item, chosen, reference, each, board_is_host=here)
             trials = tuple(
                 chosen if trial.name == chosen.name else trial for trial in outcome.trials
             )
             outcome = replace(
-                outcome, chosen=chosen, trials=trials, records=records, unmeasured=unmeasured
+                outcome,
+                chosen=chosen,
+                trials=trials,
+                records=each[0] if each else {},
+                unmeasured=unmeasured,
             )
             if chosen.state == "accepted":
                 break

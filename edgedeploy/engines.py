@@ -137,7 +137,7 @@ def _platforms(
     """Return the platforms of the devices that answer, and of others whose engine is there.
 
     Raises:
-        DeviceError: No device answers, and no engine is there.
+        DeviceError: No device answers, and no engine is there; or what answers does not fit.
     """
     found: tuple[GpuPlatform, ...] = ()
     unreached = None
@@ -150,7 +150,8 @@ def _platforms(
         for platform in workshop.away(item)
         if platform not in found and builder.hit(engine_node(program, platform)) is not None
     ]
-    if unreached is not None and not away:
+    # A device that is off may come back; one that does not fit the target stays that way.
+    if unreached is not None and not (away and unreached.retryable):
         raise unreached
     return tuple(sorted((*found, *away), key=lambda platform: platform.id))
 

@@ -255,17 +255,16 @@ def known_records(store: Store, session: Session) -> Records | None:
     return None if found is None else _by_name(found)
 
 
-def board_records(store: Store, session: Session) -> Records | None:
-    """Return what devices of the session's board showed, None when none was measured.
+def board_records(store: Store, session: Session) -> tuple[Records, ...]:
+    """Return what devices of the session's board showed, nothing when none was measured.
 
     The newest record in which every artifact's figures are valid, else the newest; what a device
     answered to samples is the newest of that, in whichever record. Of several platforms with
-    engines of their own, the one on which the chosen artifact is slowest: what its figures pass,
-    all pass.
+    engines of their own, one each, that on which the chosen artifact is slowest first.
     """
     each = [found for one in session.each() if (found := _board_records(store, one)) is not None]
     last = session.artifacts[-1].name
-    return max(each, key=lambda found: found[last]["latency"]["mean_ms"], default=None)
+    return tuple(sorted(each, key=lambda found: -float(found[last]["latency"]["mean_ms"])))
 
 
 def _board_records(store: Store, session: Session) -> Records | None:

@@ -226,7 +226,7 @@ def model_nodes(
         role = "calibrate"
         evaluate = calibrate
     else:
-        evaluate = _synthetic(model, variant, name, normal)
+        evaluate = synthetic_samples(model, variant, name, normal)
     if calibration is not None and calibration.tables is not None:
         given = evaluate if role == "evaluate" else None
         table = _kept_table(profile.folder, calibration.tables, name, optimised, given)
@@ -297,8 +297,17 @@ def _classes(folder: Path, model: ModelSpec) -> FileRef | None:
     return FileRef(path=path)
 
 
-def _synthetic(model: ModelSpec, variant: Mapping[str, int], name: str, normal: Node) -> Node:
-    """Return the node that makes random samples, for a model without data of the user's."""
+def synthetic_samples(
+    model: ModelSpec, variant: Mapping[str, int], name: str, normal: Node
+) -> Node:
+    """Return the node that makes random samples of a model in a shape variant.
+
+    Args:
+        model: The profile's words on it.
+        variant: Sizes of the bucketed dims.
+        name: The model's, with its variant.
+        normal: Its normal form.
+    """
     return Node(
         id=f"{name}.samples.synthetic",
         kind="synthetic",

@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from edgedeploy import __version__
-from edgedeploy.artifact import FileEntry
-from edgedeploy.deploy.contents import FILES, GOLDEN, Built
-from edgedeploy.deploy.push import Contents
-from edgedeploy.devices.version import VersionModel
+from edgedeploy.deploy.contents import Built, ForRelease
+from edgedeploy.describing import describe_files, describe_target, is_measured, labels_path
 from edgedeploy.disk import disk_errors
 from edgedeploy.errors import ProfileError
 from edgedeploy.events import EventLog
+from edgedeploy.measured import Measured, Measurements, without_name, write_measurements
 from edgedeploy.opening import Request
-from edgedeploy.plan import Item
-from edgedeploy.profile.expand import model_to_data
+from edgedeploy.profile.types import Profile
 from edgedeploy.release.archive import write_archive
 from edgedeploy.release.bundle import (
     ENVELOPE,
     MANIFEST,
     SUMS,
-    Figure,
-    Gate,
-    Golden,
     Release,
     ReleaseFile,
-    ReleaseModel,
-    ReleaseTarget,
     Role,
-    Tensor,
-    folder_of,
     members_of,
     parse_release,
     sums,
 )
+from edgedeploy.release.delta import Delta, write_delta
 from edgedeploy.release.keys import SigningKey, read_signing_key
+from edgedeploy.release.licences import licence_part, licences, refuse_denied, text_path
+from edgedeploy.release.origin import PROVENANCE, Origin, provenance
 from edgedeploy.release.packages import Package, formats_for, write_packages
+from edgedeploy.release.packing import Codecs
+from edgedeploy.release.sbom import SBOM, sbom
 from edgedeploy.release.signing import envelope, sign
-from edgedeploy.report.document import ModelReport, TargetReport
 from edgedeploy.store import Store
+
+MOST_TEXT_BYTES = 4 << 20
+"""What a file of classes or the text of a licence may hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,23 +54,41 @@ class ReleaseOptions:
         store: The store that it was built with.
         key: File of the private key.
         counter: Of this release.
+        unaccepted: Also take what a gate refused; the manifest says so.
+        deny: SPDX licence ids that no part may need, beside those of the profile.
         formats: Of the packages that are written too, in ``packages/`` beside the bundle.
+        delta_from: Bundle of an earlier version that a delta shall lead from.
+        delta_codec: What readers of the delta have.
     """
 
     output: Path
     store: Path
     key: Path
     counter: int
+    unaccepted: bool = False
+    deny: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
+    delta_from: Path | None = None
+    delta_codec: Codecs = "zstd"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """A release that was written: what it holds, where the bundle lies, and its packages."""
+    """A release that was written: what it holds, where the bundle lies, and what else was made.
+
+    Attributes:
+        release: What it holds.
+        path: The bundle.
+        not_judged: Gates that nothing could judge, in words.
+        packages: Made of it.
+        delta: From an earlier version; None where none was asked for.
+    """
 
     release: Release
     path: Path
+    not_judged: tuple[str, ...]
     packages: tuple[Package, ...]
+    delta: Delta | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -81,16 +98,26 @@ class Released:
             "counter": self.release.counter,
             "digest": self.release.digest,
             "path": str(self.path),
+            "not_judged": list(self.not_judged),
+            "unaccepted": list(self.release.unaccepted),
             "packages": [item.to_json() for item in self.packages],
+            "delta": None if self.delta is None else self.delta.to_json(),
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A release before it is signed: what it says, and where its files lie by digest."""
+    """A release before it is signed.
+
+    Attributes:
+        release: What it says.
+        places: Where the content of its files lies, or the content, by digest.
+        measured: What was measured of its artifacts.
+    """
 
     release: Release
-    places: Mapping[str, Path]
+    places: Mapping[str, Path | bytes]
+    measured: tuple[Measured, ...] = ()
 
 
 def release(request: Request, options: ReleaseOptions, events: EventLog) -> Released:
@@ -98,34 +125,44 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
 
     Raises:
         EdgedeployError: As :func:`collect`, :func:`write_release`,
-            :func:`edgedeploy.release.packages.write_packages` and
-            :func:`edgedeploy.release.keys.read_signing_key`.
+            :func:`edgedeploy.release.packages.write_packages`,
+            :func:`edgedeploy.release.keys.read_signing_key` and
+            :func:`edgedeploy.release.delta.write_delta`.
         StoreError: The disk refuses (E601, E602).
     """
     key = read_signing_key(options.key)
-    built = Built(request, options.output, Store(options.store, events), events)
-    draft = collect(built, options.counter)
+    draft = collect(request, options, events)
     formats_for(draft.release, options.formats)  # refused before anything is written
     folder = options.output / draft.release.name
     with disk_errors("cannot write the bundle"):
         path = write_release(draft, folder, key)
+        write_measurements(measurements_of(draft), path, key)
+        delta = None
+        if options.delta_from is not None:
+            delta = write_delta(options.delta_from, path, folder, options.delta_codec)
     packages = write_packages(path, {key.id: key.public}, options.formats, folder / "packages")
-    return Released(release=draft.release, path=path, packages=packages)
+    return Released(
+        release=draft.release,
+        path=path,
+        not_judged=tuple(_not_judged(draft)),
+        packages=packages,
+        delta=delta,
+    )
 
 
-def collect(built: Built, counter: int) -> Draft:
+def collect(request: Request, options: ReleaseOptions, events: EventLog) -> Draft:
     """Return the release of everything that the last build of a profile accepted.
 
-    Args:
-        built: The profile as it was last built.
-        counter: Of this release.
-
     Raises:
-        ProfileError: The profile states no version (E737), or a file of `files:` cannot be taken
-            along (E442).
-        RefusedError: A gate refused an artifact (E439).
-        BuildError: It is not built, or not as the profile now says (E438).
+        ProfileError: The profile states no version (E737), a part has no licence (E756) or a wrong
+            one (E757), or a file that it names cannot be taken along (E442).
+        RefusedError: A gate refused an artifact (E439), or a licence is denied (E758).
+        BuildError: It is not built, or not as the profile now says (E438); or an engine of it is
+            none, because something stood for the GPU (E759), or there are several (E764).
     """
+    store = Store(options.store, events)
+    released = ForRelease(unaccepted=options.unaccepted)
+    built = Built(request, options.output, store, events, released)
     profile = built.plan.profile
     if profile.version is None:
         raise ProfileError(
@@ -134,26 +171,71 @@ def collect(built: Built, counter: int) -> Draft:
             subject=str(profile.file),
             hint='add `version: "1.0.0"` to the profile',
         )
+    texts = dict(map(text_path, profile.release.texts))
+    covered = licences(_parts(profile), texts)
+    refuse_denied(covered, (*profile.release.deny, *options.deny))
     targets, files = [], dict[str, ReleaseFile]()
-    places: dict[str, Path] = {}
+    places: dict[str, Path | bytes] = {}
     for name in sorted({item.use.target for item in built.plan.items}):
         items = [item for item in built.plan.items if item.use.target == name]
-        contents = built.contents(name)
-        targets.append(_target(built, items, contents))
-        places |= contents.places
-        files |= {file.path: file for file in _files(name, contents)}
-    release = Release(
+        taken = built.contents(name)
+        targets.append(describe_target(built, items, taken))
+        places |= taken.places
+        files |= {file.path: file for file in describe_files(name, taken)}
+    for path, role, content in _texts(profile):
+        _add(files, places, path, role, content)
+    draft = Release(
         name=profile.name,
         version=profile.version,
-        counter=counter,
+        counter=options.counter,
         created=_created(),
         made_by=f"edgedeploy {__version__}",
-        unaccepted=(),
+        unaccepted=tuple(built.refusals()),
         targets=tuple(targets),
-        licences=(),
+        licences=covered,
         files=tuple(files[path] for path in sorted(files)),
     )
-    return Draft(release=release, places=places)
+    origin = _origin(built)
+    _add(files, places, SBOM, "sbom", sbom(draft, origin))
+    _add(files, places, PROVENANCE, "provenance", provenance(draft, origin))
+    whole = replace(draft, files=tuple(files[path] for path in sorted(files)))
+    return Draft(release=whole, places=places, measured=tuple(_measured(built)))
+
+
+def measurements_of(draft: Draft) -> Measurements:
+    """Return what was measured of a release, as it lies beside the bundle."""
+    release = draft.release
+    return Measurements(
+        release=release.digest,
+        name=release.name,
+        version=release.version,
+        measured=draft.measured,
+    )
+
+
+def _measured(built: Built) -> Iterator[Measured]:
+    for item in sorted(built.plan.items, key=lambda item: item.use.target):
+        model, report = built.report(item)
+        yield Measured(
+            model=model.name,
+            target=report.target,
+            artifact=report.artifact or "",
+            bench=report.bench and without_name(report.bench),
+            gates=tuple(gate for gate in report.gates if is_measured(gate.gate)),
+        )
+
+
+def _not_judged(draft: Draft) -> Iterator[str]:
+    """Yield in words the gates of a release that nothing could judge."""
+    for target in draft.release.targets:
+        for model in target.models:
+            for gate in model.gates:
+                if gate.state == "not judged":
+                    yield f"{model.name} on {target.target}: {gate.gate}: {gate.reason}"
+    for item in draft.measured:
+        for beside in item.gates:
+            if beside.state == "not judged":
+                yield f"{item.model} on {item.target}: {beside.gate}: {beside.reason}"
 
 
 def write_release(draft: Draft, folder: Path, key: SigningKey) -> Path:
@@ -191,137 +273,68 @@ def _created() -> str | None:
     return datetime.fromtimestamp(int(text), UTC).isoformat(timespec="seconds")
 
 
-def _target(built: Built, items: Sequence[Item], contents: Contents) -> ReleaseTarget:
-    target = items[0].target
-    gpu = target.get("board.gpu") or {}
-    by_name = {model.name: model for model in contents.version.models}
-    return ReleaseTarget(
-        target=target.id,
-        os=str(target.get("board.os")),
-        arch=str(target.get("board.arch")),
-        os_version=target.get("board.os_version"),
-        runtime=target.runtime,
-        runtime_versions=str(target.get("runtime.versions")),
-        compute_capabilities=tuple(gpu.get("compute_capabilities", ())),
-        models=tuple(_model(built, item, by_name[item.shared.name]) for item in items),
-    )
+def _parts(profile: Profile) -> dict[str, str | None]:
+    """Return the licence of every part of a release as the profile says it."""
+    parts = {licence_part(name): model.licence for name, model in profile.models.items()}
+    if profile.files:
+        parts["files"] = profile.release.files_licence
+    return parts
 
 
-def _model(built: Built, item: Item, model: VersionModel) -> ReleaseModel:
-    about, report = built.report(item)
-    target, name = item.use.target, item.shared.name
-    golden = model.golden
-    return ReleaseModel(
-        name=name,
-        entry=f"{target}/{model.entry}",
-        candidate=model.candidate,
-        artifact=model.artifact,
-        inputs=tuple(_inputs(item, about)),
-        outputs=tuple(
-            Tensor(name=spec["name"], dtype=spec["dtype"], shape=_shape(item, spec["dims"]))
-            for spec in about.signature["outputs"]
-        ),
-        labels=None,
-        options=model.options,
-        size_bytes=report.size_bytes or 0,
-        figures=tuple(_figures(report)),
-        gates=tuple(
-            Gate(
-                gate=gate.gate,
-                state=gate.state,
-                limit=gate.limit,
-                evidence=gate.evidence,
-                reason=gate.reason,
-            )
-            for gate in report.gates
-        ),
-        golden=None
-        if golden is None
-        else Golden(
-            inputs=f"{target}/{golden.inputs}",
-            outputs=f"{target}/{golden.outputs}",
-            cosine=golden.cosine,
-        ),
-    )
+def _texts(profile: Profile) -> Iterator[tuple[str, Role, bytes]]:
+    """Yield path, role and content of classes and licence texts.
+
+    Raises:
+        ProfileError: One cannot be read, is a link out of the profile's folder, is no text or too
+            long (E442).
+    """
+    for model in profile.models.values():
+        goal = labels_path(model)
+        if goal is not None and model.classes is not None:
+            yield goal, "labels", _text(profile.folder, model.classes)
+    for file in profile.release.texts:
+        yield text_path(file)[1], "licence", _text(profile.folder, file)
 
 
-def _inputs(item: Item, about: ModelReport) -> Iterator[Tensor]:
-    words = model_to_data(item.shared.model)
-    fed = {pair.input: pair.output for pair in item.shared.model.state}
-    for spec in about.signature["inputs"]:
-        said = words["inputs"].get(spec["name"]) or {}
-        yield Tensor(
-            name=spec["name"],
-            dtype=spec["dtype"],
-            shape=_shape(item, spec["dims"]),
-            image=said.get("image"),
-            audio=said.get("audio"),
-            state=fed.get(spec["name"]),
-        )
+def _text(folder: Path, name: str) -> bytes:
+    place = folder / name
+    try:
+        if not place.resolve().is_relative_to(folder.resolve()):
+            raise ValueError("it lies outside of the profile's folder")
+        with open(place, "rb") as file:
+            content = file.read(MOST_TEXT_BYTES + 1)
+        if len(content) > MOST_TEXT_BYTES:
+            raise ValueError(f"it has more than {MOST_TEXT_BYTES} bytes")
+        content.decode()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise ProfileError(
+            f"{name} cannot be released: {why}",
+            code="E442",
+            subject=name,
+            hint="name a UTF-8 text file beside the profile",
+        ) from error
+    return content
 
 
-def _shape(item: Item, dims: Sequence[int | str | None]) -> tuple[int | str, ...]:
-    """Return sizes, ranges and names of dims, as a reader without the profile needs them."""
-    known = item.shared.model.dims
-    return tuple(
-        f"{known[dim].low}..{known[dim].high}"
-        if isinstance(dim, str) and dim in known and known[dim].low
-        else dim
-        if dim is not None
-        else "any"
-        for dim in dims
-    )
+def _add(
+    files: dict[str, ReleaseFile],
+    places: dict[str, Path | bytes],
+    path: str,
+    role: Role,
+    content: bytes,
+) -> None:
+    sha256 = hashlib.sha256(content).hexdigest()
+    files[path] = ReleaseFile(path=path, size=len(content), sha256=sha256, role=role)
+    places.setdefault(sha256, content)
 
 
-def _figures(report: TargetReport) -> Iterator[Figure]:
-    found = report.evaluation
-    if found is None:
-        return
-    if found.metric is not None:
-        yield Figure(
-            name=found.metric.name,
-            value=found.metric.value,
-            low=found.metric.low,
-            high=found.metric.high,
-            samples=found.metric.n,
-            evidence=found.evidence,
-        )
-    for parity in found.parity:
-        yield Figure(
-            name=f"cosine {parity.output}",
-            value=parity.stats.get("cosine"),
-            low=None,
-            high=None,
-            samples=found.n,
-            evidence=found.evidence,
-        )
-
-
-def _files(target: str, contents: Contents) -> Iterator[ReleaseFile]:
-    entries = {model.name: model.entry for model in contents.version.models}
-    for file in contents.version.files:
-        first = file.path.partition("/")[0]
-        if first == FILES:
-            yield _file(file, file.path, "file")
-        elif first == GOLDEN:
-            yield _file(file, f"{target}/{file.path}", "golden")
-        else:
-            path = folder_of(target, file.path)
-            yield _file(file, path, _role(file.path, entries[first]))
-
-
-def _role(path: str, entry: str) -> Role:
-    if path == entry or path.startswith(f"{entry}/"):
-        return "model"
-    return "interface" if path.endswith(".json") else "weights"
-
-
-def _file(file: FileEntry, path: str, role: Role) -> ReleaseFile:
-    moved = replace(file, path=path)
-    return ReleaseFile(
-        path=moved.path,
-        size=moved.size,
-        sha256=moved.sha256,
-        role=role,
-        segments=tuple((part.offset, part.length, part.sha256) for part in moved.segments),
+def _origin(built: Built) -> Origin:
+    lock, profile = built.lock(), built.plan.profile
+    return Origin(
+        profile=lock.expanded,
+        models=lock.models,
+        authors={name: model.author for name, model in profile.models.items() if model.author},
+        data=lock.data,
+        tools=lock.tools,
     )

@@ -1,4 +1,4 @@
-"""``edgedeploy compare``: what changed between two builds."""
+"""``edgedeploy compare``: what changed between two builds, or two releases."""
 
 from __future__ import annotations
 
@@ -7,22 +7,49 @@ from pathlib import Path
 import click
 
 from edgedeploy.cli.output import Output, verb
-from edgedeploy.errors import ExitCode
-from edgedeploy.places import DOCUMENT
-from edgedeploy.report.compare import compare, comparison_text
-from edgedeploy.report.document import read_document
-from edgedeploy.report.files import build_folder
+from edgedeploy.errors import ExitCode, UsageError
 
 
 @click.command()
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
+@click.option(
+    "--key",
+    "keys",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    help="Public key that is believed, for bundles; may be given again.",
+)
 @verb
-def command(output: Output, old: Path, new: Path) -> int:
-    """Compare the builds OLD and NEW (build folders or build.json files).
+def command(output: Output, old: Path, new: Path, keys: tuple[Path, ...]) -> int:
+    """Compare the builds OLD and NEW (build folders or build.json files), or two bundles.
 
-    Exit status 1 when NEW is worse in something.
+    Exit status 1 when NEW is worse in something; of two bundles, when it is worse past a gate.
     """
+    from edgedeploy.comparing import compare_releases, is_bundle, releases_text
+
+    bundles = [is_bundle(path) for path in (old, new)]
+    if all(bundles):
+        released = compare_releases(old, new, keys)
+        code = ExitCode.REFUSED if released.regressions else ExitCode.DONE
+        text = releases_text(released).rstrip("\n")
+        return output.result(text, {"comparison": released.to_json()}, code)
+    if any(bundles) or keys:
+        raise UsageError(
+            "a release is compared with a release, and a build with a build",
+            code="E763",
+            subject=str(new),
+            hint="give two bundles (.edpkg) and --key, or two build folders",
+        )
+    return _builds(output, old, new)
+
+
+def _builds(output: Output, old: Path, new: Path) -> int:
+    from edgedeploy.places import DOCUMENT
+    from edgedeploy.report.compare import compare, comparison_text
+    from edgedeploy.report.document import read_document
+    from edgedeploy.report.files import build_folder
+
     found = compare(
         read_document(build_folder(old) / DOCUMENT), read_document(build_folder(new) / DOCUMENT)
     )

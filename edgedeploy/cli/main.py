@@ -30,6 +30,7 @@ VERBS = {
     "activate": "Switch devices to a pushed version, if it is well there.",
     "rollback": "Switch devices to the version before.",
     "release": "Write a signed bundle of what was accepted.",
+    "apply": "Rebuild a bundle from the one before and a delta.",
     "verify": "Check a signed bundle, and extract it.",
     "package": "Write packages for apps from a signed bundle.",
     "ship": "Build, push, bench, accept and activate.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from edgedeploy.cli.package import format_option, told
 from edgedeploy.cli.progress import watch
 from edgedeploy.cli.request import profile_options, request_of
 from edgedeploy.places import default_store_path
+
+if TYPE_CHECKING:
+    from edgedeploy.release.packing import Codecs
 
 
 @click.command()
@@ -25,7 +28,20 @@ from edgedeploy.places import default_store_path
     help="Private key that signs.",
 )
 @click.option("--counter", type=click.IntRange(min=1), default=1, help="Of this release.")
+@click.option("--unaccepted", is_flag=True, help="Take what a gate refused; the release says so.")
+@click.option("--deny", multiple=True, help="SPDX licence id that no part may need; repeatable.")
 @format_option
+@click.option(
+    "--delta-from",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Bundle of an earlier version: also write the delta from it.",
+)
+@click.option(
+    "--delta-codec",
+    type=click.Choice(["zstd", "lzma"]),
+    default="zstd",
+    help="What reads the delta has: zstd, or Python alone.",
+)
 @verb
 def command(
     output: Output,
@@ -33,16 +49,24 @@ def command(
     store: Path | None,
     key: Path,
     counter: int,
+    unaccepted: bool,
+    deny: tuple[str, ...],
     formats: tuple[str, ...],
+    delta_from: Path | None,
+    delta_codec: Codecs,
     **rest: Any,
 ) -> int:
     """Write the last build of PROFILE as a signed bundle, NAME-VERSION.edpkg.
 
-    Only what passed its gates enters it. The same build, released anywhere, gives the same bytes.
+    Only what passed its gates enters it, or what --unaccepted let in; it says so. The same build,
+    released anywhere, gives the same bytes. What was measured lies beside it, signed for itself.
     With --format, packages for apps lie in packages/ beside it.
 
+    With `--delta-from OLD.edpkg` also NAME-OLD-to-NEW.eddelta, from which `edgedeploy apply` makes
+    the same bundle where OLD is.
+
     Exit status: 0 written, 1 a gate had refused it, 2 the profile or the key is refused, 3 not
-    built, 7 signing failed.
+    built, 5 zstandard is missing, 7 signing failed.
     """
     from edgedeploy import api
     from edgedeploy.events import EventLog
@@ -56,11 +80,21 @@ def command(
                 store=store or default_store_path(),
                 key=key,
                 counter=counter,
+                unaccepted=unaccepted,
+                deny=deny,
                 formats=formats,
+                delta_from=delta_from,
+                delta_codec=delta_codec,
             ),
             EventLog(listener),
         )
     finally:
         listener.close()
-    lines = [f"{made.path}  {made.release.digest}", *told(made.packages)]
+    release = made.release
+    lines = [f"{made.path}  {release.digest}", *told(made.packages)]
+    if made.delta is not None:
+        share = made.delta.size_bytes / made.delta.new_bytes
+        lines.append(f"{made.delta.path}  {made.delta.size_bytes} bytes, {share:.1%} of the bundle")
+    lines += [f"not judged  {text}" for text in made.not_judged]
+    lines += [f"unaccepted  {text}" for text in release.unaccepted]
     return output.result("\n".join(lines), {"release": made.to_json()})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from edgedeploy.errors import (
 from edgedeploy.events import EventLog, Note
 from edgedeploy.executor import Builder
 from edgedeploy.loading import engines_of, loaded_part
+from edgedeploy.lockfile import Lock
 from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
 from edgedeploy.places import DOCUMENT
@@ -42,7 +43,7 @@ from edgedeploy.report.document import (
     read_document,
 )
 from edgedeploy.report.platforms import known_platforms
-from edgedeploy.store import Store
+from edgedeploy.store import ActionRecord, Store
 
 if TYPE_CHECKING:
     from edgedeploy.devices.gpu_survey import GpuSurvey
@@ -54,6 +55,20 @@ GOLDEN = "golden"
 """Folder of a version that holds the golden samples, one folder per model."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForRelease:
+    """What is different where versions go into a release, which anybody may get to see.
+
+    Golden inputs are random unless the profile lists real ones, and an engine that something else
+    than a GPU made is refused.
+
+    Attributes:
+        unaccepted: Take what a gate refused as well.
+    """
+
+    unaccepted: bool = False
+
+
 class Built:
     """A profile as it was last built.
 
@@ -62,17 +77,26 @@ class Built:
         output: Folder for results that the build was given.
         store: The store that it was built with.
         events: Where progress is told.
+        released: Given where the contents go into a release.
 
     Raises:
         ProfileError: The profile is refused.
         BuildError: There is no build of it (E438).
     """
 
-    def __init__(self, request: Request, output: Path, store: Store, events: EventLog) -> None:
+    def __init__(
+        self,
+        request: Request,
+        output: Path,
+        store: Store,
+        events: EventLog,
+        released: ForRelease | None = None,
+    ) -> None:
         self._request = request
         self._output = output
         self._store = store
         self._events = events
+        self._released = released
         self._memory = Memory.of(store, request.profile)
         self._plan, _ = open_profile(request, self._memory)
         self._document = _document(output / self._plan.profile.name, self._plan)
@@ -100,6 +124,25 @@ class Built:
         if found is None:
             raise _stale(item, "the last build was of other targets")
         return found
+
+    def refusals(self) -> Iterator[str]:
+        """Yield in words what gates of the last build refused, item by item."""
+        for item in self._plan.items:
+            for gate in self.report(item)[1].gates:
+                if gate.state == "refused":
+                    yield f"{item.name}: {gate.gate} (limit {gate.limit})"
+
+    def lock(self) -> Lock:
+        """Return what the last build used and made, from the store alone.
+
+        Raises:
+            BuildError: It is not built, or not as the profile now says (E438).
+        """
+        run = self._run(self._plan)
+        try:
+            return run.lock(run.build())
+        finally:
+            run.close()
 
     def target(self, board: str | None, device: str) -> str:
         """Return the target that was built for a board.
@@ -194,9 +237,7 @@ class Built:
         Raises:
             BuildError, RefusedError: As :meth:`contents`.
         """
-        options = BuildOptions(output=self._output, measure="known", runs=False)
-        made_by = known_platforms(self._document)
-        run = BuildRun(self._store, plan, options, EventLog(), self._memory, None, workshop=made_by)
+        run = self._run(plan)
         try:
             outcomes = run.build()
         finally:
@@ -204,6 +245,13 @@ class Built:
         for outcome in outcomes:
             self._check(outcome)
         return outcomes
+
+    def _run(self, plan: Plan) -> BuildRun:
+        options = BuildOptions(output=self._output, measure="known", runs=False)
+        made_by = known_platforms(self._document)
+        return BuildRun(
+            self._store, plan, options, EventLog(), self._memory, None, workshop=made_by
+        )
 
     def _check(self, outcome: Outcome) -> None:
         _, report = self.report(outcome.item)
@@ -213,9 +261,10 @@ class Built:
         if artifact is None or artifact.digest != report.artifact:
             missed = [trial.reason for trial in outcome.trials if _not_built(trial.diagnostics)]
             raise _stale(outcome.item, (missed or ["its artifact is another now"])[0])
-        if report.verdict == "refused" or outcome.state != "accepted":
+        allowed = self._released is not None and self._released.unaccepted
+        if (report.verdict == "refused" or outcome.state != "accepted") and not allowed:
             raise RefusedError(
-                f"{outcome.item.name} was refused by a gate and is not pushed",
+                f"{outcome.item.name} was refused by a gate and is not taken",
                 code="E439",
                 subject=outcome.item.name,
                 hint="see `edgedeploy accept`; change the model or, if it is wrong, the gate",
@@ -246,17 +295,20 @@ class Built:
                 place=item.use.place,
             )
         record = builder.build(nodes.compiled)
+        if self._released is not None:
+            _check_engines(item, record)
         tree, folder = builder.folder(nodes.compiled.output("artifact"))
         part = loaded_part(record, item.target, engine)
         loaded = set(part.loaded)
-        files = tuple(file for file in tree.files if file.path in loaded)
-        taken.add_tree(name, Tree(files=files), folder)
+        travels = Tree(files=tuple(file for file in tree.files if file.path in loaded))
+        taken.add_tree(name, travels, folder)
         return VersionModel(
             name=name,
             target=item.use.target,
             runtime=item.target.runtime,
             entry=f"{name}/{part.entry}",
-            artifact=tree.digest,
+            # Another platform's engine beside it makes no other version of this device's.
+            artifact=travels.digest if engine else tree.digest,
             candidate=chosen.name,
             options=nodes.compiled.params["options"],
             golden=self._golden(builder, item, nodes, taken),
@@ -266,7 +318,8 @@ class Built:
     def _golden(
         self, builder: Builder, item: Item, nodes: CandidateNodes, taken: _Files
     ) -> VersionGolden | None:
-        found, why = golden_trees(builder, item, nodes)
+        synthetic = self._released is not None and self._plan.profile.release.golden == "synthetic"
+        found, why = golden_trees(builder, item, nodes, synthetic=synthetic)
         if found is None:
             self._events.emit(Note(text=f"{item.name}: no golden samples travel: {why}"))
             return None
@@ -377,6 +430,30 @@ def _stale(item: Item, why: str) -> EdgedeployError:
         subject=item.name,
         hint="run `edgedeploy build` on the profile, with the same options, then push",
     )
+
+
+def _check_engines(item: Item, record: ActionRecord) -> None:
+    """Refuse what a release cannot hold of engines: none, or more than one.
+
+    Raises:
+        BuildError: Something stood for the GPU (E759), or there are engines of several platforms,
+            of which all but the first would be left out (E764).
+    """
+    if record.summary.get("simulated"):
+        raise BuildError(
+            f"something stood for the GPU that builds the engine of {item.name}: it is no engine",
+            code="E759",
+            subject=item.name,
+            hint="build it on a device of the board, then release",
+        )
+    made = engines_of(record)
+    if len(made) > 1:
+        raise BuildError(
+            f"{item.name} has engines for {len(made)} platforms, and a release takes one",
+            code="E764",
+            subject=item.name,
+            hint="build with the devices of one platform, `-d NAME`, then release",
+        )
 
 
 def _bad_file(path: str | None, why: str) -> ProfileError:

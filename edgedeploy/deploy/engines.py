@@ -81,6 +81,8 @@ class DeviceWorkshop:
     def platforms(self, item: Item, stop: threading.Event) -> tuple[GpuPlatform, ...]:
         """Return the platforms of an item's devices; see :class:`edgedeploy.engines.Workshop`."""
         devices = [device for device in self._of(item) if self._may_reach(device)]
+        if not devices and self._chosen:
+            raise self._other_boards(item)
         for device in devices:
             self._asked(device)
         found: dict[GpuPlatform, None] = {}
@@ -149,6 +151,21 @@ class DeviceWorkshop:
 
     def _may_reach(self, device: Device) -> bool:
         return self._chosen is None or device.name in self._chosen or device.name == LOCAL
+
+    def _other_boards(self, item: Item) -> DeviceError:
+        """Return what to say where none of the chosen devices is of an item's board."""
+        board = item.target.board
+        boards = {name: self._inventory.devices[name].board for name in sorted(self._chosen or ())}
+        told = ", ".join(f"{name} is {kind or 'of no board'}" for name, kind in boards.items())
+        error = DeviceError(
+            f"the engine of {item.name} is built on a device of the board {board}, and none was "
+            f"chosen: {told}",
+            code="E482",
+            subject=item.name,
+            hint=f"choose one with `board: {board}` in devices.yaml, or the target with -t",
+        )
+        error.retryable = True  # what was not chosen keeps its engine
+        return error
 
     def _equal(self, platform: GpuPlatform) -> list[Device]:
         """Return the devices that were found to be of a platform."""

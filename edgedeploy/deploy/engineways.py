@@ -8,6 +8,7 @@ signature.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,6 +33,12 @@ _SIGNALS = 128
 """A status from here on is a signal's: whoever ended the build, TensorRT did not refuse it."""
 
 _OTHER = "a stand-in is at work where there was none, or the other way round"
+
+# What trtexec says when it cannot write; source: NVIDIA/TensorRT, samples/common/sampleEngines.cpp,
+# ``saveEngine``.
+_UNWRITTEN = re.compile(
+    r"Saving engine to file failed|Cannot open engine file|No space left", re.IGNORECASE
+)
 
 # Failures that are the program's, or the recipe's, by what they are called there.
 _REFUSED = {
@@ -107,6 +114,10 @@ def _by_trtexec(survey: GpuSurvey, way: Way, recipe: Mapping[str, Any]) -> Order
 
     def failure(status: int, _: bytes) -> EdgedeployError | None:
         said = log.close()
+        unwritten = [item.text for item in said.errors if _UNWRITTEN.search(item.text)]
+        if unwritten:
+            # Of the device, not of the program: no other candidate would fare better.
+            return _broken(survey, "disk", unwritten[0])
         refused = status < _SIGNALS and (said.passed is False or said.errors)
         return log.failure(survey.device) if refused else None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgedeploy.artifact import Tree
 from edgedeploy.executor import Builder
+from edgedeploy.modelnodes import synthetic_samples
+from edgedeploy.node import Node
 from edgedeploy.plan import CandidateNodes, Item
 
 
@@ -29,13 +31,16 @@ class Golden:
     cosine: float | None
 
 
-def golden_trees(builder: Builder, item: Item, nodes: CandidateNodes) -> tuple[Golden | None, str]:
+def golden_trees(
+    builder: Builder, item: Item, nodes: CandidateNodes, *, synthetic: bool = False
+) -> tuple[Golden | None, str]:
     """Return the golden samples of an artifact, made now if there are none in the store.
 
     Args:
         builder: Brings the stage up to date.
         item: The model on a target.
         nodes: The chosen candidate's.
+        synthetic: With random inputs, whatever data the model was evaluated on.
 
     Returns:
         The samples and an empty text; or None and why there are none (the smallest is larger than
@@ -44,11 +49,12 @@ def golden_trees(builder: Builder, item: Item, nodes: CandidateNodes) -> tuple[G
     Raises:
         EdgedeployError: The stage, or what it needs, failed.
     """
-    record = builder.build(nodes.golden)
+    node = _on_random(item, nodes.golden) if synthetic else nodes.golden
+    record = builder.build(node)
     if not record.summary["samples"]:
         return None, str(record.summary["reason"])
-    inputs, inputs_folder = builder.folder(nodes.golden.output("inputs"))
-    outputs, outputs_folder = builder.folder(nodes.golden.output("outputs"))
+    inputs, inputs_folder = builder.folder(node.output("inputs"))
+    outputs, outputs_folder = builder.folder(node.output("outputs"))
     golden = Golden(
         inputs=inputs,
         outputs=outputs,
@@ -57,3 +63,16 @@ def golden_trees(builder: Builder, item: Item, nodes: CandidateNodes) -> tuple[G
         cosine=item.use.gates.cosine,
     )
     return golden, ""
+
+
+def _on_random(item: Item, golden: Node) -> Node:
+    """Return the golden stage on random inputs; itself where it has no others."""
+    shared = item.shared
+    if shared.evaluate_role == "synthetic":
+        return golden
+    samples = synthetic_samples(shared.model, shared.variant, shared.name, shared.normal)
+    return replace(
+        golden,
+        id=f"{golden.id}.synthetic",
+        inputs={**golden.inputs, "samples": samples.output("samples")},
+    )

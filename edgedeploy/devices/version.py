@@ -56,7 +56,8 @@ class VersionModel:
         target: ``board/runtime`` that it was built for.
         runtime: Family that loads it, such as ``ort``.
         entry: The file that the runtime opens, or the folder: a Core ML package is one.
-        artifact: Digest of the tree in the store that the files came from.
+        artifact: Digest of the tree in the store that the files came from; of the engine's files
+            alone where the tree holds engines for several platforms.
         candidate: How its numbers are represented, such as ``w8a8``.
         options: Of the runtime, JSON data.
         golden: None where nothing is there to check it with.

@@ -120,6 +120,8 @@ def _notes(report: Float16Report) -> Iterator[str]:
     if report.kept:
         reasons = Counter(report.kept.values()).most_common()
         told = [f"{count} for: {reason}" for reason, count in reasons[:TOLD_REASONS]]
+        if len(reasons) == 1:
+            told = [reasons[0][0]]
         if len(reasons) > TOLD_REASONS:
             told.append(f"and {len(reasons) - TOLD_REASONS} more reasons")
         count = len(report.kept)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgedeploy.config.nearest import advice, shorten
+from edgedeploy.config.units import UnitError, size_bytes
 from edgedeploy.errors import Diagnostic, Severity
 from edgedeploy.profile.dims import format_dim
 from edgedeploy.profile.types import DimSpec, ModelSpec, Profile, TargetUse
@@ -185,11 +186,21 @@ def _value(
 ) -> Iterator[Diagnostic]:
     """Yield what is wrong with the value of an option that exists."""
     message = f"the option `{name}` of `{target.runtime}` cannot be `{shorten(value)}`"
-    if option["type"] == "choice":
+    kind = option["type"]
+    if kind == "choice":
         if value not in option["values"]:
             yield _at(use, "E163", message, advice(str(value), option["values"]))
-    elif type(value) is not {"bool": bool, "int": int, "text": str}[option["type"]]:
-        yield _at(use, "E163", message, f"write a value of type {option['type']}")
+    elif kind == "size":
+        try:
+            size_bytes(value)
+        except UnitError as error:
+            yield _at(use, "E163", f"{message}: {error}", error.hint)
+    elif type(value) is not {"bool": bool, "int": int, "text": str}[kind]:
+        yield _at(use, "E163", message, f"write a value of type {kind}")
+    elif isinstance(value, int) and option.get("within"):
+        least, most = option["within"]
+        if not least <= value <= most:
+            yield _at(use, "E163", message, f"write a number from {least} to {most}")
 
 
 def _gates(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnostic]:

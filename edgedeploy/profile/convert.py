@@ -32,6 +32,7 @@ from edgedeploy.profile.types import (
     ModelSpec,
     Profile,
     QuantizeSpec,
+    ReleaseSpec,
     StatePair,
     TargetUse,
 )
@@ -63,6 +64,12 @@ def to_profile(
             for target, use in schema.targets.items()
         ),
         files=tuple(schema.files),
+        release=ReleaseSpec(
+            golden=schema.release.golden,
+            deny=tuple(schema.release.deny),
+            files_licence=schema.release.files_licence,
+            texts=tuple(schema.release.texts),
+        ),
         pipeline=schema.pipeline,
     )
 

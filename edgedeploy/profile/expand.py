@@ -26,6 +26,7 @@ from edgedeploy.profile.types import (
     ModelSpec,
     Profile,
     QuantizeSpec,
+    ReleaseSpec,
     StatePair,
     TargetUse,
 )
@@ -49,6 +50,7 @@ def expand(profile: Profile, targets: Mapping[str, Target]) -> dict[str, Any]:
         "targets": [_use(use) for use in profile.targets],
         "target_facts": {use.target: _target(targets[use.target]) for use in profile.targets},
         "files": list(profile.files),
+        "release": _fields(profile.release),
         "pipeline": profile.pipeline,
     }
 
@@ -69,6 +71,7 @@ def profile_from_expanded(data: Mapping[str, Any], folder: Path, file: Path) -> 
         models={name: _read_model(name, model) for name, model in data["models"].items()},
         targets=tuple(_read_use(use) for use in data["targets"]),
         files=tuple(data["files"]),
+        release=ReleaseSpec(**_tupled(data["release"], "deny", "texts")),
         pipeline=data["pipeline"],
     )
 

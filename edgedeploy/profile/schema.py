@@ -457,6 +457,27 @@ class ModelSchema(Strict):
     )
 
 
+class ReleaseSchema(Strict):
+    """What `edgedeploy release` puts into a bundle beside the artifacts."""
+
+    golden: Literal["synthetic", "evaluate"] = Field(
+        default="synthetic",
+        description="Golden inputs: random ones, or (`evaluate`) the first of the data that was "
+        "evaluated on, which then everybody who has the release can read.",
+    )
+    deny: list[Text] = Field(
+        default=[], description="SPDX licence ids that no part of a release may need."
+    )
+    files_licence: Text | None = Field(
+        default=None, description="SPDX licence expression of what `files` name."
+    )
+    texts: list[RelativePath] = Field(
+        default=[],
+        description="Files with licence texts, each named by the licence's id: "
+        "`LICENSES/Apache-2.0.txt`.",
+    )
+
+
 def _target_map(value: Any) -> Any:
     """Return a list of target ids as a map without overrides, and an empty override as a map."""
     if isinstance(value, list):
@@ -510,6 +531,9 @@ class ProfileSchema(Strict):
     ] = Field(description="Target ids (`board/runtime`), as a list, or a map to overrides.")
     files: list[RelativePath] = Field(
         default=[], description="Further files that travel with a release."
+    )
+    release: ReleaseSchema = Field(
+        default_factory=ReleaseSchema, description="What a release holds beside the artifacts."
     )
     pipeline: Annotated[FunctionName, BeforeValidator(_unbuilt_part("pipeline"))] | None = Field(
         default=None,

@@ -318,6 +318,24 @@ class TargetUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseSpec:
+    """What a release of the profile holds beside the artifacts.
+
+    Attributes:
+        golden: Where golden inputs come from: random ones, or the data that the artifact was
+            evaluated on, which then travels with the release.
+        deny: SPDX licence ids that no part of a release may need.
+        files_licence: SPDX expression of what `files:` name.
+        texts: Files with licence texts, named by the licence's id.
+    """
+
+    golden: Literal["synthetic", "evaluate"] = "synthetic"
+    deny: tuple[str, ...] = ()
+    files_licence: str | None = None
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """A whole deployment profile; ``folder`` is what relative paths are relative to."""
 
@@ -328,4 +346,5 @@ class Profile:
     targets: tuple[TargetUse, ...]
     version: str | None = None
     files: tuple[str, ...] = ()
+    release: ReleaseSpec = ReleaseSpec()
     pipeline: str | None = None

@@ -79,7 +79,12 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A figure with where it comes from; ``low`` and ``high`` bound it with 95 % confidence."""
+    """A figure with where it comes from; ``low`` and ``high`` bound it with 95 % confidence.
+
+    Attributes:
+        higher_is_better: False for error rates.
+        fraction: Whether it lies in [0, 1] and is shown in per cent, its change in points.
+    """
 
     name: str
     value: float | None
@@ -87,14 +92,26 @@ class Figure:
     high: float | None
     samples: int
     evidence: Evidence
+    higher_is_better: bool = True
+    fraction: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """A gate's verdict; what was measured stands beside the bundle, not in it."""
+    """A gate's verdict.
+
+    Attributes:
+        gate: Its name, such as ``metric`` or ``latency_p50``.
+        state: ``measured``: it is judged by measurements, which are never the same twice and stand
+            with its verdict beside the bundle; one that refused, and was overruled, is ``refused``
+            here too.
+        limit: As printed; None where it has none.
+        evidence: Where its figure comes from.
+        reason: Why.
+    """
 
     gate: str
-    state: Literal["passed", "refused", "not judged"]
+    state: Literal["passed", "refused", "not judged", "measured"]
     limit: str | None
     evidence: Evidence
     reason: str
@@ -125,7 +142,8 @@ class ReleaseModel:
         figures: What the artifact is worth.
         gates: All that the profile sets.
         golden: None where nothing is there to check it with.
-        platform: Of an engine, what it is tied to (:class:`edgedeploy.gpu.GpuPlatform`).
+        platform: What an engine asks of a device (:class:`edgedeploy.gpu.EngineNeeds`); None for
+            what is no engine.
     """
 
     name: str

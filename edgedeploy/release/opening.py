@@ -24,7 +24,7 @@ from edgedeploy.release.bundle import (
     parse_release,
     sums,
 )
-from edgedeploy.release.signing import is_signed, key_id, read_envelope
+from edgedeploy.release.signing import PAYLOAD_TYPE, is_signed, key_id, read_envelope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ def open_bundle(path: Path, trusted: Mapping[str, bytes]) -> Iterator[Bundle]:
         # Before any of the manifest is read: nobody's JSON reaches the reader.
         signers = check_signatures(manifest, envelope, trusted)
         release = parse_release(manifest)
-        _check_files(file, members, release)
+        check_files(file, members, release)
         yield Bundle(
             release=release,
             signers=signers,
@@ -113,7 +113,11 @@ def _open(path: Path) -> BinaryIO:
 
 
 def check_signatures(
-    manifest: bytes, envelope: bytes, trusted: Mapping[str, bytes]
+    manifest: bytes,
+    envelope: bytes,
+    trusted: Mapping[str, bytes],
+    name: str = MANIFEST,
+    payload_type: str = PAYLOAD_TYPE,
 ) -> tuple[str, ...]:
     """Return the ids of the trusted keys that vouch for a manifest, sorted.
 
@@ -123,17 +127,21 @@ def check_signatures(
         manifest: Its bytes.
         envelope: The envelope that lies beside it.
         trusted: As :func:`open_bundle`.
+        name: What the manifest is called, where it is another signed file.
+        payload_type: Which kind of file it is.
 
     Raises:
         IntegrityError: The envelope cannot be read (E732) or holds another manifest (E735), no
             trusted key vouches for it, or the signature of one of them is not right (E736).
     """
-    payload, signatures = read_envelope(envelope)
+    payload, signatures = read_envelope(envelope, payload_type)
     if payload != manifest:
-        raise damaged(MANIFEST, "it is not what was signed")
+        raise damaged(name, "it is not what was signed")
     known = {key_id(public): public for public in trusted.values()}
     by_us = [item for item in signatures if item.keyid in known]
-    wrong = [item for item in by_us if not is_signed(payload, known[item.keyid], item.sig)]
+    wrong = [
+        item for item in by_us if not is_signed(payload, known[item.keyid], item.sig, payload_type)
+    ]
     if wrong or not by_us:
         found = ", ".join(item.keyid[:16] for item in wrong or signatures)
         raise IntegrityError(
@@ -148,7 +156,13 @@ def check_signatures(
     return tuple(item.keyid for item in by_us)
 
 
-def _check_files(file: BinaryIO, members: Mapping[str, Member], release: Release) -> None:
+def check_files(file: BinaryIO, members: Mapping[str, Member], release: Release) -> None:
+    """Check that an archive holds exactly what a manifest lists.
+
+    Raises:
+        IntegrityError: A file is missing, too many or another (E735).
+        OSError: It cannot be read.
+    """
     wanted = members_of(release.files)
     listed = set(wanted.values())
     for path in sorted(members.keys() - OWN - listed):

@@ -24,8 +24,8 @@ MOST_SIGNATURES = 16
 
 _SIGNATURE = rb'\{"keyid":"([0-9a-f]{64})","sig":"([A-Za-z0-9+/]{86}==)"\}'
 _ENVELOPE = re.compile(
-    rb'\{"payload":"([A-Za-z0-9+/]*={0,2})","payloadType":"%s","signatures":\[(.{0,%d})\]\}\Z'
-    % (re.escape(PAYLOAD_TYPE.encode()), 256 * MOST_SIGNATURES)
+    rb'\{"payload":"([A-Za-z0-9+/]*={0,2})","payloadType":"([a-z0-9./+-]+)",'
+    rb'"signatures":\[(.{0,%d})\]\}\Z' % (256 * MOST_SIGNATURES)
 )
 
 Sign = Callable[[bytes], bytes]
@@ -51,11 +51,13 @@ def pre_authentication(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> byte
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def envelope(payload: bytes, signatures: Iterable[Signature]) -> bytes:
+def envelope(
+    payload: bytes, signatures: Iterable[Signature], payload_type: str = PAYLOAD_TYPE
+) -> bytes:
     """Return the canonical JSON of an envelope, signatures sorted by key."""
     return canonical(
         {
-            "payloadType": PAYLOAD_TYPE,
+            "payloadType": payload_type,
             "payload": base64.b64encode(payload).decode(),
             "signatures": [
                 {"keyid": item.keyid, "sig": base64.b64encode(item.sig).decode()}
@@ -65,19 +67,20 @@ def envelope(payload: bytes, signatures: Iterable[Signature]) -> bytes:
     )
 
 
-def sign(payload: bytes, public: bytes, by: Sign) -> Signature:
+def sign(payload: bytes, public: bytes, by: Sign, payload_type: str = PAYLOAD_TYPE) -> Signature:
     """Return the signature of a payload; checked before anybody gets it.
 
     Args:
         payload: What is vouched for.
         public: The key's 32 public bytes.
         by: Makes the signature.
+        payload_type: What is signed; a signature over one type is none over another.
 
     Raises:
         IntegrityError: What came back is no signature of this key (E733).
     """
-    made = by(pre_authentication(payload))
-    if len(made) != SIGNATURE_BYTES or not is_signed(payload, public, made):
+    made = by(pre_authentication(payload, payload_type))
+    if len(made) != SIGNATURE_BYTES or not is_signed(payload, public, made, payload_type):
         raise IntegrityError(
             "what was to sign gave no signature of this key",
             code="E733",
@@ -87,7 +90,9 @@ def sign(payload: bytes, public: bytes, by: Sign) -> Signature:
     return Signature(keyid=key_id(public), sig=made)
 
 
-def is_signed(payload: bytes, public: bytes, signature: bytes) -> bool:
+def is_signed(
+    payload: bytes, public: bytes, signature: bytes, payload_type: str = PAYLOAD_TYPE
+) -> bool:
     """Return whether a signature over a payload is that of a public key (32 bytes).
 
     A key of small order is nobody's: everybody can sign for it.
@@ -97,36 +102,38 @@ def is_signed(payload: bytes, public: bytes, signature: bytes) -> bool:
 
     try:
         key = Ed25519PublicKey.from_public_bytes(public)
-        key.verify(signature, pre_authentication(payload))
+        key.verify(signature, pre_authentication(payload, payload_type))
     except (InvalidSignature, ValueError):
         return False
     return not is_weak(public)
 
 
-def read_envelope(content: bytes) -> tuple[bytes, tuple[Signature, ...]]:
+def read_envelope(
+    content: bytes, payload_type: str = PAYLOAD_TYPE
+) -> tuple[bytes, tuple[Signature, ...]]:
     """Return payload and signatures of an envelope; nothing is verified yet.
 
     It comes from anywhere, so it is compared with the one form that it may have; no JSON reader
     sees it.
 
     Raises:
-        IntegrityError: It is no envelope of a release in the canonical form (E732).
+        IntegrityError: It is no envelope of that type in the canonical form (E732).
     """
     found = _ENVELOPE.match(content)
-    if found is None:
-        raise _unreadable("it is no envelope of a release in the canonical form")
+    if found is None or found[2] != payload_type.encode():
+        raise _unreadable(f"it is no envelope of {payload_type} in the canonical form")
     try:
         payload = base64.b64decode(found[1], validate=True)
     except ValueError:
         raise _unreadable("its payload is not base64") from None
     signatures = tuple(
         Signature(keyid=keyid.decode(), sig=base64.b64decode(sig))
-        for keyid, sig in re.findall(_SIGNATURE, found[2])
+        for keyid, sig in re.findall(_SIGNATURE, found[3])
     )
     if not 0 < len({item.keyid for item in signatures}) == len(signatures) <= MOST_SIGNATURES:
         raise _unreadable("it has no signature, too many, or two of one key")
     # As written again, because base64 has several forms for the same bytes.
-    if envelope(payload, signatures) != content:
+    if envelope(payload, signatures, payload_type) != content:
         raise _unreadable("it is not in the canonical form")
     return payload, signatures
 

@@ -110,7 +110,7 @@ def _float(reference: Evaluation | None, outcomes: list[Outcome]) -> FloatReport
     size = bench = None
     for outcome in outcomes:
         if outcome.baseline is not None and outcome.baseline.artifact is not None:
-            size = outcome.baseline.size_bytes
+            size = outcome.baseline.size_bytes or None  # a device may have yet to build it
             bench = _bench(outcome, FLOAT)
             break
     metric = reference.metric if reference else None

@@ -40,7 +40,7 @@ def target_card(identity: str, target: TargetReport, colour: int) -> str:
         _folded("Outputs against the float model", _evaluation(target.evaluation)),
         _folded("Latency, load and memory", _bench(target.bench)),
         _folded("Time per layer", _layers(identity, target, colour)),
-        _arithmetic(target.arithmetic),
+        _arithmetic(target.arithmetic, target.simulated),
         _folded("In float32", _half(target.half)),
         _folded("Placement", _placement(target)),
         _units(target.units),
@@ -200,7 +200,7 @@ def _layers(identity: str, target: TargetReport, colour: int) -> str:
     return note + plots.layers(f"{identity}-layers", title, target.layers, colour)
 
 
-def _arithmetic(report: ArithmeticReport | None) -> str:
+def _arithmetic(report: ArithmeticReport | None, simulated: bool) -> str:
     if report is None:
         return ""
     converting = f'<p class="sub">{report.conversions} nodes only convert to or from integers.</p>'
@@ -215,7 +215,8 @@ def _arithmetic(report: ArithmeticReport | None) -> str:
             for item in report.float_layers
         ),
     )
-    return _folded(html.escape(figures.arithmetic(report)), converting + table)
+    title = html.escape(figures.arithmetic(report, simulated=simulated))
+    return _folded(title, converting + table)
 
 
 def _half(report: HalfReport | None) -> str:

@@ -170,15 +170,20 @@ def units(report: UnitsReport) -> str:
     return f"plan of {len(report.operations)} operations ({report.units}): {', '.join(parts)}"
 
 
-def arithmetic(report: ArithmeticReport) -> str:
-    """Return ``52 of 53 layers, 99 % of multiply-adds on integers``; shares are rounded down."""
+def arithmetic(report: ArithmeticReport, *, simulated: bool = False) -> str:
+    """Return ``52 of 53 layers, 99 % of multiply-adds on integers``; shares are rounded down.
+
+    Args:
+        report: The counts.
+        simulated: Whether something stood in for the device that tells of it.
+    """
     share = ""
     if report.macs:
         percent = 100 * report.integer_macs // report.macs
         shown = "< 1" if report.integer_macs and not percent else str(percent)
         share = f", {shown} % of multiply-adds"
     uncounted = f" ({report.uncounted_layers} not counted)" if report.uncounted_layers else ""
-    stated = ", as the artifact states" if report.stated else ""
+    stated = ", as the artifact states" if report.stated else ", SIMULATED" if simulated else ""
     return (
         f"{report.integer_layers} of {report.layers} layers{share} on integers{uncounted}{stated}"
     )
@@ -250,7 +255,7 @@ def notes(target: TargetReport, created: str) -> list[str]:
     """
     found = [diagnostic(item) for item in target.diagnostics]
     if target.arithmetic is not None:
-        found.append(arithmetic(target.arithmetic))
+        found.append(arithmetic(target.arithmetic, simulated=target.simulated))
     if target.units is not None:
         found.append(units(target.units))
     for gate in target.gates:

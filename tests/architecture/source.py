@@ -19,6 +19,7 @@ STANDALONE = (
     "bench/gpu.py",
     "bench/loop.py",  # after what it needs beside it
     "devices/unpack.py",
+    "release/apply_file.py",
     "release/verify_file.py",
 )
 

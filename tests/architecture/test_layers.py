@@ -16,6 +16,9 @@ ROWS = (
         IN_ORDER,
         (
             "releasing",
+            "comparing",
+            "measured",
+            "describing",
             "deploy",
             "footprint",
             "report",

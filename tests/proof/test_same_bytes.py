@@ -1,4 +1,4 @@
-"""Built twice, by two environments in two folders: the same lock, the same bytes."""
+"""Built and released twice, by two environments in two folders: the same lock, the same bytes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edgedeploy.release.keys import new_key
 from tests.proof.small import Project
 
 pytestmark = pytest.mark.slow
@@ -36,6 +37,24 @@ def listing(project: Project) -> set[str]:
     return found - {str(project.root / "edgedeploy.lock")}
 
 
+def releasable(project: Project) -> None:
+    """Give a project's profile what a release asks for."""
+    text = project.profile.read_text()
+    text = text.replace("name: small", 'name: small\nversion: "1.0.0"')
+    project.profile.write_text(text.replace("  metric:", "  licence: MIT\n  metric:"))
+
+
+def released(project: Project, key: Path, umask: str) -> dict[str, bytes]:
+    """Release a project with all packages; return the content of every file that was written."""
+    verb = ["release", "-o", str(project.output), "--key", str(key), "--format", "all"]
+    command = [sys.executable, "-c", UMASKED, umask, *project.arguments(*verb)]
+    done = project.run(command, SOURCE_DATE_EPOCH="1700000000")
+    assert done.status == 0, done.err
+    folder = project.output / "small"
+    files = [folder / "small-1.0.0.edpkg", *(folder / "packages").rglob("*")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
+
+
 def test_two_environments_make_the_same_bytes(tmp_path: Path) -> None:
     one = Project(
         tmp_path / "one",
@@ -55,6 +74,8 @@ def test_two_environments_make_the_same_bytes(tmp_path: Path) -> None:
             "ORT_DISABLE_TELEMETRY": "0",
         },
     )
+    for project in (one, two):
+        releasable(project)
     built(one, "077")
     no_aslr = shutil.which("setarch")
     prefix = [no_aslr, "-R"] if no_aslr and randomisation_can_be_switched_off(no_aslr) else []
@@ -69,6 +90,10 @@ def test_two_environments_make_the_same_bytes(tmp_path: Path) -> None:
         for name, sha256 in files.items():
             content = two.published()[f"{place}/{name}"]
             assert hashlib.sha256(content).hexdigest() == sha256
+    new_key(tmp_path / "key")
+    bundles = released(one, tmp_path / "key", "022")
+    assert bundles == released(two, tmp_path / "key", "077")
+    assert {name.split("/")[0] for name in bundles} == {"small-1.0.0.edpkg", "packages"}
     # The lock of the first holds the second one to its word, in a third store.
     (two.root / "edgedeploy.lock").write_bytes(lock)
     two.store = tmp_path / "third store"

@@ -150,7 +150,9 @@ def _unexplained(who: str, messages: Sequence[tuple[str, str]], program: Path) -
         message=f"the {who} of TensorRT for RTX makes no engine: "
         + ("; ".join(told) or "it gives no reason"),
         subject=subject or program.name,
-        hint="use another `quantize:`, keep the node in float (`keep_float`), or drop this target",
+        hint="give it more `workspace`, or leave that out"
+        if any("within workspace limit" in text for text in told)
+        else "use another `quantize:`, keep the node in float (`keep_float`), or drop this target",
     )
 
 

@@ -63,9 +63,17 @@ def arithmetic(folder: Path, inputs: Inputs) -> Arithmetic:
             )
             for (name, op), macs in totals.items()
         ),
-        conversions=sum(node.op in (QUANTIZE, DEQUANTIZE) for node in facts.nodes),
+        conversions=sum(_converts_integers(node, facts) for node in facts.nodes),
         stated=True,
     )
+
+
+def _converts_integers(node: GraphNode, facts: GraphFacts) -> bool:
+    """Return whether a node makes integers of floats, or floats of integers."""
+    if node.op not in (QUANTIZE, DEQUANTIZE):
+        return False
+    held = node.input(0) if node.op == DEQUANTIZE else str(node.proto.output[0])
+    return not type_name(facts.dtypes.get(held, 0)).startswith("FLOAT")
 
 
 def _on_integers(node: GraphNode, makers: Mapping[str, GraphNode], facts: GraphFacts) -> bool:

@@ -23,13 +23,11 @@ trt-engine-explorer/trex (words for formats and types, separators) and onnx-tens
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edgedeploy.backends.base import LayerTime
 from edgedeploy.remote import printable
 
 INSPECTED_BYTES = 64 << 20
@@ -214,62 +212,6 @@ def read_layers(data: bytes) -> EngineLayers:
     detailed = [_layer(layer) for layer in layers]
     kept = tuple(layer for layer in detailed if not _PROFILE.search(layer.name))
     return EngineLayers(detail="full", layers=kept)
-
-
-def read_times(data: bytes) -> tuple[tuple[str, float], ...]:
-    """Return name and mean time (milliseconds) of every layer that ``trtexec`` timed, in order.
-
-    Args:
-        data: JSON that ``--exportProfile`` wrote: a list of ``{"count"}`` and, for every layer,
-            ``{"name", "timeMs", "averageMs", "medianMs", "percentage"}``. Source: NVIDIA/TensorRT,
-            samples/common/sampleReporting.cpp, ``Profiler::exportJSONProfile``; names are written
-            as they are, control characters too.
-
-    Raises:
-        ValueError: It is not that; says why.
-    """
-    told = _parsed(data, INSPECTED_BYTES)
-    if not isinstance(told, list) or len(told) > _LAYERS:
-        raise ValueError("the times of layers are no list, or too long a one")
-    found = []
-    for item in told:
-        if not isinstance(item, dict):
-            raise ValueError("the times of layers hold something else")
-        if "name" not in item:
-            continue  # the count of inferences
-        mean = item.get("averageMs")
-        if not isinstance(item["name"], str) or isinstance(mean, bool):
-            raise ValueError("a layer's time has no name")
-        if not isinstance(mean, int | float) or not math.isfinite(mean) or not 0 <= mean < 1e9:
-            raise ValueError("a layer's time cannot be")
-        found.append((_clean(item["name"]), float(mean)))
-    return tuple(found)
-
-
-def layer_times(
-    layers: EngineLayers, times: tuple[tuple[str, float], ...], runtime: str
-) -> list[LayerTime]:
-    """Return the times with what is known of the layers they are of.
-
-    A name that stands several times (a reformat for each reader) is matched in order.
-
-    Args:
-        layers: Of the engine.
-        times: As :func:`read_times` returned them, or an ``IProfiler`` told them.
-        runtime: What ran it where the inspector does not tell, such as ``TensorRT``.
-    """
-    waiting: dict[str, list[EngineLayer]] = {}
-    for layer in layers.layers:
-        waiting.setdefault(layer.name, []).append(layer)
-    found = []
-    for name, mean_ms in times:
-        same = waiting.get(name, [])
-        layer = same.pop(0) if len(same) > 1 else (same or [EngineLayer(name=name)])[0]
-        provider = {"gpu": "GPU", "dla": "DLA", None: runtime}[layer.device]
-        found.append(
-            LayerTime(name=name, op=layer.kind or "layer", provider=provider, mean_ms=mean_ms)
-        )
-    return found
 
 
 def _parsed(data: bytes, limit_bytes: int) -> Any:

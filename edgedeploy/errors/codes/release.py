@@ -87,6 +87,29 @@ CODES: dict[str, Explanation] = {
         "Releases are signed with Ed25519 keys in PEM: PKCS #8 for the private part, RFC 8410 for "
         "the public one. This file holds something else, or a key with a passphrase.",
     ),
+    "E756": Explanation(
+        "A part of a release states no licence",
+        "Who gets a release has to know under which licence each model and file may be used. Add "
+        "`licence:` with an SPDX expression to the model, and `release: {files_licence: ...}` for "
+        "what `files:` name. `LicenseRef-NAME` stands for a licence of your own; its text lies in "
+        "`LICENSES/LicenseRef-NAME.txt`.",
+    ),
+    "E757": Explanation(
+        "A licence of a release is not understood",
+        "It is no SPDX expression of known ids; or it is one of your own (`LicenseRef-NAME`) and "
+        "`release: {texts: ...}` names no text of it; or a text belongs to no part; or what is "
+        "denied is no single id. Write ids of the SPDX list, joined by AND, OR and WITH.",
+    ),
+    "E758": Explanation(
+        "A part of a release is under a denied licence",
+        "The profile's `release: {deny: ...}` or `--deny` names a licence that this part cannot "
+        "be used without; of `A OR B` one may be denied. Nothing was written.",
+    ),
+    "E759": Explanation(
+        "An engine to be released was made by no GPU",
+        "A device that only stands for a real one made the engine, to try the way; it cannot run "
+        "anywhere. Build it on a device of the board, then release.",
+    ),
     "E760": Explanation(
         "A release cannot be packaged in this format",
         "A package holds artifacts for certain systems and runtimes: an AAR those for Android, a "
@@ -98,6 +121,23 @@ CODES: dict[str, Explanation] = {
         "There is no such package format",
         "`--format` takes names of formats, separated by commas, or `all` for every one that suits "
         "the release. The hint lists them.",
+    ),
+    "E762": Explanation(
+        "The measurements beside a bundle cannot be used",
+        "`NAME-VERSION.measurements.json` and its signature are damaged, of another version of "
+        "edgedeploy, or of another release than the bundle beside them. Get both again, or remove "
+        "both: a bundle is whole without them.",
+    ),
+    "E763": Explanation(
+        "Two things cannot be compared",
+        "`edgedeploy compare` takes two builds, or two bundles of one name with the public key "
+        "that vouches for them. The message says what does not fit.",
+    ),
+    "E764": Explanation(
+        "A target has engines for several platforms",
+        "An engine runs on the GPU, driver and TensorRT that built it, and a release holds one "
+        "engine per model and target. The last build made several, because devices of the board "
+        "differ. Build with devices of one platform, and release each under its own name.",
     ),
     "E767": Explanation(
         "There is something else where a package shall be",

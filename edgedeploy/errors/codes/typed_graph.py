@@ -35,8 +35,8 @@ CODES: dict[str, Explanation] = {
     "E334": Explanation(
         "An engine cannot be made for a compute capability",
         "The builder does not know the capability, or has no kernels there for a type that the "
-        "graph uses: fp8 needs 8.9, float32 matrix products do not exist on 7.5 (Turing). Choose "
-        "other `compute_capabilities`, or another `quantize:`.",
+        "graph uses: fp8 needs 8.9, float32 matrix products do not exist on 7.5 (Turing). Use "
+        "another `quantize:`, or the target of another board.",
     ),
     "E335": Explanation(
         "An optimisation profile cannot be made",

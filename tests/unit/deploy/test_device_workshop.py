@@ -173,6 +173,15 @@ def test_only_chosen_devices_are_reached(tmp_path: Path) -> None:
     assert fleet.asked == ["a"]
 
 
+def test_chosen_devices_of_other_boards_are_named(tmp_path: Path) -> None:
+    """Retryable: an engine that the store has of another device stays."""
+    fleet = Fleet(tmp_path, {"a": survey_of("a"), "b": survey_of("b")})
+    with pytest.raises(DeviceError, match="none was chosen: a is nvidia-l4") as error:
+        fleet.workshop(chosen={"a"}).platforms(item_for("nvidia-h100/tensorrt"), GOING)
+    assert error.value.diagnostics[0].code == "E482" and error.value.retryable
+    assert fleet.asked == []
+
+
 def test_what_was_asked_is_not_away(tmp_path: Path) -> None:
     """A device that was upgraded is what it is now, whatever it was."""
     fleet = Fleet(tmp_path, {"a": survey_of("a", driver="570.1")})

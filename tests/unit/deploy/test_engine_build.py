@@ -179,7 +179,7 @@ def test_what_python_refuses_is_typed(
     [
         ("oom", BuildError, "E339", "`workspace`"),
         ("killed", DeviceError, "E484", "SIGKILL"),
-        ("full", BuildError, "E339", ""),
+        ("full", DeviceError, "E484", "make room"),
         ("empty", BuildError, "E339", "empty engine"),
         ("nofile", DeviceError, "E484", "no engine"),
     ],

@@ -25,15 +25,16 @@ from onnx import helper, numpy_helper
 
 from edgedeploy import api
 from edgedeploy.bench.job import BenchJob
+from edgedeploy.choosing import judged
 from edgedeploy.deploy.bench import DeviceSite
 from edgedeploy.deploy.contents import Built
 from edgedeploy.devices.inventory import Device
 from edgedeploy.devices.local import LocalRemote
 from edgedeploy.devices.version import Version, parse_version
-from edgedeploy.errors import DeviceError
+from edgedeploy.errors import BuildError, DeviceError
 from edgedeploy.events import EventLog
 from edgedeploy.gpu import GpuPlatform
-from edgedeploy.measuring import Session, Taken, board_records
+from edgedeploy.measuring import ANSWERS, Session, Taken, board_records
 from edgedeploy.node import Node
 from edgedeploy.plan import Item, Plan
 from edgedeploy.records import add_record
@@ -432,15 +433,104 @@ def test_measurements_are_of_an_engine_and_not_of_its_neighbours(
     assert set(both.on(NEW.id).board_keys()) < set(both.all_keys())
 
     store = Store(tmp_path / "store")
-    assert board_records(store, both) is None
+    assert board_records(store, both) == ()
     for platform, mean_ms in ((OLD, 9.0), (NEW, 5.0)):
         key = both.on(platform.id).board_key("quick")
         record = {"latency": {"mean_ms": mean_ms}, "validity": {"verdict": "valid"}}
         whole = {"created": "2026-01-01T00:00:00+00:00", "artifacts": {"float": record}}
         add_record(store, key, whole, ())
     found = board_records(store, both)
-    assert found is not None and found["float"]["latency"]["mean_ms"] == 9.0  # the slowest counts
+    assert [each["float"]["latency"]["mean_ms"] for each in found] == [9.0, 5.0]  # slowest first
     build(project, Workshop([OLD, NEW]))  # as the other tests found it
+
+
+def test_another_platform_in_the_fleet_makes_no_new_version(project: Path) -> None:
+    """What a device has stays up to date when another kind of device joins."""
+    names = set()
+    for platforms in ([OLD], [OLD, NEW]):
+        build(project, Workshop(platforms))
+        request = api.Request(profile=project / "tiny.yaml")
+        built = Built(request, project / "build", Store(project / "store"), EventLog())
+        version = built.contents(TARGET).version
+        assert OLD.id in version.models[0].entry
+        names.add(version.name)
+    assert len(names) == 1
+
+
+@dataclass
+class Unfit(Workshop):
+    """Its devices cannot build now; the engines of before are in the store."""
+
+    off: bool = False
+
+    def platforms(self, item: Item, stop: threading.Event) -> Sequence[GpuPlatform]:
+        """Refuse, as devices do that are off, or of another GPU than the target's."""
+        error = DeviceError("not here", code="E401" if self.off else "E488", subject="d", hint="")
+        error.retryable = self.off
+        raise error
+
+    def away(self, item: Item) -> Sequence[GpuPlatform]:
+        """Return what the devices were."""
+        return self.known
+
+
+@pytest.mark.parametrize(("off", "status"), [(True, 0), (False, 4)])
+def test_engines_of_before_cover_a_device_that_is_off_not_one_that_does_not_fit(
+    off: bool, status: int, project: Path
+) -> None:
+    result = build(project, Unfit([OLD, NEW], off=off))
+    assert int(result.exit_code) == status
+    build(project, Workshop([OLD, NEW]))  # as the other tests found it
+
+
+class Refusing(Workshop):
+    """Its TensorRT makes an engine of nothing."""
+
+    def make(self, node: Node, work: Work, stop: threading.Event) -> Made:
+        """Refuse."""
+        raise BuildError("TensorRT refuses it", code="E339", subject="product", hint="")
+
+
+def test_a_program_that_no_device_makes_an_engine_of_has_failed(
+    project: Path, tmp_path: Path
+) -> None:
+    """It was evaluated here, but there is no artifact: not refused, and of no size."""
+    for name in ("tiny.onnx", "targets"):
+        (tmp_path / name).symlink_to(project / name)
+    (tmp_path / "tiny.yaml").write_text(PROFILE)
+    result = build(tmp_path, Refusing([OLD]))
+    assert int(result.exit_code) == 3
+    target = read_document(tmp_path / "build" / "tiny" / "build.json").models[0].targets[0]
+    assert (target.verdict, target.size_bytes) == ("failed", None)
+    assert [item.code for item in target.diagnostics] == ["E339"]
+
+
+def test_an_engine_that_answers_wrong_is_refused_however_fast_it_is(project: Path) -> None:
+    """The slowest platform judges the times; none hides what another one got wrong."""
+    outcome = build(project, Workshop([OLD, NEW])).outcomes[0]
+    chosen = outcome.chosen
+    assert chosen is not None and chosen.evaluation is not None
+    right = chosen.evaluation.to_json()
+    wrong = {
+        **right,
+        "outputs": [
+            {**item, "cosine_min": -0.5, "cosine_mean": -0.5, "cosine": -0.5}
+            for item in right["outputs"]
+        ],
+    }
+
+    def shown(platform: GpuPlatform, answers: Any) -> dict[str, Any]:
+        return {chosen.name: {ANSWERS: answers, "device": {"platform": platform.id}}}
+
+    def verdicts(*each: dict[str, Any]) -> dict[str, tuple[str, str]]:
+        found = judged(outcome.item, chosen, chosen.evaluation, each, board_is_host=False)
+        return {gate.gate: (gate.state, gate.reason) for gate in found.gates}
+
+    assert verdicts(shown(OLD, right), shown(NEW, right))["cosine_on_device"][0] == "passed"
+    state, reason = verdicts(shown(OLD, right), shown(NEW, wrong))["cosine_on_device"]
+    assert state == "refused" and NEW.id in reason
+    state, reason = verdicts(shown(OLD, wrong), shown(NEW, right))["cosine_on_device"]
+    assert state == "refused" and NEW.id not in reason
 
 
 def test_an_engine_that_was_built_ahead_says_what_it_needs(tmp_path: Path) -> None:

@@ -147,6 +147,8 @@ TARGETS: Mapping[str, ReleaseTarget] = {
         _target("rpi5/ort", "arm64", "model.ort"),
     )
 }
+WEB = _target("web/ort", "wasm32", "model.ort", "web")
+"""For browsers; not among the others."""
 
 
 def _contents(targets: Mapping[str, ReleaseTarget]) -> dict[str, tuple[bytes, Role]]:
@@ -210,4 +212,4 @@ def write(folder: Path, targets: Mapping[str, ReleaseTarget] = TARGETS, **change
     return goal
 
 
-__all__ = ["KEY", "TARGETS", "TRUSTED", "expected", "write"]
+__all__ = ["KEY", "TARGETS", "TRUSTED", "WEB", "expected", "write"]

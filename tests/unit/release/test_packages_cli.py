@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import made
 import packed
 import pytest
 
 from edgedeploy.cli.main import main
+from edgedeploy.plaindata import to_plain
 from edgedeploy.release.formats import FORMATS, load_format
 from edgedeploy.release.keys import new_key
 
@@ -86,6 +88,33 @@ def test_a_bundle_by_a_stranger_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+TARGET: Any = to_plain(made.release_of().targets[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"made_by": "x\nName: y"}, "one printable line"),
+        ({"licences": [{"part": "a", "spdx": "MIT\nX: y", "file": None}]}, "one printable line"),
+        ({"targets": [{**TARGET, "runtime_versions": ">=1\nX: y"}]}, "one printable line"),
+        ({"targets": [{**TARGET, "target": "../../etc/ort"}]}, "is no target"),
+    ],
+)
+def test_texts_that_would_be_fields_of_a_package_are_refused(
+    tmp_path: Path,
+    key: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, Any],
+    why: str,
+) -> None:
+    """A signature makes them no better: nothing in a manifest becomes a line of metadata."""
+    bundle = made.spoiled(tmp_path, change)
+    words = (bundle, "--key", key, "--format", "oci", "-o", tmp_path / "out")
+    status, document = run(capsys, *words)
+    (diagnostic,) = document["diagnostics"]
+    assert (status, diagnostic["code"]) == (7, "E734") and why in diagnostic["message"]
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_of_the_table_is_there(name: str) -> None:
     """Under its name."""
@@ -114,7 +143,7 @@ def test_every_format_is_the_same_bytes_elsewhere(key: Path, tmp_path: Path) -> 
     ):
         place = tmp_path / ("another folder" * number or "one")
         place.mkdir()
-        bundle = packed.write(place)
+        bundle = packed.write(place, {**packed.TARGETS, packed.WEB.target: packed.WEB})
         words = ["package", str(bundle), "--key", str(key), "--format", "all", "-o", "out"]
         subprocess.run(
             [sys.executable, "-m", "edgedeploy", *words],

@@ -110,6 +110,11 @@ def test_options_that_do_not_exist_are_refused(
     assert found.code == "E310" and told in found.message
 
 
+def test_too_little_workspace_names_the_option(tmp_path: Path) -> None:
+    (found,) = refusals(product(), tmp_path, options={"workspace": "1 KiB"})
+    assert found.code == "E328" and "`workspace`" in (found.hint or "")
+
+
 def test_options_reach_the_engine(tmp_path: Path) -> None:
     engines = set()
     settings = [{}, {"tf32": True}, {"weight_streaming": True}, {"workspace": "1 GiB"}]

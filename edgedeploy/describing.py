@@ -1,0 +1,201 @@
+"""What a manifest says of a build's artifacts: targets, models, figures, files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from edgedeploy.artifact import FileEntry
+from edgedeploy.deploy.contents import FILES, GOLDEN, Built
+from edgedeploy.deploy.push import Contents
+from edgedeploy.devices.version import VersionModel
+from edgedeploy.parity.gates import ON_DEVICE
+from edgedeploy.plan import Item
+from edgedeploy.profile.expand import model_to_data
+from edgedeploy.profile.types import ModelSpec
+from edgedeploy.release.bundle import (
+    Figure,
+    Gate,
+    Golden,
+    ReleaseFile,
+    ReleaseModel,
+    ReleaseTarget,
+    Role,
+    Tensor,
+    folder_of,
+)
+from edgedeploy.report.document import GateReport, ModelReport, TargetReport
+
+LABELS = "labels"
+"""Folder of a release with the classes of its models, one file per model."""
+
+_MEASURED = ("latency_", "memory", "energy", "not_slower")
+_DIFFERS = "outputs have other shapes or values than the float model's"
+_BESIDE = "see the measurements beside the bundle"
+
+
+def describe_target(built: Built, items: Sequence[Item], contents: Contents) -> ReleaseTarget:
+    """Return what a release says of a target.
+
+    Args:
+        built: The profile as it was last built.
+        items: Its models on the target, in the order of the profile.
+        contents: The files for the target.
+
+    Raises:
+        BuildError: The last build was of other targets (E438).
+    """
+    target = items[0].target
+    gpu = target.get("board.gpu") or {}
+    by_name = {model.name: model for model in contents.version.models}
+    return ReleaseTarget(
+        target=target.id,
+        os=str(target.get("board.os")),
+        arch=str(target.get("board.arch")),
+        os_version=target.get("board.os_version"),
+        runtime=target.runtime,
+        runtime_versions=str(target.get("runtime.versions")),
+        compute_capabilities=tuple(gpu.get("compute_capabilities", ())),
+        models=tuple(_model(built, item, by_name[item.shared.name]) for item in items),
+    )
+
+
+def _model(built: Built, item: Item, model: VersionModel) -> ReleaseModel:
+    about, report = built.report(item)
+    target, name = item.use.target, item.shared.name
+    golden = model.golden
+    return ReleaseModel(
+        name=name,
+        entry=f"{target}/{model.entry}",
+        candidate=model.candidate,
+        artifact=model.artifact,
+        inputs=tuple(_inputs(item, about)),
+        outputs=tuple(
+            Tensor(name=spec["name"], dtype=spec["dtype"], shape=_shape(item, spec["dims"]))
+            for spec in about.signature["outputs"]
+        ),
+        labels=labels_path(item.shared.model),
+        options=model.options,
+        size_bytes=report.size_bytes or 0,
+        figures=tuple(_figures(report)),
+        gates=tuple(map(_gate, report.gates)),
+        platform=None if model.needs is None else model.needs.to_json(),
+        golden=None
+        if golden is None
+        else Golden(
+            inputs=f"{target}/{golden.inputs}",
+            outputs=f"{target}/{golden.outputs}",
+            cosine=golden.cosine,
+        ),
+    )
+
+
+def is_measured(gate: str) -> bool:
+    """Return whether a gate is judged by what a run measured, and not by the artifact alone."""
+    return gate.startswith(_MEASURED) or gate.endswith(ON_DEVICE)
+
+
+def _gate(gate: GateReport) -> Gate:
+    if is_measured(gate.gate):
+        # Neither figures nor verdicts of a measurement: the next run has others.
+        state: Literal["refused", "measured"] = "refused" if gate.state == "refused" else "measured"
+        return Gate(gate=gate.gate, state=state, limit=gate.limit, evidence="none", reason=_BESIDE)
+    return Gate(
+        gate=gate.gate,
+        state=gate.state,
+        limit=gate.limit,
+        evidence=gate.evidence,
+        # What is wrong with outputs is told by the names of samples, which are nobody's business.
+        reason=_DIFFERS if gate.gate == "parity" and gate.state == "refused" else gate.reason,
+    )
+
+
+def labels_path(model: ModelSpec) -> str | None:
+    """Return the file of a release with a model's classes; None where the profile names none."""
+    return None if model.classes is None else f"{LABELS}/{model.name}.txt"
+
+
+def _inputs(item: Item, about: ModelReport) -> Iterator[Tensor]:
+    words = model_to_data(item.shared.model)
+    fed = {pair.input: pair.output for pair in item.shared.model.state}
+    for spec in about.signature["inputs"]:
+        said = words["inputs"].get(spec["name"]) or {}
+        yield Tensor(
+            name=spec["name"],
+            dtype=spec["dtype"],
+            shape=_shape(item, spec["dims"]),
+            image=said.get("image"),
+            audio=said.get("audio"),
+            state=fed.get(spec["name"]),
+        )
+
+
+def _shape(item: Item, dims: Sequence[int | str | None]) -> tuple[int | str, ...]:
+    """Return sizes, ranges and names of dims, as a reader without the profile needs them."""
+    known = item.shared.model.dims
+    return tuple(
+        f"{known[dim].low}..{known[dim].high}"
+        if isinstance(dim, str) and dim in known and known[dim].low
+        else dim
+        if dim is not None
+        else "any"
+        for dim in dims
+    )
+
+
+def _figures(report: TargetReport) -> Iterator[Figure]:
+    found = report.evaluation
+    if found is None:
+        return
+    if found.metric is not None:
+        yield Figure(
+            name=found.metric.name,
+            value=found.metric.value,
+            low=found.metric.low,
+            high=found.metric.high,
+            samples=found.metric.n,
+            evidence=found.evidence,
+            higher_is_better=found.metric.higher_is_better,
+            fraction=found.metric.fraction,
+        )
+    for parity in found.parity:
+        yield Figure(
+            name=f"cosine {parity.output}",
+            value=parity.stats.get("cosine"),
+            low=None,
+            high=None,
+            samples=found.n,
+            evidence=found.evidence,
+        )
+
+
+def describe_files(target: str, contents: Contents) -> Iterator[ReleaseFile]:
+    """Yield the files of a target as a release lists them; those of `files:` for each target."""
+    entries = {model.name: model.entry for model in contents.version.models}
+    for file in contents.version.files:
+        first = file.path.partition("/")[0]
+        if first == FILES:
+            yield _file(file, file.path, "file")
+        elif first == GOLDEN:
+            yield _file(file, f"{target}/{file.path}", "golden")
+        else:
+            path = folder_of(target, file.path)
+            yield _file(file, path, _role(file.path, entries[first]))
+
+
+def _role(path: str, entry: str) -> Role:
+    if path == entry or path.startswith(f"{entry}/"):
+        return "model"
+    return "interface" if path.endswith(".json") else "weights"
+
+
+def _file(file: FileEntry, path: str, role: Role) -> ReleaseFile:
+    moved = replace(file, path=path)
+    return ReleaseFile(
+        path=moved.path,
+        size=moved.size,
+        sha256=moved.sha256,
+        role=role,
+        segments=tuple((part.offset, part.length, part.sha256) for part in moved.segments),
+    )
