@@ -22,6 +22,7 @@ FORMATS: Mapping[str, str] = {
     "npm": "npm package for browsers: ONNX Runtime Web, TypeScript types",
     "oci": "OCI image layout: the release as an artifact of a registry, for ORAS",
     "ortpackage": "ONNX Runtime model packages: folders that the runtime selects from and runs",
+    "swift": "Swift package for iOS and macOS: Core ML and ONNX Runtime, with tests that measure",
     "wheel": "Python wheel that picks the artifact for the machine, with typed classes",
 }
 """Name -> what it is; each lives in ``formats/<name>.py``."""
