@@ -100,5 +100,5 @@ lock:
 	$(LOCK) --no-deps requirements/coreml-peers.in -o requirements/coreml-peers.txt
 
 clean:
-	rm -rf .venv .venv-torch .venv-ort-oldest .venv-coreml-peers .venv*.lock dist build edgedeploy.egg-info
+	rm -rf .node .venv .venv-torch .venv-ort-oldest .venv-coreml-peers .venv*.lock dist build edgedeploy.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -47,6 +47,7 @@ from edgedeploy.release.trust import Trust, TrustedKey
 from edgedeploy.release.verifying import Verified, VerifyOptions, verify
 from edgedeploy.releasing import Released, ReleaseOptions, release
 from edgedeploy.report.files import write_reports
+from edgedeploy.report.platforms import last_platforms
 from edgedeploy.store import Store
 
 __all__ = [
@@ -100,7 +101,7 @@ def build(
     *,
     fresh: Path | None = None,
     sites: Callable[[Plan], Sequence[Site]] | None = None,
-    workshop: Workshop | None = None,
+    workshop: Callable[[Plan, Store], Workshop | None] | None = None,
 ) -> BuildResult:
     """Build everything that a profile asks for.
 
@@ -110,7 +111,9 @@ def build(
         events: Where progress is told.
         fresh: Where to leave a snapshot, by which the next build may see that nothing changed.
         sites: Returns, for the plan, devices on which what is for their boards is measured.
-        workshop: Devices that build engines; they are reached when the first engine is wanted.
+        workshop: Returns, for the plan, devices that build engines; they are reached when the
+            first engine is wanted. Without any, those of the last build are used as long as they
+            are up to date.
 
     Raises:
         ProfileError: The profile, or ``--locked``, refuses.
@@ -126,7 +129,9 @@ def build(
         folder = plan.profile.folder
         locked = read_lock(folder, plan.profile.name) if options.locked else None
         measured_on = sites(plan) if sites else ()
-        run = BuildRun(store, plan, options, events, memory, locked, measured_on, workshop)
+        made_by = workshop(plan, store) if workshop else None
+        made_by = made_by or last_platforms(options.output / plan.profile.name)
+        run = BuildRun(store, plan, options, events, memory, locked, measured_on, made_by)
         try:
             outcomes = run.build()
             lock = run.lock(outcomes)

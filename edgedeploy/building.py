@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from edgedeploy import choosing
+from edgedeploy.artifact import Tree
 from edgedeploy.choosing import Chooser, Outcome, Trial
 from edgedeploy.disk import disk_errors
-from edgedeploy.engines import Workshop, is_built_on_device, with_engines
+from edgedeploy.engines import (
+    Workshop,
+    is_built_on_device,
+    program_of,
+    with_engines,
+)
 from edgedeploy.errors import (
     BuildError,
     DeviceError,
@@ -30,10 +36,11 @@ from edgedeploy.executor import Builder
 from edgedeploy.lockfile import NAME as LOCK_NAME
 from edgedeploy.lockfile import Lock
 from edgedeploy.manifest import digest, sweep_parts, write_atomic
-from edgedeploy.measuring import FLOAT, Measure, Site
+from edgedeploy.measuring import FLOAT, Measure, Records, Site
 from edgedeploy.memory import Memory
+from edgedeploy.needed import further, searched
 from edgedeploy.node import Node
-from edgedeploy.plan import CandidateNodes, Item, Plan
+from edgedeploy.plan import Item, Plan
 from edgedeploy.profile.expand import expand
 from edgedeploy.publish import is_published, publish, sweep
 from edgedeploy.quant.candidates import Candidate
@@ -172,6 +179,11 @@ class BuildRun:
         self._choosers: dict[str, Chooser] = {}
         self.notes: list[Diagnostic] = []
 
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        """Files and folders that say which devices build engines."""
+        return tuple(self._workshop.reads) if self._workshop else ()
+
     def close(self) -> None:
         """End every worker that still runs."""
         self.builder.stop()
@@ -219,7 +231,10 @@ class BuildRun:
         return outcome
 
     def _screened(self, item: Item) -> Outcome:
-        """Choose by the gates that need no measurement; build the float artifact beside it."""
+        """Choose by the gates that need no measurement; build the float artifact beside it.
+
+        Where devices build the artifacts, they do so now: those of several items at once.
+        """
         chooser = Chooser(self.builder, item, _locked(item, self._lock))
         self._choosers[item.name] = chooser
         outcome = chooser.screen()
@@ -230,7 +245,8 @@ class BuildRun:
             if outcome.chosen.kind == FLOAT
             else choosing.float_trial(self.builder, item)
         )
-        return replace(outcome, baseline=baseline)
+        outcome = replace(outcome, baseline=baseline)
+        return self._engined(outcome) if is_built_on_device(item) else outcome
 
     def _settle(self, outcome: Outcome) -> Outcome:
         """Measure the chosen artifact where that may be, and judge all gates.
@@ -245,18 +261,23 @@ class BuildRun:
                 chosen = outcome.chosen
                 if chosen is None or chosen.state != "accepted":
                     break
-            records, unmeasured = {}, outcome.unmeasured
+            each: tuple[Records, ...] = ()
+            unmeasured = outcome.unmeasured
             try:
-                records = self.bench.records(outcome)
+                each = self.bench.records(outcome)
             except DeviceError as error:
                 unmeasured = error.diagnostics
             reference = choosing.reference_evaluation(self.builder, item)
-            chosen = choosing.judged(item, chosen, reference, records, board_is_host=here)
+            chosen = choosing.judged(item, chosen, reference, each, board_is_host=here)
             trials = tuple(
                 chosen if trial.name == chosen.name else trial for trial in outcome.trials
             )
             outcome = replace(
-                outcome, chosen=chosen, trials=trials, records=records, unmeasured=unmeasured
+                outcome,
+                chosen=chosen,
+                trials=trials,
+                records=each[0] if each else {},
+                unmeasured=unmeasured,
             )
             if chosen.state == "accepted":
                 break
@@ -381,14 +402,22 @@ class BuildRun:
             return outcome
         _, compiled = self.builder.folder(nodes.compiled.output("report"))
         _, evaluated = self.builder.folder(nodes.evaluated.output("evaluation"))
+        # An engine tells what it computes on integers; its program only states it.
+        told = compiled / "arithmetic.json"
+        counted = told if told.exists() else evaluated / "arithmetic.json"
         maker = nodes.typed.node
-        summary = self.builder.build(maker).summary if maker.kind == "quantize" else {}
+        made = maker.kind in ("quantize", "half")
+        summary = self.builder.build(maker).summary if made else {}
         return replace(
             outcome,
             placement=json.loads((compiled / "placement.json").read_text(encoding="utf-8")),
-            arithmetic=json.loads((evaluated / "arithmetic.json").read_text(encoding="utf-8")),
+            arithmetic=json.loads(counted.read_text(encoding="utf-8")),
             wider=tuple(summary.get("wider", ())),
-            notes=tuple(self.builder.build(nodes.compiled).summary["notes"]),
+            notes=(
+                *summary.get("notes", ()),
+                *self.builder.build(nodes.compiled).summary["notes"],
+            ),
+            half=summary if maker.kind == "half" else {},
         )
 
     def lock(self, outcomes: tuple[Outcome, ...]) -> Lock:
@@ -421,11 +450,27 @@ class BuildRun:
                 if outcome.chosen and outcome.chosen.nodes is nodes and nodes.candidate.scheme
             },
             artifacts={
-                item.item.name: {file.path: file.sha256 for file in item.chosen.artifact.files}
-                for item in done
-                if item.chosen and item.chosen.artifact
+                outcome.item.name: {file.path: file.sha256 for file in tree.files}
+                for outcome in done
+                if (tree := self._reproducible(outcome)) is not None
+            },
+            engines={
+                outcome.item.name: {
+                    name: outcome.chosen.artifact.file(engine["entry"]).sha256
+                    for name, engine in outcome.chosen.compiled.summary["engines"].items()
+                }
+                for outcome in done
+                if outcome.chosen and outcome.chosen.compiled and outcome.chosen.artifact
+                if "engines" in outcome.chosen.compiled.summary
             },
         )
+
+    def _reproducible(self, outcome: Outcome) -> Tree | None:
+        """Return the files that the same inputs give again: of engines, their program."""
+        nodes = outcome.chosen.nodes if outcome.chosen else None
+        if nodes is None or program_of(nodes.compiled) is nodes.compiled:
+            return outcome.chosen.artifact if outcome.chosen else None
+        return self.builder.build(program_of(nodes.compiled)).outputs["artifact"]
 
     def signatures(self) -> dict[str, Any]:
         """Return inputs and outputs of the normal form by model name."""
@@ -453,33 +498,6 @@ def _no_survey(item: Item) -> Diagnostic:
         subject=item.name,
         hint="give `data: calibrate` samples, and a `quantize:` that may be `w8a8`",
     )
-
-
-def searched(outcomes: Iterable[Outcome]) -> list[CandidateNodes]:
-    """Return the candidates that were tried and stand in no plan."""
-    return [
-        trial.nodes
-        for outcome in outcomes
-        for trial in outcome.trials
-        if trial.nodes is not None and trial.nodes not in outcome.item.candidates
-    ]
-
-
-def further(outcomes: Iterable[Outcome], plan: Plan | None = None) -> list[Node]:
-    """Return the nodes that a build found it needs: of mixtures, and of what was surveyed.
-
-    Args:
-        outcomes: What became of the items.
-        plan: Take the nodes of this plan instead, made anew from the same profile.
-    """
-    found = []
-    for place, outcome in enumerate(outcomes):
-        item = plan.items[place] if plan else outcome.item
-        for nodes in searched([outcome]):
-            found.append((item.nodes(nodes.candidate) if plan else nodes).evaluated)
-        if outcome.survey is not None and item.effects is not None:
-            found.append(item.effects)
-    return found
 
 
 def _locked(item: Item, lock: Lock | None) -> Candidate | None:

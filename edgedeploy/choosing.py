@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -70,11 +70,19 @@ class Trial:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the files that the runtime loads; notes beside them are not shipped."""
+        """Bytes of the files that the runtime loads; notes beside them are not shipped.
+
+        Where an artifact holds an engine for each of several platforms, that of the largest: a
+        device gets one.
+        """
         if self.compiled is None:
             return 0
         tree = self.compiled.outputs["artifact"]
-        return sum(tree.file(path).size for path in self.compiled.summary["loaded"])
+        sizes: dict[str, int] = {}
+        for path in self.compiled.summary["loaded"]:
+            of = path.rpartition("/")[0] if "engines" in self.compiled.summary else ""
+            sizes[of] = sizes.get(of, 0) + tree.file(path).size
+        return max(sizes.values(), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +100,9 @@ class Outcome:
             (:class:`edgedeploy.backends.base.Arithmetic` as JSON data).
         wider: Nodes (``node``, ``op``, ``reason``) whose weights have more bits than asked for.
         notes: What the backend says of the chosen artifact, one sentence each.
+        half: What of it stayed in float32, and why
+            (:class:`edgedeploy.passes.float16.Float16Report` as JSON data); empty where the model
+            was not made half before it was compiled.
         unmeasured: Why a device that should have measured it did not.
     """
 
@@ -105,6 +116,7 @@ class Outcome:
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
     wider: tuple[Mapping[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    half: Mapping[str, Any] = field(default_factory=dict)
     unmeasured: tuple[Diagnostic, ...] = ()
 
     @property
@@ -165,7 +177,12 @@ class Chooser:
         self._verdict = _verdict(trial)
 
     def _outcome(self) -> Outcome:
-        built = [trial for trial in self._trials if trial.evaluation is not None]
+        # One that was evaluated has failed all the same where devices make no engine of it.
+        built = [
+            trial
+            for trial in self._trials
+            if trial.evaluation is not None and trial.state != "failed"
+        ]
         accepted = [trial for trial in built if trial.state == "accepted"]
         chosen = accepted[-1] if accepted else built[-1] if built else None
         for trial in accepted[:-1]:
@@ -242,7 +259,7 @@ def try_candidate(builder: Builder, item: Item, candidate: Candidate) -> Trial:
     except (BuildError, ModelError) as error:
         return failed_trial(trial, error)
     trial = replace(trial, compiled=compiled, evaluation=evaluation)
-    return judged(item, trial, reference, {}, board_is_host=False)
+    return judged(item, trial, reference, (), board_is_host=False)
 
 
 def _too_large(builder: Builder, item: Item, kind: str) -> BuildError | None:
@@ -286,31 +303,44 @@ def judged(
     item: Item,
     trial: Trial,
     reference: Evaluation,
-    records: Mapping[str, Mapping[str, Any]],
+    each: Sequence[Mapping[str, Mapping[str, Any]]],
     *,
     board_is_host: bool,
 ) -> Trial:
     """Return the trial with the verdicts of its gates, given what was measured.
 
     Where a device of the board answered to samples, its answers are judged beside this machine's.
+
+    Args:
+        item: Whose gates count.
+        trial: What is judged.
+        reference: The float model's evaluation.
+        each: Measurements by artifact; of several platforms with engines of their own, those of
+            each: the first ones judge, and what another one refuses is refused.
+        board_is_host: Whether the target's board is this machine.
     """
     if trial.evaluation is None or trial.artifact is None:
         return trial
     wanted = item.use.gates
     if trial.kind == "float":  # nothing to be slower than
         wanted = replace(wanted, not_slower_than_float=False)
-    gates = judge(
-        wanted,
-        evaluation=trial.evaluation,
-        float_evaluation=reference,
-        size_bytes=None if _is_program(item, trial) else trial.size_bytes,
-        bench=records.get(trial.name),
-        float_bench=records.get("float"),
-        board_is_host=board_is_host,
-    )
-    answers = records.get(trial.name, {}).get(ANSWERS)
-    if answers is not None:
-        gates += judge_answers(wanted, Evaluation.from_json(answers))
+    found: dict[str, GateVerdict] = {}
+    for records in each or ({},):
+        gates = judge(
+            wanted,
+            evaluation=trial.evaluation,
+            float_evaluation=reference,
+            size_bytes=None if _is_program(item, trial) else trial.size_bytes,
+            bench=records.get(trial.name),
+            float_bench=records.get("float"),
+            board_is_host=board_is_host,
+        )
+        record = records.get(trial.name, {})
+        answers = record.get(ANSWERS)
+        if answers is not None:
+            gates += judge_answers(wanted, Evaluation.from_json(answers))
+        _join(found, gates, record.get("device", {}).get("platform"))
+    gates = tuple(found.values())
     refused = [gate for gate in gates if gate.state == "refused"]
     reason = "; ".join(
         f"{gate.gate}: {gate.value} (limit {gate.limit})"
@@ -318,6 +348,16 @@ def judged(
         for gate in refused
     )
     return replace(trial, state="refused" if refused else "accepted", reason=reason, gates=gates)
+
+
+def _join(
+    found: dict[str, GateVerdict], gates: Sequence[GateVerdict], platform: str | None
+) -> None:
+    """Add the verdicts of a further platform, if any: what it refuses counts before the first's."""
+    for gate in gates:
+        known = found.setdefault(gate.gate, gate)
+        if gate.state == "refused" and known.state != "refused":
+            found[gate.gate] = replace(gate, reason=f"on {platform}: {gate.reason}")
 
 
 def _is_program(item: Item, trial: Trial) -> bool:

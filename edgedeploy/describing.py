@@ -80,6 +80,7 @@ def _model(built: Built, item: Item, model: VersionModel) -> ReleaseModel:
         size_bytes=report.size_bytes or 0,
         figures=tuple(_figures(report)),
         gates=tuple(map(_gate, report.gates)),
+        platform=None if model.needs is None else model.needs.to_json(),
         golden=None
         if golden is None
         else Golden(

@@ -101,6 +101,29 @@ class PushProgress(Event):
     total_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineProgress(Event):
+    """A device makes an engine.
+
+    Attributes:
+        node: The engine's stage.
+        device: Name of the device.
+        doing: What happens now: ``uploading``, ``building`` or ``pulling``.
+        done, total: How far that is, in bytes, or for ``building`` in parts of its work; a total
+            of 0 says that nobody knows.
+        left_s: How long it will take, by what it took so far; None where nothing tells.
+        detail: The part of the work, such as ``phase 2 of 5``.
+    """
+
+    node: str
+    device: str
+    doing: Literal["uploading", "building", "pulling"]
+    done: int = 0
+    total: int = 0
+    left_s: float | None = None
+    detail: str = ""
+
+
 class EventLog:
     """Passes events to listeners from any thread, one at a time."""
 

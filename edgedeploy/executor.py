@@ -106,6 +106,11 @@ class Builder:
         self._release = weakref.finalize(self, using.close)
         sweep_work(store)
 
+    @property
+    def stopping(self) -> threading.Event:
+        """Set once the builder is interrupted."""
+        return self._stop
+
     def stop(self) -> None:
         """Interrupt: workers are killed and every waiting build raises Stopped."""
         self._stop.set()
@@ -470,7 +475,7 @@ class Builder:
             return make(), time.monotonic() - started
 
         try:
-            result, seconds = self._in_pool(work)
+            result, seconds = self._in_pool(work, here=stage_kind(node.kind).run is not None)
         except EdgedeployError:
             # A stage is not to blame for an input that was damaged or changed under its feet.
             for ref in node.inputs.values():
@@ -519,14 +524,27 @@ class Builder:
         return make
 
     def _in_pool(
-        self, work: Callable[[], tuple[dict[str, Any], float]]
+        self, work: Callable[[], tuple[dict[str, Any], float]], *, here: bool
     ) -> tuple[dict[str, Any], float]:
-        """Do ``work`` in one of the workers; when this thread is interrupted, end it first."""
+        """Do ``work`` in one of the workers; when this thread is interrupted, end it first.
+
+        What is made elsewhere waits for a device, and takes no worker's place.
+        """
+        if not here:
+            with concurrent.futures.ThreadPoolExecutor(1) as apart:
+                return self._waited(apart, work)
         with self._mutex:
             if self._workers is None:
                 self._workers = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1)
                 self._own_workers = self._workers
             pool = self._workers
+        return self._waited(pool, work)
+
+    def _waited(
+        self,
+        pool: concurrent.futures.Executor,
+        work: Callable[[], tuple[dict[str, Any], float]],
+    ) -> tuple[dict[str, Any], float]:
         try:
             future = pool.submit(work)
         except RuntimeError:  # the pool was shut down by whoever interrupts

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgedeploy import toolchain
-from edgedeploy.building import BuildResult, BuildRun, further
+from edgedeploy.building import BuildResult, BuildRun
 from edgedeploy.config.search import target_folders
 from edgedeploy.errors import EdgedeployError
 from edgedeploy.executor import Builder, FileRef, FilesRef
@@ -16,6 +16,7 @@ from edgedeploy.freshness import below
 from edgedeploy.lockfile import NAME as LOCK_NAME
 from edgedeploy.lockfile import read_lock
 from edgedeploy.memory import Memory
+from edgedeploy.needed import further
 from edgedeploy.opening import Request, still_expands
 from edgedeploy.plan import make_plan
 from edgedeploy.records import record_folder
@@ -33,6 +34,7 @@ def footprint(request: Request, result: BuildResult, run: BuildRun, store: Store
     found.update(below(toolchain.PACKAGE, (".py",)))
     found.update(Path(entry or ".") for entry in sys.path)
     found.update(_inputs(result))
+    found.update(run.reads)
     for record in used_records(result, run.builder):
         for item in record.observed:
             found.update(Path(item[name]) for name in ("file", "folder") if name in item)

@@ -44,7 +44,7 @@ def snapshot_path(store: Path, request: Mapping[str, Any]) -> Path:
 
 def _surroundings() -> dict[str, Any]:
     """Return what else decides: the interpreter, and where it and we look for things."""
-    names = ("EDGEDEPLOY_TARGET_PATH", "XDG_CONFIG_HOME", "HOME")
+    names = ("EDGEDEPLOY_TARGET_PATH", "EDGEDEPLOY_DEVICES", "XDG_CONFIG_HOME", "HOME")
     return {
         "format": FORMAT,
         "python": [sys.executable, sys.version],

@@ -27,7 +27,10 @@ class Lock:
         data: Digest of the samples by ``model.role``, or of the calibration table kept for them.
         chosen: Candidate by item name.
         schemes: Its scheme, where a search found it, by item name.
-        artifacts: File path -> SHA-256 by item name.
+        artifacts: File path -> SHA-256 by item name. Where devices build, of the program: the
+            same program gives another engine every time.
+        engines: Where devices build: SHA-256 of the engine by the platform that built it, by item
+            name. The platforms hold; the digests are there to be looked up.
     """
 
     expanded: str
@@ -37,6 +40,12 @@ class Lock:
     chosen: Mapping[str, str] = field(default_factory=dict)
     schemes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     artifacts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    engines: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def platforms(self) -> dict[str, list[str]]:
+        """The platforms that engines are for, by item name."""
+        return {name: sorted(engines) for name, engines in self.engines.items()}
 
 
 def read_lock(folder: Path, profile: str) -> Lock:
@@ -70,6 +79,8 @@ def write_lock(folder: Path, profile: str, lock: Lock) -> bool:
     sweep_parts(folder)
     entries = _read(path)
     entry = asdict(lock)
+    if not lock.engines:
+        del entry["engines"]
     if entries.get(profile) == entry:
         return False
     entries[profile] = entry
@@ -84,10 +95,11 @@ def check_lock(locked: Lock, now: Lock) -> None:
     """Compare what was just built with the lock.
 
     Raises:
-        ProfileError: Profile, tools, models or data are not the locked ones (E184).
+        ProfileError: Profile, tools, models, data or the devices' platforms are not the locked ones
+            (E184).
         IntegrityError: The inputs are the locked ones but an artifact is not (E702).
     """
-    for part in ("expanded", "tools", "models", "data"):
+    for part in ("expanded", "tools", "models", "data", "platforms"):
         old, new = getattr(locked, part), getattr(now, part)
         if old == new:
             continue

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgedeploy.artifact import Tree
+from edgedeploy.gpu import EngineNeeds
+from edgedeploy.loading import Part
 from edgedeploy.profile.types import BenchSpec, MetricSpec
 from edgedeploy.records import add_record, conditions_key, latest_record, records_of
 from edgedeploy.signature import Signature
@@ -40,6 +42,10 @@ class Measured:
         folder: Where they lie.
         entry: What the runtime loads, relative to ``folder``: a file, or a package's folder.
         loaded: The files that the runtime needs, relative to ``folder``.
+        needs: What it asks of the device; None for what is no engine.
+        parts: What a device loads in place of ``entry`` and ``loaded``, by the id of its platform,
+            where devices built engines of the artifact.
+        engines: What those engines are, as ``steps/engines.py`` says in its summary.
     """
 
     name: str
@@ -47,6 +53,14 @@ class Measured:
     folder: Path
     entry: str
     loaded: tuple[str, ...]
+    needs: EngineNeeds | None = None
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    engines: Mapping[str, Any] = field(default_factory=dict)
+
+    def on(self, platform: str) -> Measured:
+        """Return the artifact as devices of a platform load it."""
+        part = self.parts[platform]
+        return replace(self, entry=part.entry, loaded=part.loaded, needs=part.needs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +106,8 @@ class Session:
         stands_in: Whether this machine may stand in for the board.
         device: Facts of this machine.
         reference: What the answers of a device are compared with.
+        platform: Id of the platform whose engines are measured; empty where there are none, or
+            it is not decided.
     """
 
     app: str
@@ -112,6 +128,18 @@ class Session:
     stands_in: bool
     device: Mapping[str, Any]
     reference: Reference
+    platform: str = ""
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """Ids of the platforms for which each artifact has an engine; empty without engines."""
+        *others, chosen = self.artifacts
+        return tuple(name for name in chosen.parts if all(name in item.parts for item in others))
+
+    def on(self, platform: str) -> Session:
+        """Return the session as it runs on devices of a platform."""
+        artifacts = tuple(item.on(platform) for item in self.artifacts)
+        return replace(self, artifacts=artifacts, platform=platform)
 
     @property
     def board(self) -> str:
@@ -132,7 +160,7 @@ class Session:
         return conditions_key(
             {
                 "target": self.target,
-                "artifacts": [[item.name, item.tree.digest] for item in self.artifacts],
+                "artifacts": [[item.name, self._digest(item)] for item in self.artifacts],
                 "samples": self.samples_digest,
                 "mode": mode,
                 "threads": self.bench.threads,
@@ -141,6 +169,10 @@ class Session:
                 **where,
             }
         )
+
+    def _digest(self, item: Measured) -> str:
+        """Return what names an artifact: its engine alone, where other devices have other ones."""
+        return item.tree.file(item.entry).sha256 if self.platform else item.tree.digest
 
     def board_keys(self) -> tuple[str, ...]:
         """Return the keys under which records from devices count for this session.
@@ -152,7 +184,11 @@ class Session:
 
     def all_keys(self) -> tuple[str, ...]:
         """Return every key under which a record may lie."""
-        return (self.key(), *self.board_keys())
+        return (self.key(), *(key for one in self.each() for key in one.board_keys()))
+
+    def each(self) -> tuple[Session, ...]:
+        """Return the session on each platform that it has engines for, or itself."""
+        return tuple(self.on(name) for name in self.platforms) or (self,)
 
     def zeros(self) -> tuple[GeneratedTensor, ...]:
         """Return the state at the start of a sequence; open axes have the size 1."""
@@ -180,11 +216,13 @@ class Taken:
         records: One per artifact of the session, in its order; the chosen one's may hold the
             evaluation of its answers under ``ANSWERS``.
         samples: Files of raw samples that they name.
+        platform: Id of the platform whose engines were measured; empty where there are none.
     """
 
     mode: Literal["quick", "full"]
     records: tuple[dict[str, Any], ...]
     samples: tuple[Path, ...]
+    platform: str = ""
 
 
 class Site(Protocol):
@@ -217,12 +255,19 @@ def known_records(store: Store, session: Session) -> Records | None:
     return None if found is None else _by_name(found)
 
 
-def board_records(store: Store, session: Session) -> Records | None:
-    """Return what devices of the session's board showed, None when none was measured.
+def board_records(store: Store, session: Session) -> tuple[Records, ...]:
+    """Return what devices of the session's board showed, nothing when none was measured.
 
     The newest record in which every artifact's figures are valid, else the newest; what a device
-    answered to samples is the newest of that, in whichever record.
+    answered to samples is the newest of that, in whichever record. Of several platforms with
+    engines of their own, one each, that on which the chosen artifact is slowest first.
     """
+    each = [found for one in session.each() if (found := _board_records(store, one)) is not None]
+    last = session.artifacts[-1].name
+    return tuple(sorted(each, key=lambda found: -float(found[last]["latency"]["mean_ms"])))
+
+
+def _board_records(store: Store, session: Session) -> Records | None:
     found = sorted(
         (item for key in session.board_keys() for item in records_of(store, key)),
         key=lambda item: str(item["created"]),
@@ -276,6 +321,7 @@ def bench_job(
             files=tuple(folder / path for path in item.loaded),
             threads=session.bench.threads,
             options=session.options,
+            sha256=_entry_sha256(item),
             digest=item.tree.digest,
             target=session.target,
         )
@@ -289,6 +335,12 @@ def bench_job(
         cpus=session.bench.cpus,
         **how,
     )
+
+
+def _entry_sha256(item: Measured) -> str | None:
+    """Return the digest of the file that is loaded; a Core ML package is a folder and has none."""
+    found = [file.sha256 for file in item.tree.files if file.path == item.entry]
+    return found[0] if found else None
 
 
 def measure_session(store: Store, session: Session, progress: Progress) -> Records:
@@ -318,7 +370,8 @@ def measure_on(store: Store, session: Session, site: Site, progress: Progress) -
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         taken = site.measure(session, Path(name), progress)
-        key = session.board_key(taken.mode)
+        one = session.on(taken.platform) if taken.platform else session
+        key = one.board_key(taken.mode)
         return _kept(store, key, session, taken.records, taken.samples)
 
 

@@ -27,6 +27,7 @@ from edgedeploy.quant.candidates import FLOAT, Candidate, candidates
 from edgedeploy.quant.scheme import RUNTIME_DEFAULTS, Scheme
 from edgedeploy.quant.survey import COMPARED_RANGES
 from edgedeploy.target.types import Target
+from edgedeploy.toolchain import is_installed
 
 # Field of a target's scheme -> field of quant.scheme.Scheme.
 _SCHEME_NAMES = {
@@ -293,6 +294,16 @@ def _calibration(shared: ModelNodes, scheme: Scheme) -> dict[str, OutputRef]:
     return found
 
 
+def _upgraded(shared: ModelNodes, opset: int) -> OutputRef:
+    """Return the optimised model at a newer opset than all targets of the plan share."""
+    return Node(
+        id=f"{shared.name}.upgrade[{opset}]",
+        kind="upgrade",
+        params={"opset": opset},
+        inputs={"model": shared.optimised.output("model")},
+    ).output("model")
+
+
 def _sources(shared: ModelNodes) -> dict[str, FileRef | OutputRef]:
     """Return what a backend that wants the profile's words reads beside the model."""
     found: dict[str, FileRef | OutputRef] = {"facts": shared.intake.output("facts")}
@@ -311,6 +322,14 @@ def _tried(
     return {"samples": (shared.calibrate or shared.evaluate).output("samples")}
 
 
+def _half(shared: ModelNodes, name: str, kept: Mapping[str, list[str]]) -> OutputRef:
+    """Return the float16 model; a calibration table tells what would overflow in it."""
+    inputs = {"model": shared.optimised.output("model")}
+    if shared.table is not None:
+        inputs["table"] = shared.table.output("table")
+    return Node(id=name, kind="half", params=kept, inputs=inputs).output("model")
+
+
 def _candidate(
     use: TargetUse, target: Target, shared: ModelNodes, candidate: Candidate
 ) -> CandidateNodes:
@@ -326,6 +345,8 @@ def _candidate(
         typed = _by_nncf(use, shared, f"{base}.quantize")
     elif candidate.scheme is not None:
         inputs = {"model": optimised}
+        if candidate.scheme.weights == "int4" and family.four_bit_opset is not None:
+            inputs["model"] = _upgraded(shared, family.four_bit_opset)
         inputs.update(_calibration(shared, candidate.scheme))
         typed = Node(
             id=f"{base}.quantize",
@@ -334,9 +355,7 @@ def _candidate(
             inputs=inputs,
         ).output("model")
     elif candidate.kind == "fp16" and family.half_options is None:
-        typed = Node(
-            id=f"{base}.half", kind="half", params=kept, inputs={"model": optimised}
-        ).output("model")
+        typed = _half(shared, f"{base}.half", kept)
     else:
         typed = optimised
     options = {
@@ -368,7 +387,7 @@ def _candidate(
             **_tried(family, options, shared),
         },
         fields={name: target.get(name) for name in family.reads},
-        tools=family.tools,
+        tools=(*family.tools, *filter(is_installed, family.hint_tools)),
         code=code,
     )
     here = {

@@ -201,7 +201,7 @@ def collect(built: Built, options: ReleaseOptions, before: Sequence[Counted]) ->
             taken along (E442).
         RefusedError: A gate refused an artifact (E439), or a licence is denied (E758).
         BuildError: It is not built, or not as the profile now says (E438); or an engine of it is
-            none, because something stood for the GPU (E759).
+            none, because something stood for the GPU (E759), or there are several (E764).
     """
     profile = built.plan.profile
     if profile.version is None:

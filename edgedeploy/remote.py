@@ -53,19 +53,22 @@ class DeviceRuntime:
     """How a device runs artifacts of one family.
 
     Attributes:
-        family: ``ort`` or ``openvino``.
-        kind: ``python`` (its Python package) or ``native`` (our runner and its C library).
+        family: Id of the runtime, such as ``ort``.
+        kind: ``python`` (its Python package), ``native`` (our runner and its C library) or
+            ``trtexec`` (that program of TensorRT's).
         version: Of the runtime.
         command: Start of a shell command, quoted, with the environment it needs: the interpreter
-            that has the package, or the runner.
+            that has the package, the runner, or trtexec.
         provisioned: Name of what we installed (64 hex digits); None for what the device had.
+        simulated: It says of itself that it only stands in for the runtime.
     """
 
     family: str
-    kind: Literal["python", "native"]
+    kind: Literal["python", "native", "trtexec"]
     version: str
     command: str
     provisioned: str | None
+    simulated: bool = False
 
 
 class Pipe(Protocol):
@@ -243,7 +246,7 @@ def put_file(
         remote: The device.
         source: File here.
         goal: Absolute path there; its folder must exist.
-        told: Called with the number of bytes sent so far.
+        told: Called with the number of bytes sent so far; may raise to give up.
 
     Raises:
         DeviceError: The connection fails, or the device cannot write (E407).
@@ -273,7 +276,13 @@ def put_file(
         pipe.close()
 
 
-def get_file(remote: Remote, source: str, goal: Path, limit_bytes: int) -> None:
+def get_file(
+    remote: Remote,
+    source: str,
+    goal: Path,
+    limit_bytes: int,
+    told: Callable[[int], None] | None = None,
+) -> None:
     """Copy a file from a device; ``goal`` exists afterwards only if it is complete.
 
     Args:
@@ -281,6 +290,7 @@ def get_file(remote: Remote, source: str, goal: Path, limit_bytes: int) -> None:
         source: Absolute path there.
         goal: Path here.
         limit_bytes: The most that is accepted.
+        told: Called with the number of bytes that came so far; may raise to give up.
 
     Raises:
         DeviceError: The connection fails, the device cannot read the file (E407), or it is larger
@@ -300,6 +310,8 @@ def get_file(remote: Remote, source: str, goal: Path, limit_bytes: int) -> None:
                 if got > limit_bytes:
                     raise too_much("a file", limit_bytes)
                 file.write(data)
+                if told is not None:
+                    told(got)
         if pipe.wait(STALL_S) != 0:
             raise _not_copied(f"cannot read {source}", pipe)
         part.replace(goal)

@@ -12,6 +12,7 @@ from edgedeploy.backends import FAMILIES
 from edgedeploy.choosing import Outcome, Trial
 from edgedeploy.events import EventLog, StageFinished, StagePart, StageProgress, StageStarted
 from edgedeploy.executor import Builder
+from edgedeploy.loading import engines_of, loaded_part
 from edgedeploy.measuring import (
     FLOAT,
     Measure,
@@ -69,11 +70,13 @@ class Bench:
         self._events = events
         self._measure = measure
         self._sites = sites
-        self.sessions: list[tuple[Session, Records | None]] = []
+        self.sessions: list[tuple[Session, tuple[Records, ...]]] = []
         """What was looked for, and what was found or made."""
 
-    def records(self, outcome: Outcome) -> Records:
+    def records(self, outcome: Outcome) -> tuple[Records, ...]:
         """Return measurements of the chosen and the float artifact by name.
+
+        Of several platforms with engines of their own, those of each, the slowest first.
 
         They are made now where a device was named, or where there are none and this machine may
         stand in for the board; what devices of the board showed goes before what this one did.
@@ -85,7 +88,7 @@ class Bench:
         """
         session = self._session(outcome) if self._measure != "off" else None
         if session is None:
-            return {}
+            return ()
         name = _name(outcome)
         sites = [site for site in self._sites if site.board == session.board]
         for site in sites:
@@ -99,20 +102,21 @@ class Bench:
                 measure_session(self._store, session, progress)
             known = self._known(session)
         self.sessions.append((session, known))
-        return known or {}
+        return known
 
     def stands(self) -> bool:
         """Whether no record that would count now is newer than those that were used."""
         return all(
-            _folders(self._known(session)) == _folders(records)
+            list(map(_folders, self._known(session))) == list(map(_folders, records))
             for session, records in self.sessions
         )
 
-    def _known(self, session: Session) -> Records | None:
+    def _known(self, session: Session) -> tuple[Records, ...]:
         """Return the measurements that count for a session: a board's own, else those here."""
         known = board_records(self._store, session)
-        if known is None and session.stands_in and session.bench.mode != "off":
-            known = known_records(self._store, session)
+        if not known and session.stands_in and session.bench.mode != "off":
+            here = known_records(self._store, session)
+            return () if here is None else (here,)
         return known
 
     @contextmanager
@@ -158,9 +162,9 @@ class Bench:
             model=shared.name,
             target=item.use.target,
             runtime=item.target.runtime,
-            version=tool_version(str(item.target.get("runtime.distribution"))),
+            version=_version(item),
             artifacts=tuple(
-                self._measured(trial, trial.nodes)
+                self._measured(item, trial, trial.nodes)
                 for trial in wanted
                 if trial and trial.compiled and trial.nodes
             ),
@@ -184,16 +188,28 @@ class Bench:
             ),
         )
 
-    def _measured(self, trial: Trial, nodes: CandidateNodes) -> Measured:
+    def _measured(self, item: Item, trial: Trial, nodes: CandidateNodes) -> Measured:
         tree, folder = self._builder.folder(nodes.compiled.output("artifact"))
-        summary = self._builder.build(nodes.compiled).summary
+        record = self._builder.build(nodes.compiled)
+        engines = engines_of(record)
+        part = loaded_part(record, item.target)
         return Measured(
             name=FLOAT if trial.kind == FLOAT else trial.name,
             tree=tree,
             folder=folder,
-            entry=str(summary["entry"]),
-            loaded=tuple(summary["loaded"]),
+            entry=part.entry,
+            loaded=part.loaded,
+            needs=part.needs,
+            parts={name: loaded_part(record, item.target, name) for name in engines},
+            engines=engines,
         )
+
+
+def _version(item: Item) -> str:
+    """Return the version of an item's runtime here; empty where only devices have it."""
+    if FAMILIES[item.target.runtime].on_device:
+        return ""
+    return tool_version(str(item.target.get("runtime.distribution")))
 
 
 def _name(outcome: Outcome) -> str:
@@ -230,6 +246,6 @@ def _options(item: Item, nodes: CandidateNodes) -> Mapping[str, Any]:
     return options if device == "CPU" else {**options, "device": device}
 
 
-def _folders(records: Records | None) -> dict[str, str]:
+def _folders(records: Records) -> dict[str, str]:
     """Return where the records lie, by artifact name."""
-    return {name: str(record["folder"]) for name, record in (records or {}).items()}
+    return {name: str(record["folder"]) for name, record in records.items()}

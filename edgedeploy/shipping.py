@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from edgedeploy.deploy.bench import DeviceSite, check_boards
 from edgedeploy.deploy.fleet import Fleet, Result, Row
 from edgedeploy.deploy.verbs import ActivateOptions, PushOptions, activate, push
 from edgedeploy.devices.inventory import Device
+from edgedeploy.engines import Workshop
 from edgedeploy.errors import ExitCode, combined_exit_code
 from edgedeploy.events import EventLog
 from edgedeploy.plan import Plan
+from edgedeploy.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,13 @@ class Shipped:
         return combined_exit_code(codes)
 
 
-def ship(request: Request, fleet: Fleet[Device], options: ShipOptions, events: EventLog) -> Shipped:
+def ship(
+    request: Request,
+    fleet: Fleet[Device],
+    options: ShipOptions,
+    events: EventLog,
+    workshop: Callable[[Plan, Store], Workshop | None] | None = None,
+) -> Shipped:
     """Bring what a profile asks for onto every device of a fleet, and activate it there.
 
     Each step is as by its own verb, and finds done what was done before: the same call again goes
@@ -67,12 +75,13 @@ def ship(request: Request, fleet: Fleet[Device], options: ShipOptions, events: E
         fleet: The devices; its rollout orders the activation.
         options: How.
         events: Where progress is told.
+        workshop: As for :func:`edgedeploy.api.build`; asked by the first build alone.
 
     Raises:
         EdgedeployError: The profile is refused, or fits one of the devices not.
     """
     wanted = BuildOptions(output=options.output, store=options.store)
-    built = build(request, wanted, events)
+    built = build(request, wanted, events, workshop=workshop)
     if built.exit_code != ExitCode.DONE:
         return Shipped(build=built, result=None, stopped="build")
     check_boards(built.plan, fleet.devices)

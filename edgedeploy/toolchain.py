@@ -43,6 +43,15 @@ def tool_version(distribution: str) -> str:
         ) from error
 
 
+def is_installed(distribution: str) -> bool:
+    """Return whether a Python distribution is there."""
+    try:
+        tool_version(distribution)
+    except ToolError:
+        return False
+    return True
+
+
 @functools.cache
 def _dist_infos(folders: tuple[str, ...]) -> Mapping[str, str]:
     """Return version by normalised name, as ``<name>-<version>.dist-info`` folders tell them.

@@ -23,6 +23,8 @@ class Family:
     Attributes:
         package: Where it lives below ``backends/``; has a ``BACKEND`` in ``backend.py``.
         tools: Distributions whose versions decide what is written.
+        hint_tools: Distributions that it asks for hints where they are installed, and does without
+            where they are not.
         reads: Dotted target fields that it may look at.
         code: Parts of edgedeploy outside of ``package`` that decide what is written or answered.
         wants_words: Whether what it writes also holds what the profile says of the model
@@ -37,6 +39,7 @@ class Family:
         integer_options: Compile options of models with integer weights, unless the profile says
             otherwise.
         bucket_options: Options with which one artifact serves all buckets of a model.
+        four_bit_opset: Opset that a model with 4-bit weights must be of; None: that of all models.
         most_bytes: What one artifact's format holds at most; None: no limit that matters.
         on_device: Whether devices of the board make the artifact of what is written here
             (:mod:`edgedeploy.engines`).
@@ -45,6 +48,7 @@ class Family:
     package: str
     tools: tuple[str, ...]
     reads: tuple[str, ...]
+    hint_tools: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     wants_words: bool = False
     bench_options: Mapping[str, Any] = field(default_factory=dict)
@@ -52,12 +56,19 @@ class Family:
     tried_options: Mapping[str, Any] | None = None
     integer_options: Mapping[str, Any] = field(default_factory=dict)
     bucket_options: Mapping[str, Any] = field(default_factory=dict)
+    four_bit_opset: int | None = None
     most_bytes: int | None = None
     on_device: bool = False
 
 
 # FLATBUFFERS_MAX_BUFFER_SIZE: offsets are 32 bits and the sign bit stays free.
 ORT_FILE_BYTES = 2**31 - 1
+
+# A thread that polls the GPU heats and disturbs what follows, as spinning workers do.
+ENGINE_OPTIONS: Mapping[str, Any] = {"sync": "blocking"}
+
+# The first opset with INT4 tensors and scales per block, which TensorRT takes 4-bit weights as.
+INT4_OPSET = 21
 
 FAMILIES: dict[str, Family] = {
     "coreml": Family(
@@ -95,15 +106,25 @@ FAMILIES: dict[str, Family] = {
     ),
     "tensorrt": Family(
         package="trt",
-        tools=("onnx", "onnxruntime", "numpy"),
+        tools=("onnx", "onnx-ir", "onnxruntime", "numpy"),
         reads=("board.gpu", "runtime.versions"),
+        hint_tools=("tensorrt-rtx-cu13-libs",),
+        code=("backends/ortmobile", "backends/rtx"),
+        wants_words=True,
+        bench_options=ENGINE_OPTIONS,
+        bucket_options={"buckets": "profiles"},
+        four_bit_opset=INT4_OPSET,
         on_device=True,
     ),
     "tensorrt-rtx": Family(
         package="rtx",
-        tools=("tensorrt-rtx-cu13-libs", "onnx", "onnxruntime", "numpy"),
+        tools=("tensorrt-rtx-cu13-libs", "onnx", "onnx-ir", "onnxruntime", "numpy"),
         reads=("board.gpu",),
-        code=("backends/trt",),
+        code=("backends/trt", "backends/ortmobile"),
+        wants_words=True,
+        bench_options=ENGINE_OPTIONS,
+        bucket_options={"buckets": "profiles"},
+        four_bit_opset=INT4_OPSET,
     ),
 }
 """Backend by the runtime id of a target."""

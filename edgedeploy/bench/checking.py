@@ -141,6 +141,13 @@ def _real(value: Any, place: str) -> float:
     return float(value)
 
 
+def _least(value: Any, place: str, least: float) -> float:
+    found = _real(value, place)
+    if found < least:
+        raise ValueError(f"{place} is less than {least:g}")
+    return found
+
+
 def _flag(value: Any, place: str) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{place} is neither true nor false")
@@ -180,7 +187,15 @@ def _fields(value: Any, place: str, checks: Mapping[str, Check]) -> dict[str, An
     return {name: check(data.get(name), f"{place}.{name}") for name, check in checks.items()}
 
 
+_GPU: Mapping[str, Check] = {
+    "name": text,
+    "governor": _maybe(text),
+    "min_khz": _maybe(_count),
+    "max_khz": _maybe(_count),
+}
+
 _FACTS: Mapping[str, Check] = {
+    "gpus": _each(lambda value, place: _fields(value, place, _GPU), 64),
     "cpus": _maybe(lambda value, place: whole(value, place, 1, _LIST)),
     "affinity": _maybe(_each(_count)),
     "ticks_hz": lambda value, place: whole(value, place, 1, 10**9),
@@ -202,15 +217,19 @@ _SAMPLE: Mapping[str, Check] = {
     "load1": _maybe(_real),
     "ticks": _maybe(_each(_count)),
     "own_cpu_s": _real,
+    "gpu_khz": _each(_maybe(_count), 64),
+    "gpu_reasons": _each(text, 64),
 }
 
 _LOAD: Mapping[str, Check] = {
-    "load_ns": _positive,
-    "first_inference_ns": _positive,
+    "simulated": lambda value, place: value is not None and _flag(value, place),
+    "device_bytes": _maybe(_count),
+    "load_ns": _maybe(_positive),
+    "first_inference_ns": _maybe(_positive),
     "cold": _flag,
     "why_not_cold": _maybe(text),
-    "baseline_bytes": _count,
-    "peak_bytes": _count,
+    "baseline_bytes": _maybe(_count),
+    "peak_bytes": _maybe(_count),
     "memory_method": text,
     "version": text,
 }
@@ -242,6 +261,11 @@ _PLANNED: Mapping[str, Check] = {
     "cost": _maybe(_share),
 }
 
+_DEVICE_MS: Mapping[str, Check] = {
+    name: lambda value, place: _least(value, place, 0.0)
+    for name in ("upload_ms", "compute_ms", "download_ms")
+}
+
 _PLACEMENT: Mapping[str, Check] = {
     "units": text,
     "compile_ms": _real,
@@ -260,13 +284,16 @@ _POWER: Mapping[str, Check] = {
 }
 
 
+_AS_LONG = {"khz": "max_khz", "cooling": "cooling", "millicelsius": "zones", "gpu_khz": "gpus"}
+
+
 def _facts(value: Any) -> dict[str, Any]:
     return _fields(value, "environment", _FACTS)
 
 
 def _sample(value: Any, place: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     found = _fields(value, place, _SAMPLE)
-    for name, like in (("khz", "max_khz"), ("cooling", "cooling"), ("millicelsius", "zones")):
+    for name, like in _AS_LONG.items():
         if len(found[name]) != len(facts[like]):
             raise ValueError(f"{place}.{name} has another length than environment.{like}")
     if found["ticks"] is not None and len(found["ticks"]) != 8:
@@ -314,6 +341,7 @@ def _about(value: Any, place: str) -> dict[str, Any]:
             for item in _list(data.get("layers"), f"{place}.layers", _LAYERS)
         ],
         "placement": _maybe(_placement)(data.get("placement"), f"{place}.placement"),
+        "device_ms": _maybe(_device_ms)(data.get("device_ms"), f"{place}.device_ms"),
         "warmup": {
             "stable": _flag(warm_up.get("stable"), f"{place}.warmup.stable"),
             "medians_ns": _each(_count, _WINDOWS)(warm_up.get("medians_ns"), f"{place}.warmup"),
@@ -324,6 +352,10 @@ def _about(value: Any, place: str) -> dict[str, Any]:
 
 def _placement(value: Any, place: str) -> dict[str, Any]:
     return _fields(value, place, _PLACEMENT)
+
+
+def _device_ms(value: Any, place: str) -> dict[str, Any]:
+    return _fields(value, place, _DEVICE_MS)
 
 
 def _power(value: Any) -> dict[str, Any]:

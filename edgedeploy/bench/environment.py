@@ -1,5 +1,5 @@
 # Syntax and library held to Python 3.6.
-# ruff: noqa: UP006, UP035, UP045, PTH118, PTH207
+# ruff: noqa: UP006, UP035, UP045, PTH118, PTH119, PTH207
 """What ``loop.py`` reads of the operating system: clock, heat, load, memory, page cache.
 
 Travels to devices beside ``loop.py`` and, like it, needs the standard library alone.
@@ -21,6 +21,9 @@ COLD_RESIDENT_RATIO = 0.02
 _FIRMWARE_S = 2.0
 _CAPPED = 0x2  # as Raspberry Pi's firmware numbers it
 POWER_MODE = "/var/lib/nvpmodel/status"
+# GPUs of Jetsons as devfreq names them: 17000000.gpu, .ga10b, .gv11b (Orin and Xavier by release),
+# gpu-gpc-0 (Thor).
+_JETSON_GPU = re.compile(r"(?:^|\.)gpu$|^gpu-gpc|\.g[a-z][0-9]{2}b$")
 
 
 def _clock() -> Tuple[str, Callable[[], int]]:
@@ -58,12 +61,20 @@ def read_int(path: str) -> Optional[int]:
 class Environment:
     """Clock, heat and load evidence, read from sysfs and procfs (empty where they lack it)."""
 
-    def __init__(self, sysfs: str, procfs: str, power_mode: str = POWER_MODE) -> None:
+    def __init__(
+        self, sysfs: str, procfs: str, power_mode: str = POWER_MODE, card: Any = None
+    ) -> None:
         self.procfs = procfs
         self._power_mode = power_mode
+        self._card = card  # of nvml.py
+        devices = sorted(glob.glob(os.path.join(sysfs, "class/devfreq/*")))
+        self._gpus = [path for path in devices if _JETSON_GPU.search(os.path.basename(path))]
         cpu = os.path.join(sysfs, "devices/system/cpu")
         self._cpufreq = sorted(glob.glob(os.path.join(cpu, "cpu[0-9]*/cpufreq")))
         self._counters = sorted(glob.glob(os.path.join(cpu, "cpu[0-9]*/thermal_throttle/*_count")))
+        # Jetson Linux: times that too little voltage or too much current slowed the module down.
+        over = os.path.join(sysfs, "class/hwmon/hwmon[0-9]*/oc[0-9]*_event_cnt")
+        self._counters += sorted(glob.glob(over))
         self._zones = sorted(glob.glob(os.path.join(sysfs, "class/thermal/thermal_zone[0-9]*")))
         self._cooling = sorted(glob.glob(os.path.join(sysfs, "class/thermal/cooling_device[0-9]*")))
         firmware = "devices/platform/soc*/*firmware*/get_throttled"
@@ -75,7 +86,8 @@ class Environment:
     def facts(self) -> Dict[str, Any]:
         """Return what does not change during the run; frequencies in kHz.
 
-        ``min_khz`` equal to ``max_khz`` means locked clocks (``jetson_clocks``); ``power_mode`` is
+        ``min_khz`` equal to ``max_khz`` means locked clocks (``jetson_clocks``), of CPUs and of
+        ``gpus``, which are a Jetson's by devfreq and a card's by NVML; ``power_mode`` is
         what NVIDIA's nvpmodel keeps in its status file, or that a Mac saves power; None elsewhere.
         """
         return {
@@ -88,6 +100,8 @@ class Environment:
             "zones": [read_text(path + "/type") for path in self._zones],
             "cooling": [read_text(path + "/type") for path in self._cooling],
             "power_mode": read_text(self._power_mode) or _mac_power_mode(self._pmset),
+            "gpus": [_gpu_facts(path) for path in self._gpus]
+            + [_card_facts(card) for card in [self._card] if card],
         }
 
     def sample(self) -> Dict[str, Any]:
@@ -106,6 +120,9 @@ class Environment:
             # user nice system idle iowait irq softirq steal, summed over all CPUs
             "ticks": [int(item) for item in ticks] if len(ticks) == 8 else None,
             "own_cpu_s": own[0] + own[1] + own[2] + own[3],
+            "gpu_khz": [_in_khz(path + "/cur_freq") for path in self._gpus]
+            + [card.khz() for card in [self._card] if card],
+            "gpu_reasons": self._card.reasons() if self._card else [],
         }
 
     def _throttled(self) -> List[int]:
@@ -130,6 +147,27 @@ class Environment:
             except ValueError:
                 found.append(0)
         return found
+
+
+def _gpu_facts(path: str) -> Dict[str, Any]:
+    """Return what does not change of a Jetson's GPU; nvpmodel caps its highest clock."""
+    return {
+        "name": os.path.basename(path),
+        "governor": read_text(path + "/governor"),
+        "min_khz": _in_khz(path + "/min_freq"),
+        "max_khz": _in_khz(path + "/max_freq"),
+    }
+
+
+def _card_facts(card: Any) -> Dict[str, Any]:
+    about = {"name": card.name, "governor": None, "min_khz": None}  # type: Dict[str, Any]
+    return dict(about, max_khz=card.max_khz())
+
+
+def _in_khz(path: str) -> Optional[int]:
+    """Return a frequency that devfreq gives in Hz."""
+    found = read_int(path)
+    return None if found is None else found // 1000
 
 
 def _said(command: List[str]) -> str:

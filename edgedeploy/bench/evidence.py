@@ -27,7 +27,11 @@ _FOLDERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "zone": ("class/thermal/thermal_zone[0-9]*", ("type",)),
     "cooling": ("class/thermal/cooling_device[0-9]*", ("type",)),
-    "counter": ("devices/system/cpu/cpu[0-9]*/thermal_throttle/*_count", ()),
+    "counter": (
+        "devices/system/cpu/cpu[0-9]*/thermal_throttle/*_count "
+        "class/hwmon/hwmon[0-9]*/oc[0-9]*_event_cnt",
+        (),
+    ),
     "firmware": ("devices/platform/soc*/*firmware*/get_throttled", ()),
 }
 _CHANGING = {"cpufreq": "/scaling_cur_freq", "zone": "/temp", "cooling": "/cur_state"}
@@ -71,6 +75,8 @@ class Evidence:
             if len(ticks) == 8 and all(item.isdecimal() for item in ticks)
             else None,
             "own_cpu_s": cpu_us / 1e6,
+            "gpu_khz": [],
+            "gpu_reasons": [],
         }
 
 
@@ -134,6 +140,7 @@ def _evidence(
             "zones": texts("zone", 0),
             "cooling": texts("cooling", 0),
             "power_mode": mode,
+            "gpus": [],
         },
     )
 

@@ -13,7 +13,15 @@ _AGAIN = "#again"
 
 Mode = Literal["quick", "full"]
 
-DEVICE_FILES = ("loop.py", "environment.py", "power.py", "runtimes.py")
+DEVICE_FILES = (
+    "loop.py",
+    "environment.py",
+    "power.py",
+    "nvml.py",
+    "runtimes.py",
+    "gpu.py",
+    "cuda.py",
+)
 """The files of this folder that measure, and travel to devices; the first is run."""
 
 
@@ -100,16 +108,18 @@ class BenchArtifact:
         files: All files of the artifact; empty: ``path`` and a ``.bin`` beside it.
         threads: Threads of the runtime.
         options: Options of the family, see ``loop.py``.
+        sha256: Of the file at ``path`` (64 hex digits); engines are not loaded without.
         digest: What the record calls the artifact; None takes ``id``.
         target: Target id.
     """
 
     id: str
-    family: Literal["coreml", "ort", "openvino"]
+    family: Literal["coreml", "ort", "openvino", "tensorrt", "tensorrt-rtx"]
     path: Path
     files: tuple[Path, ...] = ()
     threads: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str | None = None
     digest: str | None = None
     target: str = ""
 
@@ -190,6 +200,7 @@ class OutputsJob:
         cpus: CPUs that the run is bound to; empty leaves it to the system.
         deadline_s: The run is ended after this.
         limit_bytes: The most that all outputs may be together.
+        dtypes: NumPy's names of the outputs' types, for runtimes that do not tell them.
     """
 
     pack: Path
@@ -200,6 +211,7 @@ class OutputsJob:
     cpus: tuple[int, ...] = ()
     deadline_s: float = 1800.0
     limit_bytes: int = 1 << 30
+    dtypes: Mapping[str, str] = field(default_factory=dict)
 
     def to_loop(self, artifact: BenchArtifact, pack: str) -> dict[str, Any]:
         """Return the job as ``loop.py`` reads it, for a pack that lies on the device."""
@@ -221,4 +233,5 @@ def _loop_artifact(artifact: BenchArtifact, name: str) -> dict[str, Any]:
         "files": [str(path.absolute()) for path in artifact.files],
         "threads": artifact.threads,
         "options": dict(artifact.options),
+        "sha256": artifact.sha256,
     }

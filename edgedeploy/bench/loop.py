@@ -3,15 +3,16 @@
 # ruff: noqa: B905, BLE001, RUF046
 """Measures artifacts on the machine it runs on: ``python loop.py job.json > result.json``.
 
-It needs ``environment.py``, ``power.py`` and ``runtimes.py`` beside it, the standard library and
-the runtime alone (NumPy comes with the runtime), so that it runs on a device as it is. Progress
-goes to stderr as JSON lines, the result to stdout, or gzipped into the job's file ``result``.
+It needs ``environment.py``, ``power.py``, ``nvml.py``, ``runtimes.py``, ``gpu.py`` and ``cuda.py``
+beside it, the standard library, the runtime and NumPy alone, so that it runs on a device as it is.
+Progress goes to stderr as JSON lines, the result to stdout, or gzipped into the file ``result``.
 
 The job (paths are relative to the job file)::
 
     {"loop": 1, "mode": "quick", "seed": 0,
-     "artifacts": [{"id": "int8", "family": "ort" | "openvino" | "coreml", "path": "m.ort",
-                    "files": ["m.ort"], "threads": 1, "options": {}}],
+     "artifacts": [{"id": "int8", "path": "m.ort", "files": ["m.ort"], "threads": 1, "options": {},
+                    "family": "ort" | "openvino" | "coreml" | "tensorrt" | "tensorrt-rtx",
+                    "sha256": "of the file at path; engines are not loaded without"}],
      "inputs": {"pack": "folder of a tensor pack", "samples": 16,
                 "generated": [{"name", "dtype", "shape", "seed", "low", "high"}]},
      "plan": {"warmup_max_s", "window_s", "min_s", "min_count", "min_repetitions", "max_s",
@@ -22,8 +23,8 @@ The job (paths are relative to the job file)::
 ``cpus`` bind everything to these CPUs; a ``held`` run ends with its standard input. ``options`` of
 family ``ort``: ``providers``, ``config`` (session entries), ``optimise: false``; of ``openvino``:
 ``device``, ``properties``; of ``coreml``: ``compute_units`` (``ALL``, ``CPU_ONLY``,
-``CPU_AND_GPU``, ``CPU_AND_NE``). ``plan.min_*`` hold for each artifact; "all reached" or ``max_s``
-ends the run; the result says which.
+``CPU_AND_GPU``, ``CPU_AND_NE``); of engines: ``sync`` (``gpu.py``). ``plan.min_*`` hold for each
+artifact; "all reached" or ``max_s`` ends the run; the result says which.
 
 What is timed: one call of the runtime's Python API with inputs that lie in memory, outputs
 included, pre- and post-processing not. Load time, first inference and memory come from a fresh
@@ -71,11 +72,13 @@ def _beside(name: str) -> Any:
 
 
 environment = _beside("environment")
+nvml = _beside("nvml")
 power = _beside("power")
 runtimes = _beside("runtimes")
+gpu = _beside("gpu")
 now_ns = environment.now_ns
 JobError = runtimes.JobError  # type: Any
-FAMILIES = runtimes.FAMILIES
+FAMILIES = dict(runtimes.FAMILIES, **gpu.families(_beside("cuda")))
 _MODULES = {"coreml": "coremltools", "openvino": "openvino", "ort": "onnxruntime"}
 
 
@@ -165,6 +168,8 @@ def load_phase(job: Dict[str, Any], artifact: Dict[str, Any], cold: bool) -> Dic
     if peak is None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {
+        "simulated": session.simulated,
+        "device_bytes": session.device_bytes(),
         "load_ns": loaded - start,
         "first_inference_ns": first - begin,
         "cold": cold and why_not_cold is None,
@@ -182,8 +187,10 @@ def layers_phase(job: Dict[str, Any], artifact: Dict[str, Any]) -> Dict[str, Any
     runs = job["plan"]["layer_runs"]
     with tempfile.TemporaryDirectory(prefix="edgedeploy-layers-") as folder:
         session = FAMILIES[artifact["family"]](artifact, path, os.path.join(folder, "profile"))
-        layers = session.layers(session.bind(feeds), runs)
-        return {"layers": layers, "placement": session.placement()}
+        bound = session.bind(feeds)
+        device_ms = session.device_ms(bound, runs)
+        layers = session.layers(bound, runs)
+        return {"layers": layers, "placement": session.placement(), "device_ms": device_ms}
 
 
 def outputs_phase(job: Dict[str, Any], artifact: Dict[str, Any]) -> Dict[str, Any]:
@@ -233,7 +240,8 @@ def outputs_phase(job: Dict[str, Any], artifact: Dict[str, Any]) -> Dict[str, An
 
 def _prepare(job: Dict[str, Any], artifact: Dict[str, Any]) -> Tuple[str, List[Feed]]:
     """Import the runtime and NumPy, read the inputs and return them with the artifact's path."""
-    __import__(_MODULES[artifact["family"]])
+    family = artifact["family"]
+    gpu.load_module(family) if family in gpu.MODULES else __import__(_MODULES[family])
     import numpy
 
     feeds = read_inputs(numpy, job["inputs"], job["folder"])
@@ -243,7 +251,7 @@ def _prepare(job: Dict[str, Any], artifact: Dict[str, Any]) -> Tuple[str, List[F
 def _loaded(job: Dict[str, Any], artifact: Dict[str, Any]) -> str:
     """Return the path of what the runtime loads."""
     path = os.path.join(job["folder"], artifact["path"])
-    return str(FAMILIES[artifact["family"]].prepare(path, job["folder"]))
+    return str(FAMILIES[artifact["family"]].prepare(artifact, path, job["folder"]))
 
 
 class ChildFailed(Exception):
@@ -370,9 +378,16 @@ def _window(item: Measured, repetition: int, evidence: Any, meter: Any) -> Dict[
     }
 
 
+def _card(job: Dict[str, Any]) -> Any:
+    """Return the graphics card when the job computes on it, else None."""
+    on_gpu = any(artifact["family"] in gpu.MODULES for artifact in job["artifacts"])
+    return nvml.find_card()[0] if on_gpu else None
+
+
 def run_job(job: Dict[str, Any], job_path: str) -> Dict[str, Any]:
     """Measure every artifact of the job and return the whole result."""
-    evidence = environment.Environment(job["sysfs"], job["procfs"])
+    card = _card(job)
+    evidence = environment.Environment(job["sysfs"], job["procfs"], card=card)
     artifacts = []  # type: List[Dict[str, Any]]
     for artifact in job["artifacts"]:
         found = {
@@ -381,14 +396,14 @@ def run_job(job: Dict[str, Any], job_path: str) -> Dict[str, Any]:
             "warm": in_fresh_process(job_path, "warm", artifact["id"]),
             "layers": [],
             "placement": None,
+            "device_ms": None,
         }
         if job["plan"].get("layer_runs"):
-            layers = in_fresh_process(job_path, "layers", artifact["id"])
-            found["layers"], found["placement"] = layers["layers"], layers["placement"]
+            found.update(in_fresh_process(job_path, "layers", artifact["id"]))
         artifacts.append(found)
     measured = [Measured(artifact, job) for artifact in job["artifacts"]]
     gc.disable()  # collected between the windows instead
-    meter = power.Meter(job["sysfs"], now_ns)
+    meter = power.Meter(job["sysfs"], now_ns, card)
     with tempfile.TemporaryDirectory(prefix="edgedeploy-power-") as folder:
         sampler = [sys.executable, __file__, job_path, "power"]
         meter.start(sampler, os.path.join(folder, "samples"))
@@ -461,7 +476,7 @@ def main(arguments: List[str]) -> NoReturn:
                 raise JobError("this system binds no process to CPUs; leave `cpus` out")
             os.sched_setaffinity(0, job["cpus"])
         if phase == "power":
-            power.record(job["sysfs"], wanted, now_ns)
+            power.record(job["sysfs"], wanted, now_ns, _card(job))
         result = run_phase(job, phase, wanted) if phase else run_job(job, arguments[1])
     except JobError as error:
         status, result = 2, {"failed": {"phase": "job", "message": str(error)}}

@@ -274,6 +274,9 @@ class DeviceRun:
             return self.failed("E470", f"ended by {signal_name(-failure['status'])}{last}", _DIED)
         if failure["message"].startswith(("ImportError", "ModuleNotFoundError")):
             return self._missing(f"cannot be loaded there: {failure['message']}")
+        kind, _, what = failure["message"].partition(": ")
+        if kind in _GPU:
+            return self.failed(_GPU[kind][0], what, _GPU[kind][1])
         return self.failed(
             "E471",
             f"the runtime refuses it: {failure['message']}",
@@ -283,9 +286,37 @@ class DeviceRun:
 
     def _missing(self, what: str) -> DeviceError:
         family = f"the runtime {self._runtime.family} {self._runtime.version}"
-        hint = f"install one: `edgedeploy devices provision -d {self._remote.name}`"
+        hint = WITHOUT.get(
+            self._runtime.family,
+            f"install one: `edgedeploy devices provision -d {self._remote.name}`",
+        )
         return self.failed("E475", f"{family} {what}", hint)
 
+
+WITHOUT: Mapping[str, str] = {
+    "tensorrt": "it comes with JetPack on a Jetson (`sudo apt-get install tensorrt`), elsewhere "
+    "from NVIDIA's own packages; edgedeploy installs none",
+}
+"""Families that nobody provisions, and the way out."""
+
+ENGINE_REFUSED = (
+    "build the engine anew on a device of this platform, and push it: an engine fits one TensorRT "
+    "and one kind of GPU"
+)
+
+# What `gpu.py` and `cuda.py` raise, by the name of its class.
+_GPU: Mapping[str, tuple[str, str]] = {
+    "NoGpu": (
+        "E492",
+        "check with `nvidia-smi` on it, or `cat /etc/nv_tegra_release` on a Jetson, that its GPU "
+        "and driver are there; a container needs the NVIDIA runtime",
+    ),
+    "EngineRefused": ("E493", ENGINE_REFUSED),
+    "InputsRefused": (
+        "E494",
+        "compare the samples with the `shapes` and types of the model's inputs in the profile",
+    ),
+}
 
 _DIED = "give the device more memory, or try another scheme or version of the runtime"
 

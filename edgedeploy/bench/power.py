@@ -10,6 +10,12 @@ first that can be read wins:
     ``curr*_input`` (mA) of the same number (kernel documentation, hwmon/sysfs-interface). Jetson
     boards have INA3221 rails; one that carries the whole module (``VDD_IN``) is taken alone,
     otherwise all are summed.
+``tegrastats``
+    The same rails as NVIDIA's program of Jetson Linux prints them, in mW, every 100 ms, where the
+    monitors themselves cannot be read (Jetson Linux Developer Guide, "tegrastats Utility";
+    ``VDD_IN 5006mW/4980mW``, before release 35 ``POM_5V_IN 5006/4980``: now and on average).
+``nvml``
+    Of a graphics card, when it computes: its own count of energy, else its power.
 ``rapl``
     ``/sys/class/powercap``: energy counters in uJ of CPU packages and their memory, which wrap at
     ``max_energy_range_uj`` (kernel documentation, power/powercap).
@@ -23,14 +29,19 @@ trapezoid rule; counters are read at both ends of a window.
 
 import glob
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 IDLE_S = 2.0
 LEAST_PERIOD_S = 0.02
 CPU_RATIO = 0.02
+TEGRASTATS_MS = 100
+_TEGRA_RAIL = re.compile(r" ([A-Z][A-Z0-9_]+) ([0-9]{1,7})(?:mW)?/[0-9]{1,7}(?:mW)?(?= |$)")
+_NOT_CONNECTED = "NC"
 _TOTAL_RAILS = ("VDD_IN", "VIN", "POM_5V_IN", "VDD_5V_IN")
 
 Samples = List[Tuple[int, float]]
@@ -55,6 +66,7 @@ class Rails:
     """Power that is read at a moment: the rails of monitors, or a battery."""
 
     method = "power sampled in each window, trapezoid rule"
+    counted = False
 
     def __init__(self, kind: str, scope: str, rails: List[Tuple[str, List[str], float]]) -> None:
         self.kind, self.scope = kind, scope
@@ -75,8 +87,67 @@ class Rails:
         return total
 
 
+class Tegrastats:
+    """Power that NVIDIA's ``tegrastats`` prints."""
+
+    kind, scope = "tegrastats", "the monitored rails; the carrier board beside them is not in"
+    method = "power printed by tegrastats in each window, trapezoid rule"
+    counted = False
+
+    def __init__(self, program: str) -> None:
+        self._command = [program, "--interval", str(TEGRASTATS_MS)]
+        self.rails = []  # type: List[str]
+        for line in self._lines():
+            found = dict(tegra_rails(line))
+            self.rails = [name for name in _TOTAL_RAILS if name in found][:1] or sorted(found)
+            break
+
+    def _lines(self) -> Iterator[str]:
+        """Yield what it prints; it ends with whoever reads."""
+        nowhere = subprocess.DEVNULL
+        try:
+            process = subprocess.Popen(
+                self._command, stdin=nowhere, stdout=subprocess.PIPE, stderr=nowhere
+            )
+        except OSError:
+            return
+        try:
+            for line in iter(process.stdout.readline, b""):  # type: ignore[union-attr]
+                yield line.decode("ascii", "replace").strip()
+        finally:
+            process.kill()
+            process.wait()
+
+    def stream(self) -> Iterator[float]:
+        """Yield the watts of each line."""
+        for line in self._lines():
+            found = dict(tegra_rails(line))
+            if all(name in found for name in self.rails):
+                yield sum(found[name] for name in self.rails)
+
+
+def tegra_rails(line: str) -> List[Tuple[str, float]]:
+    """Return the rails of a line of tegrastats with the watts of that moment."""
+    found = _TEGRA_RAIL.findall(" " + line)
+    return [(name, int(mw) / 1e3) for name, mw in found if name != _NOT_CONNECTED]
+
+
+class Card:
+    """Energy or power that the driver of a graphics card tells."""
+
+    kind, scope = "nvml", "the graphics card; the rest of the machine is not in"
+
+    def __init__(self, card: Any) -> None:
+        self.rails = [card.name]
+        self.counted = card.energy_j() is not None
+        self.method = Counters.method if self.counted else Rails.method
+        self.joules, self.watts = card.energy_j, card.watts
+
+
 class Counters:
     """Energy that hardware counts."""
+
+    counted = True
 
     method = "difference of energy counters at both ends of a window"
 
@@ -98,10 +169,15 @@ class Counters:
         return self._total_uj / 1e6
 
 
-def find_source(sysfs: str) -> Tuple[Any, str]:
-    """Return where this machine tells its power, or None and why it does not."""
+def find_source(sysfs: str, card: Any = None) -> Tuple[Any, str]:
+    """Return where this machine tells its power, or None and why it does not.
+
+    Args:
+        sysfs: Where sysfs is mounted.
+        card: Graphics card that computes (``nvml.py``).
+    """
     reasons = []  # type: List[str]
-    for look in (_hwmon, _rapl, _battery):
+    for look in (_hwmon, _tegrastats, lambda _: _card(card), _rapl, _battery):
         found, why = look(sysfs)
         if found is not None:
             return found, ""
@@ -134,6 +210,22 @@ def _hwmon(sysfs: str) -> Tuple[Any, str]:
     total = [rail for rail in rails if rail[0] in _TOTAL_RAILS]
     scope = "the monitored rails; the carrier board beside them is not in"
     return Rails("hwmon", scope, total[:1] or rails), ""
+
+
+def _tegrastats(sysfs: str) -> Tuple[Any, str]:
+    program = shutil.which("tegrastats")
+    if program is None:
+        return None, ""
+    found = Tegrastats(program)
+    return (found, "") if found.rails else (None, "tegrastats prints no power")
+
+
+def _card(card: Any) -> Tuple[Any, str]:
+    if card is None:
+        return None, ""
+    if card.energy_j() is None and card.watts() is None:
+        return None, "the driver of the graphics card tells no power"
+    return Card(card), ""
 
 
 def _rapl(sysfs: str) -> Tuple[Any, str]:
@@ -169,11 +261,18 @@ def _battery(sysfs: str) -> Tuple[Any, str]:
     return None, ""
 
 
-def record(sysfs: str, path: str, now_ns: Callable[[], int]) -> None:
+def record(sysfs: str, path: str, now_ns: Callable[[], int], card: Any = None) -> None:
     """Write ``<ns> <watts>`` lines to a file until the parent process is gone."""
-    source, _ = find_source(sysfs)
+    source, _ = find_source(sysfs, card)
     parent = os.getppid()
     with open(path, "w") as out:
+        if isinstance(source, Tegrastats):
+            for watts in source.stream():
+                out.write("%d %.6f\n" % (now_ns(), watts))
+                out.flush()
+                if os.getppid() != parent:
+                    break
+            return
         while os.getppid() == parent:
             wall, cpu = time.time(), time.process_time()
             before = now_ns()
@@ -215,10 +314,10 @@ def _at(moment: int, pair: Samples) -> float:
 class Meter:
     """Energy of the windows of one run."""
 
-    def __init__(self, sysfs: str, now_ns: Callable[[], int]) -> None:
-        self._source, self.why_not = find_source(sysfs)
+    def __init__(self, sysfs: str, now_ns: Callable[[], int], card: Any = None) -> None:
+        self._source, self.why_not = find_source(sysfs, card)
         self._now_ns = now_ns
-        self._counted = isinstance(self._source, Counters)
+        self._counted = self._source is not None and self._source.counted  # type: bool
         self._process = None  # type: Optional[subprocess.Popen[bytes]]
         self._path = ""
         self._idle = (0, 0)

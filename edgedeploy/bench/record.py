@@ -34,7 +34,8 @@ def build_record(
     Returns:
         JSON data. ``first_inference_ms`` is that of the cold process when there was one, else of
         the warm one; ``load_ms.cold`` is None when the page cache could not be emptied
-        (``environment.why_not_cold`` says why). ``placement`` is None where the runtime does not
+        (``environment.why_not_cold`` says why). Loading, the first inference and memory are None
+        where what measures does not tell them. ``placement`` is None where the runtime does not
         tell on which units it runs what; ``layers`` is empty where it tells no times.
     """
     windows = [item for item in result["windows"] if item["artifact"] == artifact.id]
@@ -48,17 +49,19 @@ def build_record(
         "target": artifact.target,
         "device": dict(job.device),
         "conditions": _conditions(job, artifact, result, warm["version"]),
-        "evidence": job.evidence,
+        "evidence": "simulated" if warm.get("simulated") else job.evidence,
         "load_ms": {
-            "cold": cold["load_ns"] / _NS_PER_MS if cold["cold"] else None,
-            "warm": warm["load_ns"] / _NS_PER_MS,
+            "cold": _in_ms(cold["load_ns"]) if cold["cold"] else None,
+            "warm": _in_ms(warm["load_ns"]),
         },
-        "first_inference_ms": (cold if cold["cold"] else warm)["first_inference_ns"] / _NS_PER_MS,
+        "first_inference_ms": _in_ms((cold if cold["cold"] else warm)["first_inference_ns"]),
         "latency": _latency(job, artifact, windows, folder),
         "memory": {
             "peak_bytes": warm["peak_bytes"],
             "baseline_bytes": warm["baseline_bytes"],
+            "device_bytes": warm.get("device_bytes"),
         },
+        "device_ms": about.get("device_ms"),
         "energy": _energy(result["power"], windows),
         "layers": about["layers"],
         "placement": _placement(about),
@@ -76,7 +79,11 @@ def _placement(about: Mapping[str, Any]) -> dict[str, Any] | None:
     units then, and keeps what it made.
     """
     told = about.get("placement")
-    return told and {**told, "first_load_ms": about["cold"]["load_ns"] / _NS_PER_MS}
+    return told and {**told, "first_load_ms": _in_ms(about["cold"]["load_ns"])}
+
+
+def _in_ms(ns: int | None) -> float | None:
+    return None if ns is None else ns / _NS_PER_MS
 
 
 def _conditions(

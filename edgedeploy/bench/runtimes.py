@@ -33,11 +33,20 @@ class Session:
 
     inputs: Sequence[List[str]]
     outputs: Sequence[List[str]]
+    simulated = False
 
     @staticmethod
-    def prepare(path: str, folder: str) -> str:
+    def prepare(artifact: Dict[str, Any], path: str, folder: str) -> str:
         """Return what is loaded for an artifact; what is made of it first goes to ``folder``."""
         return path
+
+    def device_bytes(self) -> Optional[int]:
+        """Return how much memory of an accelerator is taken, None without one."""
+        return None
+
+    def device_ms(self, feeds: List[Feed], runs: int) -> Optional[Dict[str, float]]:
+        """Return an accelerator's own mean times of the parts of an inference, None without one."""
+        return None
 
     def placement(self) -> Optional[Dict[str, Any]]:
         """Return on which units the operations run, None where the runtime does not tell."""
@@ -196,7 +205,7 @@ class CoreMlSession(Session):
         self.outputs = [[port["onnx_name"]] for port in self._made]
 
     @staticmethod
-    def prepare(path: str, folder: str) -> str:
+    def prepare(artifact: Dict[str, Any], path: str, folder: str) -> str:
         """Compile the package unless that was done; return the model, its interface beside it.
 
         Core ML loads compiled models alone: an app's are compiled when it is built.

@@ -37,7 +37,8 @@ STEAL_RATIO = 0.02
 """CPU time that the hypervisor may withhold, of all CPUs."""
 
 # Cooling devices that act without slowing anything down.
-_HARMLESS_COOLING = ("fan", "lcd", "backlight", "charger", "battery")
+# (A Jetson's hot surface alert tells of 70 degrees and does no more.)
+_HARMLESS_COOLING = ("fan", "lcd", "backlight", "charger", "battery", "hot-surface")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +72,17 @@ def judge(result: Mapping[str, Any], artifact: str, plan: BenchPlan, threads: in
     samples = np.concatenate([np.zeros(0), *(item["samples_ns"] for item in windows)])
     evidence = [item["environment"] for item in windows]
     facts, before = result["environment"], result["before"]
-    warm = next(item["warmup"] for item in result["artifacts"] if item["id"] == artifact)
+    about = next(item for item in result["artifacts"] if item["id"] == artifact)
+    warm = about["warmup"]
+    # A CPU that waits for a GPU may slow down: it is not what computes.
+    waits = about["warm"]["device_bytes"] is not None
     found = [
         _not_enough(samples, plan),
         None if warm["stable"] else "warm-up: the latency had not settled when it ended",
         _change(windows),
         _cooling(evidence, facts),
-        _clock(evidence, facts, threads),
+        None if waits else _clock(evidence, facts, threads),
+        _gpu(evidence, facts),
         _counters(evidence, before),
         _other_load(result, threads),
     ]
@@ -162,11 +167,35 @@ def _clock(
     return f"throttled: the clock fell to {least:.0%} of its maximum under load"
 
 
+def _gpu(evidence: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> str | None:
+    """Return what held a GPU back.
+
+    A Jetson's clock is held against the highest that its power mode allows; its governor may also
+    have lowered it for want of work, and then the times are not the mode's either. A card seldom
+    reaches its highest clock, and says itself what slows it down.
+    """
+    for item in evidence:
+        if item["gpu_reasons"]:
+            return f"throttled: the GPU's driver says {', '.join(item['gpu_reasons'])}"
+    for place, gpu in enumerate(facts["gpus"]):
+        if gpu["min_khz"] is None or not gpu["max_khz"]:
+            continue
+        clocks = [item["gpu_khz"][place] for item in evidence]
+        ratios = [khz / gpu["max_khz"] for khz in clocks if khz]
+        slow = sum(ratio < LEAST_CLOCK_RATIO for ratio in ratios)
+        if slow > SLOW_WINDOWS_RATIO * len(evidence):
+            return (
+                f"throttled: the GPU's clock was at {min(ratios):.0%} of its highest; "
+                "`jetson_clocks` holds it there"
+            )
+    return None
+
+
 def _counters(evidence: Sequence[Mapping[str, Any]], before: Mapping[str, Any]) -> str | None:
     for item in evidence:
         counts = zip(item["throttle_counts"], before["throttle_counts"], strict=True)
         if any((now or 0) > (then or 0) for now, then in counts):
-            return "throttled: the CPU's throttle counters rose"
+            return "throttled: the throttle counters rose"
         # Bits 0-3 say "now": under-voltage, frequency capped, throttled, soft temperature limit
         # (Raspberry Pi documentation, vcgencmd get_throttled).
         if any(flags & 0xF for flags in item["firmware_throttled"]):

@@ -12,6 +12,7 @@ import click
 
 from edgedeploy import api
 from edgedeploy.cli.build import show_build
+from edgedeploy.cli.fleet import fleet_of, workshop_of
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.cli.progress import watch
 from edgedeploy.cli.request import device_options, profile_options, request_of
@@ -63,8 +64,9 @@ def command(
     events = EventLog(listener)
     with contextlib.ExitStack() as stack:
         stack.callback(listener.close)
-        sites = None
+        sites = workshop = None
         if rest["devices"]:
+            workshop = workshop_of(dict(rest), request.profile.parent, events)
             found = _sites(output, rest, request.profile.parent, _samples(parity), events)
             for site in found:
                 stack.callback(site.close)
@@ -74,6 +76,7 @@ def command(
             api.BuildOptions(output=folder, store=store, measure="known" if sites else "again"),
             events,
             sites=sites,
+            workshop=workshop,
         )
     if not any(outcome.records or outcome.unmeasured for outcome in result.outcomes):
         why = "no artifact for the board" if sites else "no target of the profile is this machine"
@@ -98,7 +101,6 @@ def _sites(
     output: Output, options: dict[str, Any], project: Path, samples: int | None, events: EventLog
 ) -> list[DeviceSite]:
     """Return the devices that were named."""
-    from edgedeploy.cli.fleet import fleet_of
     from edgedeploy.deploy.bench import DeviceSite
 
     fleet = fleet_of(output, {**options, "jobs": None}, project)

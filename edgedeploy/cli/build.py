@@ -11,17 +11,18 @@ from typing import Any
 import click
 
 from edgedeploy.cli.output import Output, verb
-from edgedeploy.cli.request import profile_options, request_of
+from edgedeploy.cli.request import device_options, profile_options, request_of
 from edgedeploy.errors import Diagnostic, ExitCode
 from edgedeploy.freshness import snapshot_path, still_fresh
 from edgedeploy.places import DOCUMENT, TEXT, default_store_path
 
 # Options that change nothing of what comes out.
-UNFELT = ("events", "jobs", "fail_fast")
+UNFELT = ("events", "jobs", "fail_fast", "accept_new", "no_input")
 
 
 @click.command()
 @profile_options
+@device_options
 @click.option(
     "-o",
     "--output",
@@ -42,7 +43,11 @@ UNFELT = ("events", "jobs", "fail_fast")
 def command(output: Output, **options: Any) -> int:
     """Build, verify and gate the artifacts of PROFILE.
 
-    Exit status: 0 all accepted, 1 a gate refused, 2 profile or model refused, 3 a stage failed.
+    What only a device can build (TensorRT engines) is built on the devices of its board that
+    devices.yaml names, or on those of them that -d chooses.
+
+    Exit status: 0 all accepted, 1 a gate refused, 2 profile or model refused, 3 a stage failed,
+    4 a device failed.
     """
     store: Path = options["store"] or default_store_path()
     said = {name: value for name, value in _said(options).items() if name not in UNFELT}
@@ -53,6 +58,7 @@ def command(output: Output, **options: Any) -> int:
             output.diagnostics(Diagnostic.from_json(item) for item in kept["notes"])
             return show_build(output, Path(kept["folder"]), ExitCode(kept["status"]))
     from edgedeploy import api
+    from edgedeploy.cli.fleet import workshop_of
     from edgedeploy.cli.progress import watch
     from edgedeploy.events import EventLog, JsonLines
 
@@ -75,6 +81,7 @@ def command(output: Output, **options: Any) -> int:
             ),
             log,
             fresh=fresh,
+            workshop=workshop_of(options, request.profile.parent, log),
         )
     finally:
         listener.close()

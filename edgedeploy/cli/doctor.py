@@ -27,7 +27,7 @@ EXTRAS = {
     "paramiko": "devices over SSH",
     "nncf": "NNCF (pip install edgedeploy[nncf])",
     "ziglang": "runners for devices without Python (pip install edgedeploy[native])",
-    "tensorrt-rtx-cu13": "TensorRT-RTX (pip install edgedeploy[tensorrt-rtx])",
+    "tensorrt-rtx-cu13-libs": "TensorRT-RTX (pip install edgedeploy[tensorrt-rtx])",
     "tensorrt": "TensorRT (its libraries come from the vendor's own index)",
 }
 

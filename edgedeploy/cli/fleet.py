@@ -14,8 +14,12 @@ from edgedeploy.cli.output import Output
 if TYPE_CHECKING:
     from edgedeploy.deploy.fleet import Fleet, Result, Row
     from edgedeploy.devices.inventory import Device
+    from edgedeploy.engines import Workshop
     from edgedeploy.errors import Diagnostic, ExitCode
+    from edgedeploy.events import EventLog
+    from edgedeploy.plan import Plan
     from edgedeploy.remote import Remote
+    from edgedeploy.store import Store
 
 WIDTH = 80
 """Columns that the row of a device with diagnostics may take."""
@@ -90,6 +94,35 @@ def fleet_of(output: Output, options: dict[str, Any], project: Path) -> Fleet[De
         rollout=rollout,
         told=output.say,
     )
+
+
+def workshop_of(
+    options: Mapping[str, Any], project: Path, events: EventLog
+) -> Callable[[Plan, Store], Workshop | None]:
+    """Return what finds the devices that build engines: those of ``-d``, by default all.
+
+    The inventory is read only for a plan that has something to build on a device.
+
+    Args:
+        options: The verb's, with what ``device_options`` added.
+        project: Folder in which devices.yaml is looked for first.
+        events: Where progress is told.
+    """
+
+    def found(plan: Plan, store: Store) -> Workshop | None:
+        from edgedeploy.deploy.engines import DeviceWorkshop
+        from edgedeploy.devices.inventory import load_inventory
+        from edgedeploy.engines import is_built_on_device
+
+        patterns = options["devices"]
+        if not any(map(is_built_on_device, plan.items)):
+            return None
+        inventory = load_inventory(options["inventory"], project)
+        chosen = {device.name for device in inventory.select(patterns)} if patterns else None
+        connect = _connector(options["accept_new"], options["no_input"])
+        return DeviceWorkshop(inventory, connect, store, events, chosen=chosen)
+
+    return found
 
 
 def _connector(accept_new: bool, no_input: bool) -> Callable[[Device], Remote]:

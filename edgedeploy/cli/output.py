@@ -76,7 +76,8 @@ class Output:
     def say(self, text: str = "") -> None:
         """Print one line of progress or advice to stderr, unless quiet."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            # In one piece: print() writes the end of the line by itself, and devices are many.
+            sys.stderr.write(f"{text}\n")
 
     def result(self, text: str, data: dict[str, Any], code: ExitCode = ExitCode.DONE) -> int:
         """Print a verb's result (text, or ``data`` as the JSON document); return ``code``."""

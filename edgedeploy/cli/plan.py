@@ -9,11 +9,12 @@ import click
 
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.cli.request import profile_options, request_of
+from edgedeploy.engines import is_built_on_device
 from edgedeploy.executor import Builder, Node
 from edgedeploy.memory import Memory
 from edgedeploy.opening import open_profile
 from edgedeploy.places import default_store_path
-from edgedeploy.plan import Plan
+from edgedeploy.plan import Item, Plan
 from edgedeploy.profile.expand import expand
 from edgedeploy.store import Store
 
@@ -45,13 +46,20 @@ def command(output: Output, show_form: bool, store: Path | None, **options: Any)
             "spare": node not in needed,
         }
         for node in plan.nodes()
-    ]
+    ] + [_engine(item) for item in plan.items if is_built_on_device(item)]
     lines = [
         f"{'hit ' if stage['why'] == 'hit' else 'spare' if stage['spare'] else 'run ':<5}  "
         f"{stage['id']}" + ("" if stage["why"] == "hit" else f"  ({stage['why']})")
         for stage in stages
     ]
     return output.result("\n".join(lines), {"stages": stages})
+
+
+def _engine(item: Item) -> dict[str, Any]:
+    """Return the row of an item's engines: how many there will be, its devices say."""
+    base = item.candidates[0].compiled.id.rpartition(".")[0]
+    why = f"unknown until the devices of {item.target.board} are probed"
+    return {"id": f"{base}.engine", "kind": "engine", "why": why, "spare": False}
 
 
 def _form(output: Output, plan: Plan) -> int:

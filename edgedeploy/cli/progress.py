@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgedeploy.cli.output import Output
 from edgedeploy.events import (
+    EngineProgress,
     Event,
     Note,
     PushProgress,
@@ -36,6 +37,7 @@ class Lines:
         self._output = output
         self._began: dict[str, PushProgress] = {}  # the first word of each transfer
         self._told_s: dict[str, float] = {}  # when a stage or transfer was last told of
+        self._doing: dict[str, str] = {}  # what a device was last said to do for an engine
 
     def __call__(self, event: Event) -> None:
         """Print an event if it is worth a line."""
@@ -48,7 +50,9 @@ class Lines:
         if isinstance(event, PushProgress):
             self._transfer(event)
             return
-        if isinstance(event, StagePart):
+        if isinstance(event, EngineProgress):
+            self._engine(event)
+        elif isinstance(event, StagePart):
             self._told_s[event.node] = event.time_s
             self._output.say(f"{event.node}: {event.what}")
         elif isinstance(event, StageProgress):
@@ -79,8 +83,38 @@ class Lines:
             text += f", {(event.total_bytes - event.done_bytes) * spent_s / done:.0f} s left"
         self._output.say(text)
 
+    def _engine(self, event: EngineProgress) -> None:
+        """Tell what a device does for an engine: when that changes, and now and then."""
+        changed = self._doing.get(event.node) != event.doing
+        if not changed and event.time_s - self._told_s.get(event.node, 0.0) < EVERY_S:
+            return
+        self._doing[event.node] = event.doing
+        self._told_s[event.node] = event.time_s
+        self._output.say(f"{event.node}: {engine_words(event)}")
+
     def close(self) -> None:
         """Nothing is left to do."""
+
+
+def engine_words(event: EngineProgress) -> str:
+    """Return what a device does for an engine, such as ``building on desk (timing), 40 %``."""
+    place = "from" if event.doing == "pulling" else "to" if event.doing == "uploading" else "on"
+    text = f"{event.doing} {place} {event.device}"
+    if event.detail:
+        text += f" ({event.detail})"
+    if event.doing != "building":
+        text += f", {size(event.done)} of {size(event.total)}"
+    elif event.total:
+        text += f", {100 * event.done // event.total} %"
+    if event.left_s is not None:
+        text += f", about {_duration(event.left_s)} left"
+    return text
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Bars:
@@ -117,6 +151,13 @@ class Bars:
         elif isinstance(event, StageProgress) and event.node in self._tasks:
             total = event.total or None
             self._started().update(self._tasks[event.node], completed=event.done, total=total)
+        elif isinstance(event, EngineProgress) and event.node in self._tasks:
+            self._started().update(
+                self._tasks[event.node],
+                completed=event.done,
+                total=event.total or None,
+                description=f"{event.node}: {engine_words(event)}",
+            )
         elif isinstance(event, StagePart) and event.node in self._tasks:
             words = f"{event.node}: {event.what}"
             self._started().reset(self._tasks[event.node], total=None, description=words)

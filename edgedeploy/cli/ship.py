@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edgedeploy.cli.fleet import fleet_of, fleet_options, show_rows
+from edgedeploy.cli.fleet import fleet_of, fleet_options, show_rows, workshop_of
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.cli.progress import watch
 from edgedeploy.cli.request import device_options, profile_options, request_of
@@ -38,13 +38,16 @@ def command(
     """
     from edgedeploy.shipping import ShipOptions, ship
 
-    fleet = fleet_of(output, rest, rest["profile"].parent)
+    project, asked = rest["profile"].parent, dict(rest)
+    fleet = fleet_of(output, rest, project)
     listener = watch(output)
+    events = EventLog(listener)
     options = ShipOptions(
         output=folder, store=store or default_store_path(), bench=not no_bench, wait_s=wait_s
     )
     try:
-        shipped = ship(request_of(rest), fleet, options, EventLog(listener))
+        workshop = workshop_of(asked, project, events)
+        shipped = ship(request_of(rest), fleet, options, events, workshop)
     finally:
         listener.close()
     output.diagnostics([*shipped.build.notes, *shipped.build.unmeasured])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from edgedeploy.deploy.locking import GHOST_S, take_lock
 from edgedeploy.deploy.push import Opener
 from edgedeploy.deploy.unit import Unit, depot_folder, pretended, short
 from edgedeploy.devices.depot import Depot, DepotState
-from edgedeploy.devices.version import parse_version
+from edgedeploy.devices.version import Version, parse_version
 from edgedeploy.errors import (
     DeviceError,
     Diagnostic,
@@ -92,7 +92,13 @@ def resolve(state: DepotState, version: str) -> str:
 
 
 def activate_version(
-    link: Link, unit: Unit, wanted: Wanted, *, opener: Opener, runs: Runs
+    link: Link,
+    unit: Unit,
+    wanted: Wanted,
+    *,
+    opener: Opener,
+    runs: Runs,
+    fits: Callable[[Version], None] = lambda _: None,
 ) -> Answer:
     """Switch a device to a staged version, or leave it as it was.
 
@@ -102,11 +108,13 @@ def activate_version(
         wanted: Which version of what.
         opener: Opens the depot.
         runs: Runs models on the device.
+        fits: Lets a version pass whose engines the device loads, before any is.
 
     Raises:
         RefusedError: The version does not load or answers wrong and was not activated (E003), or
             was on trial and is rolled back (E002).
-        DeviceError: There is no such version (E443), the device has no runtime for it, somebody
+        DeviceError: There is no such version (E443), the device loads not all of its engines
+            (E487, or as ``fits`` says) or has no runtime for it, somebody
             else holds the lock (E421), or the connection was lost during the trial and did not
             come back (E445).
         UsageError: Nothing would vouch for the version (E100).
@@ -119,7 +127,7 @@ def activate_version(
             subject=unit.name,
             hint="give the device a `health:` command or URL in devices.yaml",
         )
-    return _Activation(link, unit, wanted, opener).run(runs)
+    return _Activation(link, unit, wanted, opener).run(runs, fits)
 
 
 def is_lost(error: DeviceError) -> bool:
@@ -200,7 +208,7 @@ class _Activation(_Device):
         self._health = Health()
         self._switched = False
 
-    def run(self, runs: Runs) -> Answer:
+    def run(self, runs: Runs, fits: Callable[[Version], None]) -> Answer:
         depot = self.open()
         try:
             state = depot.hello()
@@ -208,8 +216,9 @@ class _Activation(_Device):
             self._version = resolve(state, self._wanted.version)
             if state.current == self._version and state.pending is None:
                 return self._answer("active already", already=True)
+            version = parse_version(depot.manifest(self._version))
+            fits(version)
             if self._wanted.golden:
-                version = parse_version(depot.manifest(self._version))
                 folder = f"{state.root}/versions/{self._version}"
                 ceilings = self._wanted.ceilings_ms
                 self._health += check_staged(self.link, version, folder, runs, ceilings)

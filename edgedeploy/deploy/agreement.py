@@ -30,6 +30,10 @@ _HINT = (
     "see which runtime the device has (`edgedeploy devices probe`) and provision the version that "
     "built it"
 )
+_ENGINE_HINT = (
+    "see how far off it is (`edgedeploy bench -d`); keep in float what loses it (`keep_float`), or "
+    "say what is acceptable (`gates: {cosine: ...}`)"
+)
 
 
 def largest_error(cosine: float) -> float:
@@ -42,7 +46,12 @@ def largest_error(cosine: float) -> float:
 
 
 def disagreements(
-    model: str, found: Sequence[Tensors], golden: Sequence[Tensors], cosine: float | None = None
+    model: str,
+    found: Sequence[Tensors],
+    golden: Sequence[Tensors],
+    cosine: float | None = None,
+    *,
+    engine: bool = False,
 ) -> tuple[str, tuple[Diagnostic, ...]]:
     """Return how near a device's answers are to the golden ones, and what is wrong with them.
 
@@ -55,13 +64,15 @@ def disagreements(
         found: Outputs by name for each sample, from the device.
         golden: The same from the machine that built it.
         cosine: What is asked; None takes ``LEAST_COSINE``.
+        engine: Whether the artifact is an engine: the golden answers are then those of the graph
+            that it was built from, run node by node.
 
     Returns:
         The largest error in words, and a diagnostic for each output that does not agree (E444).
     """
     if len(found) != len(golden):
         text = f"{len(found)} answers to {len(golden)} samples"
-        return text, (_wrong(model, text),)
+        return text, (_wrong(model, text, engine),)
     least = LEAST_COSINE if cosine is None else cosine
     names = sorted({name for sample in (*found, *golden) for name in sample})
     worst, faults = 0.0, []
@@ -70,7 +81,7 @@ def disagreements(
         error, fault = _output(pairs, least)
         worst = max(worst, error)
         if fault:
-            faults.append(_wrong(f"{model}.{name}", fault))
+            faults.append(_wrong(f"{model}.{name}", fault, engine))
     return f"{len(golden)} samples, error {worst:.2g}", tuple(faults)
 
 
@@ -111,10 +122,13 @@ def _output(
     return error, f"its error is {error:.2g}, over {limit:.2g}" if error > limit else None
 
 
-def _wrong(subject: str, text: str) -> Diagnostic:
+def _wrong(subject: str, text: str, engine: bool) -> Diagnostic:
+    one = "the graph answered that the engine was built from"
+    if not engine:
+        one = "the same artifact answered where it was built"
     return Diagnostic(
         code="E444",
-        message=f"{subject} is not what the same artifact answered where it was built: {text}",
+        message=f"{subject} is not what {one}: {text}",
         subject=subject,
-        hint=_HINT,
+        hint=_ENGINE_HINT if engine else _HINT,
     )

@@ -15,24 +15,24 @@ from typing import Any, Literal
 from edgedeploy.bench.job import BenchJob, OutputsJob
 from edgedeploy.bench.onboard import Onboard
 from edgedeploy.deploy.fit import check_reachable, check_system
+from edgedeploy.deploy.gpu import DeviceGpu, check_needs, choose_engine
 from edgedeploy.deploy.ondevice import FindRuntime, MakeOnboard, make_onboard
 from edgedeploy.deploy.parity import evaluate_answers
 from edgedeploy.deploy.probe import present_facts
 from edgedeploy.deploy.push import Contents, Opener, push_version
+from edgedeploy.deploy.shown import without_address
 from edgedeploy.deploy.unit import Unit, depot_folder
 from edgedeploy.devices.facts import DeviceFacts
 from edgedeploy.devices.opening import open_depot
 from edgedeploy.devices.runtimes import find_runtime
 from edgedeploy.devices.version import Version, VersionModel
-from edgedeploy.errors import DeviceError, Diagnostic, UsageError
+from edgedeploy.errors import DeviceError, UsageError
 from edgedeploy.events import EventLog, Note
+from edgedeploy.gpu import RUNTIMES
 from edgedeploy.measuring import ANSWERS, Measured, Progress, Session, Taken, bench_job
 from edgedeploy.plan import Plan
 from edgedeploy.remote import DeviceRuntime, Remote
 from edgedeploy.runner import Evidence
-
-ADDRESSED = frozenset({"E401", "E402", "E403", *(f"E{number}" for number in range(408, 416))})
-"""Codes of failures that may name hosts, users or files of keys."""
 
 SAMPLES = 16
 """How many samples a device is asked unless the user says otherwise; 0 asks none, None all."""
@@ -82,6 +82,7 @@ class DeviceSite:
         self._make = make
         self._remote: Remote | None = None
         self._facts: DeviceFacts | None = None
+        self._gpu = DeviceGpu(self._reached, unit.python, say=self._say)
 
     @property
     def name(self) -> str:
@@ -107,13 +108,14 @@ class DeviceSite:
         try:
             progress({"event": "phase", "phase": "probe"})
             facts = self._known(session)
+            session = self._engined(session)
             family, root = session.runtime, self.unit.root.rstrip("/")
             runtime = self._find(self._reached(), root, family, self.unit.python)
             folders = self._staged(session)
             onboard = self._make(self._reached(), runtime, f"{root}/.scratch")
-            evidence: Evidence = "simulated" if self._emulated(facts) else "device"
+            evidence: Evidence = "simulated" if self._emulated(facts, session) else "device"
             mode: Literal["quick", "full"] = "full" if session.bench.mode == "full" else "quick"
-            about = self._about(facts, runtime)
+            about = self._about(facts, runtime, session)
             job = bench_job(session, folders, mode, device=about, evidence=evidence)
             names = " and ".join(item.name for item in session.artifacts)
             turns = ", in turns" if len(session.artifacts) > 1 else ""
@@ -121,35 +123,20 @@ class DeviceSite:
             result = onboard.measure(job, on_progress=progress)
             records = [build_record(job, item, result, created, folder) for item in job.artifacts]
             if self._samples != 0:
+                evidence = records[-1]["evidence"]  # a stand-in says so in its result
                 records[-1][ANSWERS] = self._asked(session, onboard, job, evidence, progress)
         except DeviceError as error:
             self.close()  # the next session gets a connection of its own
-            if not ADDRESSED.intersection(item.code for item in error.diagnostics):
+            told = without_address(self.name, error, self._events)
+            if told is error:
                 raise
-            raise self._without_address(error) from error
-        return Taken(mode=mode, records=tuple(records), samples=tuple(sorted(folder.glob("*.gz"))))
-
-    def _without_address(self, error: DeviceError) -> DeviceError:
-        """Return a failure of the connection as the report of the build may keep it.
-
-        Hosts and users are the operator's: they are told to who runs this, and to nobody else.
-        """
-        if self._events is not None:
-            for item in error.diagnostics:
-                hint = f" ({item.hint})" if item.hint else ""
-                self._events.emit(Note(text=f"{self.name}: {item.message}{hint}"))
-        shown = DeviceError(
-            Diagnostic(
-                code=item.code,
-                message=f"{self.name} was not reached, or was lost",
-                subject=self.name,
-                hint=f"see `edgedeploy devices show {self.name}`, and `edgedeploy check "
-                f"--explain {item.code}`",
-            )
-            for item in error.diagnostics
+            raise told from error
+        return Taken(
+            mode=mode,
+            records=tuple(records),
+            samples=tuple(sorted(folder.glob("*.gz"))),
+            platform=session.platform,
         )
-        shown.retryable = error.retryable
-        return shown
 
     def _reached(self) -> Remote:
         if self._remote is None:
@@ -195,13 +182,37 @@ class DeviceSite:
                 hint=_CORRECT,
             )
 
-    def _emulated(self, facts: DeviceFacts) -> str:
+    def _engined(self, session: Session) -> Session:
+        """Return the session with the engines of the device's platform, before any is loaded.
+
+        Raises:
+            DeviceError: The device loads none of them (E487), has no GPU that is known (E485) or
+                no TensorRT (E486).
+        """
+        if session.runtime not in RUNTIMES:
+            return session
+        chosen = session.artifacts[-1]
+        found = None if self._pretended else self._gpu.survey()
+        if chosen.engines:
+            session = session.on(choose_engine(session.model, chosen.engines, found))
+        if found is not None:
+            for item in session.artifacts:
+                if item.needs is not None:
+                    check_needs(found, f"{session.model} ({item.name})", item.needs, self._say)
+        return session
+
+    def _emulated(self, facts: DeviceFacts, session: Session) -> str:
         """Return what stands for the hardware; figures of such a device are simulated."""
         if self._pretended:
             return "fake device"
+        needs = session.artifacts[-1].needs
+        if needs is not None and needs.simulated:
+            return "a stand-in for TensorRT"
         return facts.virtual if facts.emulated else ""
 
-    def _about(self, facts: DeviceFacts, runtime: DeviceRuntime) -> dict[str, Any]:
+    def _about(
+        self, facts: DeviceFacts, runtime: DeviceRuntime, session: Session
+    ) -> dict[str, Any]:
         """Return the facts of the device that a record keeps."""
         said = {
             "system": facts.distribution or facts.system,
@@ -218,7 +229,8 @@ class DeviceSite:
             "memory_bytes": facts.memory_bytes,
             "name": self.name,
             "board": self.board,
-            "emulated": self._emulated(facts),
+            "emulated": self._emulated(facts, session),
+            "platform": session.platform or None,
             "facts": facts.digest,
             "runtime": {
                 "kind": runtime.kind,
@@ -269,6 +281,7 @@ class DeviceSite:
             state=session.state,
             zeros=session.zeros(),
             cpus=session.bench.cpus,
+            dtypes={spec.name: spec.dtype for spec in session.signature.outputs},
         )
         chosen = job.artifacts[-1]
         progress({"event": "phase", "phase": "outputs", "artifact": chosen.id})
@@ -310,6 +323,7 @@ def _model(session: Session, artifact: Measured, name: str) -> VersionModel:
         artifact=artifact.tree.digest,
         candidate=artifact.name,
         options=session.options,
+        needs=artifact.needs,
     )
 
 

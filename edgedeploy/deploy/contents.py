@@ -7,14 +7,17 @@ profile has to be built first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgedeploy.artifact import FileEntry, Tree
 from edgedeploy.building import BuildOptions, BuildRun
 from edgedeploy.choosing import Outcome
 from edgedeploy.deploy.golden import Golden, golden_trees
+from edgedeploy.deploy.gpu import choose_engine
 from edgedeploy.deploy.push import Contents
 from edgedeploy.devices.version import Version, VersionGolden, VersionModel, check_files
 from edgedeploy.errors import (
@@ -27,6 +30,7 @@ from edgedeploy.errors import (
 )
 from edgedeploy.events import EventLog, Note
 from edgedeploy.executor import Builder
+from edgedeploy.loading import engines_of, loaded_part
 from edgedeploy.lockfile import Lock
 from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
@@ -38,7 +42,11 @@ from edgedeploy.report.document import (
     TargetReport,
     read_document,
 )
-from edgedeploy.store import Store
+from edgedeploy.report.platforms import known_platforms
+from edgedeploy.store import ActionRecord, Store
+
+if TYPE_CHECKING:
+    from edgedeploy.devices.gpu_survey import GpuSurvey
 
 FILES = "files"
 """Folder of a version that holds the profile's `files:`."""
@@ -92,7 +100,9 @@ class Built:
         self._memory = Memory.of(store, request.profile)
         self._plan, _ = open_profile(request, self._memory)
         self._document = _document(output / self._plan.profile.name, self._plan)
-        self._known: dict[str, Contents] = {}
+        self._chosen: dict[str, tuple[Outcome, ...]] = {}
+        self._known: dict[tuple[str, ...], Contents] = {}
+        self._mutex = threading.Lock()  # the threads of a fleet ask for the same
 
     @property
     def app(self) -> str:
@@ -171,29 +181,46 @@ class Built:
             hint="choose one with -t",
         )
 
-    def contents(self, target: str) -> Contents:
+    def contents(self, target: str, gpu: GpuSurvey | None = None) -> Contents:
         """Return the version for a target, with its files here.
 
+        Args:
+            target: One of the profile's.
+            gpu: What the device has that the version is for, where the target's runtime loads
+                engines: of those of an artifact a device gets its own. None takes the first.
+
         Raises:
+            DeviceError: The device loads none of the engines (E487).
             BuildError: It is not built, or not as the profile now says (E438).
             RefusedError: A gate refused one of its artifacts (E439).
             ProfileError: A file of `files:` is missing or cannot be taken along (E442).
             EdgedeployError: The golden samples could not be made.
         """
-        if target not in self._known:
-            self._known[target] = self._contents(target)
-        return self._known[target]
+        with self._mutex:
+            return self._found(target, gpu)
 
-    def _contents(self, target: str) -> Contents:
-        items = tuple(item for item in self._plan.items if item.use.target == target)
-        outcomes = self._outcomes(replace(self._plan, items=items))
+    def _found(self, target: str, gpu: GpuSurvey | None) -> Contents:
+        if target not in self._chosen:
+            items = tuple(item for item in self._plan.items if item.use.target == target)
+            self._chosen[target] = self._outcomes(replace(self._plan, items=items))
+        engines = tuple(
+            "" if not made else choose_engine(outcome.item.name, made, gpu)
+            for outcome in self._chosen[target]
+            for made in [engines_of(outcome.chosen.compiled if outcome.chosen else None)]
+        )
+        key = (target, *engines)
+        if key not in self._known:
+            self._known[key] = self._contents(target, engines)
+        return self._known[key]
+
+    def _contents(self, target: str, engines: Sequence[str]) -> Contents:
         taken = _Files()
         models = []
         with Builder(
             self._store, self._plan.profile.folder.absolute(), events=self._events
         ) as builder:
-            for outcome in outcomes:
-                models.append(self._model(builder, outcome, taken))
+            for outcome, engine in zip(self._chosen[target], engines, strict=True):
+                models.append(self._model(builder, outcome, engine, taken))
         for path, place in _profile_files(self._plan):
             taken.add_file(f"{FILES}/{path}", place, self._store)
         version = Version(
@@ -221,7 +248,10 @@ class Built:
 
     def _run(self, plan: Plan) -> BuildRun:
         options = BuildOptions(output=self._output, measure="known", runs=False)
-        return BuildRun(self._store, plan, options, EventLog(), self._memory, None)
+        made_by = known_platforms(self._document)
+        return BuildRun(
+            self._store, plan, options, EventLog(), self._memory, None, workshop=made_by
+        )
 
     def _check(self, outcome: Outcome) -> None:
         _, report = self.report(outcome.item)
@@ -240,8 +270,17 @@ class Built:
                 hint="see `edgedeploy accept`; change the model or, if it is wrong, the gate",
             )
 
-    def _model(self, builder: Builder, outcome: Outcome, taken: _Files) -> VersionModel:
-        """Take a model's files and return what the manifest says of it."""
+    def _model(
+        self, builder: Builder, outcome: Outcome, engine: str, taken: _Files
+    ) -> VersionModel:
+        """Take a model's files and return what the manifest says of it.
+
+        Args:
+            builder: Brings the stages up to date.
+            outcome: What became of the model.
+            engine: Id of the platform whose engine is taken; empty where there are none.
+            taken: Where the files go.
+        """
         item, chosen = outcome.item, outcome.chosen
         nodes = chosen.nodes if chosen else None
         if chosen is None or nodes is None:  # _check() has seen to it
@@ -256,21 +295,24 @@ class Built:
                 place=item.use.place,
             )
         record = builder.build(nodes.compiled)
-        if self._released is not None and record.summary.get("simulated"):
-            raise _simulated(item)
+        if self._released is not None:
+            _check_engines(item, record)
         tree, folder = builder.folder(nodes.compiled.output("artifact"))
-        loaded = set(record.summary["loaded"])
-        files = tuple(file for file in tree.files if file.path in loaded)
-        taken.add_tree(name, Tree(files=files), folder)
+        part = loaded_part(record, item.target, engine)
+        loaded = set(part.loaded)
+        travels = Tree(files=tuple(file for file in tree.files if file.path in loaded))
+        taken.add_tree(name, travels, folder)
         return VersionModel(
             name=name,
             target=item.use.target,
             runtime=item.target.runtime,
-            entry=f"{name}/{record.summary['entry']}",
-            artifact=tree.digest,
+            entry=f"{name}/{part.entry}",
+            # Another platform's engine beside it makes no other version of this device's.
+            artifact=travels.digest if engine else tree.digest,
             candidate=chosen.name,
             options=nodes.compiled.params["options"],
             golden=self._golden(builder, item, nodes, taken),
+            needs=part.needs,
         )
 
     def _golden(
@@ -390,13 +432,28 @@ def _stale(item: Item, why: str) -> EdgedeployError:
     )
 
 
-def _simulated(item: Item) -> BuildError:
-    return BuildError(
-        f"something stood for the GPU that builds the engine of {item.name}: it is no engine",
-        code="E759",
-        subject=item.name,
-        hint="build it on a device of the board, then release",
-    )
+def _check_engines(item: Item, record: ActionRecord) -> None:
+    """Refuse what a release cannot hold of engines: none, or more than one.
+
+    Raises:
+        BuildError: Something stood for the GPU (E759), or there are engines of several platforms,
+            of which all but the first would be left out (E764).
+    """
+    if record.summary.get("simulated"):
+        raise BuildError(
+            f"something stood for the GPU that builds the engine of {item.name}: it is no engine",
+            code="E759",
+            subject=item.name,
+            hint="build it on a device of the board, then release",
+        )
+    made = engines_of(record)
+    if len(made) > 1:
+        raise BuildError(
+            f"{item.name} has engines for {len(made)} platforms, and a release takes one",
+            code="E764",
+            subject=item.name,
+            hint="build with the devices of one platform, `-d NAME`, then release",
+        )
 
 
 def _bad_file(path: str | None, why: str) -> ProfileError:

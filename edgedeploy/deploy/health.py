@@ -161,7 +161,9 @@ class _Model:
         wanted = [sample.tensors() for sample in PackReader(self._outputs)]
         names = list(wanted[0]) if wanted else []
         found = self._runs.outputs(version, model, folder, self._inputs, names)
-        text, faults = disagreements(model.name, found, wanted, self._golden.cosine)
+        text, faults = disagreements(
+            model.name, found, wanted, self._golden.cosine, engine=model.needs is not None
+        )
         return _checked("golden", model, "refused" if faults else "passed", text, faults)
 
     def latency(self, ceiling_ms: float) -> Health:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +33,11 @@ QUICK = BenchPlan(
 )
 """A look at the latency, not a measurement: a few windows after a short warm-up."""
 
+# Of the recipe's options, what loading an engine needs to be told. A DLA's core is in the engine.
+_AS_IT_IS = {"options": {"version_compatible": False, "dla": None, "dla_fallback": False}}
+
 # What an artifact does to its runtime: it dies, refuses, or does not end.
-_REFUSED = frozenset({"E470", "E471", "E472"})
+_REFUSED = frozenset({"E470", "E471", "E472", "E493", "E494", "E495"})
 
 FindRuntime = Callable[[Remote, str, str, str | None], DeviceRuntime]
 MakeOnboard = Callable[[Remote, DeviceRuntime, str], "Onboard"]
@@ -44,6 +49,13 @@ def make_onboard(remote: Remote, runtime: DeviceRuntime, scratch: str) -> Onboar
         from edgedeploy.bench.native import NativeOnboard
 
         return NativeOnboard(remote, runtime, scratch)
+    if runtime.kind == "trtexec":
+        from edgedeploy.backends.trt.trtexec import bench_command
+        from edgedeploy.bench.trtexec import TrtexecOnboard
+
+        (program,) = shlex.split(runtime.command)
+        command = partial(bench_command, runtime.version, _AS_IT_IS, trtexec=program)
+        return TrtexecOnboard(remote, runtime, scratch, command)
     from edgedeploy.bench.onboard import PythonOnboard
 
     return PythonOnboard(remote, runtime, scratch)
@@ -124,12 +136,14 @@ class OnDevice:
 
 def _artifact(version: Version, model: VersionModel, folder: str) -> BenchArtifact:
     paths = [file.path for file in version.files if file.path.startswith(f"{model.name}/")]
+    digests = {file.path: file.sha256 for file in version.files}
     return BenchArtifact(
         id=model.name,
         family=model.runtime,  # type: ignore[arg-type]
         path=Path(folder, model.entry),
         files=tuple(Path(folder, path) for path in paths),
         options=FAMILIES[model.runtime].bench_options,
+        sha256=digests.get(model.entry),
         digest=model.artifact,
         target=model.target,
     )

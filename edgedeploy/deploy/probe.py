@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from edgedeploy.deploy.fleet import Answer, Fleet, Link, Result
+from edgedeploy.deploy.gpu import survey_device
 from edgedeploy.errors import UsageError
 from edgedeploy.records import add_record, conditions_key, latest_record
 
@@ -108,13 +109,30 @@ def _with_claims(facts: DeviceFacts, claimed: Mapping[str, Any], device: str) ->
 
 
 def probe_all(fleet: Fleet[Device], store: Store) -> Result:
-    """Probe every device of a fleet and keep what was found; each row's details are a probe."""
+    """Probe every device of a fleet and keep what was found; each row's details are a probe.
+
+    What one with a GPU of NVIDIA's builds and loads engines with is under ``engines``
+    (:class:`edgedeploy.devices.gpu_survey.GpuSurvey`).
+    """
 
     def work(device: Device, link: Link) -> Answer:
         found = probe_device(store, link.remote, device.root, device.python, device.facts)
-        return Answer(text=_in_words(found), details=found.to_json())
+        details = found.to_json()
+        if _may_have_tensorrt(found.facts):
+            survey = survey_device(link.remote, device.python, store)
+            details["engines"] = survey.to_json()
+        return Answer(text=_in_words(found), details=details)
 
     return fleet.run(work)
+
+
+def _may_have_tensorrt(facts: DeviceFacts) -> bool:
+    """Whether it is worth a second command to ask for it."""
+    return (
+        facts.soc_vendor == "NVIDIA"
+        or any(gpu.compute_capability for gpu in facts.gpus)
+        or not {"tensorrt", "libnvinfer"}.isdisjoint(facts.runtimes)
+    )
 
 
 def _in_words(probe: Probe) -> str:

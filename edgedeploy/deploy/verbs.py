@@ -5,7 +5,7 @@ The composition that the command line and Python share; each device's part lies 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from edgedeploy.deploy.contents import Built
 from edgedeploy.deploy.depots import Care, care_for, expect_depot
 from edgedeploy.deploy.fit import check_device, check_reachable
 from edgedeploy.deploy.fleet import Answer, Fleet, Link, Result
+from edgedeploy.deploy.gpu import DeviceGpu
 from edgedeploy.deploy.ondevice import OnDevice, make_onboard
 from edgedeploy.deploy.probe import latest_facts, probe_device
 from edgedeploy.deploy.provision import Wish, provision_device
@@ -72,10 +73,13 @@ def push(request: Request, fleet: Fleet[Device], options: PushOptions, events: E
     def work(device: Device, link: Link) -> Answer:
         target = targets[device.name]
         _check_fit(store, device, link, built.plan.targets[target])
+        gpu = _gpu(store, device, link)
+        contents = built.contents(target, gpu.for_target(built.plan.targets[target]))
+        gpu.check(contents.version)
         return push_to(
             link,
             device,
-            built.contents(target),
+            contents,
             opener=open_depot,
             wait_s=options.wait_s,
             events=events,
@@ -92,6 +96,10 @@ def _check_fit(store: Store, device: Device, link: Link, target: Target) -> None
     """
     if not link.remote.pretended:
         check_device(_facts(store, device, link), target, device.name)
+
+
+def _gpu(store: Store, device: Device, link: Link) -> DeviceGpu:
+    return DeviceGpu(lambda: link.remote, device.python, store, link.say)
 
 
 def _facts(store: Store, device: Device, link: Link) -> DeviceFacts:
@@ -130,14 +138,16 @@ def activate(
         EdgedeployError: The profile is refused, is not built, or fits one of the devices not; then
             no device is touched.
     """
-    wanted = _wanted(request, fleet, options, events)
     store = Store(options.store, events)
+    wanted = _wanted(request, fleet, options, store, events)
 
     def work(device: Device, link: Link) -> Answer:
-        expect_depot(link.remote, device.root, wanted[device.name].app)
+        gpu = _gpu(store, device, link)
+        one = wanted(device, gpu)
+        expect_depot(link.remote, device.root, one.app)
         runs = OnDevice(link.remote, device, find_runtime, make_onboard)
-        one = without_false_ceilings(wanted[device.name], store, device, link)
-        return activate_version(link, device, one, opener=open_depot, runs=runs)
+        one = without_false_ceilings(one, store, device, link)
+        return activate_version(link, device, one, opener=open_depot, runs=runs, fits=gpu.check)
 
     return fleet.run(work)
 
@@ -158,29 +168,38 @@ def without_false_ceilings(wanted: Wanted, store: Store, device: Device, link: L
 
 
 def _wanted(
-    request: Request, fleet: Fleet[Device], options: ActivateOptions, events: EventLog
-) -> Mapping[str, Wanted]:
-    """Return what shall become active on each device, by its name."""
+    request: Request,
+    fleet: Fleet[Device],
+    options: ActivateOptions,
+    store: Store,
+    events: EventLog,
+) -> Callable[[Device, DeviceGpu], Wanted]:
+    """Return what tells, of a connected device, what shall become active there."""
+    built = None
     if options.version is None:
-        built = Built(request, options.output, Store(options.store, events), events)
+        built = Built(request, options.output, store, events)
         plan = built.plan
-        versions = {
-            device.name: built.contents(built.target(device.board, device.name)).version.name
-            for device in fleet.devices
-        }
+        targets = {device.name: built.target(device.board, device.name) for device in fleet.devices}
+        for target in dict.fromkeys(targets.values()):
+            built.contents(target)  # all that can be wrong here is, before a device is touched
     else:
         plan, _ = open_profile(request)
-        versions = {device.name: options.version for device in fleet.devices}
-    return {
-        name: Wanted(
+
+    def wanted(device: Device, gpu: DeviceGpu) -> Wanted:
+        version = options.version
+        if built is not None:
+            target = targets[device.name]
+            found = gpu.for_target(plan.targets[target])
+            version = built.contents(target, found).version.name
+        return Wanted(
             app=plan.profile.name,
-            version=version,
+            version=version or "",
             ceilings_ms=_ceilings(plan),
             golden=options.golden,
             wait_s=options.wait_s,
         )
-        for name, version in versions.items()
-    }
+
+    return wanted
 
 
 def _ceilings(plan: Plan) -> dict[tuple[str, str], float]:

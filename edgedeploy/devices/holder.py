@@ -10,7 +10,8 @@ import socket
 from edgedeploy.errors import DeviceError
 from edgedeploy.manifest import process_lives
 
-_TOLD = re.compile(r"\bby (\S+)\.pid(\d{1,10}) since\b")
+_TOLD = re.compile(r"\bby (\S+) since\b")
+_HOLDER = re.compile(r"(\S+)\.pid(\d{1,10})")
 
 
 def holder() -> str:
@@ -25,6 +26,12 @@ def left_behind(error: DeviceError) -> bool:
     the lease ends. What the device says is only ever a reason to wait for so long.
     """
     told = _TOLD.search(str(error))
+    return told is not None and is_gone(told[1])
+
+
+def is_gone(who: str) -> bool:
+    """Whether a holder, as it called itself, is a process of this user here that has ended."""
+    told = _HOLDER.fullmatch(who)
     return told is not None and told[1] == _user_and_host() and not process_lives(told[2])
 
 

@@ -117,12 +117,14 @@ class Inventory:
         devices: By name, in the order of the file; :data:`LOCAL` is always among them.
         groups: Names of the devices in each group.
         unnamed: Devices that the file does not name: patterns leave them out.
+        places: Where it was looked for: a file that appears or changes there is another inventory.
     """
 
     file: Path | None
     devices: Mapping[str, Device]
     groups: Mapping[str, tuple[str, ...]]
     unnamed: frozenset[str] = frozenset()
+    places: tuple[Path, ...] = ()
 
     def select(self, patterns: Sequence[str]) -> tuple[Device, ...]:
         """Return the devices that are meant, in the order of the inventory.
@@ -195,24 +197,32 @@ def load_inventory(file: Path | None, project: Path) -> Inventory:
         ProfileError: The file cannot be read, others may write to it (E193), or anything in it is
             wrong; holds every finding, sorted by place.
     """
-    found = file or _look_up(project)
+    places = (file,) if file else _places(project)
+    found = file or next((place for place in places if place.exists()), None)
     if found is None:
         local = Device(name=LOCAL, kind="local")
-        return Inventory(file=None, devices={LOCAL: local}, groups={}, unnamed=frozenset({LOCAL}))
+        return Inventory(
+            file=None,
+            devices={LOCAL: local},
+            groups={},
+            unnamed=frozenset({LOCAL}),
+            places=places,
+        )
     refuse_other_writers(found)
     try:
-        return _validated(read_document(found), found)
+        return replace(_validated(read_document(found), found), places=places)
     except ProfileError as error:
         raise ProfileError([_for_inventory(item) for item in error.diagnostics]) from error
 
 
-def _look_up(project: Path) -> Path | None:
+def _places(project: Path) -> tuple[Path, ...]:
+    """Return where an inventory may lie, the first that counts first."""
     named = os.environ.get(VARIABLE)
     if named:
-        return Path(named)
+        return (Path(named),)
     user = user_folder()
     folders = [project, Path(), *([user] if user is not None else [])]
-    return next((folder / FILE for folder in folders if (folder / FILE).exists()), None)
+    return tuple(folder / FILE for folder in folders)
 
 
 def _validated(document: Document, file: Path) -> Inventory:

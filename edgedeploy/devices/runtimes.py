@@ -29,11 +29,18 @@ MODULES: Mapping[str, str] = {
     "coreml": "coremltools",
     "openvino": "openvino",
     "ort": "onnxruntime",
+    "tensorrt-rtx": "tensorrt_rtx",
 }
-"""Family -> the Python module that is its runtime."""
+"""Family -> the Python module that is its runtime; ``tensorrt`` is found by its own probe."""
 
 # coremltools alone loads anywhere; what reaches Core ML is in the wheels for macOS only.
 _BESIDES: Mapping[str, str] = {"coreml": "coremltools.libcoremlpython"}
+
+# What nobody provisions, and the way out.
+_BY_HAND: Mapping[str, str] = {
+    "tensorrt-rtx": "install NVIDIA's package there, under NVIDIA's licence (`pip install "
+    "tensorrt-rtx-cu13`), and name its Python with `python:` in devices.yaml",
+}
 
 # A target's versions are those of Core ML, which comes with the system. What reaches it there must
 # know compute plans (8.1, release notes) and is tried with the coremltools that writes packages.
@@ -355,13 +362,16 @@ def find_runtime(
         remote: The device.
         base: Folder of the depots on the device (``root`` of the inventory; may start with
             ``~/``).
-        family: ``coreml``, ``ort`` or ``openvino``.
+        family: ``coreml``, ``ort``, ``openvino``, ``tensorrt`` or ``tensorrt-rtx``.
         python: Interpreter on the device; None finds one.
 
     Raises:
-        DeviceError: There is none (E460), it is older than the target allows (E462), what we put
-            there cannot be loaded (E463), the answer is none (E461), or the connection fails.
+        DeviceError: There is none (E460; E486 of TensorRT), it is older than the target allows
+            (E462), what we put there cannot be loaded (E463), the answer is none (E461, E450), or
+            the connection fails.
     """
+    if family == "tensorrt":
+        return _find_tensorrt(remote, python)
     found = survey(remote, base, family, python)
     ours = found.provisioned
     if ours is not None and ours.broken is None:
@@ -386,7 +396,8 @@ def find_runtime(
             f"it has no {MODULES[family]}{_why_none(found)}",
             code="E460",
             subject=remote.name,
-            hint=f"put one there, no internet needed on it: `{again} --runtime {family}`",
+            hint=_BY_HAND.get(family)
+            or f"put one there, no internet needed on it: `{again} --runtime {family}`",
         )
     wanted = allowed_versions(family)
     if not in_range(found.own_version, wanted):
@@ -394,7 +405,7 @@ def find_runtime(
             f"its own {MODULES[family]} is {found.own_version}; the target needs {wanted}",
             code="E462",
             subject=remote.name,
-            hint=f"put a newer one beside it: `{again} --runtime {family}`",
+            hint=_BY_HAND.get(family) or f"put a newer one beside it: `{again} --runtime {family}`",
         )
     return DeviceRuntime(
         family=family,
@@ -402,6 +413,27 @@ def find_runtime(
         version=found.own_version,
         command=own_command(found.python),
         provisioned=None,
+    )
+
+
+def _find_tensorrt(remote: Remote, python: str | None) -> DeviceRuntime:
+    """Return the device's own TensorRT, of which it alone has the one that fits its driver.
+
+    Python with the module ``tensorrt`` goes before ``trtexec``, which tells less.
+    """
+    from edgedeploy.devices.gpu_facts import probe_gpu
+
+    found = probe_gpu(remote, python)
+    if not found.ways:
+        raise found.no_runtime("TensorRT")
+    way = found.ways[0]
+    return DeviceRuntime(
+        family="tensorrt",
+        kind=way.kind,
+        version=way.version,
+        command=own_command(way.path) if way.kind == "python" else quote(way.path),
+        provisioned=None,
+        simulated=way.simulated,
     )
 
 

@@ -19,6 +19,7 @@ from edgedeploy import fileset
 from edgedeploy.artifact import FileEntry
 from edgedeploy.errors import DeviceError, IntegrityError
 from edgedeploy.fileset import MAX_BYTES, MAX_PATH_BYTES, folders_of
+from edgedeploy.gpu import EngineNeeds
 from edgedeploy.manifest import canonical
 
 SCHEMA = 1
@@ -53,12 +54,14 @@ class VersionModel:
     Attributes:
         name: In the profile, with its shape variant; its files lie below a folder of this name.
         target: ``board/runtime`` that it was built for.
-        runtime: Family that loads it: ``coreml``, ``ort`` or ``openvino``.
+        runtime: Family that loads it, such as ``ort``.
         entry: The file that the runtime opens, or the folder: a Core ML package is one.
-        artifact: Digest of the tree in the store that the files came from.
+        artifact: Digest of the tree in the store that the files came from; of the engine's files
+            alone where the tree holds engines for several platforms.
         candidate: How its numbers are represented, such as ``w8a8``.
         options: Of the runtime, JSON data.
         golden: None where nothing is there to check it with.
+        needs: What an engine asks of the device; None where it is none.
     """
 
     name: str
@@ -69,9 +72,14 @@ class VersionModel:
     candidate: str
     options: Mapping[str, Any] = field(default_factory=dict)
     golden: VersionGolden | None = None
+    needs: EngineNeeds | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the model as JSON data."""
+        """Return the model as JSON data.
+
+        A model that is no engine says nothing of needs: older edgedeploys read it, and its
+        version keeps its name.
+        """
         golden = self.golden and {
             "inputs": self.golden.inputs,
             "outputs": self.golden.outputs,
@@ -86,6 +94,7 @@ class VersionModel:
             "candidate": self.candidate,
             "options": dict(self.options),
             "golden": golden,
+            **({} if self.needs is None else {"needs": self.needs.to_json()}),
         }
 
 
@@ -263,7 +272,7 @@ def _check_segments(segments: Any, size: int, place: str) -> None:
 
 def _model(data: Any, place: str, files: set[str], folders: set[str]) -> VersionModel:
     names = {"name", "target", "runtime", "entry", "artifact", "candidate", "options", "golden"}
-    fields = _Fields(data, place, names)
+    fields = _Fields(data, place, names, optional="needs")
     name, entry, options = fields.text("name"), fields.text("entry"), fields.any("options")
     if entry not in files | folders or not entry.startswith(f"{name}/"):
         raise _bad(f"`entry` of {place} is neither a file nor a folder of that model")
@@ -279,7 +288,17 @@ def _model(data: Any, place: str, files: set[str], folders: set[str]) -> Version
         candidate=fields.text("candidate"),
         options=options,
         golden=None if golden is None else _golden(golden, f"`golden` of {place}", folders),
+        needs=_needs(data, place),
     )
+
+
+def _needs(data: Any, place: str) -> EngineNeeds | None:
+    if "needs" not in data:
+        return None
+    try:
+        return EngineNeeds.from_json(data["needs"])
+    except ValueError as error:
+        raise _bad(f"`needs` of {place}: {error}") from error
 
 
 def _golden(data: Any, place: str, folders: set[str]) -> VersionGolden:

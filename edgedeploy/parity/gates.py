@@ -361,14 +361,19 @@ def _memory(limit_bytes: int, bench: Mapping[str, Any] | None, board_is_host: bo
     if refused or bench is None:
         return refused or _not_judged("memory", limit, "there is no bench record")
     memory = bench["memory"]
-    used_bytes = memory["peak_bytes"] - memory["baseline_bytes"]
+    if memory["peak_bytes"] is None:
+        reason = "what measured does not tell memory"
+        return _not_judged("memory", limit, reason, bench["evidence"])
+    of_gpu_bytes = memory.get("device_bytes")
+    used_bytes = memory["peak_bytes"] - memory["baseline_bytes"] + (of_gpu_bytes or 0)
+    besides = "" if of_gpu_bytes is None else f", and {of_gpu_bytes} B of the GPU's"
     return GateVerdict(
         gate="memory",
         state=_state(used_bytes <= limit_bytes),
         limit=limit,
         value=f"{used_bytes} B",
         evidence=bench["evidence"],
-        reason="peak resident memory above the process's baseline",
+        reason=f"peak resident memory above the process's baseline{besides}",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import onnx_ir as ir
 from edgedeploy.model import ModelFacts, scan
 from edgedeploy.model.files import MODEL_NAME
 from edgedeploy.passes.base import Pass, is_op, run, subgraphs
+from edgedeploy.passes.half_guard import guard
 from edgedeploy.passes.half_types import kept_nodes, only_float
 from edgedeploy.passes.infer_shapes import InferShapes
 from edgedeploy.passes.model_file import load, save
@@ -23,6 +25,8 @@ from edgedeploy.passes.unique_names import UniqueNames
 from edgedeploy.passes.verify import check_saved
 
 _FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
+TOLD_REASONS = 3
+"""Reasons for nodes in float that a note gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +39,24 @@ class Float16Report:
         kept: Nodes that stay in float, each with the reason.
         beyond_range: Weights with finite values beyond 65504, with their magnitude; the nodes
             that use them stay in float.
+        calibrated: Whether ranges from calibration data were there to decide by.
+        unknown: Names of computed float values whose magnitude neither calibration nor the
+            operators before them tell.
+        values: How many computed float values there are.
     """
 
     facts: ModelFacts
     external: bool
     kept: Mapping[str, str]
     beyond_range: Mapping[str, float]
+    calibrated: bool
+    unknown: tuple[str, ...]
+    values: int
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a report should say: how much stayed in float and why, and what is not known."""
+        return tuple(_notes(self))
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON data."""
@@ -49,6 +65,10 @@ class Float16Report:
             "external": self.external,
             "kept": dict(self.kept),
             "beyond_range": dict(self.beyond_range),
+            "calibrated": self.calibrated,
+            "unknown": list(self.unknown),
+            "values": self.values,
+            "notes": list(self.notes),
         }
 
 
@@ -59,6 +79,7 @@ def to_float16(
     keep_float: Sequence[str] = (),
     keep_float_ops: Sequence[str] = (),
     keep_io: bool = True,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> Float16Report:
     """Write a half-precision copy of a model in normal form into ``folder``.
 
@@ -68,6 +89,9 @@ def to_float16(
         keep_float: Nodes (names or glob patterns) that stay in float.
         keep_float_ops: Operators that stay in float.
         keep_io: Whether inputs and outputs stay float32.
+        ranges: ``(low, high)`` that calibration saw of values of the model, by name; None without
+            calibration data. What may leave the half range, and what half precision is bad at,
+            stays in float (:mod:`edgedeploy.passes.half_guard`).
 
     Raises:
         ModelError: A keep_float name matches nothing (E228), or the result does not load (E225).
@@ -75,6 +99,8 @@ def to_float16(
     model = load(source)
     run((UniqueNames(), InferShapes()), model)
     kept, beyond = kept_nodes(model, keep_float, keep_float_ops)
+    found = guard(model, ranges or {})
+    kept = {**found.kept, **kept}
     run((ToFloat16(kept, keep_io), RemoveUnused(), UniqueNames(), SortNodes()), model)
     external = save(model, folder)
     facts = scan(folder / MODEL_NAME, allow_nonfinite=True)
@@ -84,7 +110,27 @@ def to_float16(
         external=external,
         kept={node.name or "": reason for node, reason in kept.items()},
         beyond_range=beyond,
+        calibrated=ranges is not None,
+        unknown=found.unknown,
+        values=found.values,
     )
+
+
+def _notes(report: Float16Report) -> Iterator[str]:
+    if report.kept:
+        reasons = Counter(report.kept.values()).most_common()
+        told = [f"{count} for: {reason}" for reason, count in reasons[:TOLD_REASONS]]
+        if len(reasons) == 1:
+            told = [reasons[0][0]]
+        if len(reasons) > TOLD_REASONS:
+            told.append(f"and {len(reasons) - TOLD_REASONS} more reasons")
+        count = len(report.kept)
+        yield f"{count} node{'s stay' if count > 1 else ' stays'} in float32: {'; '.join(told)}"
+    if not report.calibrated:
+        yield (
+            "there is no calibration data, so nothing tells whether "
+            f"{len(report.unknown)} of {report.values} values overflow float16"
+        )
 
 
 class ToFloat16(Pass):

@@ -153,6 +153,29 @@ def normalise(source: Path, folder: Path, options: NormaliseOptions) -> Normalis
     )
 
 
+def upgrade(source: Path, folder: Path, *, opset: int) -> ModelFacts:
+    """Write a model in normal form at a newer opset into ``folder``; return what it is.
+
+    Args:
+        source: What :func:`normalise` or :func:`edgedeploy.passes.optimise.optimise` wrote.
+        folder: An existing folder; gets ``model.onnx`` and, for big models, ``model.onnx.data``.
+        opset: The least version of the default domain; a newer one stays.
+
+    Raises:
+        ModelError: A node cannot be converted (E223).
+    """
+    model = load(source)
+    wanted = max(opset, model.opset_imports.get("", opset))
+    run(
+        (UpgradeOpset(wanted), LiftConstants(), UniqueNames(), InferShapes(), SetIrVersion(None)),
+        model,
+    )
+    save(model, folder)
+    facts = scan(folder / MODEL_NAME, allow_nonfinite=True)
+    check_saved(folder / MODEL_NAME, facts.weight_bytes)
+    return facts
+
+
 def _opening(model: ir.Model, options: NormaliseOptions) -> tuple[Pass, ...]:
     """Return the passes that run once, in order."""
     opset = options.opset

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgedeploy.config.nearest import advice, shorten
+from edgedeploy.config.units import UnitError, size_bytes
 from edgedeploy.errors import Diagnostic, Severity
 from edgedeploy.profile.dims import format_dim
 from edgedeploy.profile.types import DimSpec, ModelSpec, Profile, TargetUse
@@ -164,31 +165,42 @@ def _word(value: bool | str) -> str:
 
 def _options(use: TargetUse, target: Target) -> Iterator[Diagnostic]:
     known: Mapping[str, Mapping[str, Any]] = target.get("runtime.options") or {}
+    refused: Mapping[str, str] = target.get("runtime.refused_options") or {}
     for name, value in use.options.items():
-        if name not in known:
+        if name in refused:
+            message = f"`{target.runtime}` does not take the option `{name}`: {refused[name]}"
+            yield _at(use, "E162", message, "remove it")
+        elif name not in known:
             yield _at(
                 use,
                 "E162",
                 f"`{target.runtime}` has no option `{shorten(name)}`",
                 advice(name, list(known)),
             )
-            continue
-        option = known[name]
-        if option["type"] == "choice":
-            if value not in option["values"]:
-                yield _at(
-                    use,
-                    "E163",
-                    f"the option `{name}` of `{target.runtime}` cannot be `{shorten(value)}`",
-                    advice(str(value), option["values"]),
-                )
-        elif type(value) is not {"bool": bool, "int": int, "text": str}[option["type"]]:
-            yield _at(
-                use,
-                "E163",
-                f"the option `{name}` of `{target.runtime}` cannot be `{shorten(value)}`",
-                f"write a value of type {option['type']}",
-            )
+        else:
+            yield from _value(use, target, name, value, known[name])
+
+
+def _value(
+    use: TargetUse, target: Target, name: str, value: object, option: Mapping[str, Any]
+) -> Iterator[Diagnostic]:
+    """Yield what is wrong with the value of an option that exists."""
+    message = f"the option `{name}` of `{target.runtime}` cannot be `{shorten(value)}`"
+    kind = option["type"]
+    if kind == "choice":
+        if value not in option["values"]:
+            yield _at(use, "E163", message, advice(str(value), option["values"]))
+    elif kind == "size":
+        try:
+            size_bytes(value)
+        except UnitError as error:
+            yield _at(use, "E163", f"{message}: {error}", error.hint)
+    elif type(value) is not {"bool": bool, "int": int, "text": str}[kind]:
+        yield _at(use, "E163", message, f"write a value of type {kind}")
+    elif isinstance(value, int) and option.get("within"):
+        least, most = option["within"]
+        if not least <= value <= most:
+            yield _at(use, "E163", message, f"write a number from {least} to {most}")
 
 
 def _gates(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnostic]:

@@ -96,7 +96,6 @@ def apply(
             if len(manifest) != plan["blocks"][0]["new"][0][1]:
                 raise DamagedError("the manifest is cut off")
             envelope = envelope_of(manifest, plan["envelope"])
-            sums = sums_of(manifest)
         except _UNUSABLE as error:
             raise DamagedError("it cannot be decoded: %s" % error)
         if check is not None:
@@ -105,7 +104,7 @@ def apply(
         try:
             with open(part, "xb+") as new:
                 try:
-                    _write_own(new, plan, manifest, envelope, sums)
+                    _write_own(new, plan, manifest, envelope)
                     _rebuild(plan, stream, old, new)
                 except _UNUSABLE as error:
                     raise DamagedError("it cannot be decoded: %s" % error)
@@ -238,12 +237,10 @@ def sums_of(manifest: bytes) -> bytes:
     return "".join("%s  %s\n" % (file["sha256"], file["path"]) for file in files).encode()
 
 
-def _write_own(
-    new: BinaryIO, plan: Dict[str, Any], manifest: bytes, envelope: bytes, sums: bytes
-) -> None:
+def _write_own(new: BinaryIO, plan: Dict[str, Any], manifest: bytes, envelope: bytes) -> None:
     places = [plan["blocks"][0]["new"][0][0], plan["envelope"]["at"], plan["sums"]["at"]]
     sizes = [len(manifest), plan["envelope"]["length"], plan["sums"]["length"]]
-    for at, size, content in zip(places, sizes, (manifest, envelope, sums)):
+    for at, size, content in zip(places, sizes, (manifest, envelope, sums_of(manifest))):
         if size != len(content):
             raise ValueError("the manifest is not the one that it was made for")
         new.seek(at)

@@ -142,7 +142,8 @@ class ReleaseModel:
         figures: What the artifact is worth.
         gates: All that the profile sets.
         golden: None where nothing is there to check it with.
-        platform: Of an engine, what it is tied to (:class:`edgedeploy.gpu.GpuPlatform`).
+        platform: What an engine asks of a device (:class:`edgedeploy.gpu.EngineNeeds`); None for
+            what is no engine.
     """
 
     name: str

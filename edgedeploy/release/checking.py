@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgedeploy.release.bundle import Release, ReleaseFile, ReleaseModel
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,99}")
+_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}/[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -28,14 +29,16 @@ def check_release(release: Release, reserved: Collection[str]) -> None:
         reserved: Names of files that none of the release's may have.
 
     Raises:
-        ValueError: A name cannot be a file's, the counter is none, a file is refused by
-            :func:`edgedeploy.fileset.check_files`, or something points at a file that is not there.
+        ValueError: A name cannot be a file's, the counter is none, a text has more than one line, a
+            file is refused by :func:`edgedeploy.fileset.check_files`, or something points at a file
+            that is not there.
     """
     for name, text in (("name", release.name), ("version", release.version)):
         if not _NAME.fullmatch(text):
             raise ValueError(f"its {name} is {text!r:.60}: letters, digits and . _ + ~ - make one")
     if not 1 <= release.counter <= MOST_COUNTER:
         raise ValueError(f"its counter is {release.counter}")
+    _check_texts(release)
     for file in release.files:
         _check_file(file)
     check_files(release.files, reserved, once=False)
@@ -52,6 +55,21 @@ def check_release(release: Release, reserved: Collection[str]) -> None:
             raise ValueError(f"two models for {target.target!r:.60} have the same name")
         for model in target.models:
             _check_model(model, files, folders)
+
+
+def _check_texts(release: Release) -> None:
+    """Refuse what would be something else in the metadata of a package: a second line there."""
+    texts = [release.made_by]
+    for licence in release.licences:
+        texts += [licence.part, licence.spdx]
+    for target in release.targets:
+        if not _TARGET.fullmatch(target.target):
+            raise ValueError(f"{target.target!r:.60} is no target: it is written board/runtime")
+        texts += [target.os, target.arch, target.runtime, target.runtime_versions]
+        texts += [model.candidate for model in target.models]
+    for text in texts:
+        if not text.isprintable():
+            raise ValueError(f"the text {text!r:.60} is not one printable line")
 
 
 def _check_file(file: ReleaseFile) -> None:

@@ -95,7 +95,7 @@ def open_bundle(
         # Before any of the manifest is read: nobody's JSON reaches the reader.
         signers = check_signatures(manifest, envelope, trusted, revoked=revoked)
         release = parse_release(manifest)
-        _check_files(file, members, release)
+        check_files(file, members, release)
         yield Bundle(
             release=release,
             signers=signers,
@@ -172,7 +172,13 @@ def check_signatures(
     return tuple(item.keyid for item in by_us)
 
 
-def _check_files(file: BinaryIO, members: Mapping[str, Member], release: Release) -> None:
+def check_files(file: BinaryIO, members: Mapping[str, Member], release: Release) -> None:
+    """Check that an archive holds exactly what a manifest lists.
+
+    Raises:
+        IntegrityError: A file is missing, too many or another (E735).
+        OSError: It cannot be read.
+    """
     wanted = members_of(release.files)
     listed = set(wanted.values())
     for path in sorted(members.keys() - OWN - listed):

@@ -18,6 +18,7 @@ from edgedeploy.release.bundle import (
     ReleaseFile,
     parse_release,
 )
+from edgedeploy.release.opening import check_files
 
 SMALL_BYTES = 1024
 """A piece shorter than this is no tensor that is worth a place of its own."""
@@ -62,7 +63,7 @@ class Anatomy:
 
 
 def dissect(file: BinaryIO) -> Anatomy:
-    """Return where a bundle's parts lie; its form is checked, its signature is not.
+    """Return where a bundle's parts lie; all of it is checked but who signed it.
 
     Raises:
         IntegrityError: It is no bundle (E731, E735), or its manifest cannot be used (E734).
@@ -74,6 +75,7 @@ def dissect(file: BinaryIO) -> Anatomy:
             raise damaged(path, "it is missing")
     manifest = read_member(file, members[MANIFEST], MOST_MANIFEST_BYTES)
     release = parse_release(manifest)
+    check_files(file, members, release)
     files = {item.path: item for item in release.files}
     end = file.seek(0, 2)
     return Anatomy(

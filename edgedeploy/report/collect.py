@@ -23,13 +23,16 @@ from edgedeploy.report.document import (
     BenchSummary,
     BuildDocument,
     CandidateReport,
+    EngineReport,
     EvaluationReport,
     FileReport,
     FloatLayer,
     FloatReport,
     GateReport,
     GateState,
+    HalfReport,
     Interval,
+    KeptNode,
     LayerReport,
     MetricReport,
     ModelReport,
@@ -107,7 +110,7 @@ def _float(reference: Evaluation | None, outcomes: list[Outcome]) -> FloatReport
     size = bench = None
     for outcome in outcomes:
         if outcome.baseline is not None and outcome.baseline.artifact is not None:
-            size = outcome.baseline.size_bytes
+            size = outcome.baseline.size_bytes or None  # a device may have yet to build it
             bench = _bench(outcome, FLOAT)
             break
     metric = reference.metric if reference else None
@@ -145,6 +148,7 @@ def _target(outcome: Outcome) -> TargetReport:
         units=unit_report((record or {}).get("placement")),
         sensitivity=_sensitivity(outcome.survey),
         arithmetic=_arithmetic(outcome.arithmetic, chosen.kind),
+        half=_half(outcome.half),
         gates=tuple(
             GateReport(
                 gate=gate.gate,
@@ -159,7 +163,32 @@ def _target(outcome: Outcome) -> TargetReport:
         diagnostics=_diagnostics(outcome),
         wider=wider(outcome.wider),
         notes=outcome.notes,
+        engines=_engines(chosen),
     )
+
+
+def _engines(trial: Trial) -> tuple[EngineReport, ...]:
+    """Return the engines of an artifact that devices made."""
+    if trial.compiled is None:
+        return ()
+    tree = trial.compiled.outputs["artifact"]
+    found = []
+    for made in trial.compiled.summary.get("engines", {}).values():
+        file = tree.file(made["entry"])
+        build_s = made["build_s"]
+        found.append(
+            EngineReport(
+                platform=made["platform"],
+                entry=made["entry"],
+                size_bytes=file.size,
+                sha256=file.sha256,
+                way=made["way"],
+                build_s=None if build_s is None else float(build_s),
+                power_mode=made["power_mode"],
+                clocks=made["clocks"],
+            )
+        )
+    return tuple(found)
 
 
 def _diagnostics(outcome: Outcome) -> tuple[Diagnostic, ...]:
@@ -291,11 +320,23 @@ def _placement(placement: Mapping[str, Any]) -> tuple[PlacementReport, ...]:
 
 
 def _arithmetic(counts: Mapping[str, Any], kind: str) -> ArithmeticReport | None:
-    """Return what runs on integers, None for a float artifact with no integers in it."""
-    if kind in (FLOAT, "fp16") and not (counts["integer_layers"] or counts["conversions"]):
+    """Return what runs on integers, None for an artifact of floats with no integers in it."""
+    if kind in (FLOAT, "fp16", "fp8") and not (counts["integer_layers"] or counts["conversions"]):
         return None
     left = tuple(FloatLayer(**layer) for layer in counts["float_layers"])
     return ArithmeticReport(**{**counts, "float_layers": left})
+
+
+def _half(found: Mapping[str, Any]) -> HalfReport | None:
+    """Return what stayed in float32, None where no model was made half."""
+    if not found:
+        return None
+    return HalfReport(
+        calibrated=found["calibrated"],
+        unknown=len(found["unknown"]),
+        values=found["values"],
+        nodes=tuple(KeptNode(node=node, reason=why) for node, why in found["kept"].items()),
+    )
 
 
 def read_json(path: Path) -> Any:

@@ -10,6 +10,7 @@ from edgedeploy.report.document import (
     ArithmeticReport,
     BenchSummary,
     EvaluationReport,
+    HalfReport,
     SensitivityReport,
     TargetReport,
     UnitsReport,
@@ -27,10 +28,11 @@ def target_card(identity: str, target: TargetReport, colour: int) -> str:
         colour: Series colour of the target.
     """
     scheme = f'<span class="soft">{html.escape(target.chosen)}</span>' if target.chosen else ""
+    simulated = '<span class="badge refused">simulated</span>' if target.simulated else ""
     parts = [
         f'<div class="card"><div class="head"><span class="key s{colour}"'
         f' aria-hidden="true"></span><h3>{html.escape(target.target)}</h3>'
-        f'<span class="badge {target.verdict}">{target.verdict}</span>{scheme}</div>',
+        f'<span class="badge {target.verdict}">{target.verdict}</span>{simulated}{scheme}</div>',
         _diagnostics(target),
         _gates(target),
         _candidates(target),
@@ -38,9 +40,11 @@ def target_card(identity: str, target: TargetReport, colour: int) -> str:
         _folded("Outputs against the float model", _evaluation(target.evaluation)),
         _folded("Latency, load and memory", _bench(target.bench)),
         _folded("Time per layer", _layers(identity, target, colour)),
-        _arithmetic(target.arithmetic),
+        _arithmetic(target.arithmetic, target.simulated),
+        _folded("In float32", _half(target.half)),
         _folded("Placement", _placement(target)),
         _units(target.units),
+        _folded("Engines", _engines(target)),
         _folded("Files", _files(target)),
     ]
     return "".join([*parts, "</div>"])
@@ -166,15 +170,13 @@ def _stat(value: float | None) -> str:
 def _bench(bench: BenchSummary | None) -> str:
     if bench is None:
         return ""
-    cold = figures.NONE
-    if bench.load_cold_ms is not None:
-        cold = f"{figures.number(bench.load_cold_ms)} ms"
     facts = [
         *((name.upper(), figures.latency(bench, f"{name}_ms")) for name in ("p50", "p90", "p99")),
         ("mean", f"{figures.number(bench.mean_ms)} ms"),
-        ("first inference", f"{figures.number(bench.first_inference_ms)} ms"),
-        ("load, cold", cold),
-        ("load, warm", f"{figures.number(bench.load_warm_ms)} ms"),
+        *((("on the GPU", on_gpu),) if (on_gpu := figures.on_gpu(bench)) else ()),
+        ("first inference", figures.milliseconds(bench.first_inference_ms)),
+        ("load, cold", figures.milliseconds(bench.load_cold_ms)),
+        ("load, warm", figures.milliseconds(bench.load_warm_ms)),
         ("memory", figures.memory(bench)),
         *((("energy", figures.energy(bench)),) if bench.energy_j else ()),
         ("energy from", bench.energy),
@@ -198,7 +200,7 @@ def _layers(identity: str, target: TargetReport, colour: int) -> str:
     return note + plots.layers(f"{identity}-layers", title, target.layers, colour)
 
 
-def _arithmetic(report: ArithmeticReport | None) -> str:
+def _arithmetic(report: ArithmeticReport | None, simulated: bool) -> str:
     if report is None:
         return ""
     converting = f'<p class="sub">{report.conversions} nodes only convert to or from integers.</p>'
@@ -213,7 +215,20 @@ def _arithmetic(report: ArithmeticReport | None) -> str:
             for item in report.float_layers
         ),
     )
-    return _folded(html.escape(figures.arithmetic(report)), converting + table)
+    title = html.escape(figures.arithmetic(report, simulated=simulated))
+    return _folded(title, converting + table)
+
+
+def _half(report: HalfReport | None) -> str:
+    if report is None or not report.nodes:
+        return ""
+    return _rows(
+        ("Node", "Stays in float32 for"),
+        (
+            (f"<code>{html.escape(item.node)}</code>", html.escape(item.reason))
+            for item in report.nodes
+        ),
+    )
 
 
 def _units(report: UnitsReport | None) -> str:
@@ -250,6 +265,20 @@ def _placement(target: TargetReport) -> str:
                 "<br>".join(html.escape(text) for text in item.left),
             )
             for item in target.placement
+        ),
+    )
+
+
+def _engines(target: TargetReport) -> str:
+    return _rows(
+        ("Engine", "Of", "SHA-256"),
+        (
+            (
+                f"<code>{html.escape(item.entry)}</code>",
+                html.escape(figures.engine(item)),
+                f"<code>{html.escape(item.sha256)}</code>",
+            )
+            for item in target.engines
         ),
     )
 

@@ -77,13 +77,16 @@ class BenchSummary:
         n: Measured inferences.
         p50_ms, p90_ms, p99_ms: None with too few samples to tell.
         load_cold_ms: None when the page cache could not be emptied.
-        peak_bytes, baseline_bytes: Resident memory at its peak, and before loading.
+        load_warm_ms, first_inference_ms: None where what measures does not tell them.
+        peak_bytes, baseline_bytes: Resident memory at its peak, and before loading; None likewise.
         validity: ``unreliable`` figures gate nothing; ``reasons`` say why.
         quantiles_ms: The 0th, 1st ... 100th percentile of the raw samples, for plots.
         device: Name of the device that measured; None: the machine that builds.
         emulated: What stood for the device's hardware; empty where it was real.
         energy_j: Of one inference, all that the source of power tells; None where it has none.
         energy: Where that comes from, in words, or why there is none.
+        device_bytes: Memory of the GPU that the artifact took; None without one.
+        upload_ms, compute_ms, download_ms: The GPU's own mean times; None without one.
     """
 
     created: str
@@ -98,10 +101,10 @@ class BenchSummary:
     p90_ms: Interval | None
     p99_ms: Interval | None
     load_cold_ms: float | None
-    load_warm_ms: float
-    first_inference_ms: float
-    peak_bytes: int
-    baseline_bytes: int
+    load_warm_ms: float | None
+    first_inference_ms: float | None
+    peak_bytes: int | None
+    baseline_bytes: int | None
     validity: Literal["valid", "unreliable"]
     reasons: tuple[str, ...] = ()
     comparison: LatencyComparison | None = None
@@ -110,6 +113,10 @@ class BenchSummary:
     emulated: str = ""
     energy_j: Interval | None = None
     energy: str = ""
+    device_bytes: int | None = None
+    upload_ms: float | None = None
+    compute_ms: float | None = None
+    download_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +192,29 @@ class FileReport:
     path: str
     size_bytes: int
     sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReport:
+    """One engine of an artifact: what the TensorRT of a device made of the program.
+
+    Attributes:
+        platform: What built it, :class:`edgedeploy.gpu.GpuPlatform` as JSON data.
+        entry: Its path in the artifact.
+        way: ``python`` or ``trtexec``; None where that was not told, as for what follows.
+        build_s: How long it took.
+        power_mode: Of a Jetson, while it was built.
+        clocks: Whether the GPU's frequency was held then: ``locked`` or ``free``.
+    """
+
+    platform: Mapping[str, Any]
+    entry: str
+    size_bytes: int
+    sha256: str
+    way: str | None = None
+    build_s: float | None = None
+    power_mode: str | None = None
+    clocks: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +347,30 @@ class ArithmeticReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptNode:
+    """A node of a float16 model that stayed in float32, and why."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalfReport:
+    """What of a float16 model is float32.
+
+    Attributes:
+        calibrated: Whether calibration data told how large values get.
+        unknown, values: Float values whose magnitude nothing tells, and all of them.
+        nodes: The nodes that stayed in float32, in the order of the graph.
+    """
+
+    calibrated: bool
+    unknown: int
+    values: int
+    nodes: tuple[KeptNode, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateReport:
     """One gate: ``limit`` and ``value`` as printed, None when there is none."""
 
@@ -335,9 +389,11 @@ class TargetReport:
     Attributes:
         units: None where no device told on which units it runs what.
         arithmetic: None where nothing is quantized.
+        half: None where the model was not made float16 before it was compiled.
         sensitivity: None where no look was taken at it.
         wider: What layers have more bits than the mode asks for, one line per reason.
         notes: What the backend says of the artifact, one sentence each.
+        engines: What devices made of it, one per platform; empty where it is no program.
     """
 
     target: str
@@ -354,10 +410,17 @@ class TargetReport:
     units: UnitsReport | None = None
     sensitivity: SensitivityReport | None = None
     arithmetic: ArithmeticReport | None = None
+    half: HalfReport | None = None
     gates: tuple[GateReport, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     wider: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    engines: tuple[EngineReport, ...] = ()
+
+    @property
+    def simulated(self) -> bool:
+        """Whether an engine of it is none: something stood in for the device that made it."""
+        return any(engine.platform.get("simulated") for engine in self.engines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from edgedeploy.errors import Diagnostic
+from edgedeploy.gpu import GpuPlatform
 from edgedeploy.report.document import (
     ArithmeticReport,
     BenchSummary,
+    EngineReport,
     Interval,
     MetricReport,
     SensitiveLayer,
@@ -117,15 +119,35 @@ def threads(bench: BenchSummary) -> str:
     return "1 thread" if bench.threads == 1 else f"{bench.threads} threads"
 
 
-def added_memory(bench: BenchSummary) -> int:
-    """Return the peak resident memory above that of the runtime alone, in bytes."""
+def added_memory(bench: BenchSummary) -> int | None:
+    """Return the peak resident memory above that of the runtime alone, in bytes, where known."""
+    if bench.peak_bytes is None or bench.baseline_bytes is None:
+        return None
     return max(0, bench.peak_bytes - bench.baseline_bytes)
 
 
 def memory(bench: BenchSummary) -> str:
     """Return the peak memory and what of it the artifact added."""
-    added = size(added_memory(bench))
-    return f"{size(bench.peak_bytes)} at its peak, {added} of it above the runtime alone"
+    added = added_memory(bench)
+    if bench.peak_bytes is None or added is None:
+        return NONE
+    gpu = "" if bench.device_bytes is None else f"; {size(bench.device_bytes)} of the GPU's"
+    return f"{size(bench.peak_bytes)} at its peak, {size(added)} of it above the runtime alone{gpu}"
+
+
+def on_gpu(bench: BenchSummary) -> str:
+    """Return the GPU's own times of the parts of an inference, empty where there are none."""
+    parts = (
+        ("copy in", bench.upload_ms),
+        ("compute", bench.compute_ms),
+        ("copy out", bench.download_ms),
+    )
+    return ", ".join(f"{name} {number(ms)} ms" for name, ms in parts if ms is not None)
+
+
+def milliseconds(value_ms: float | None) -> str:
+    """Return a time, or that it is not known."""
+    return NONE if value_ms is None else f"{number(value_ms)} ms"
 
 
 def units(report: UnitsReport) -> str:
@@ -148,15 +170,20 @@ def units(report: UnitsReport) -> str:
     return f"plan of {len(report.operations)} operations ({report.units}): {', '.join(parts)}"
 
 
-def arithmetic(report: ArithmeticReport) -> str:
-    """Return ``52 of 53 layers, 99 % of multiply-adds on integers``; shares are rounded down."""
+def arithmetic(report: ArithmeticReport, *, simulated: bool = False) -> str:
+    """Return ``52 of 53 layers, 99 % of multiply-adds on integers``; shares are rounded down.
+
+    Args:
+        report: The counts.
+        simulated: Whether something stood in for the device that tells of it.
+    """
     share = ""
     if report.macs:
         percent = 100 * report.integer_macs // report.macs
         shown = "< 1" if report.integer_macs and not percent else str(percent)
         share = f", {shown} % of multiply-adds"
     uncounted = f" ({report.uncounted_layers} not counted)" if report.uncounted_layers else ""
-    stated = ", as the artifact states" if report.stated else ""
+    stated = ", as the artifact states" if report.stated else ", SIMULATED" if simulated else ""
     return (
         f"{report.integer_layers} of {report.layers} layers{share} on integers{uncounted}{stated}"
     )
@@ -203,6 +230,22 @@ def sensitive(layer: SensitiveLayer) -> tuple[str, ...]:
     )
 
 
+def engine(report: EngineReport) -> str:
+    """Return what an engine is for and how it was made."""
+    platform = GpuPlatform.from_json(report.platform)
+    made = [size(report.size_bytes)]
+    if report.way is not None:
+        made.append(f"by {report.way}")
+    if report.build_s is not None:
+        made.append(f"in {report.build_s:.0f} s")
+    if report.power_mode is not None:
+        made.append(f"at {report.power_mode}")
+    if report.clocks is not None:
+        made.append(f"clocks {report.clocks}")
+    text = f"engine of {platform.in_words()}: {', '.join(made)}"
+    return f"SIMULATED, no GPU made it: {text}" if platform.simulated else text
+
+
 def notes(target: TargetReport, created: str) -> list[str]:
     """Return what must be said about a target beyond its figures, most important first.
 
@@ -212,7 +255,7 @@ def notes(target: TargetReport, created: str) -> list[str]:
     """
     found = [diagnostic(item) for item in target.diagnostics]
     if target.arithmetic is not None:
-        found.append(arithmetic(target.arithmetic))
+        found.append(arithmetic(target.arithmetic, simulated=target.simulated))
     if target.units is not None:
         found.append(units(target.units))
     for gate in target.gates:
@@ -226,7 +269,7 @@ def notes(target: TargetReport, created: str) -> list[str]:
         reason = candidate.about if chosen else candidate.reason
         if not chosen or (reason and len(target.candidates) > 1):
             found.append(f"{candidate.name} {candidate.state}" + (f": {reason}" if reason else ""))
-    found += [*target.wider, *target.notes]
+    found += [*map(engine, target.engines), *target.wider, *target.notes]
     if target.bench is not None:
         if target.bench.device is not None:
             found.append(measured_on(target.bench, created))

@@ -48,6 +48,8 @@ def bench_summary(record: Mapping[str, Any], folder: Path) -> BenchSummary:
         first_inference_ms=record["first_inference_ms"],
         peak_bytes=record["memory"]["peak_bytes"],
         baseline_bytes=record["memory"]["baseline_bytes"],
+        device_bytes=record["memory"].get("device_bytes"),
+        **(record.get("device_ms") or {}),
         validity=record["validity"]["verdict"],
         reasons=tuple(record["validity"]["reasons"]),
         comparison=None

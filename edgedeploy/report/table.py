@@ -162,7 +162,7 @@ def verdict_lines(target: TargetReport) -> tuple[str, ...]:
         for state in ("passed", "refused", "not judged")
         if (number := sum(gate.state == state for gate in target.gates))
     ]
-    return _lines(target.verdict, *counts)
+    return _lines(target.verdict, "SIMULATED" if target.simulated else None, *counts)
 
 
 def _lines(*parts: str | None) -> tuple[str, ...]:

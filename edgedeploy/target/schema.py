@@ -12,8 +12,8 @@ from pydantic_core import PydanticCustomError
 from edgedeploy.config.nearest import shorten
 from edgedeploy.config.units import UnitError, frequency_hz, size_bytes
 
-Arch = Literal["x86-64", "arm64", "armv7"]
-System = Literal["linux", "android", "ios", "macos"]
+Arch = Literal["x86-64", "arm64", "armv7", "wasm32"]
+System = Literal["linux", "android", "ios", "macos", "web"]
 Processor = Literal["cpu", "gpu", "npu"]
 ShapeForm = Literal["fixed", "range", "buckets"]
 QuantizeMode = Literal["none", "fp16", "fp8", "w8a8", "w8a16", "w8", "w4", "dynamic"]
@@ -199,16 +199,20 @@ class ServedSchema(Strict):
 
 
 class OptionSchema(Strict):
-    """One backend option that a profile may set."""
+    """One backend option that a profile may set; ``within`` are the ends of an ``int``."""
 
-    type: Literal["choice", "bool", "int", "text"]
+    type: Literal["choice", "bool", "int", "text", "size"]
     values: list[str] = []
+    within: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
     default: Any = None
     help: str
 
 
 class RuntimeSchema(Strict):
-    """A runtime: its file format, versions, and which boards it serves."""
+    """A runtime: its file format, versions, and which boards it serves.
+
+    ``refused_options`` are those that a user may look for, each with why it is not taken.
+    """
 
     id: Id
     title: str | None = None
@@ -220,6 +224,7 @@ class RuntimeSchema(Strict):
     ir_version: CountFact | None = None
     serves: Annotated[list[ServedSchema], Field(min_length=1)] | None = None
     options: dict[str, OptionSchema] = {}
+    refused_options: dict[str, str] = {}
 
 
 REQUIRED_OF_RUNTIME = (

@@ -9,9 +9,14 @@ PACKAGE = ROOT / "edgedeploy"
 
 # Programs of one file that also run on a device, with its own Python and without edgedeploy.
 STANDALONE = (
+    "backends/trt/onboard_watch.py",
+    "backends/trt/onboard_build.py",  # after what it needs beside it
     "bench/environment.py",
     "bench/power.py",
     "bench/runtimes.py",
+    "bench/nvml.py",
+    "bench/cuda.py",
+    "bench/gpu.py",
     "bench/loop.py",  # after what it needs beside it
     "devices/unpack.py",
     "release/apply_file.py",

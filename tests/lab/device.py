@@ -224,6 +224,19 @@ class LabDevice:
             timeout_s=timeout_s,
         )
 
+    def show_folder(self, folder: Path, place: str) -> None:
+        """Show a folder at a place on the device, until it is powered off.
+
+        For what only a kernel can put there, such as a part of /sys.
+
+        Args:
+            folder: As this machine sees it.
+            place: Absolute path on the device; a folder that exists.
+        """
+        goal = f"{self.root}{place}"
+        enter = ["nsenter", "-t", str(self._pid), "-m"]
+        call([*enter, "mount", "--bind", "-o", "ro", folder, goal])
+
     def start_sshd(self) -> None:
         """Start the SSH server and wait until it answers."""
         if self.facts.kind == "minimal":

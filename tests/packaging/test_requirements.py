@@ -81,13 +81,18 @@ def test_torch_is_the_cpu_build_and_brings_no_cuda() -> None:
         assert {"filelock", "sympy", "networkx", "jinja2", "fsspec"} <= set(names)
 
 
+def plain(name: str) -> str:
+    """Return a distribution's name in its one form."""
+    return name.lower().replace("_", "-")
+
+
 def test_everything_imported_is_a_declared_need() -> None:
     """A package that is only there because another brought it can vanish with an upgrade."""
     lines = (FOLDER / "runtime.in").read_text().splitlines()
-    declared = {Requirement(line).name.lower() for line in lines if line and line[0] != "#"}
-    declared.add("pydantic_core")  # pydantic pins it exactly and documents importing it
+    declared = {plain(Requirement(line).name) for line in lines if line and line[0] != "#"}
+    declared.add("pydantic-core")  # pydantic pins it exactly and documents importing it
     owners = metadata.packages_distributions()
-    extras = {"nncf", "tensorrt", "tensorrt_rtx"}
+    extras = {"nncf", "tensorrt", "tensorrt_rtx_bindings", "zstandard"}
     missing = []
     for path in sorted((ROOT / "edgedeploy").rglob("*.py")):
         if "_data" in path.parts:
@@ -102,6 +107,6 @@ def test_everything_imported_is_a_declared_need() -> None:
             for top in {name.partition(".")[0] for name in names}:
                 if top in sys.stdlib_module_names or top in {"edgedeploy", *extras}:
                     continue
-                if not {owner.lower() for owner in owners.get(top, ())} & declared:
+                if not {plain(owner) for owner in owners.get(top, ())} & declared:
                     missing.append(f"{path}:{node.lineno}: {top} ({owners.get(top)})")
     assert not missing, "\n".join(missing)

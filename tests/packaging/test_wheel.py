@@ -27,6 +27,9 @@ def expected_files() -> set[str]:
     files = {path for path in PACKAGE.rglob("*.py") if "_data" not in path.parts}
     files |= {path for path in (PACKAGE / "native").iterdir() if path.suffix in (".c", ".h")}
     files |= set((PACKAGE / "devices").rglob("*.sh"))
+    files |= set((PACKAGE / "release/formats/cmake_files").iterdir())
+    files |= set((PACKAGE / "release").rglob("*.js"))
+    files |= set((PACKAGE / "release/formats/swift_files").rglob("*.swift"))
     names = {path.relative_to(ROOT).as_posix() for path in files} | {"edgedeploy/py.typed"}
     for folder in DATA:
         for path in (ROOT / folder).rglob("*"):
@@ -120,7 +123,7 @@ def test_the_metadata(wheel: Path) -> None:
     wanted = {Requirement(line).name for line in lines if line and not line.startswith("#")}
     needs = [Requirement(line) for line in metadata.get_all("Requires-Dist")]
     assert {need.name for need in needs if need.marker is None} == wanted
-    extras = {"tensorrt", "tensorrt-rtx", "nncf", "native", "all"}
+    extras = {"tensorrt", "tensorrt-rtx", "nncf", "native", "zstd", "all"}
     assert set(metadata.get_all("Provides-Extra")) == extras
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import pytest
 
 from edgedeploy.cli.output import Output
@@ -42,3 +45,13 @@ def test_lines_for_each_part_and_every_ten_seconds(capsys: pytest.CaptureFixture
 def test_what_is_farther_off_is_told(line: dict, said: tuple[int, int, str] | None) -> None:
     """A quick plan wants 10 s and 64 inferences; a slow device reaches the former first."""
     assert _how_far(line) == said
+
+
+def test_a_line_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices tell of themselves at once: their lines must not mix."""
+    pieces: list[str] = []
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "write", lambda text: pieces.append(text))
+    monkeypatch.setattr(sys, "stderr", stream)
+    Output().say("a: connecting")
+    assert pieces == ["a: connecting\n"]

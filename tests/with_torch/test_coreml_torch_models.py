@@ -6,8 +6,8 @@ import bert
 import numpy as np
 import torch
 from building import export
-from conftest import packaged
 from test_efficientnet import crops, pixels
+from trained import packaged
 
 from edgedeploy.backends.apple.runner import CoreMlRunner
 from edgedeploy.passes.normalise import NormaliseOptions, normalise

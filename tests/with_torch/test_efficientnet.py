@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from building import TARGETS, build, cosine, export
-from conftest import packaged
 from PIL import Image
+from trained import packaged
 
 from edgedeploy import backends
 

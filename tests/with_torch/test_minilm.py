@@ -10,7 +10,7 @@ import pytest
 import sentences
 import torch
 from building import TARGETS, build, command, cosine, export
-from conftest import packaged
+from trained import packaged
 from wordpiece import WordPiece
 
 from edgedeploy import backends

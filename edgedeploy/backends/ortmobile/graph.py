@@ -5,7 +5,7 @@ onnx is imported where it is used: the backend also runs artifacts where no onnx
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,12 @@ class GraphFacts:
         return dims is not None and all(isinstance(dim, int) for dim in dims)
 
 
-def read_graph(model: Path) -> GraphFacts:
+def read_graph(model: Path, sizes: Mapping[str, Sequence[int]] | None = None) -> GraphFacts:
     """Return the facts of a model; weights in external data are not read.
+
+    Args:
+        model: The ONNX file.
+        sizes: Shapes by input name, in place of those that the model states.
 
     Raises:
         BuildError: The file is no ONNX model (E312).
@@ -83,6 +87,7 @@ def read_graph(model: Path) -> GraphFacts:
         for tensor in proto.graph.initializer:
             if len(tensor.raw_data) > _KEPT_TENSOR_BYTES:
                 tensor.ClearField("raw_data")
+        _resize(proto.graph, sizes or {})
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception as error:
         raise BuildError(
@@ -100,6 +105,19 @@ def read_graph(model: Path) -> GraphFacts:
         if node.op == "ai.onnx:DequantizeLinear" and node.input(0) in facts.constants
     )
     return facts
+
+
+def _resize(graph: Any, sizes: Mapping[str, Sequence[int]]) -> None:
+    """Give inputs other shapes, and forget what was inferred for the former ones."""
+    if not sizes:
+        return
+    del graph.value_info[:]
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+    for value in graph.input:
+        shape = value.type.tensor_type.shape
+        for axis, size in zip(shape.dim, sizes.get(value.name, ()), strict=False):
+            axis.dim_value = size
 
 
 def _bodies(node: Any) -> Iterator[Any]:

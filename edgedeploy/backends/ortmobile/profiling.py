@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgedeploy.backends.inputs import Inputs
-from edgedeploy.backends.ortmobile.runner import open_artifact
+from edgedeploy.backends.ortmobile.runner import OrtRunner, open_artifact
 
 _SUFFIX = "_kernel_time"
 
@@ -73,7 +73,17 @@ def executions(
     ):
         for _ in range(warmups + repeats):
             runner.run(inputs)
-        events = json.loads(runner.end_profiling().read_text(encoding="utf-8"))
+        return executed_nodes(runner, warmups)
+
+
+def executed_nodes(runner: OrtRunner, warmups: int = 0) -> list[Execution]:
+    """Return every execution of a node in the inferences of a session; its profile ends.
+
+    Args:
+        runner: A session that records a profile.
+        warmups: Inferences before the first counted one.
+    """
+    events = json.loads(runner.end_profiling().read_text(encoding="utf-8"))
     ends = sorted(
         event["ts"] + event["dur"] for event in events if event.get("name") == "model_run"
     )

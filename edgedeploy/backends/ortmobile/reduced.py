@@ -74,7 +74,7 @@ def build_command(
         "--config MinSizeRel",
         "--parallel",
         "--skip_tests",
-        "--build_shared_lib",
+        *_kind_of_build(fields),
         "--minimal_build extended",
         f"--include_ops_by_config ../{CONFIG}",
         "--enable_reduced_operator_type_support",
@@ -94,6 +94,12 @@ def build_command(
         "",
     ]
     return "\n".join(lines)
+
+
+def _kind_of_build(fields: Mapping[str, Any]) -> list[str]:
+    if fields.get("board.os") == "web":
+        return ["--build_wasm", "--enable_wasm_simd", "--enable_wasm_threads"]
+    return ["--build_shared_lib"]
 
 
 def _platform_options(fields: Mapping[str, Any]) -> list[str]:

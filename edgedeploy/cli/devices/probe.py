@@ -46,12 +46,20 @@ def _lines(row: Row, *, full: bool) -> list[str]:
         full: Show long lists whole.
     """
     facts, changed = row.details.get("facts", {}), row.details.get("changed") or ()
-    return [
+    engines = row.details.get("engines")
+    lines = [
         f"  {name.removesuffix('_bytes'):<15} {_shown(name, value, full=full)}"
         + ("  (changed)" if name in changed else "")
         for name, value in facts.items()
         if value not in (None, "", [], {}, False)
     ]
+    if engines is not None:
+        from edgedeploy.devices.gpu_survey import GpuSurvey
+
+        lines.append("  engines")
+        said = GpuSurvey.from_json(engines).in_words()
+        lines += [f"    {name:<13} {text}" for name, text in said]
+    return lines
 
 
 def _shown(name: str, value: Any, *, full: bool) -> str:

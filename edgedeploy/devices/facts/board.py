@@ -53,11 +53,12 @@ def board_facts(sections: Mapping[str, str]) -> Board:
     if sections.get("uname", "").startswith("Darwin"):
         return _mac(sections)
     soc, vendor = _soc(sections.get("compatible", ""))
+    release = l4t_release(sections.get("l4t", ""))
     return Board(
         board=_line(sections, "model") or _dmi_name(sections),
         soc=soc,
         soc_vendor=vendor,
-        vendor_release=_l4t(sections.get("l4t", "")),
+        vendor_release=release and f"L4T {release}",
     )
 
 
@@ -102,10 +103,10 @@ def _soc(compatible: str) -> tuple[str | None, str | None]:
     return None, None
 
 
-def _l4t(text: str) -> str | None:
+def l4t_release(text: str) -> str | None:
     """Return the L4T release of a Jetson, such as ``R36.4.3`` (first line of nv_tegra_release)."""
     found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text)
-    return f"L4T R{found[1]}.{found[2]}" if found else None
+    return f"R{found[1]}.{found[2]}" if found else None
 
 
 def _line(sections: Mapping[str, str], name: str) -> str | None:

@@ -34,7 +34,7 @@ def facts_of(sections: Sections) -> DeviceFacts:
     names = [*sections["uname"].split(), "", "", ""]
     system, kernel, machine = names[0].lower(), names[1], names[2]
     android = "ro.product.cpu.abi=arm" in sections.get("getprop", "")
-    arch = _arch(machine, sections.get("bits", "").strip())
+    arch = arch_of(machine, sections.get("bits", "").strip())
     total, free = _disk(sections.get("disk", ""))
     python = sections.get("python", "").split()
     virtual, emulated = _virtual(sections, machine)
@@ -69,7 +69,8 @@ def facts_of(sections: Sections) -> DeviceFacts:
     )
 
 
-def _arch(machine: str, bits: str) -> str:
+def arch_of(machine: str, bits: str) -> str:
+    """Return the architecture of a device's programs, as targets name it."""
     arch = _ARCHES.get(machine, machine or "unknown")
     return "armv7" if arch == "arm64" and bits == "32" else arch
 

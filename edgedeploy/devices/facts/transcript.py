@@ -12,7 +12,7 @@ from edgedeploy.remote import Remote, printable
 
 SECTION_BYTES = 16 << 10
 _LIMIT_BYTES = 1 << 20
-_TIMEOUT_S = 60.0
+TIMEOUT_S = 60.0
 
 # Name of a section -> shell command. They run in one POSIX shell; what is missing prints nothing.
 COMMANDS: Mapping[str, str] = {
@@ -69,14 +69,16 @@ COMMANDS: Mapping[str, str] = {
 _NAME = re.compile(r"[a-z0-9_-]{1,32}")
 
 
-def script(nonce: str, root: str, python: str | None) -> str:
+def script(
+    nonce: str, root: str, python: str | None, commands: Mapping[str, str] = COMMANDS
+) -> str:
     """Return the shell script of a probe; every section starts with ``@nonce name``."""
     home = f'"$HOME"/{shlex.quote(root[2:])}' if root.startswith("~/") else shlex.quote(root)
     lines = [
         "LC_ALL=C; export LC_ALL; PATH=$PATH:/usr/sbin:/sbin:/opt/vc/bin; export PATH",
         f"root={'$HOME' if root == '~' else home}; python={shlex.quote(python or 'python3')}",
     ]
-    for name, command in COMMANDS.items():
+    for name, command in commands.items():
         lines.append(f"echo; echo '@{nonce} {name}'")
         # NUL bytes end device-tree texts and command lines; as line ends they are readable.
         lines.append(
@@ -86,8 +88,22 @@ def script(nonce: str, root: str, python: str | None) -> str:
     return "\n".join(lines)
 
 
-def record(remote: Remote, root: str = "~", python: str | None = None) -> dict[str, str]:
+def record(
+    remote: Remote,
+    root: str = "~",
+    python: str | None = None,
+    *,
+    commands: Mapping[str, str] = COMMANDS,
+    timeout_s: float = TIMEOUT_S,
+) -> dict[str, str]:
     """Run a probe and return what each command printed, by section.
+
+    Args:
+        remote: The device.
+        root: ``$root`` of the commands.
+        python: ``$python`` of the commands; None takes ``python3``.
+        commands: Name of a section -> shell command; ``uname`` among them.
+        timeout_s: For all of them.
 
     Raises:
         DeviceError: The connection fails (E403-E406), or the answer is no transcript (E450).
@@ -96,8 +112,8 @@ def record(remote: Remote, root: str = "~", python: str | None = None) -> dict[s
     # By standard input: dropbear takes no command of this length.
     done = remote.run(
         "exec /bin/sh -s",
-        stdin=script(nonce, root, python).encode(),
-        timeout_s=_TIMEOUT_S,
+        stdin=script(nonce, root, python, commands).encode(),
+        timeout_s=timeout_s,
         limit_bytes=_LIMIT_BYTES,
     )
     sections = split(done.stdout.decode("utf-8", "replace"), nonce)

@@ -16,7 +16,14 @@ from edgedeploy.release.bundle import Release, ReleaseTarget
 from edgedeploy.release.opening import Bundle
 
 FORMATS: Mapping[str, str] = {
-    "ortpackage": "ORT model package: a folder with models and their metadata",
+    "android": "AAR in a Maven repository, with typed Java and Kotlin, for Android apps",
+    "cmake": "CMake package: a C++ header over the C interface of ONNX Runtime, and a find module",
+    "debian": "Debian packages: a versioned path, and a link that is switched in one step",
+    "npm": "npm package for browsers: ONNX Runtime Web, TypeScript types",
+    "oci": "OCI image layout: the release as an artifact of a registry, for ORAS",
+    "ortpackage": "ONNX Runtime model packages: folders that the runtime selects from and runs",
+    "swift": "Swift package for iOS and macOS: Core ML and ONNX Runtime, with tests that measure",
+    "wheel": "Python wheel that picks the artifact for the machine, with typed classes",
 }
 """Name -> what it is; each lives in ``formats/<name>.py``."""
 

@@ -13,10 +13,11 @@ import pytest
 import edgedeploy.backends
 from edgedeploy.backends import FAMILIES, load
 from edgedeploy.errors import BuildError
-from edgedeploy.errors.codes import build, coreml
+from edgedeploy.errors.codes import build, coreml, typed_graph
 
 # The interpreter's codes (E360 and above) are raised outside of the backends.
-CODES = build.CODES | {key: item for key, item in coreml.CODES.items() if key < "E350"}
+APPLE = {key: item for key, item in coreml.CODES.items() if key < "E350"}
+CODES = build.CODES | typed_graph.CODES | APPLE
 
 SOURCE = Path(edgedeploy.backends.__file__).parent
 

@@ -114,6 +114,7 @@ def test_the_text_files_hold_no_paths_and_no_dates(real_model, tmp_path):
         ({"board.os": "linux", "board.arch": "arm64"}, "--arm64"),
         ({"board.os": "linux", "board.arch": "armv7"}, "--arm"),
         ({"board.os": "ios", "board.arch": "arm64"}, "--use_coreml"),
+        ({"board.os": "web", "board.arch": "wasm32"}, "--build_wasm"),
     ],
 )
 def test_the_build_command_follows_the_board(fields, part, real_model, tmp_path):

@@ -13,13 +13,20 @@ from edgedeploy.errors import BuildError
 from edgedeploy.passes.normalise import NormaliseOptions, normalise
 from edgedeploy.signature import TensorSpec
 
-FIELDS = {"board.os": "ios", "board.os_version": 17}
+FIELDS = {
+    "board.os": "ios",
+    "board.os_version": 17,
+    "board.gpu": {"compute_capabilities": ["8.6"]},
+    "runtime.versions": ">=10",
+}
+OPEN = ("ort", "openvino")
+"""Families that take open sizes without limits."""
 SIZES = {"cls": {"x": [1, 3, 48, 192]}, "pnet": {"input_1": [1, 48, 64, 3]}}
 
 
 def model_for(family: str, name: str, model: Path, folder: Path) -> Path:
-    """Return the model; with fixed sizes for Core ML, which takes no open ones without limits."""
-    if family != "coreml":
+    """Return the model; with fixed sizes for families that take no open ones without limits."""
+    if family in OPEN:
         return model
     normalise(model, folder, NormaliseOptions(dims=SIZES[name]))
     return folder / "model.onnx"

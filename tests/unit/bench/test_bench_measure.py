@@ -42,8 +42,8 @@ def test_records_hold_what_schema_1_says(tiny_model: Path, tmp_path: Path) -> No
     record = records[1]
     assert record == json.loads(json.dumps(record))
     assert sorted(record) == [
-        "artifact", "comparison", "conditions", "created", "device", "energy", "environment",
-        "evidence",
+        "artifact", "comparison", "conditions", "created", "device", "device_ms", "energy",
+        "environment", "evidence",
         "first_inference_ms", "kind", "latency", "layers", "load_ms", "memory",
         "placement", "schema", "target", "validity",
     ]  # fmt: skip

@@ -33,7 +33,7 @@ def result_of(machine: Any) -> dict[str, Any]:
         now = {**copy.deepcopy(evidence), "t_ns": (position + 1) * 100_000_000}
         now |= {"own_cpu_s": (position + 1) * 0.1, "ticks": [(position + 1) * 10] + [0] * 7}
         windows.append({"artifact": "a", "environment": now, "samples_ns": [10_000_000] * 10})
-    artifacts = [{"id": "a", "warmup": {"stable": True}}]
+    artifacts = [{"id": "a", "warmup": {"stable": True}, "warm": {"device_bytes": None}}]
     return {"environment": facts, "before": before, "windows": windows, "artifacts": artifacts}
 
 
@@ -120,7 +120,7 @@ def _few(result: dict[str, Any]) -> None:
     [
         (_slower_at_the_end, "throttled: slower by 6% after 75% of the run"),
         (_faster_at_the_end, "warm-up: faster by 11% after 75% of the run"),
-        (_counter, "throttled: the CPU's throttle counters rose"),
+        (_counter, "throttled: the throttle counters rose"),
         (_others, "other load: other processes used 0.50 CPUs"),
         (_steal, "other load: the hypervisor withheld 0.25 CPUs"),
         (_load_average, "other load: the load average was 2.50"),

@@ -102,3 +102,12 @@ def test_errors_of_all_samples_count_together():
     found = [{"y": np.array([100.0])}, {"y": np.array([0.2])}]
     assert not faults(found, golden)
     assert faults(found[1:], golden[1:])
+
+
+def test_an_engine_is_held_against_its_graph():
+    """No other runtime made the golden answers; what helps is another graph, or another limit."""
+    right, wrong = [{"y": np.ones(4, np.float32)}], [{"y": -np.ones(4, np.float32)}]
+    (fault,) = disagreements("m", wrong, right, engine=True)[1]
+    assert "the graph" in fault.message and "`keep_float`" in fault.hint
+    (fault,) = disagreements("m", wrong, right)[1]
+    assert "same artifact" in fault.message and "provision" in fault.hint

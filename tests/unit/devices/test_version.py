@@ -1,6 +1,7 @@
 """Manifests of versions: what is written is read back, and nothing unsafe is read at all."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from edgedeploy.devices.version import (
 )
 from edgedeploy.errors import DeviceError, IntegrityError
 from edgedeploy.fileset import MAX_FILES
+from edgedeploy.gpu import EngineNeeds
 from edgedeploy.manifest import canonical
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
@@ -182,6 +184,35 @@ def change(place: str, value: Any) -> dict[str, Any]:
 def test_wrong_values_are_refused(place: str, value: Any) -> None:
     """Every field is what it should be, or the manifest is none."""
     assert refused(change(place, value))
+
+
+ENGINE = EngineNeeds(
+    runtime="tensorrt",
+    version="10.3.0",
+    system="linux",
+    arch="arm64",
+    compute_capabilities=("8.7",),
+    gpu="Orin NX 16GB",
+)
+
+
+def test_what_an_engine_needs_travels_with_it() -> None:
+    """A model that is none says nothing of it, so that older versions keep their names."""
+    plain = version()
+    assert "needs" not in data()["models"][0]
+    engine = replace(plain, models=(replace(plain.models[0], needs=ENGINE),))
+    assert parse_version(engine.manifest) == engine
+    assert engine.name != plain.name
+
+
+@pytest.mark.parametrize(
+    "needs",
+    [None, {}, [], {**ENGINE.to_json(), "arch": ""}, {**ENGINE.to_json(), "more": 1}],
+)
+def test_needs_of_an_engine_are_read_strictly(needs: Any) -> None:
+    spoiled = data()
+    spoiled["models"][0]["needs"] = needs
+    assert "needs" in refused(spoiled)
 
 
 def test_too_many_files_are_refused() -> None:

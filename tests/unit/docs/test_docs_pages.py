@@ -14,7 +14,7 @@ from edgedeploy.errors.reference import AREAS, diagnostics_markdown
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
-GENERATED = {"diagnostics.md", "profile.md"}
+GENERATED = {"diagnostics.md", "profile.md", "tensorrt-options.md"}
 PAGES = sorted(DOCS.glob("*.md"))
 MOST_LINES = 220
 MAKE_DIAGNOSTICS = (

@@ -137,3 +137,19 @@ def test_each_unbuilt_part_is_refused_by_name():
         (found,) = caught.value.diagnostics
         assert found.code == "E137"
         assert name in found.message
+
+
+@pytest.mark.parametrize(
+    ("option", "sound"),
+    [
+        ("workspace: 1 GiB", True),
+        ("workspace: 1 byte", False),
+        ("workspace: 3", False),
+        ("optimisation_level: 5", True),
+        ("optimisation_level: 6", False),
+        ("optimisation_level: true", False),
+    ],
+)
+def test_sizes_and_levels_are_checked_before_anything_runs(option: str, sound: bool) -> None:
+    found = check(SMALL + f"targets:\n  nvidia-l4/tensorrt: {{options: {{{option}}}}}\n")
+    assert found == ([] if sound else [("E163", "nvidia-l4/tensorrt", "error")])
