@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow
 # each framework, and objectivec/include of ONNX Runtime's repository as Swift imports it.
 SWIFT = """
 AnyHashable AnyObject Array Decodable Dictionary Encodable Equatable Error FixedWidthInteger Float16
-Int Self Sendable Sequence Set String Type Void autoreleasepool discardableResult min zip unknown defer
-allSatisfy append contains filter first flatMap hasPrefix init insert joined lastIndex map max
+Int Self Sendable Sequence Set String Type Void autoreleasepool discardableResult min zip unknown
+defer allSatisfy append contains filter first flatMap hasPrefix init insert joined lastIndex map max
 prefix reduce rounded sorted split squareRoot suffix withUnsafeBytes
 """
 FOUNDATION = """
