@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgedeploy.building import BuildOptions, BuildResult, BuildRun
 from edgedeploy.comparing import ReleaseComparison, compare_releases
-from edgedeploy.config.bundled import bundled_folder
+from edgedeploy.config.bundled import is_bundled
 from edgedeploy.deploy.depots import Care, app_name
 from edgedeploy.deploy.provision import Wish
 from edgedeploy.deploy.verbs import (
@@ -35,10 +35,15 @@ from edgedeploy.opening import Request, open_profile
 from edgedeploy.places import default_store_path
 from edgedeploy.plan import Plan
 from edgedeploy.release import applying
+from edgedeploy.release import keys as key_files
+from edgedeploy.release import trust as trust_files
 from edgedeploy.release.applying import Applied
-from edgedeploy.release.keys import read_public_key
+from edgedeploy.release.enrolling import enrol, hand_over, revoke, state_revoked
+from edgedeploy.release.keys import SigningKey, read_public_key, read_public_part
 from edgedeploy.release.packages import Package, PackageOptions, package
 from edgedeploy.release.signing import key_id
+from edgedeploy.release.statements import Statement
+from edgedeploy.release.trust import Trust, TrustedKey
 from edgedeploy.release.verifying import Verified, VerifyOptions, verify
 from edgedeploy.releasing import Released, ReleaseOptions, release
 from edgedeploy.report.files import write_reports
@@ -58,6 +63,10 @@ __all__ = [
     "ReleaseOptions",
     "Released",
     "Request",
+    "SigningKey",
+    "Statement",
+    "Trust",
+    "TrustedKey",
     "Verified",
     "VerifyOptions",
     "Wish",
@@ -66,13 +75,21 @@ __all__ = [
     "apply_delta",
     "build",
     "compare_releases",
+    "enrol",
     "fsck",
+    "hand_over",
+    "key_id",
+    "new_key",
     "open_profile",
     "package",
     "provision",
     "push",
+    "read_public_part",
+    "read_trust",
     "release",
+    "revoke",
     "rollback",
+    "state_revoked",
     "verify",
 ]
 
@@ -169,8 +186,7 @@ def _keeps_lock(request: Request) -> bool:
     """
     if request.sets or request.targets:
         return False
-    bundled = (bundled_folder() / "profiles").resolve()
-    return not request.profile.resolve().is_relative_to(bundled)
+    return not is_bundled(request.profile)
 
 
 def apply_delta(delta: Path, old: Path, goal: Path, keys: Sequence[Path] = ()) -> Applied:
@@ -190,3 +206,25 @@ def apply_delta(delta: Path, old: Path, goal: Path, keys: Sequence[Path] = ()) -
     trusted = {key_id(public): public for public in map(read_public_key, keys)}
     with disk_errors("cannot apply the delta"):
         return applying.apply_delta(delta, old, goal, trusted)
+
+
+def new_key(path: Path) -> SigningKey:
+    """Make a key that signs: the private part in ``path`` (mode 0600), the public in ``path.pub``.
+
+    Raises:
+        UsageError: One of the files exists (E750).
+        StoreError: The disk refuses (E601, E602).
+    """
+    with disk_errors("cannot make the key"):
+        return key_files.new_key(path)
+
+
+def read_trust(path: Path) -> Trust:
+    """Return what a trust file says.
+
+    Raises:
+        EdgedeployError: As :func:`edgedeploy.release.trust.read_trust`.
+        StoreError: It cannot be read (E602).
+    """
+    with disk_errors("cannot read the trust file"):
+        return trust_files.read_trust(path)

@@ -47,13 +47,16 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, content: bytes, *, scratch: Path | None = None) -> None:
+def write_atomic(
+    path: Path, content: bytes, *, scratch: Path | None = None, mode: int | None = None
+) -> None:
     """Replace ``path`` by ``content`` so that a reader, or a crash, sees the old or the new.
 
     Args:
         path: The file.
         content: Its new content.
         scratch: Folder on the same file system for the unfinished file; else beside ``path``.
+        mode: Of the file; else as the umask gives it.
 
     Raises:
         OSError: The disk refuses; the old content stays.
@@ -61,6 +64,8 @@ def write_atomic(path: Path, content: bytes, *, scratch: Path | None = None) -> 
     part = (scratch or path.parent) / f"{PART}{os.getpid()}.{os.urandom(6).hex()}"
     try:
         with open(part, "wb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

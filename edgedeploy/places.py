@@ -46,6 +46,18 @@ def default_state_path() -> Path:
     return folder / "releases.json"
 
 
+def default_trust_path() -> Path:
+    """Return the file of the keys that the user believes: what nobody else may decide.
+
+    Raises:
+        StoreError: The user has no home folder (E602).
+    """
+    folder = _user_folder(
+        "XDG_CONFIG_HOME", ".config", "who is believed", "name a file of your own with --trust"
+    )
+    return folder / "trust.json"
+
+
 def _user_folder(variable: str, usual: str, what: str, hint: str) -> Path:
     """Return our folder below one of the user's. Source: XDG Base Directory Specification."""
     given = os.environ.get(variable)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from edgedeploy import __version__
+from edgedeploy.config.bundled import is_bundled
 from edgedeploy.deploy.contents import Built, ForRelease
 from edgedeploy.describing import describe_files, describe_target, is_measured, labels_path
 from edgedeploy.disk import disk_errors
@@ -31,8 +33,16 @@ from edgedeploy.release.bundle import (
     parse_release,
     sums,
 )
+from edgedeploy.release.counters import (
+    Counted,
+    check_counted,
+    counter_for,
+    holding,
+    keep_counted,
+    read_counted,
+)
 from edgedeploy.release.delta import Delta, write_delta
-from edgedeploy.release.keys import SigningKey, read_signing_key
+from edgedeploy.release.keys import SigningKey, signing_key
 from edgedeploy.release.licences import licence_part, licences, refuse_denied, text_path
 from edgedeploy.release.origin import PROVENANCE, Origin, provenance
 from edgedeploy.release.packages import Package, formats_for, write_packages
@@ -52,8 +62,9 @@ class ReleaseOptions:
     Attributes:
         output: Folder for results that the build was given; the bundle is written there too.
         store: The store that it was built with.
-        key: File of the private key.
-        counter: Of this release.
+        key: File of the private key; where a command signs, of the public one.
+        sign_command: Program and arguments of what signs instead of the file.
+        counter: Of this release; None: the one that ``edgedeploy.releases`` says, or the next.
         unaccepted: Also take what a gate refused; the manifest says so.
         deny: SPDX licence ids that no part may need, beside those of the profile.
         formats: Of the packages that are written too, in ``packages/`` beside the bundle.
@@ -64,7 +75,8 @@ class ReleaseOptions:
     output: Path
     store: Path
     key: Path
-    counter: int
+    counter: int | None = None
+    sign_command: tuple[str, ...] = ()
     unaccepted: bool = False
     deny: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
@@ -124,21 +136,31 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
     """Write the last build of a profile as a signed bundle.
 
     Raises:
-        EdgedeployError: As :func:`collect`, :func:`write_release`,
+        EdgedeployError: As :class:`edgedeploy.deploy.contents.Built`, :func:`collect`,
+            :func:`write_release`, :func:`edgedeploy.release.counters.keep_counted`,
             :func:`edgedeploy.release.packages.write_packages`,
-            :func:`edgedeploy.release.keys.read_signing_key` and
+            :func:`edgedeploy.release.keys.signing_key` and
             :func:`edgedeploy.release.delta.write_delta`.
+        ToolError: The command that signs failed (E744).
         StoreError: The disk refuses (E601, E602).
     """
-    key = read_signing_key(options.key)
-    draft = collect(request, options, events)
-    formats_for(draft.release, options.formats)  # refused before anything is written
-    folder = options.output / draft.release.name
-    with disk_errors("cannot write the bundle"):
-        path = write_release(draft, folder, key)
-        write_measurements(measurements_of(draft), path, key)
-        delta = None
-        if options.delta_from is not None:
+    key = signing_key(options.key, options.sign_command)
+    released = ForRelease(unaccepted=options.unaccepted)
+    built = Built(request, options.output, Store(options.store, events), events, released)
+    with _counting(built.plan.profile) as before:
+        draft = collect(built, options, before)
+        check_counted(before, draft.release)
+        formats_for(draft.release, options.formats)  # refused before anything is written
+        folder = options.output / draft.release.name
+        with disk_errors("cannot write the bundle"):
+            path = write_release(draft, folder, key)
+            write_measurements(measurements_of(draft), path, key)
+            # Last: what failed may be released again with other content.
+            if not is_bundled(built.plan.profile.file):
+                keep_counted(built.plan.profile.folder, draft.release)
+    delta = None
+    if options.delta_from is not None:
+        with disk_errors("cannot write the delta"):
             delta = write_delta(options.delta_from, path, folder, options.delta_codec)
     packages = write_packages(path, {key.id: key.public}, options.formats, folder / "packages")
     return Released(
@@ -150,19 +172,37 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
     )
 
 
-def collect(request: Request, options: ReleaseOptions, events: EventLog) -> Draft:
+@contextmanager
+def _counting(profile: Profile) -> Iterator[tuple[Counted, ...]]:
+    """Hold the counters of a profile's releases, and yield those that were made so far.
+
+    A bundled profile lies among the program's files: nothing is written beside it.
+    """
+    if is_bundled(profile.file):
+        yield ()
+        return
+    with ExitStack() as held:
+        with disk_errors("cannot count the release"):
+            held.enter_context(holding(profile.folder))
+        yield read_counted(profile.folder, profile.name)
+
+
+def collect(built: Built, options: ReleaseOptions, before: Sequence[Counted]) -> Draft:
     """Return the release of everything that the last build of a profile accepted.
 
+    Args:
+        built: The profile as it was last built.
+        options: How the release is made.
+        before: The releases of the profile so far.
+
     Raises:
-        ProfileError: The profile states no version (E737), a part has no licence (E756) or a wrong
-            one (E757), or a file that it names cannot be taken along (E442).
+        ProfileError: The profile states no version (E737), its counter was given before (E749), a
+            part has no licence (E756) or a wrong one (E757), or a file that it names cannot be
+            taken along (E442).
         RefusedError: A gate refused an artifact (E439), or a licence is denied (E758).
         BuildError: It is not built, or not as the profile now says (E438); or an engine of it is
             none, because something stood for the GPU (E759), or there are several (E764).
     """
-    store = Store(options.store, events)
-    released = ForRelease(unaccepted=options.unaccepted)
-    built = Built(request, options.output, store, events, released)
     profile = built.plan.profile
     if profile.version is None:
         raise ProfileError(
@@ -187,7 +227,7 @@ def collect(request: Request, options: ReleaseOptions, events: EventLog) -> Draf
     draft = Release(
         name=profile.name,
         version=profile.version,
-        counter=options.counter,
+        counter=counter_for(before, profile.version, options.counter),
         created=_created(),
         made_by=f"edgedeploy {__version__}",
         unaccepted=tuple(built.refusals()),

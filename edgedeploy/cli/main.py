@@ -32,6 +32,7 @@ VERBS = {
     "release": "Write a signed bundle of what was accepted.",
     "apply": "Rebuild a bundle from the one before and a delta.",
     "verify": "Check a signed bundle, and extract it.",
+    "keys": "Make keys that sign releases, and say which are believed.",
     "package": "Write packages for apps from a signed bundle.",
     "ship": "Build, push, bench, accept and activate.",
     "inspect": "Say what a model file is.",

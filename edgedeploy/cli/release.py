@@ -11,6 +11,7 @@ from edgedeploy.cli.output import Output, verb
 from edgedeploy.cli.package import format_option, told
 from edgedeploy.cli.progress import watch
 from edgedeploy.cli.request import profile_options, request_of
+from edgedeploy.cli.signing import sign_command_option
 from edgedeploy.places import default_store_path
 
 if TYPE_CHECKING:
@@ -25,9 +26,14 @@ if TYPE_CHECKING:
     "--key",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
-    help="Private key that signs.",
+    help="Private key that signs; with --sign-command, the public one.",
 )
-@click.option("--counter", type=click.IntRange(min=1), default=1, help="Of this release.")
+@sign_command_option
+@click.option(
+    "--counter",
+    type=click.IntRange(min=1),
+    help="Of this release, else the next; edgedeploy.releases keeps it.",
+)
 @click.option("--unaccepted", is_flag=True, help="Take what a gate refused; the release says so.")
 @click.option("--deny", multiple=True, help="SPDX licence id that no part may need; repeatable.")
 @format_option
@@ -48,7 +54,8 @@ def command(
     folder: Path,
     store: Path | None,
     key: Path,
-    counter: int,
+    sign_command: tuple[str, ...],
+    counter: int | None,
     unaccepted: bool,
     deny: tuple[str, ...],
     formats: tuple[str, ...],
@@ -66,7 +73,7 @@ def command(
     the same bundle where OLD is.
 
     Exit status: 0 written, 1 a gate had refused it, 2 the profile or the key is refused, 3 not
-    built, 5 zstandard is missing, 7 signing failed.
+    built, 5 zstandard is missing or the command that signs failed, 7 it gave no signature.
     """
     from edgedeploy import api
     from edgedeploy.events import EventLog
@@ -79,6 +86,7 @@ def command(
                 output=folder,
                 store=store or default_store_path(),
                 key=key,
+                sign_command=sign_command,
                 counter=counter,
                 unaccepted=unaccepted,
                 deny=deny,
@@ -91,7 +99,7 @@ def command(
     finally:
         listener.close()
     release = made.release
-    lines = [f"{made.path}  {release.digest}", *told(made.packages)]
+    lines = [f"{made.path}  {release.digest}", f"counter  {release.counter}", *told(made.packages)]
     if made.delta is not None:
         share = made.delta.size_bytes / made.delta.new_bytes
         lines.append(f"{made.delta.path}  {made.delta.size_bytes} bytes, {share:.1%} of the bundle")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgedeploy.cli.output import Output, verb
-from edgedeploy.places import default_state_path
+from edgedeploy.places import default_state_path, default_trust_path
 
 
 @click.command()
@@ -17,8 +17,12 @@ from edgedeploy.places import default_state_path
     "keys",
     type=click.Path(path_type=Path, dir_okay=False),
     multiple=True,
-    required=True,
     help="Public key that is believed; may be given again.",
+)
+@click.option(
+    "--trust",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Trust file whose keys are believed (without --key: the one in your home).",
 )
 @click.option("--extract", type=click.Path(path_type=Path), help="Extract it into this new folder.")
 @click.option(
@@ -32,6 +36,7 @@ def command(
     output: Output,
     bundle: Path,
     keys: tuple[Path, ...],
+    trust: Path | None,
     extract: Path | None,
     state: Path | None,
     allow_downgrade: bool,
@@ -48,6 +53,7 @@ def command(
         bundle,
         api.VerifyOptions(
             keys=keys,
+            trust=default_trust_path() if trust is None and not keys else trust,
             state=state or default_state_path(),
             allow_downgrade=allow_downgrade,
             extract=extract,

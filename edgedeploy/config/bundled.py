@@ -28,3 +28,12 @@ def bundled_folder() -> Path:
         "the target files of edgedeploy are missing from this installation",
         hint="install edgedeploy again with pip, as files (not as a zip archive)",
     )
+
+
+def is_bundled(profile: Path) -> bool:
+    """Return whether a profile ships with edgedeploy, so that nothing is written beside it.
+
+    Raises:
+        ToolError: As :func:`bundled_folder`.
+    """
+    return profile.resolve().is_relative_to((bundled_folder() / "profiles").resolve())

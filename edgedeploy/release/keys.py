@@ -1,14 +1,23 @@
-"""Key files: a private Ed25519 key (PEM, PKCS #8) and its public part (PEM, RFC 8410)."""
+"""Key files: a private Ed25519 key (PEM, PKCS #8) and its public part (PEM, RFC 8410).
+
+The private part may also be somewhere else: a command then signs, for an HSM or a key service.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedeploy.errors import UsageError
+from edgedeploy.errors import ToolError, UsageError
 from edgedeploy.release.signing import Sign, key_id
+
+COMMAND_TIMEOUT_S = 300.0
+"""How long a command may sign: somebody may have to touch a token first."""
 
 _MOST_BYTES = 16 << 10
 
@@ -84,7 +93,7 @@ def read_signing_key(path: Path) -> SigningKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     content = _read(path)
-    if path.stat().st_mode & 0o077:
+    if _is_private(content) and path.stat().st_mode & 0o077:
         raise UsageError(
             f"others may read {path}",
             code="E751",
@@ -117,6 +126,81 @@ def read_public_key(path: Path) -> bytes:
     if not isinstance(key, Ed25519PublicKey):
         raise _no_key(path, "public")
     return key.public_bytes_raw()
+
+
+def read_public_part(path: Path) -> bytes:
+    """Return the 32 public bytes of the key in a file, which may hold either part of it.
+
+    Raises:
+        UsageError: As :func:`read_signing_key` and :func:`read_public_key`.
+    """
+    if _is_private(_read(path)):
+        return read_signing_key(path).public
+    return read_public_key(path)
+
+
+def signing_key(path: Path, command: Sequence[str] = ()) -> SigningKey:
+    """Return the key that signs.
+
+    Args:
+        path: File of the private key; where a command signs, of either part.
+        command: Program and arguments of what signs (:func:`signed_by`); empty: the file does.
+
+    Raises:
+        UsageError: As :func:`read_signing_key` and :func:`read_public_part`.
+    """
+    if not command:
+        return read_signing_key(path)
+    argv = tuple(command)
+    return SigningKey(public=read_public_part(path), sign=lambda data: signed_by(argv, data))
+
+
+def signed_by(
+    command: Sequence[str], data: bytes, *, timeout_s: float = COMMAND_TIMEOUT_S
+) -> bytes:
+    """Return what a command prints that is given ``data`` as its standard input.
+
+    It runs without a shell, with the environment and the terminal that we have, so that it can ask
+    for a PIN. Its input is a file, not a pipe: `openssl pkeyutl` wants to know the size.
+
+    Args:
+        command: Program and arguments.
+        data: What is signed, as it is (Ed25519 of RFC 8032, not prehashed).
+        timeout_s: How long it may take, in seconds.
+
+    Raises:
+        ToolError: It cannot be started, fails, or takes too long (E744).
+        OSError: There is no room for its input.
+    """
+    with tempfile.TemporaryFile() as given:
+        given.write(data)
+        given.seek(0)
+        try:
+            done = subprocess.run(
+                list(command), stdin=given, stdout=subprocess.PIPE, timeout=timeout_s, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise _cannot_sign(command, f"it took longer than {timeout_s:.0f} s") from error
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise _cannot_sign(command, f"it cannot be started: {why}") from error
+    if done.returncode != 0:
+        raise _cannot_sign(command, f"it ended with status {done.returncode}")
+    return done.stdout
+
+
+def _cannot_sign(command: Sequence[str], why: str) -> ToolError:
+    # The arguments stay out of it: one of them may be a PIN.
+    return ToolError(
+        f"the command that signs failed: {why}",
+        code="E744",
+        subject=command[0],
+        hint="run it by hand with a file as its input; what it printed on stderr stands above",
+    )
+
+
+def _is_private(content: bytes) -> bool:
+    return b"PRIVATE KEY-----" in content
 
 
 def _read(path: Path) -> bytes:

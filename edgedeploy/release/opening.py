@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 from edgedeploy.errors import IntegrityError
@@ -25,6 +26,8 @@ from edgedeploy.release.bundle import (
     sums,
 )
 from edgedeploy.release.signing import PAYLOAD_TYPE, is_signed, key_id, read_envelope
+
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +70,20 @@ class Bundle:
 
 
 @contextmanager
-def open_bundle(path: Path, trusted: Mapping[str, bytes]) -> Iterator[Bundle]:
+def open_bundle(
+    path: Path, trusted: Mapping[str, bytes], revoked: Mapping[str, str] = NOBODY
+) -> Iterator[Bundle]:
     """Open a bundle, check all of it, and close it at the end.
 
     Args:
         path: The bundle.
         trusted: The 32 public bytes of the keys that are believed, by id.
+        revoked: Why keys are believed no more, by id.
 
     Raises:
         IntegrityError: It is no bundle (E731), its signature cannot be read (E732) or is by none of
-            the trusted keys (E736), its manifest cannot be used (E734), or a file is missing, too
-            many or another (E735).
+            the trusted keys (E736), or by a revoked one alone (E746), its manifest cannot be used
+            (E734), or a file is missing, too many or another (E735).
         OSError: It cannot be read.
     """
     with _open(path) as file:
@@ -87,7 +93,7 @@ def open_bundle(path: Path, trusted: Mapping[str, bytes]) -> Iterator[Bundle]:
         manifest = read_member(file, members[MANIFEST], MOST_MANIFEST_BYTES)
         envelope = read_member(file, members[ENVELOPE], 2 * MOST_MANIFEST_BYTES)
         # Before any of the manifest is read: nobody's JSON reaches the reader.
-        signers = check_signatures(manifest, envelope, trusted)
+        signers = check_signatures(manifest, envelope, trusted, revoked=revoked)
         release = parse_release(manifest)
         check_files(file, members, release)
         yield Bundle(
@@ -118,6 +124,7 @@ def check_signatures(
     trusted: Mapping[str, bytes],
     name: str = MANIFEST,
     payload_type: str = PAYLOAD_TYPE,
+    revoked: Mapping[str, str] = NOBODY,
 ) -> tuple[str, ...]:
     """Return the ids of the trusted keys that vouch for a manifest, sorted.
 
@@ -129,10 +136,12 @@ def check_signatures(
         trusted: As :func:`open_bundle`.
         name: What the manifest is called, where it is another signed file.
         payload_type: Which kind of file it is.
+        revoked: As :func:`open_bundle`.
 
     Raises:
         IntegrityError: The envelope cannot be read (E732) or holds another manifest (E735), no
-            trusted key vouches for it, or the signature of one of them is not right (E736).
+            trusted key vouches for it, or the signature of one of them is not right (E736), or a
+            revoked key is all that vouches for it (E746).
     """
     payload, signatures = read_envelope(envelope, payload_type)
     if payload != manifest:
@@ -142,6 +151,13 @@ def check_signatures(
     wrong = [
         item for item in by_us if not is_signed(payload, known[item.keyid], item.sig, payload_type)
     ]
+    gone = [item.keyid for item in signatures if item.keyid in revoked]
+    if gone and not by_us:
+        raise IntegrityError(
+            f"the key {gone[0][:16]} signed it, and was revoked: {revoked[gone[0]]}",
+            code="E746",
+            hint="get a release that a key signed which is believed",
+        )
     if wrong or not by_us:
         found = ", ".join(item.keyid[:16] for item in wrong or signatures)
         raise IntegrityError(

@@ -14,6 +14,7 @@ from edgedeploy.release.extracting import check_goal, extract
 from edgedeploy.release.keys import read_public_key
 from edgedeploy.release.opening import Bundle, open_bundle
 from edgedeploy.release.signing import key_id
+from edgedeploy.release.trust import Trust, read_trust
 from edgedeploy.release.verify_file import Memory, VerifyError
 
 
@@ -22,13 +23,16 @@ class VerifyOptions:
     """How a bundle is verified.
 
     Attributes:
-        keys: Files of the public keys that are believed.
+        keys: Files of public keys that are believed.
+        trust: Trust file whose keys are believed too, and whose revoked ones are not, whoever
+            names them; None: there is none.
         state: File that remembers the newest release of every name that was taken.
         allow_downgrade: Take an older release than the newest.
         extract: Folder to extract it into; None: nowhere.
     """
 
-    keys: tuple[Path, ...]
+    keys: tuple[Path, ...] = ()
+    trust: Path | None = None
     state: Path
     allow_downgrade: bool = False
     extract: Path | None = None
@@ -69,19 +73,26 @@ def verify(path: Path, options: VerifyOptions) -> Verified:
         options: Who is believed, and what to do.
 
     Raises:
-        UsageError: A key cannot be used (E751, E752), or there is something where the folder shall
-            be (E742).
-        IntegrityError: As :func:`edgedeploy.release.opening.open_bundle`; a newer release was taken
+        UsageError: A key cannot be used (E751, E752), there is no trust file (E753), or there is
+            something where the folder shall be (E742).
+        IntegrityError: As :func:`edgedeploy.release.opening.open_bundle`; the trust file cannot be
+            believed (E743); a newer release was taken
             before (E738), or another one of the same counter (E739); the memory cannot be believed
             (E740).
         StoreError: The memory cannot be read or written (E741), or the disk refuses (E601, E602).
     """
-    publics = [read_public_key(file) for file in options.keys]
-    trusted = {key_id(public): public for public in publics}
+    with disk_errors("cannot read the trust file"):
+        trust = Trust() if options.trust is None else read_trust(options.trust)
+    given = {key_id(public): public for public in map(read_public_key, options.keys)}
+    revoked = trust.revoked
+    trusted = {
+        key: public for key, public in (given | trust.believed).items() if key not in revoked
+    }
+    publics = tuple(trusted.values())
     if options.extract is not None:
         check_goal(options.extract)
     memory = Memory(str(options.state), options.allow_downgrade)
-    with disk_errors("cannot verify the bundle"), open_bundle(path, trusted) as bundle:
+    with disk_errors("cannot verify the bundle"), open_bundle(path, trusted, revoked) as bundle:
         found = _found(bundle)
         _remembering(lambda: memory.check(found, publics))
 

@@ -20,6 +20,7 @@ STANDALONE = (
     "bench/loop.py",  # after what it needs beside it
     "devices/unpack.py",
     "release/apply_file.py",
+    "release/trust_file.py",
     "release/verify_file.py",
 )
 

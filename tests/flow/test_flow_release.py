@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from edgedeploy.errors import EdgedeployError
 from edgedeploy.events import EventLog
 from edgedeploy.gpu import EngineNeeds
 from edgedeploy.measured import read_measurements
+from edgedeploy.release.counters import NAME as COUNTED
 from edgedeploy.release.keys import new_key, read_public_key
 from edgedeploy.release.opening import Bundle, open_bundle
 from edgedeploy.release.signing import key_id
@@ -84,6 +86,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     new_key(folder / "key")
     build(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def uncounted(project: Path) -> None:
+    """Let every test begin before the first release."""
+    (project / COUNTED).unlink(missing_ok=True)
 
 
 def build(folder: Path, *sets: str) -> None:
@@ -252,6 +260,39 @@ def test_what_a_release_lacks_is_named(
         assert refused(project) == code
     finally:
         (project / "tiny.yaml").write_text(PROFILE)
+
+
+def test_a_release_gets_one_counter_for_ever(project: Path) -> None:
+    first = released(project, counter=None)
+    assert first.release.counter == 1
+    assert released(project, counter=None).release == first.release
+    assert refused(project, "release.golden=evaluate", counter=None) == "E749"
+    second = 'version="1.3.0"'
+    assert refused(project, second, counter=1) == "E749"
+    assert released(project, second, counter=None).release.counter == 2
+    assert released(project, counter=None).release == first.release, "also after a later one"
+    assert COUNTED not in {file.path for file in first.release.files}
+
+
+SIGNS = """\
+import sys
+from pathlib import Path
+from edgedeploy.release.keys import read_signing_key
+sys.stdout.buffer.write(read_signing_key(Path(sys.argv[1])).sign(sys.stdin.buffer.read()))
+"""
+
+
+def test_a_command_signs_the_same_bundle(project: Path) -> None:
+    by_file = released(project).path.read_bytes()
+    command = (sys.executable, "-c", SIGNS, str(project / "key"))
+    made = released(project, key=project / "key.pub", sign_command=command)
+    assert made.path.read_bytes() == by_file
+    counted = (project / COUNTED).read_bytes()
+    second = {"key": project / "key.pub", "counter": None, "sign_command": ("false",)}
+    assert refused(project, 'version="1.3.0"', **second) == "E744"
+    second["sign_command"] = ("true",)
+    assert refused(project, 'version="1.3.0"', **second) == "E733"
+    assert (project / COUNTED).read_bytes() == counted, "what failed was never released"
 
 
 def test_a_licence_may_be_denied_on_the_way(project: Path) -> None:

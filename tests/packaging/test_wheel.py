@@ -123,7 +123,7 @@ def test_the_metadata(wheel: Path) -> None:
     wanted = {Requirement(line).name for line in lines if line and not line.startswith("#")}
     needs = [Requirement(line) for line in metadata.get_all("Requires-Dist")]
     assert {need.name for need in needs if need.marker is None} == wanted
-    extras = {"tensorrt", "tensorrt-rtx", "nncf", "native", "all"}
+    extras = {"tensorrt", "tensorrt-rtx", "nncf", "native", "zstd", "all"}
     assert set(metadata.get_all("Provides-Extra")) == extras
 
 

@@ -72,6 +72,52 @@ CODES: dict[str, Explanation] = {
         "A bundle is extracted into a folder of its own, which appears whole or not at all; "
         "nothing is ever written into one that holds something. Name a folder that does not exist.",
     ),
+    "E743": Explanation(
+        "The trust file cannot be believed",
+        "The file that says whose releases are believed is damaged, contradicts itself, or may be "
+        "written by others than its owner, who could then have enrolled anybody. Bring it back "
+        "from a backup; or enrol the publishers' keys again, after you compared their ids.",
+    ),
+    "E744": Explanation(
+        "The command that signs failed",
+        "`--sign-command` names a program with arguments, run without a shell. It could not be "
+        "started, ended with another status than 0, or took longer than 300 seconds; nothing was "
+        "signed. Its standard input is a file with exactly the bytes to sign; its standard output "
+        "is the signature, 64 raw bytes.",
+    ),
+    "E745": Explanation(
+        "A statement about a key is not taken",
+        "A statement hands over from one key to the next, or revokes a key. It is taken when a key "
+        "of the trust file signed it that was not revoked; a key hands over once, and revokes "
+        "itself or a key before it. The message says what does not hold. Somebody else than the "
+        "publisher may have made it; ask the publisher, on another way than it came.",
+    ),
+    "E746": Explanation(
+        "A revoked key is all that vouches for a release",
+        "The bundle is signed, but by no key that is believed, and by one that the trust file "
+        "says was revoked: whoever has that key now may have made the release. Get one that a "
+        "successor signed.",
+    ),
+    "E747": Explanation(
+        "The trust file cannot be changed like that",
+        "A key is enrolled once, under its publisher's name; a revoked one never comes back. Keys "
+        "are named by their id, at least eight digits of its beginning, or the publisher where "
+        "there is one key of that name. The message says what does not hold.",
+    ),
+    "E748": Explanation(
+        "The file of releases cannot be read",
+        "`edgedeploy.releases` beside the profile says which counter every release got. It is "
+        "damaged, or holds what cannot be: counters grow, and a version is there once. Restore it "
+        "from version control; after a merge keep the entries of both sides.",
+    ),
+    "E749": Explanation(
+        "A counter or a version was given before",
+        "A version is released once: devices refuse two releases of one counter. This version was "
+        "released with other content, or with another counter, or the counter that was asked for "
+        "is not above the last. `SOURCE_DATE_EPOCH` and the version of edgedeploy count as "
+        "content. Raise `version:`. An entry of `edgedeploy.releases` may be taken out only if "
+        "nobody ever got that release.",
+    ),
     "E750": Explanation(
         "A key file exists already",
         "A key is never overwritten: what was signed with the old one could not be told from what "
@@ -86,6 +132,12 @@ CODES: dict[str, Explanation] = {
         "A file holds no Ed25519 key",
         "Releases are signed with Ed25519 keys in PEM: PKCS #8 for the private part, RFC 8410 for "
         "the public one. This file holds something else, or a key with a passphrase.",
+    ),
+    "E753": Explanation(
+        "Nobody is believed",
+        "No public key was given with --key, and there is no trust file, so that nobody can vouch "
+        "for a release. Enrol the publisher's key with `edgedeploy keys enrol KEY.pub --name "
+        "PUBLISHER`, after you compared its id on another way; or give it with --key.",
     ),
     "E756": Explanation(
         "A part of a release states no licence",

@@ -1,0 +1,123 @@
+"""What people do with keys: enrol them, hand over to new ones, revoke them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgedeploy.disk import disk_errors
+from edgedeploy.errors import UsageError
+from edgedeploy.manifest import write_atomic
+from edgedeploy.release.keys import read_public_key, read_public_part, signing_key
+from edgedeploy.release.signing import key_id
+from edgedeploy.release.statements import MOST_BYTES, Statement, state
+from edgedeploy.release.trust import Trust, change_trust, check_reason
+
+_ID = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def enrol(trust: Path, file: Path, name: str | None = None) -> Trust:
+    """Take a public key, or a signed statement, into a trust file.
+
+    Args:
+        trust: The trust file; made when there is none.
+        file: A public key (PEM), which a person vouches for, or a statement of a key.
+        name: Of the publisher, for a public key.
+
+    Raises:
+        UsageError: The file cannot be read (E751), the key cannot be enrolled or has no name, or a
+            statement was given one (E747).
+        IntegrityError: The statement is not taken (E745), or the trust file cannot be believed
+            (E743).
+        StoreError: The disk refuses (E601, E602, E603).
+    """
+    content = _statement(file)
+    if (content is None) != (name is not None):
+        raise UsageError(
+            "a statement tells the publisher's name itself"
+            if content is not None
+            else "a key is enrolled under the name of its publisher",
+            code="E747",
+            subject=str(file),
+            hint="leave out --name" if content is not None else "give --name PUBLISHER",
+        )
+    if content is not None:
+        return change_trust(trust, lambda before: before.taking(content))
+    public, named = read_public_key(file), name or ""
+    return change_trust(trust, lambda before: before.with_key(named, public))
+
+
+def _statement(file: Path) -> bytes | None:
+    """Return the content of a file that begins like a statement, None for another one."""
+    try:
+        with open(file, "rb") as opened:
+            content = opened.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise UsageError(
+            f"{file} cannot be read: {error.strerror}", code="E751", hint="check the path"
+        ) from error
+    return content if content.startswith(b"{") else None
+
+
+def revoke(trust: Path, wanted: str, reason: str) -> Trust:
+    """Revoke a key in a trust file, for ever.
+
+    Args:
+        trust: The trust file.
+        wanted: The key's id, the beginning of it, or its publisher's name.
+        reason: Why, in words.
+
+    Raises:
+        UsageError: It names no key or several, or the reason is none (E747).
+        IntegrityError: The trust file cannot be believed (E743).
+        StoreError: The disk refuses (E601, E602, E603).
+    """
+    return change_trust(trust, lambda before: before.without(before.found(wanted).id, reason))
+
+
+def hand_over(old: Path, new: Path, goal: Path, command: Sequence[str] = ()) -> Statement:
+    """Write the statement by which a key hands over to another, and return it.
+
+    Args:
+        old: File of the key that signs, as :func:`edgedeploy.release.keys.signing_key`.
+        new: File of the new key, of either part.
+        goal: Where the statement is written.
+        command: What signs instead of the file.
+
+    Raises:
+        UsageError: A key cannot be used (E751, E752).
+        EdgedeployError: As :func:`edgedeploy.release.statements.state`.
+        StoreError: The disk refuses (E601, E602).
+    """
+    key = signing_key(old, command)
+    said = Statement(act="rotate", key=key.id, public=read_public_part(new).hex())
+    with disk_errors("cannot write the statement"):
+        write_atomic(goal, state(said, key))
+    return said
+
+
+def state_revoked(
+    wanted: str, signer: Path, reason: str, goal: Path, command: Sequence[str] = ()
+) -> Statement:
+    """Write the statement that a key is believed no more, and return it.
+
+    Args:
+        wanted: The key's id, or a file of either part of it.
+        signer: File of the key that signs: the same one or a successor.
+        reason: Why, in words.
+        goal: Where the statement is written.
+        command: What signs instead of the file.
+
+    Raises:
+        UsageError: A key cannot be used (E751, E752), or the reason is none (E747).
+        EdgedeployError: As :func:`edgedeploy.release.statements.state`.
+        StoreError: The disk refuses (E601, E602).
+    """
+    check_reason(reason)
+    about = wanted if _ID.match(wanted) else key_id(read_public_part(Path(wanted)))
+    key = signing_key(signer, command)
+    said = Statement(act="revoke", key=about, reason=reason)
+    with disk_errors("cannot write the statement"):
+        write_atomic(goal, state(said, key))
+    return said
