@@ -18,7 +18,14 @@ from packaging.version import Version
 from edgedeploy.release.bundle import Golden, Release, ReleaseTarget
 from edgedeploy.release.content import Content, bundled, write_content
 from edgedeploy.release.formats import Format
-from edgedeploy.release.formats.shared import beside, loaded, shared_folders, unfit, vouchers
+from edgedeploy.release.formats.shared import (
+    beside,
+    licence_expression,
+    loaded,
+    shared_folders,
+    unfit,
+    vouchers,
+)
 from edgedeploy.release.formats.swift_bench import bench_source, golden_source, tests_source
 from edgedeploy.release.formats.swift_ports import SwiftModel, models_of
 from edgedeploy.release.formats.swift_source import (
@@ -61,6 +68,18 @@ let package = Package(
         .testTarget(name: {tests}, dependencies: [{bench}]),
     ]
 )
+"""
+_README = """\
+# {module}
+
+The models of {name} {version}, for iOS and macOS. Made by {made_by} from the release
+`{digest}`; do not edit.
+
+- `{module}`: {classes}, each with `load()` and `run()`, and `Verification`, which checks the
+  signature of the release.
+- `{module}Bench`: measures them on a device, for the tests of an app; golden samples.
+{licence}
+docs/packages-apple.md of edgedeploy says how both are used.
 """
 _IGNORED = b".build/\n.swiftpm/\n"
 _ATTRIBUTES = b"# The signature is over bytes: git must not convert the ends of lines.\n* -text\n"
@@ -108,6 +127,7 @@ class SwiftPackage:
         samples = _samples(bundle, goldens)
         files |= {f"Sources/{module}Bench/golden/{path}": samples[path] for path in samples}
         files["Package.swift"] = _package(targets, module, golden=bool(samples)).encode()
+        files["README.md"] = _readme(release, targets, models, module).encode()
         files[".gitignore"], files[".gitattributes"] = _IGNORED, _ATTRIBUTES
         root = folder / f"{release.name}-{release.version}-swift"
         for path, content in files.items():
@@ -213,6 +233,25 @@ def _package(targets: Sequence[ReleaseTarget], module: str, *, golden: bool) -> 
         dependencies=f'\n        .package(url: "{_ORT_URL}", {_range(ort)})\n    ' if ort else "",
         products=f"\n                {product}\n            " if ort else "",
         resources=',\n            resources: [.copy("golden")]' if golden else "",
+    )
+
+
+def _readme(
+    release: Release,
+    targets: Sequence[ReleaseTarget],
+    models: Mapping[str, Mapping[str, SwiftModel]],
+    module: str,
+) -> str:
+    licence = licence_expression(release)
+    classes = sorted(class_names(_shown(targets, models)).values())
+    return _README.format(
+        module=module,
+        name=release.name,
+        version=release.version,
+        made_by=release.made_by,
+        digest=release.digest,
+        classes=", ".join(f"`{name}`" for name in classes),
+        licence="" if licence is None else f"- Licences of the models: {licence}.\n",
     )
 
 

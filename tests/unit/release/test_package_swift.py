@@ -156,6 +156,7 @@ def test_what_the_package_asks_for(tree: Path) -> None:
     assert '"1.17.0"..<"2.0.0"' in told and ".when(platforms: [.iOS])" in told
     assert (tree / f"Sources/{MODULE}/release").is_dir()
     assert (tree / f"Sources/{MODULE}Bench/golden").is_dir()
+    assert "`MainModel`, `OddOneModel`, each" in (tree / "README.md").read_text()
     assert [text(node) for node in nodes(parse(told.encode()), "import_declaration")] == [
         "import PackageDescription"
     ]
