@@ -77,7 +77,8 @@ def test_commands_exist(path: Path) -> None:
 
 def check_edgedeploy(words: list[str], line: str) -> None:
     """Ask the command for its help and look for the options in it."""
-    groups = ("cache", "devices", "profiles", "targets")  # their actions have options of their own
+    # Their actions have options of their own.
+    groups = ("cache", "devices", "keys", "profiles", "targets")
     count = 3 if words[1:2] and words[1] in groups else 2
     verb = [word for word in words[1:count] if not word.startswith("-")]
     run = subprocess.run(
