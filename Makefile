@@ -29,7 +29,7 @@ BIN := .venv/bin
 JOBS ?= 2
 ARGS ?=
 # Seconds after which a suite is cut off; one that hangs must not hang its caller.
-BUDGET_S ?= 1800
+BUDGET_S ?= 2400
 BUDGET := $(shell command -v timeout >/dev/null && echo timeout --foreground --kill-after=30)
 # A file's tests stay in one process: what they share is built once. tests/conftest.py orders them.
 PYTEST = $(if $(BUDGET),$(BUDGET) $(BUDGET_S)) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \

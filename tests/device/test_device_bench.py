@@ -227,6 +227,8 @@ def test_the_command_line(
         f"root: {project.folder}/root}}\n"
     )
     common = [project.profile, "-o", project.build_folder, "--store", project.store]
+    # Whether so small a model is slower in 8 bits is the machine's affair.
+    common += ["--set", "gates.not_slower_than_float=false"]
     status = edgedeploy("bench", *common, "-d", "here", "--devices", devices, "--parity", "all")
     assert status == 0
     shown = capsys.readouterr()

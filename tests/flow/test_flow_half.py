@@ -29,7 +29,7 @@ RTX = "rtx-40/tensorrt-rtx"
 def test_magika_is_right_in_half_precision_everywhere(tmp_path: Path, store: Path) -> None:
     """Its activations' cubes and its normalisations overflow; the report says what is kept."""
     pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX")
-    words = {"quantize": "fp16", "targets": [RTX, *TARGETS]}
+    words = {"quantize": "fp16", "targets": [RTX, TARGETS[0]]}
     profile = write_profile(tmp_path, "half", {"magika": MODELS["magika"]}, **words)
     run = edgedeploy("build", profile, "-o", tmp_path / "build", "--store", store, "--no-bench")
     assert run.code == 0, run.err

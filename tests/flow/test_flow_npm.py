@@ -29,6 +29,7 @@ return { told, version: release.version };
 def test_the_browser_gives_what_the_build_gave(tmp_path):
     project = Project(tmp_path)
     text = PROFILE.replace("name: small", 'name: small\nversion: "1.0.0"')
+    text = text.replace("  source: model.onnx\n", "  source: model.onnx\n  licence: MIT\n")
     project.profile.write_text(text.partition("targets:")[0] + "targets: [web/ort]\n")
     assert project.build().status == 0
     key = new_key(tmp_path / "key")

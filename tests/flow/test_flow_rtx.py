@@ -80,9 +80,9 @@ def test_one_engine_serves_all_widths(
 
 
 def test_the_command_line_builds_equal_engines_anywhere(tmp_path: Path) -> None:
-    """For three generations; for one of them again in another folder, store and environment."""
+    """For two generations; for one of them again in another folder, store and environment."""
     digests: list[dict[str, str]] = []
-    for folder, targets in (("one", TARGETS), ("another folder", TARGETS[1:2])):
+    for folder, targets in (("one", TARGETS[1:]), ("another folder", TARGETS[1:2])):
         model = {"magika": MODELS["magika"]}
         place = tmp_path / folder
         words = {"quantize": PLAINLY, "targets": list(targets)}

@@ -236,13 +236,13 @@ def test_no_descriptor_process_or_folder_leaks(bench: Bench) -> None:
 def test_missing_interpreter_is_a_typed_error(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import edgedeploy.executor as executor
+    import edgedeploy.making as making
     from edgedeploy.worker.launch import Job
 
     def job(**fields: object) -> Job:
         return Job(**{**fields, "interpreter": Path("/no/python")})  # type: ignore[arg-type]
 
-    monkeypatch.setattr(executor, "Job", job)
+    monkeypatch.setattr(making, "Job", job)
     before = len(names("/dev/fd"))
     with bench.builder() as builder, pytest.raises(EdgedeployError) as failure:
         builder.build(join("n"))
