@@ -456,8 +456,18 @@ class _Run:
         finally:
             pipe.close()
         if status != 0:
+            self._check_folder(bench)
             result = self._read(bench, RESULT, RESULT_BYTES)
             raise self._order.failure(status, result) or self._ended(status, log)
+
+    def _check_folder(self, bench: Workbench) -> None:
+        """Blame no builder for a program that was taken from under it."""
+        program = f"{bench.path}/{self._wanted.files[0].name}"
+        if self._remote.run(f"[ -f {quote(program)} ]").status != 0:
+            raise self._failed(
+                "its folder there was removed while it ran: what guards it was ended",
+                "run it again; see what ends processes there",
+            )
 
     def _ended(self, status: int, log: _Log) -> DeviceError:
         last = next((line for line in reversed(log.last()) if line.strip()), "")
