@@ -76,6 +76,19 @@ def test_it_cannot_change_the_machine(device: LabDevice) -> None:
     assert Path("/proc/sys/vm/swappiness").read_text() == before
 
 
+def wait_for_quiet(device: LabDevice, deadline: float) -> None:
+    """Wait until nothing passes the cable for longer than TCP puts an acknowledgement off.
+
+    Linux does so for 200 ms at most (TCP_DELACK_MAX). One that came after a reboot would be
+    answered with a reset, and the client would hear of it.
+    """
+    before, passed = None, device.bytes_on_link()
+    while passed != before:
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+        before, passed = passed, device.bytes_on_link()
+
+
 def test_a_reboot_ends_everything_but_the_disk(device: LabDevice) -> None:
     """No process, no connection, nothing in /tmp; and the client hears nothing of it."""
     assert run(device, "echo kept > on-disk; echo lost > /tmp/in-memory").returncode == 0
@@ -85,6 +98,7 @@ def test_a_reboot_ends_everything_but_the_disk(device: LabDevice) -> None:
         deadline = time.monotonic() + 20
         while b"sleep 100" not in run(device, "ps -ef || ps").stdout:
             assert time.monotonic() < deadline
+        wait_for_quiet(device, deadline)
         device.reboot()
         assert client.poll() is None
         done = run(
