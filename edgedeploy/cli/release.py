@@ -48,6 +48,11 @@ if TYPE_CHECKING:
     default="zstd",
     help="What reads the delta has: zstd, or Python alone.",
 )
+@click.option(
+    "--openssf-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Private EC key: also sign for OpenSSF Model Signing, NAME-VERSION.model.sig.",
+)
 @verb
 def command(
     output: Output,
@@ -61,6 +66,7 @@ def command(
     formats: tuple[str, ...],
     delta_from: Path | None,
     delta_codec: Codecs,
+    openssf_key: Path | None,
     **rest: Any,
 ) -> int:
     """Write the last build of PROFILE as a signed bundle, NAME-VERSION.edpkg.
@@ -93,6 +99,7 @@ def command(
                 formats=formats,
                 delta_from=delta_from,
                 delta_codec=delta_codec,
+                openssf_key=openssf_key,
             ),
             EventLog(listener),
         )
@@ -100,6 +107,8 @@ def command(
         listener.close()
     release = made.release
     lines = [f"{made.path}  {release.digest}", f"counter  {release.counter}", *told(made.packages)]
+    if made.model_signature is not None:
+        lines.append(f"{made.model_signature}  for OpenSSF Model Signing")
     if made.delta is not None:
         share = made.delta.size_bytes / made.delta.new_bytes
         lines.append(f"{made.delta.path}  {made.delta.size_bytes} bytes, {share:.1%} of the bundle")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from onnx import helper, numpy_helper
@@ -282,6 +285,29 @@ def test_a_command_signs_the_same_bundle(project: Path) -> None:
     second["sign_command"] = ("true",)
     assert refused(project, 'version="1.3.0"', **second) == "E733"
     assert (project / COUNTED).read_bytes() == counted, "what failed was never released"
+
+
+def test_a_second_key_signs_for_openssf_model_signing(project: Path, tmp_path: Path) -> None:
+    """And one that cannot is found out before anything is written."""
+    secret = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    key = tmp_path / "ec"
+    key.touch(mode=0o600)
+    key.write_bytes(secret)
+    assert refused(project, openssf_key=project / "key") == "E780"
+    assert not (project / COUNTED).exists()
+    made = released(project, openssf_key=key)
+    assert made.model_signature is not None and made.model_signature.parent == made.path.parent
+    statement = json.loads(
+        base64.b64decode(json.loads(made.model_signature.read_bytes())["dsseEnvelope"]["payload"])
+    )
+    named = {item["name"]: item["digest"] for item in statement["predicate"]["resources"]}
+    own = {"manifest.json", "manifest.dsse.json", "SHA256SUMS"}
+    files = {file.path: file.sha256 for file in made.release.files}
+    assert named.keys() == files.keys() | own and files.items() <= named.items()
 
 
 def test_a_licence_may_be_denied_on_the_way(project: Path) -> None:

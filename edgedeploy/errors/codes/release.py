@@ -191,4 +191,10 @@ CODES: dict[str, Explanation] = {
         "is replaced; this one holds something else, and nothing in it was touched. Name another "
         "folder with -o, or move what is there.",
     ),
+    "E780": Explanation(
+        "The key for OpenSSF Model Signing cannot be used",
+        "That format knows no Ed25519. `--openssf-key` takes a private key on the curve P-256, "
+        "P-384 or P-521, in PEM without a passphrase, as `openssl ecparam -name prime256v1 -genkey "
+        "-noout` writes it. Nothing was written.",
+    ),
 }
