@@ -23,6 +23,7 @@ from edgedeploy.measured import Measured, Measurements, without_name, write_meas
 from edgedeploy.opening import Request
 from edgedeploy.profile.types import Profile
 from edgedeploy.release.archive import write_archive
+from edgedeploy.release.believing import Believed, believed
 from edgedeploy.release.bundle import (
     ENVELOPE,
     MANIFEST,
@@ -45,6 +46,7 @@ from edgedeploy.release.counters import (
 from edgedeploy.release.delta import Delta, write_delta
 from edgedeploy.release.keys import SigningKey, signing_key
 from edgedeploy.release.licences import licence_part, licences, refuse_denied, text_path
+from edgedeploy.release.opening import open_bundle
 from edgedeploy.release.openssf import (
     ModelKey,
     model_signature,
@@ -76,6 +78,8 @@ class ReleaseOptions:
         deny: SPDX licence ids that no part may need, beside those of the profile.
         formats: Of the packages that are written too, in ``packages/`` beside the bundle.
         delta_from: Bundle of an earlier version that a delta shall lead from.
+        trust: Trust file whose keys may have signed that bundle, beside the key that signs this
+            one; None: there is none.
         delta_codec: What readers of the delta have.
         openssf_key: File of a private elliptic curve key that signs for OpenSSF Model Signing too.
     """
@@ -89,6 +93,7 @@ class ReleaseOptions:
     deny: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     delta_from: Path | None = None
+    trust: Path | None = None
     delta_codec: Codecs = "zstd"
     openssf_key: Path | None = None
 
@@ -152,7 +157,8 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
             :func:`write_release`, :func:`edgedeploy.release.counters.keep_counted`,
             :func:`edgedeploy.release.packages.write_packages`,
             :func:`edgedeploy.release.keys.signing_key`,
-            :func:`edgedeploy.release.openssf.read_model_key` and
+            :func:`edgedeploy.release.openssf.read_model_key`,
+            :func:`edgedeploy.release.believing.believed` and
             :func:`edgedeploy.release.delta.write_delta`.
         ToolError: The command that signs failed (E744).
         StoreError: The disk refuses (E601, E602).
@@ -160,6 +166,9 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
     key = signing_key(options.key, options.sign_command)
     model_key = None if options.openssf_key is None else read_model_key(options.openssf_key)
     released = ForRelease(unaccepted=options.unaccepted)
+    own = {key.id: key.public}
+    if options.delta_from is not None:
+        _check_old(options.delta_from, believed((), options.trust, own))
     built = Built(request, options.output, Store(options.store, events), events, released)
     with _counting(built.plan.profile) as before:
         draft = collect(built, options, before)
@@ -176,7 +185,7 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
     if options.delta_from is not None:
         with disk_errors("cannot write the delta"):
             delta = write_delta(options.delta_from, path, folder, options.delta_codec)
-    packages = write_packages(path, {key.id: key.public}, options.formats, folder / "packages")
+    packages = write_packages(path, own, options.formats, folder / "packages")
     return Released(
         release=draft.release,
         path=path,
@@ -185,6 +194,20 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
         delta=delta,
         model_signature=None if model_key is None else model_signature_path(path),
     )
+
+
+def _check_old(old: Path, whom: Believed) -> None:
+    """Let a bundle pass that deltas lead from: one that readers took, so somebody vouches for it.
+
+    Raises:
+        IntegrityError: As :func:`edgedeploy.release.opening.open_bundle`.
+        StoreError: It cannot be read (E601, E602).
+    """
+    with (
+        disk_errors("cannot read the old bundle"),
+        open_bundle(old, whom.trusted, whom.revoked),
+    ):
+        pass  # opening is checking
 
 
 @contextmanager

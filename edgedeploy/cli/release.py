@@ -12,7 +12,7 @@ from edgedeploy.cli.package import format_option, told
 from edgedeploy.cli.progress import watch
 from edgedeploy.cli.request import profile_options, request_of
 from edgedeploy.cli.signing import sign_command_option
-from edgedeploy.places import default_store_path
+from edgedeploy.places import default_store_path, default_trust_path
 
 if TYPE_CHECKING:
     from edgedeploy.release.packing import Codecs
@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     help="Bundle of an earlier version: also write the delta from it.",
 )
 @click.option(
+    "--trust",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Trust file: who else may have signed that bundle (else the one in your home).",
+)
+@click.option(
     "--delta-codec",
     type=click.Choice(["zstd", "lzma"]),
     default="zstd",
@@ -65,6 +70,7 @@ def command(
     deny: tuple[str, ...],
     formats: tuple[str, ...],
     delta_from: Path | None,
+    trust: Path | None,
     delta_codec: Codecs,
     openssf_key: Path | None,
     **rest: Any,
@@ -76,7 +82,7 @@ def command(
     With --format, packages for apps lie in packages/ beside it.
 
     With `--delta-from OLD.edpkg` also NAME-OLD-to-NEW.eddelta, from which `edgedeploy apply` makes
-    the same bundle where OLD is.
+    the same bundle where OLD is. OLD is signed by the same key, or by one that is believed.
 
     Exit status: 0 written, 1 a gate had refused it, 2 the profile or the key is refused, 3 not
     built, 5 zstandard is missing or the command that signs failed, 7 it gave no signature.
@@ -84,6 +90,8 @@ def command(
     from edgedeploy import api
     from edgedeploy.events import EventLog
 
+    if delta_from is not None and trust is None and default_trust_path().exists():
+        trust = default_trust_path()
     listener = watch(output)
     try:
         made = api.release(
@@ -98,6 +106,7 @@ def command(
                 deny=deny,
                 formats=formats,
                 delta_from=delta_from,
+                trust=trust,
                 delta_codec=delta_codec,
                 openssf_key=openssf_key,
             ),

@@ -310,6 +310,28 @@ def test_a_second_key_signs_for_openssf_model_signing(project: Path, tmp_path: P
     assert named.keys() == files.keys() | own and files.items() <= named.items()
 
 
+def test_a_delta_leads_from_a_bundle_that_somebody_vouches_for(
+    project: Path, tmp_path: Path
+) -> None:
+    """The key that signs, or one that the trust file believes; else nothing is written."""
+    first = released(project, counter=None)
+    old = first.path.rename(tmp_path / first.path.name)
+    second = {"counter": None, "delta_from": old, "delta_codec": "lzma"}
+    assert released(project, 'version="1.3.0"', **second).delta is not None
+    new_key(tmp_path / "next")
+    third = {**second, "key": tmp_path / "next"}
+    counted = (project / COUNTED).read_bytes()
+    assert refused(project, 'version="1.4.0"', **third) == "E736"
+    assert (project / COUNTED).read_bytes() == counted
+    trust = tmp_path / "trust.json"
+    api.enrol(trust, project / "key.pub", "acme")
+    made = released(project, 'version="1.4.0"', **third, trust=trust)
+    assert made.delta is not None and made.delta.path.is_file()
+    api.revoke(trust, key_id(read_public_key(project / "key.pub")), "stolen")
+    assert refused(project, 'version="1.5.0"', **third, trust=trust) == "E746"
+    assert len(json.loads((project / COUNTED).read_bytes())["profiles"]["tiny"]) == 3
+
+
 def test_a_licence_may_be_denied_on_the_way(project: Path) -> None:
     assert refused(project, deny=("MIT",)) == "E758"
 

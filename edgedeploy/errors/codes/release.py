@@ -182,8 +182,8 @@ CODES: dict[str, Explanation] = {
     ),
     "E763": Explanation(
         "Two things cannot be compared",
-        "`edgedeploy compare` takes two builds, or two bundles of one name with the public key "
-        "that vouches for them. The message says what does not fit.",
+        "`edgedeploy compare` takes two builds, or two bundles of one name by somebody who "
+        "is believed. The message says what does not fit.",
     ),
     "E767": Explanation(
         "There is something else where a package shall be",
