@@ -55,6 +55,10 @@ def command(
         f"sha256     {release.digest}",
         *(f"signed by  {signer}" for signer in found.signers),
         *(f"for        {target.target}" for target in release.targets),
+        *(
+            f"engine     {model} for {target}: {engine.in_words()}"
+            for target, model, engine in release.engines()
+        ),
         f"files      {data['files']}, {size(data['size_bytes'])}",
         *(f"unaccepted {text}" for text in release.unaccepted),
     ]

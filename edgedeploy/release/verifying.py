@@ -54,6 +54,10 @@ class Verified:
             "signers": list(self.signers),
             "unaccepted": list(self.release.unaccepted),
             "targets": [target.target for target in self.release.targets],
+            "engines": [
+                {"target": target, "model": model, "entry": engine.entry, "by": engine.in_words()}
+                for target, model, engine in self.release.engines()
+            ],
             "files": len(self.release.files),
             "size_bytes": sum(file.size for file in self.release.files),
             "folder": None if self.folder is None else str(self.folder),
