@@ -12,6 +12,7 @@ from edgedeploy.cli.package import format_option, told
 from edgedeploy.cli.progress import watch
 from edgedeploy.cli.request import profile_options, request_of
 from edgedeploy.cli.signing import sign_command_option
+from edgedeploy.errors import UsageError
 from edgedeploy.places import default_store_path, default_trust_path
 
 if TYPE_CHECKING:
@@ -90,6 +91,12 @@ def command(
     from edgedeploy import api
     from edgedeploy.events import EventLog
 
+    if trust is not None and delta_from is None:
+        raise UsageError(
+            "--trust says who may have signed the bundle of --delta-from, and there is none",
+            code="E100",
+            hint="leave it away",
+        )
     if delta_from is not None and trust is None and default_trust_path().exists():
         trust = default_trust_path()
     listener = watch(output)

@@ -19,6 +19,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from onnx import helper, numpy_helper
 
 from edgedeploy import api
+from edgedeploy.cli.main import main
 from edgedeploy.data.pack import PackReader
 from edgedeploy.errors import EdgedeployError
 from edgedeploy.events import EventLog
@@ -311,9 +312,10 @@ def test_a_second_key_signs_for_openssf_model_signing(project: Path, tmp_path: P
 
 
 def test_a_delta_leads_from_a_bundle_that_somebody_vouches_for(
-    project: Path, tmp_path: Path
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The key that signs, or one that the trust file believes; else nothing is written."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     first = released(project, counter=None)
     old = first.path.rename(tmp_path / first.path.name)
     second = {"counter": None, "delta_from": old, "delta_codec": "lzma"}
@@ -323,10 +325,17 @@ def test_a_delta_leads_from_a_bundle_that_somebody_vouches_for(
     counted = (project / COUNTED).read_bytes()
     assert refused(project, 'version="1.4.0"', **third) == "E736"
     assert (project / COUNTED).read_bytes() == counted
-    trust = tmp_path / "trust.json"
+    trust = tmp_path / "edgedeploy" / "trust.json"
     api.enrol(trust, project / "key.pub", "acme")
     made = released(project, 'version="1.4.0"', **third, trust=trust)
     assert made.delta is not None and made.delta.path.is_file()
+    made.delta.path.unlink()
+    folders = ["-o", project / "build", "--store", project / "store"]
+    files = ["--key", tmp_path / "next", "--delta-from", old, "--delta-codec", "lzma"]
+    profile = [project / "tiny.yaml", "--set", 'version="1.4.0"']
+    with pytest.raises(SystemExit) as ended:
+        main(["release", *map(str, [*profile, *folders, *files])])
+    assert not ended.value.code and made.delta.path.is_file(), "the trust file of the user"
     api.revoke(trust, key_id(read_public_key(project / "key.pub")), "stolen")
     assert refused(project, 'version="1.5.0"', **third, trust=trust) == "E746"
     assert len(json.loads((project / COUNTED).read_bytes())["profiles"]["tiny"]) == 3

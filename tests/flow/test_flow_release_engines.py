@@ -114,6 +114,25 @@ def test_a_release_holds_the_engine_of_every_platform(
     assert released(project).path.read_bytes() == before
 
 
+def test_engines_of_tensorrt_for_rtx_need_no_platform(tmp_path: Path) -> None:
+    """They are real ones, which no GPU has loaded so far: they say which generations can."""
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX")
+    project = Project(tmp_path)
+    write_model(tmp_path / "small.onnx")
+    (tmp_path / "small.yaml").write_text(RELEASED.replace(TARGET, "rtx-40/tensorrt-rtx"))
+    new_key(tmp_path / "key")
+    api.build(
+        api.Request(profile=tmp_path / "small.yaml"),
+        api.BuildOptions(output=tmp_path / "build", store=tmp_path / "store"),
+    )
+    made = released(project)
+    (model,) = made.release.targets[0].models
+    (engine,) = model.engines
+    assert (engine.entry, engine.artifact) == (model.entry, model.artifact)
+    assert engine.platform is None and engine.needs.compute_capabilities == ("8.9",)
+    assert engine.size_bytes == made.release.file(engine.entry).size == model.size_bytes
+
+
 def pushed(project: Project, desk: Desk) -> str:
     """Return the digest that a push of the build to a device gives the artifact."""
     built = Built(

@@ -139,6 +139,13 @@ def test_a_delta_is_applied_unverified_on_demand_alone(desk: Desk) -> None:
     assert desk.run("apply", "--unverified", "--key", desk.key) == "E100"
 
 
+def test_a_trust_file_without_a_delta_is_a_mistake_of_who_releases(desk: Desk) -> None:
+    words = ["release", "none.yaml", "--key", str(desk.key), "--trust", "trust.json"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+
+
 def test_builds_need_nobody_to_vouch_for_them(desk: Desk) -> None:
     """So a key or a trust file beside two build folders is a mistake."""
     command = ["compare", "one", "two"]
