@@ -201,7 +201,7 @@ def collect(built: Built, options: ReleaseOptions, before: Sequence[Counted]) ->
             taken along (E442).
         RefusedError: A gate refused an artifact (E439), or a licence is denied (E758).
         BuildError: It is not built, or not as the profile now says (E438); or an engine of it is
-            none, because something stood for the GPU (E759), or there are several (E764).
+            none, because something stood for the GPU (E759).
     """
     profile = built.plan.profile
     if profile.version is None:
@@ -221,7 +221,7 @@ def collect(built: Built, options: ReleaseOptions, before: Sequence[Counted]) ->
         taken = built.contents(name)
         targets.append(describe_target(built, items, taken))
         places |= taken.places
-        files |= {file.path: file for file in describe_files(name, taken)}
+        files |= {file.path: file for file in describe_files(targets[-1], taken)}
     for path, role, content in _texts(profile):
         _add(files, places, path, role, content)
     draft = Release(

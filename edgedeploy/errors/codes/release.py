@@ -185,12 +185,6 @@ CODES: dict[str, Explanation] = {
         "`edgedeploy compare` takes two builds, or two bundles of one name with the public key "
         "that vouches for them. The message says what does not fit.",
     ),
-    "E764": Explanation(
-        "A target has engines for several platforms",
-        "An engine runs on the GPU, driver and TensorRT that built it, and a release holds one "
-        "engine per model and target. The last build made several, because devices of the board "
-        "differ. Build with devices of one platform, and release each under its own name.",
-    ),
     "E767": Explanation(
         "There is something else where a package shall be",
         "A package is written as a folder named like its format. One that holds an earlier package "
