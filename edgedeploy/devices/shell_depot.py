@@ -213,7 +213,8 @@ class ShellDepot:
 
     def trust(self) -> bytes | None:
         """Return the depot's trust file, None when there is none."""
-        return self._agent.ask("trust") or None
+        there, _, content = self._agent.ask("trust").partition(b"\n")
+        return content if there else None
 
     def entrust(self, content: bytes) -> None:
         """* Replace the depot's trust file."""

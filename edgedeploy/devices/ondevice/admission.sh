@@ -57,8 +57,8 @@ keep_next() { # before the rest of a confirmation: what is confirmed is never fo
     durable .
 }
 
-op_trust() {
-    ! is_file trust.json || cat trust.json || refused "cannot read trust.json"
+op_trust() { # a line and the trust file; nothing where there is none
+    ! exists trust.json || { echo there && cat trust.json; } || refused "cannot read trust.json"
 }
 
 op_entrust() { # TOKEN DIGEST; the trust file on the input

@@ -152,7 +152,9 @@ def test_damage_on_the_disk_is_found_before_it_is_active(box: Box) -> None:
 
 def test_only_keys_of_the_trust_file_are_believed(box: Box) -> None:
     by_other = files_of(release_of(8), keys=(OTHER,))
-    rotated = ACME.taking(state(Statement(act="rotate", key=KEY.id, public=OTHER.public.hex()), KEY))
+    rotated = ACME.taking(
+        state(Statement(act="rotate", key=KEY.id, public=OTHER.public.hex()), KEY)
+    )
     with box.locked() as depot:
         version = stage(depot, by_other)
         trusting(depot)
@@ -237,7 +239,11 @@ def test_a_release_of_another_application(box: Box) -> None:
         ("trust.json", trust_bytes(ACME) + b"\n", "E743"),
         ("releases.json", b"", "E740"),
         ("releases.json", b'{"counters":{},"schema":1}\n', "E740"),
-        ("releases.json", b'{"counters":{"ab":{"a":{"counter":1,"digest":"ab"}}},"schema":1}', "E740"),
+        (
+            "releases.json",
+            b'{"counters":{"ab":{"a":{"counter":1,"digest":"ab"}}},"schema":1}',
+            "E740",
+        ),
     ],
 )
 def test_damaged_files_are_refused(box: Box, name: str, content: bytes, code: str) -> None:

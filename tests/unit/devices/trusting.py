@@ -42,7 +42,9 @@ def trust_bytes(trust: Trust) -> bytes:
     return canonical(to_plain(trust))
 
 
-def release_of(counter: int = 7, name: str = APP, contents: Mapping[str, bytes] = CONTENTS) -> Release:
+def release_of(
+    counter: int = 7, name: str = APP, contents: Mapping[str, bytes] = CONTENTS
+) -> Release:
     """Return a release; its version follows from the counter."""
     return made.release_of(contents, name=name, version=f"1.{counter}.0", counter=counter)
 
@@ -82,7 +84,9 @@ def manifest_of(files: Mapping[str, bytes], kind: str = "release", target: str =
     ).manifest
 
 
-def stage(depot: Depot, files: Mapping[str, bytes], *, downgrade: bool = False, **words: str) -> str:
+def stage(
+    depot: Depot, files: Mapping[str, bytes], *, downgrade: bool = False, **words: str
+) -> str:
     """Bring a version to the device; return its name."""
     for data in set(files.values()):
         put(depot, data)
