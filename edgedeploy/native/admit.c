@@ -75,6 +75,7 @@ void put_admission(char **words) {
     signed_manifest found;
     key_list believed = {0}, revoked = {0};
     size_t i;
+    int news;
     read_trust(words[2], &believed, &revoked);
     open_folder(words[0]);
     read_signed(&found, ours[2], ours[1]);
@@ -86,6 +87,8 @@ void put_admission(char **words) {
     qsort(found.data.files, found.data.count, sizeof *found.data.files, by_path);
     check_folders(&found.data);
     check_version(&found.data);
+    news = check_memory(words[3], &found, &believed, !strcmp(words[5], "1"));
     put_signed(&found);
-    check_memory(words[3], &found, &believed, !strcmp(words[5], "1"));
+    if (news)
+        put_memory();
 }

@@ -14,11 +14,13 @@
 #define MOST_COUNTER ((1LL << 53) - 1)
 
 typedef struct {
-    const char *key, *name; /* name: as JSON has it, without the quotes */
+    const char *key, *name;
     int64_t counter;
     const char *digest;
 } taken_release;
 
+static const char plain[] = /* what names are made of; they are printed as they are */
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+~-";
 static taken_release *list;
 static size_t count;
 
@@ -54,6 +56,8 @@ static void read_memory(const char *path) {
         for (json_need(":{"); *json.at != '}'; json_has(",")) {
             const char *name = word(0);
             int64_t counter;
+            if (name[strspn(name, plain)])
+                json_bad("a name is none");
             json_need(":{\"counter\":");
             counter = json_whole(MOST_COUNTER);
             json_need(",\"digest\":");
@@ -80,7 +84,8 @@ static taken_release *found_in(const char *key, const char *name) {
     return NULL;
 }
 
-static void put_memory(void) {
+/* Print it with the release that was checked. */
+void put_memory(void) {
     size_t i;
     qsort(list, count, sizeof *list, by_key);
     fputs("memory {\"counters\":{", out);
@@ -96,9 +101,10 @@ static void put_memory(void) {
     fputs("}},\"schema\":1}\n", out);
 }
 
-/* Refuse a release older than the newest that a believed key signed, unless that is allowed. */
-void check_memory(const char *path, const signed_manifest *found, const key_list *believed,
-                  int downgrade) {
+/* Refuse a release older than the newest that a believed key signed, unless that is allowed.
+ * Returns whether it is news. */
+int check_memory(const char *path, const signed_manifest *found, const key_list *believed,
+                 int downgrade) {
     const manifest_data *m = &found->data;
     size_t i;
     int news = 0;
@@ -123,6 +129,5 @@ void check_memory(const char *path, const signed_manifest *found, const key_list
         }
         news = 1;
     }
-    if (news)
-        put_memory();
+    return news;
 }

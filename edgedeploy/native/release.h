@@ -110,8 +110,9 @@ int add_key(key_list *list, const char *digits, const char *why);
 void read_trust(const char *path, key_list *believed, key_list *revoked);
 
 /* memory.c */
-void check_memory(const char *path, const signed_manifest *found, const key_list *believed,
-                  int downgrade);
+int check_memory(const char *path, const signed_manifest *found, const key_list *believed,
+                 int downgrade);
+void put_memory(void);
 
 /* admit.c */
 void put_admission(char **words);
