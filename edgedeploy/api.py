@@ -13,15 +13,20 @@ from edgedeploy.comparing import ReleaseComparison, compare_releases
 from edgedeploy.config.bundled import is_bundled
 from edgedeploy.deploy.depots import Care, app_name
 from edgedeploy.deploy.provision import Wish
+from edgedeploy.deploy.released import FromBundle
+from edgedeploy.deploy.trusting import change_trust_on, trust_on
 from edgedeploy.deploy.verbs import (
     ActivateOptions,
     PushOptions,
     activate,
+    activate_release,
     fsck,
     provision,
     push,
+    push_release,
     rollback,
 )
+from edgedeploy.devices.depot import Allowed
 from edgedeploy.disk import disk_errors
 from edgedeploy.engines import Workshop
 from edgedeploy.errors import ExitCode
@@ -39,7 +44,14 @@ from edgedeploy.release import keys as key_files
 from edgedeploy.release import trust as trust_files
 from edgedeploy.release.applying import Applied
 from edgedeploy.release.believing import believed
-from edgedeploy.release.enrolling import enrol, hand_over, revoke, state_revoked
+from edgedeploy.release.enrolling import (
+    enrol,
+    enrolment,
+    hand_over,
+    revocation,
+    revoke,
+    state_revoked,
+)
 from edgedeploy.release.keys import SigningKey, read_public_part
 from edgedeploy.release.packages import Package, PackageOptions, package
 from edgedeploy.release.signing import key_id
@@ -53,10 +65,12 @@ from edgedeploy.store import Store
 
 __all__ = [
     "ActivateOptions",
+    "Allowed",
     "Applied",
     "BuildOptions",
     "BuildResult",
     "Care",
+    "FromBundle",
     "Package",
     "PackageOptions",
     "PushOptions",
@@ -72,11 +86,14 @@ __all__ = [
     "VerifyOptions",
     "Wish",
     "activate",
+    "activate_release",
     "app_name",
     "apply_delta",
     "build",
+    "change_trust_on",
     "compare_releases",
     "enrol",
+    "enrolment",
     "fsck",
     "hand_over",
     "key_id",
@@ -85,12 +102,15 @@ __all__ = [
     "package",
     "provision",
     "push",
+    "push_release",
     "read_public_part",
     "read_trust",
     "release",
+    "revocation",
     "revoke",
     "rollback",
     "state_revoked",
+    "trust_on",
     "verify",
 ]
 

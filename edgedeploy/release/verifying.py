@@ -38,10 +38,18 @@ class VerifyOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """A release that was verified: what it holds, who vouches for it, where it was extracted."""
+    """A release that was verified.
+
+    Attributes:
+        release: What it holds.
+        signers: Ids of the trusted keys that vouch for it.
+        envelope: The signatures, as ``manifest.dsse.json`` holds them.
+        folder: Where it was extracted; None: nowhere.
+    """
 
     release: Release
     signers: tuple[str, ...]
+    envelope: bytes
     folder: Path | None
 
     def to_json(self) -> dict[str, Any]:
@@ -102,7 +110,12 @@ def verify(path: Path, options: VerifyOptions) -> Verified:
             keep()
         else:
             extract(bundle, options.extract, keep)
-        return Verified(release=bundle.release, signers=bundle.signers, folder=options.extract)
+        return Verified(
+            release=bundle.release,
+            signers=bundle.signers,
+            envelope=bundle.envelope,
+            folder=options.extract,
+        )
 
 
 def _found(bundle: Bundle) -> dict[str, Any]:

@@ -139,6 +139,19 @@ CODES: dict[str, Explanation] = {
         "for a release. Enrol the publisher's key with `edgedeploy keys enrol KEY.pub --name "
         "PUBLISHER`, after you compared its id on another way; or give it with --key.",
     ),
+    "E754": Explanation(
+        "A device that trusts keys cannot check a release",
+        "The application's depot on the device holds a trust file, so that a version becomes "
+        "active only after the device checked its signature. It has no Python 3.6 for that, and "
+        "no native runner that can. Put one there with `edgedeploy devices provision --upgrade`, "
+        "or give it a Python.",
+    ),
+    "E755": Explanation(
+        "A device takes signed releases alone",
+        "The application's depot on the device holds a trust file, and this version was built and "
+        "pushed without a release. Release it and push the bundle (`edgedeploy push --release`); "
+        "or, on a device for development, give `edgedeploy activate --allow-development`.",
+    ),
     "E756": Explanation(
         "A part of a release states no licence",
         "Who gets a release has to know under which licence each model and file may be used. Add "
@@ -190,6 +203,18 @@ CODES: dict[str, Explanation] = {
         "A package is written as a folder named like its format. One that holds an earlier package "
         "is replaced; this one holds something else, and nothing in it was touched. Name another "
         "folder with -o, or move what is there.",
+    ),
+    "E775": Explanation(
+        "A release has no target for a device",
+        "A device's `board:` in devices.yaml decides which target of a release it gets. The "
+        "release has none for that board, or several, or no board is said. Choose one with -t, "
+        "correct the board, or get a release that has it.",
+    ),
+    "E776": Explanation(
+        "A release is of another application than the depot",
+        "Every application has a depot of its own on a device, named like its releases, with a "
+        "trust file of its own. This release has another name: it would replace what it is not. "
+        "Push it to the depot of its own application.",
     ),
     "E780": Explanation(
         "The key for OpenSSF Model Signing cannot be used",
