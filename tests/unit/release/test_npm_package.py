@@ -18,6 +18,7 @@ from edgedeploy.errors import UsageError
 from edgedeploy.release.bundle import ReleaseTarget, Tensor
 from edgedeploy.release.formats.npm import FORMAT, _range
 from edgedeploy.release.opening import open_bundle
+from tests.packages.npm import unpacked
 from tests.web import browser
 
 ODD_WORDS = ('a*/b "\\', "a\u2028b\n`${c}`", "constructor", "1", "été", "class", "then")
@@ -41,13 +42,6 @@ def write(folder: Path, *targets: ReleaseTarget, **change) -> Path:
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     return write(tmp_path_factory.mktemp("release"), web_target())
-
-
-def unpacked(package: Path, folder: Path) -> Path:
-    """Return the folder of a package that tar has unpacked."""
-    folder.mkdir(exist_ok=True)
-    subprocess.run(["tar", "-xzf", str(package), "-C", str(folder)], check=True)
-    return folder / "package"
 
 
 def members(package: Path) -> dict[str, bytes]:

@@ -16,22 +16,13 @@ from edgedeploy.cli.main import main
 from edgedeploy.plaindata import to_plain
 from edgedeploy.release.formats import FORMATS, load_format
 from edgedeploy.release.keys import new_key
+from tests.packages.wheels import written_key
 
 
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
     """The public key that signed the releases of ``packed``."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    path = tmp_path / "key.pub"
-    key = Ed25519PublicKey.from_public_bytes(packed.KEY.public)
-    path.write_bytes(
-        key.public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-    return path
+    return written_key(packed.KEY.public, tmp_path / "key.pub")
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any]]:
