@@ -120,7 +120,6 @@ def direction(folder: Path, key: Path, formats: str) -> App:
         "gates": {"metric": "-1 pt", "size": "1 MB"},
         "targets": {
             "linux-x86-64/ort": {},
-            "linux-x86-64/openvino": {},
             "android-arm64/ort": {},
             "ios17/coreml": {"options": {"images": True, "classifier": True}},
             "web/ort": {},
