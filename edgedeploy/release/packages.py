@@ -13,7 +13,7 @@ from edgedeploy.errors import UsageError
 from edgedeploy.manifest import canonical
 from edgedeploy.publish import replacing, sweep
 from edgedeploy.release.bundle import Release
-from edgedeploy.release.formats import FORMATS, Format, load_format
+from edgedeploy.release.formats import FITTING, FORMATS, Format, load_format
 from edgedeploy.release.keys import read_public_key
 from edgedeploy.release.opening import open_bundle
 from edgedeploy.release.signing import key_id
@@ -89,7 +89,8 @@ def formats_for(release: Release, names: Sequence[str]) -> tuple[Format, ...]:
                 f"format {found.name}",
                 code="E760",
                 subject=found.name,
-                hint=f"it holds {', '.join(target.target for target in release.targets)}",
+                hint=f"it holds {', '.join(target.target for target in release.targets)}; "
+                f"build for one such as {FITTING[found.name]}",
             )
     if ALL in names:
         named = [found for found in map(load_format, FORMATS) if found.suits(release)]

@@ -19,6 +19,7 @@ from edgedeploy.release import verify_file
 from edgedeploy.release.formats import FORMATS
 from edgedeploy.release.keys import new_key
 from tests.packages import cpp, dpkg, java, npm, oci, swift, wheels
+from tests.packages.embedded import EMBEDDED
 from tests.unit.release import swiftparse
 from tests.web import browser
 
@@ -64,6 +65,32 @@ def test_one_command_writes_every_format(app: App) -> None:
     for name, paths in app.packages.items():
         assert paths and all(path.parent == app.folder / "packages" / name for path in paths)
     assert verify_file.verify(str(app.release), [verify_file.read_key(str(app.key))])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[dpkg.needs_dpkg] * (kind == "debian")) for kind in FORMATS],
+)
+def test_every_package_holds_what_was_signed_and_nothing_else(
+    app: App, kind: str, tmp_path: Path
+) -> None:
+    """The manifest, its signatures, and files that it names by digest: an app can check them all.
+
+    Golden samples stay in the bundle, but for the image layout, which is all of it.
+    """
+    held = EMBEDDED[kind](app.packages[kind], app.name, tmp_path / "scratch")
+    key = verify_file.read_key(str(app.key))
+    found = verify_file.signed(held.pop("manifest.json"), held.pop("manifest.dsse.json"), [key])
+    listed = {item["path"]: item for item in found["release"]["files"]}
+    if kind == "oci":
+        held.pop("SHA256SUMS")
+        assert held.keys() == listed.keys()
+    for path, content in held.items():
+        assert hashlib.sha256(content).hexdigest() == listed[path]["sha256"], path
+        assert kind == "oci" or listed[path]["role"] != "golden"
+    roles = {listed[path]["role"] for path in held}
+    beside = {"sbom", "provenance", *(["labels"] if app.name == "direction" else [])}
+    assert roles >= {"model"} | beside
 
 
 USE = """
