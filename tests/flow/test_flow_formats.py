@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 NAMES = ("direction", "quickstart")
 OUTPUTS = {"direction": "saveInferModelScale0Tmp1", "quickstart": "softmax11Tmp0"}
-"""The outputs' names in Java, TypeScript and Swift."""
+"""The outputs' names in TypeScript; the same as in Java."""
 SNAKE = {"direction": "save_infer_model_scale_0_tmp_1", "quickstart": "softmax_11_tmp_0"}
 """The same in Python and C++."""
 
@@ -152,47 +152,59 @@ def test_a_browser_answers_as_the_build_did(released: dict[str, App], tmp_path: 
 
 DRIVER = """
 import android.content.Context;
+import edgedeploy.direction.androidarm64.Direction;
+import edgedeploy.quickstart.androidarm64.Quickstart;
+import java.io.IOException;
 import java.nio.*;
 import java.nio.file.*;
-import edgedeploy.{name}.androidarm64.*;
 
-public class Driver {{
-    public static void main(String[] args) throws Exception {{
-        Context context = new Context(args[0]);
-        ByteBuffer given = ByteBuffer.wrap(Files.readAllBytes(Paths.get(args[1])));
-        try ({kind} model = {kind}.open(context)) {{
-            FloatBuffer found =
-                    model.run(given.order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer()).{output};
-            ByteBuffer told = ByteBuffer.allocate(4 * found.remaining());
-            told.order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().put(found);
-            Files.write(Paths.get(args[2]), told.array());
-        }}
-        System.out.print({labels});
-    }}
-}}
+public class Driver {
+    public static void main(String[] args) throws Exception {
+        Context one = new Context(args[0]);
+        try (Direction model = Direction.open(one)) {
+            write(args[2], model.run(read(args[1])).saveInferModelScale0Tmp1);
+        }
+        try (Quickstart model = Quickstart.open(new Context(args[3]))) {
+            write(args[5], model.run(read(args[4])).softmax11Tmp0);
+        }
+        System.out.print(String.join(",", Direction.labels(one)));
+    }
+
+    static FloatBuffer read(String path) throws IOException {
+        ByteBuffer found = ByteBuffer.wrap(Files.readAllBytes(Paths.get(path)));
+        return found.order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer();
+    }
+
+    static void write(String path, FloatBuffer found) throws IOException {
+        ByteBuffer told = ByteBuffer.allocate(4 * found.remaining());
+        told.order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().put(found);
+        Files.write(Paths.get(path), told.array());
+    }
+}
 """
 
 
 @java.needs_jdk
 @java.needs_aapt
-def test_java_answers_as_the_build_did(app: App, tmp_path: Path) -> None:
-    """The AAR's classes, out of an app that Android's packager made of its assets."""
-    (archive,) = (app.folder / "packages/android").rglob("*.aar")
-    for opened, goal in ((archive, "aar"), (tmp_path / "aar/classes.jar", "classes")):
-        with zipfile.ZipFile(opened) as members:
-            members.extractall(tmp_path / goal)
-    kind = app.name.title()
-    labels = f'String.join(",", {kind}.labels(context))' if app.name == "direction" else '""'
-    source = DRIVER.format(name=app.name, kind=kind, output=OUTPUTS[app.name], labels=labels)
-    (tmp_path / "Driver.java").write_text(source)
+def test_java_answers_as_the_build_did(released: dict[str, App], tmp_path: Path) -> None:
+    """The AARs' classes, each out of an app that Android's packager made of its assets."""
+    classes, arguments = [], []
+    for app in released.values():
+        place = tmp_path / app.name
+        (archive,) = (app.folder / "packages/android").rglob("*.aar")
+        for opened, goal in ((archive, "aar"), (place / "aar/classes.jar", "classes")):
+            with zipfile.ZipFile(opened) as members:
+                members.extractall(place / goal)
+        app.golden("android-arm64/ort")[0].tofile(place / "given")
+        classes.append(place / "classes")
+        arguments += [java.apk_of(place / "aar", "-0", "ort"), place / "given", place / "told"]
+    (tmp_path / "Driver.java").write_text(DRIVER)
     sources = [tmp_path / "Driver.java", *java.STANDINS.rglob("*.java")]
-    driver = java.javac(tmp_path / "driver", str(tmp_path / "classes"), sources)
-    app.golden("android-arm64/ort")[0].tofile(tmp_path / "given")
-    apk = java.apk_of(tmp_path / "aar", "-0", "ort")
-    path = (driver, tmp_path / "classes")
-    told = java.java_run(path, apk, tmp_path / "given", tmp_path / "told")
-    assert told == (",".join(apps.CLASSES) if app.name == "direction" else "")
-    app.check("android-arm64/ort", np.fromfile(tmp_path / "told", np.float32))
+    driver = java.javac(tmp_path / "driver", ":".join(map(str, classes)), sources)
+    told = java.java_run([driver, *classes], *arguments)
+    assert told == ",".join(apps.CLASSES)
+    for app in released.values():
+        app.check("android-arm64/ort", np.fromfile(tmp_path / app.name / "told", np.float32))
 
 
 LISTS = """

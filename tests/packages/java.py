@@ -67,7 +67,7 @@ def apk_of(unpacked: Path, *options: str) -> Path:
     return archive
 
 
-def java_run(path: Iterable[Path], apk: Path, *arguments: str | Path) -> str:
-    """Return what the class ``Driver`` prints with an app; ``path`` is where classes are."""
+def java_run(path: Iterable[Path], *arguments: Path) -> str:
+    """Return what the class ``Driver`` prints; ``path`` is where classes are."""
     named = [f"-Dpython={sys.executable}", f"-Dsession={STANDINS / 'session.py'}"]
-    return run("java", *QUICK, *named, "-cp", ":".join(map(str, path)), "Driver", apk, *arguments)
+    return run("java", *QUICK, *named, "-cp", ":".join(map(str, path)), "Driver", *arguments)
