@@ -182,19 +182,19 @@ CODES: dict[str, Explanation] = {
     ),
     "E763": Explanation(
         "Two things cannot be compared",
-        "`edgedeploy compare` takes two builds, or two bundles of one name with the public key "
-        "that vouches for them. The message says what does not fit.",
-    ),
-    "E764": Explanation(
-        "A target has engines for several platforms",
-        "An engine runs on the GPU, driver and TensorRT that built it, and a release holds one "
-        "engine per model and target. The last build made several, because devices of the board "
-        "differ. Build with devices of one platform, and release each under its own name.",
+        "`edgedeploy compare` takes two builds, or two bundles of one name by somebody who "
+        "is believed. The message says what does not fit.",
     ),
     "E767": Explanation(
         "There is something else where a package shall be",
         "A package is written as a folder named like its format. One that holds an earlier package "
         "is replaced; this one holds something else, and nothing in it was touched. Name another "
         "folder with -o, or move what is there.",
+    ),
+    "E780": Explanation(
+        "The key for OpenSSF Model Signing cannot be used",
+        "That format knows no Ed25519. `--openssf-key` takes a private key on the curve P-256, "
+        "P-384 or P-521, in PEM without a passphrase, as `openssl ecparam -name prime256v1 -genkey "
+        "-noout` writes it. Nothing was written.",
     ),
 }
