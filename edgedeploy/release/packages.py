@@ -14,7 +14,7 @@ from edgedeploy.manifest import canonical
 from edgedeploy.publish import replacing, sweep
 from edgedeploy.release.believing import believed
 from edgedeploy.release.bundle import Release
-from edgedeploy.release.formats import FORMATS, Format, load_format
+from edgedeploy.release.formats import FITTING, FORMATS, Format, load_format
 from edgedeploy.release.opening import NOBODY, open_bundle
 
 ALL = "all"
@@ -90,7 +90,8 @@ def formats_for(release: Release, names: Sequence[str]) -> tuple[Format, ...]:
                 f"format {found.name}",
                 code="E760",
                 subject=found.name,
-                hint=f"it holds {', '.join(target.target for target in release.targets)}",
+                hint=f"it holds {', '.join(target.target for target in release.targets)}; "
+                f"build for one such as {FITTING[found.name]}",
             )
     if ALL in names:
         named = [found for found in map(load_format, FORMATS) if found.suits(release)]
