@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgedeploy.decode.ctc import ctc_text
 from edgedeploy.errors import DataError
 from edgedeploy.parity.metrics import Case, Options, make_metric, registered
-from edgedeploy.parity.metrics.edit_rate import ctc_text, edits
+from edgedeploy.parity.metrics.edit_rate import edits
 from edgedeploy.parity.metrics.f1 import BinaryF1
 from edgedeploy.profile.types import MetricSpec
 
