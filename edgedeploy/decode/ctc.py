@@ -48,7 +48,7 @@ class CtcText(Decoder):
 
     kind: ClassVar[AnswerKind] = "text"
 
-    def __init__(self, output: str, characters: Sequence[str] | None) -> None:
+    def __init__(self, output: str, characters: Sequence[str]) -> None:
         self._output = output
         self._characters = characters
 
@@ -69,13 +69,11 @@ class CtcText(Decoder):
         steps, labels = kept_steps(scores)
         sure = _probabilities(scores[steps])[np.arange(len(steps)), labels]
         return {
-            "text": np.array([ctc_text(scores, self._characters or ())]),
+            "text": np.array([ctc_text(scores, self._characters)]),
             "confidence": np.array([sure.mean() if len(steps) else np.nan]),
         }
 
     def _scores(self, found: np.ndarray) -> np.ndarray:
-        if self._characters is None:
-            raise output_error(self._output, "is no text, and there are no characters to read it")
         shape: tuple[int, ...] = found.shape
         if len(shape) < 2 or found.size != shape[-1] * shape[-2] or found.dtype.kind not in "fiu":
             raise output_error(self._output, f"has shape {list(shape)}, not [1, steps, classes]")
@@ -105,11 +103,11 @@ def _probabilities(scores: np.ndarray) -> np.ndarray:
     return softmax(numbers)
 
 
-def characters_of(setting: Setting) -> list[str] | None:
+def characters_of(setting: Setting) -> list[str]:
     """Return the characters that the parameter ``characters`` names.
 
-    A list, ``classes`` (the model's file of classes), or ``metadata:KEY``, one per line. Without
-    it, the model's classes where it has some; else None.
+    A list, ``classes`` (the model's file of classes, the default where it has some), or
+    ``metadata:KEY``, one per line.
 
     Raises:
         DataError: They cannot be found (E875).
@@ -117,21 +115,15 @@ def characters_of(setting: Setting) -> list[str] | None:
     given = setting.parameters.get("characters", (str, list), None)
     if isinstance(given, list):
         return [str(character) for character in given]
-    if given == "classes" or (given is None and setting.classes):
-        if setting.classes:
-            return list(setting.classes)
-        raise setting.parameters.error(
-            "has `characters: classes`, and the model has no classes",
-            "Name the file with `classes:`, one character per line.",
-        )
-    if given is None:
-        return None
-    key = given.removeprefix("metadata:")
-    if key == given or key not in setting.metadata:
+    if setting.classes and given in (None, "classes"):
+        return list(setting.classes)
+    key = (given or "").removeprefix("metadata:")
+    if given is None or key == given or key not in setting.metadata:
         keys = ", ".join(sorted(setting.metadata)) or "none"
         raise setting.parameters.error(
             f"cannot find its characters ({given!r})",
-            f"Give a list, `classes`, or `metadata:KEY`; the model's metadata keys are: {keys}.",
+            "Give a list, `classes` with the model's `classes:` file, or `metadata:KEY`; the "
+            f"model's metadata keys are: {keys}.",
         )
     return setting.metadata[key].split("\n") if setting.metadata[key] else []
 

@@ -9,6 +9,7 @@ profile wins, also with ``null``; anything else is taken as a whole, and so is a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 from edgedeploy.config.document import DataPath, Document, Mark
@@ -69,9 +70,10 @@ def _words(data: Mapping[str, Any], model: Mapping[str, Any]) -> Words:
     if not isinstance(name, str):
         return {}  # the schema reports it
     parameters = {k: v for k, v in task.items() if k != "name"} if isinstance(task, dict) else {}
-    words = preset_words(name, parameters, model)
-    if not (_evaluated(data, model) and _metric_is(words["metric"]["name"], data, model)):
-        del words["metric"]
+    words = deepcopy(preset_words(name, parameters, model))  # they become part of the profile
+    metric = words.get("metric", {}).get("name")
+    if not (_evaluated(data, model) and _metric_is(metric, data, model)):
+        words.pop("metric", None)
         words.get("gates", {}).pop("metric", None)
     if data.get("pipeline") is not None:
         words.pop("gates", None)  # they hold the combination, which is no preset's task
@@ -91,7 +93,7 @@ def _evaluated(data: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
     )
 
 
-def _metric_is(name: str, data: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
+def _metric_is(name: str | None, data: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
     """Return whether the profile leaves the metric to the preset, or only adds to it."""
     if "metric" in model:
         given = model["metric"]
