@@ -230,18 +230,24 @@ def model_nodes(
     if calibration is not None and calibration.tables is not None:
         given = evaluate if role == "evaluate" else None
         table = _kept_table(profile.folder, calibration.tables, name, optimised, given)
+    classes = _classes(profile.folder, model)
+    named_classes: dict[str, FileRef | FilesRef | OutputRef] = {}
+    if classes is not None and model.decode is not None:
+        named_classes["classes"] = classes
     reference = Node(
         id=f"{name}.reference",
         kind="reference",
         params={
             "state": state,
             "metric": words["metric"],
+            "decode": words["decode"],
             "project": _project(profile, model.metric),
         },
         inputs={
             "model": normal.output("model"),
             "samples": evaluate.output("samples"),
             "facts": intake.output("facts"),
+            **named_classes,
         },
     )
     return ModelNodes(
@@ -257,7 +263,7 @@ def model_nodes(
         table=table,
         moments=moments,
         words=_words(profile.version, model, variant),
-        classes=_classes(profile.folder, model),
+        classes=classes,
     )
 
 

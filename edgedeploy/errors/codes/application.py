@@ -50,4 +50,9 @@ CODES: dict[str, Explanation] = {
         "there are boxes), or says itself how an output is read where the model already has a "
         "decoder for that. Choose a metric of the answer's kind, or say it in one place only.",
     ),
+    "E877": Explanation(
+        "A file of classes cannot be read",
+        "`classes:` names a text file in UTF-8 with one class (or character) per line, and this "
+        "one is in another encoding, or no text. Save it as UTF-8.",
+    ),
 }
