@@ -9,6 +9,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 from running import edgedeploy, targets_of
 
+from edgedeploy.release.keys import new_key, read_public_key
+from edgedeploy.release.opening import open_bundle
+from edgedeploy.release.signing import key_id
+
 pytestmark = pytest.mark.slow
 
 LETTERS = "abc\u0085"  # the last of them ends a line for str.splitlines, and is a character here
@@ -18,8 +22,10 @@ READ = ["ab", "cab", "a", "b", "c\u0085a"]  # repeats without a blank between th
 PROFILE = """\
 edgedeploy: 1
 name: lines
+version: "1.0.0"
 model:
   source: model.onnx
+  licence: MIT
   task: ocr/ctc
   classes: letters.txt
   data: {evaluate: "lines.py:samples"}
@@ -72,6 +78,20 @@ def test_a_task_is_expanded_decoded_scored_and_hashed(project: Path) -> None:
     letters = sum(len(word) for word in WORDS)
     wrong = sum(word != read for word, read in zip(WORDS, READ, strict=True))
     assert target["evaluation"]["metric"]["value"] == pytest.approx(wrong / letters)
+
+    new_key(project / "key")
+    made = edgedeploy("release", "lines.yaml", "--key", "key", "-o", "build", **store)
+    assert made.code == 0, made.err
+    public = read_public_key(project / "key.pub")
+    (bundle,) = project.rglob("*.edpkg")
+    with open_bundle(bundle, {key_id(public): public}) as opened:
+        (model,) = opened.release.target("linux-x86-64/ort").models
+        assert model.task == "ocr/ctc"
+        assert model.decode is not None and model.decode.output == "y"
+        assert (model.decode.answer, model.decode.parameters) == ("text", {})
+        assert "the blank" in " ".join(model.decode.steps)
+        assert model.labels is not None
+        assert opened.read(model.labels).decode() == "".join(f"{c}\n" for c in LETTERS)
 
     def missed(*sets: str) -> set[str]:
         plan = edgedeploy("plan", "lines.yaml", "--json", *sets, **store).document["stages"]

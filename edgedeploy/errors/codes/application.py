@@ -53,6 +53,7 @@ CODES: dict[str, Explanation] = {
     "E877": Explanation(
         "A file of classes cannot be read",
         "`classes:` names a text file in UTF-8 with one class (or character) per line, and this "
-        "one is in another encoding, or no text. Save it as UTF-8.",
+        "one is in another encoding, or has an empty line: a class without a name, or one that "
+        "some readers would skip. Save it as UTF-8 and remove empty lines.",
     ),
 }
