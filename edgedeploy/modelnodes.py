@@ -231,25 +231,7 @@ def model_nodes(
         given = evaluate if role == "evaluate" else None
         table = _kept_table(profile.folder, calibration.tables, name, optimised, given)
     classes = _classes(profile.folder, model)
-    named_classes: dict[str, FileRef | FilesRef | OutputRef] = {}
-    if classes is not None and model.decode is not None:
-        named_classes["classes"] = classes
-    reference = Node(
-        id=f"{name}.reference",
-        kind="reference",
-        params={
-            "state": state,
-            "metric": words["metric"],
-            "decode": words["decode"],
-            "project": _project(profile, model.metric),
-        },
-        inputs={
-            "model": normal.output("model"),
-            "samples": evaluate.output("samples"),
-            "facts": intake.output("facts"),
-            **named_classes,
-        },
-    )
+    reference = _reference(profile, model, name, words, normal, evaluate, intake, classes)
     return ModelNodes(
         model=model,
         variant=variant,
@@ -264,6 +246,37 @@ def model_nodes(
         moments=moments,
         words=_words(profile.version, model, variant),
         classes=classes,
+    )
+
+
+def _reference(
+    profile: Profile,
+    model: ModelSpec,
+    name: str,
+    words: Mapping[str, Any],
+    normal: Node,
+    evaluate: Node,
+    intake: Node,
+    classes: FileRef | None,
+) -> Node:
+    """Return the node that runs the float model on the samples that artifacts are judged on."""
+    inputs: dict[str, FileRef | FilesRef | OutputRef] = {
+        "model": normal.output("model"),
+        "samples": evaluate.output("samples"),
+        "facts": intake.output("facts"),
+    }
+    if classes is not None and model.decode is not None:
+        inputs["classes"] = classes
+    return Node(
+        id=f"{name}.reference",
+        kind="reference",
+        params={
+            "state": [[pair.input, pair.output] for pair in model.state],
+            "metric": words["metric"],
+            "decode": words["decode"],
+            "project": _project(profile, model.metric),
+        },
+        inputs=inputs,
     )
 
 
