@@ -128,6 +128,25 @@ class Golden:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Decode:
+    """How an app makes an answer of a model's outputs.
+
+    Attributes:
+        name: Of the decoder.
+        output: What it reads.
+        answer: Kind of the answer, such as ``text`` (:data:`edgedeploy.decode.AnswerKind`).
+        parameters: Of the decoder, without names of classes and characters: those are the labels.
+        steps: The same in words, one sentence per step, in order.
+    """
+
+    name: str
+    output: str
+    answer: str
+    parameters: Mapping[str, Any]
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseEngine:
     """An engine of a model, which devices of some platforms load.
 
@@ -171,7 +190,8 @@ class ReleaseModel:
         candidate: How its numbers are represented, such as ``w8a8``.
         artifact: Digest of the artifact's tree in the store.
         inputs, outputs: In graph order.
-        labels: File with the classes in the order of the output; None without.
+        labels: File with the classes, or a recogniser's characters, in the order of the output;
+            None without.
         options: Of the runtime.
         size_bytes: Of the files that the runtime loads; of several engines, those of the largest.
         figures: What the artifact is worth.
@@ -179,6 +199,8 @@ class ReleaseModel:
         golden: None where nothing is there to check it with.
         engines: One per platform, sorted by entry: a device loads the one that suits it, in place
             of ``entry``. Empty for what is no engine.
+        task: What it is for, as the profile names it; None where it does not.
+        decode: How its outputs become an answer; None where the profile does not say.
     """
 
     name: str
@@ -194,6 +216,8 @@ class ReleaseModel:
     gates: tuple[Gate, ...]
     golden: Golden | None
     engines: tuple[ReleaseEngine, ...] = ()
+    task: str | None = None
+    decode: Decode | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
