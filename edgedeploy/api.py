@@ -28,6 +28,7 @@ from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
 from edgedeploy.footprint import confirmed, footprint, used_records
 from edgedeploy.freshness import take
+from edgedeploy.importing import Imported, import_bench
 from edgedeploy.lockfile import check_lock, read_lock, write_lock
 from edgedeploy.measuring import Site
 from edgedeploy.memory import Memory
@@ -56,6 +57,7 @@ __all__ = [
     "BuildOptions",
     "BuildResult",
     "Care",
+    "Imported",
     "Package",
     "PackageOptions",
     "PushOptions",
@@ -78,6 +80,7 @@ __all__ = [
     "enrol",
     "fsck",
     "hand_over",
+    "import_bench",
     "key_id",
     "new_key",
     "open_profile",
