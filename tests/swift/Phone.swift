@@ -15,7 +15,8 @@ final class ProcessInfo {
 }
 
 struct Bundle {
-    static let module = Bundle()
-    let bundleURL = URL(fileURLWithPath: String(cString: getenv("APP")!))
+    nonisolated(unsafe) static var module = Bundle(String(cString: getenv("APP")!))
+    let bundleURL: URL
+    init(_ path: String) { bundleURL = URL(fileURLWithPath: path) }
     var resourceURL: URL? { bundleURL }
 }

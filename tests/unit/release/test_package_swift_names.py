@@ -1,7 +1,9 @@
 """Names in Swift packages: what no compiler checks here, is defined there or by the system."""
 
+import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import apple
@@ -10,7 +12,10 @@ import pytest
 from swiftparse import named, nodes, parse, text
 from tree_sitter import Node
 
+from edgedeploy.bench.app_bench import read_app_bench
+from edgedeploy.release.formats.shared import BESIDE
 from edgedeploy.release.packages import write_packages
+from tests.phone import document
 
 pytestmark = pytest.mark.slow
 
@@ -25,9 +30,9 @@ prefix reduce rounded sorted split squareRoot string suffix withUnsafeBytes
 FOUNDATION = """
 Bundle Data Date DispatchTime FileAttributeType FileHandle FileManager ISO8601DateFormatter
 JSONDecoder JSONEncoder LocalizedError NSMutableData NSNumber OperatingSystemVersion ProcessInfo
-URL appendingPathComponent close copyBytes createDirectory decode encode enumerator fileAttributes
-fileExists isOperatingSystemAtLeast memset moveItem nextObject read removeItem
-replacingOccurrences setenv subdata uname utsname
+URL appendingPathComponent base64EncodedString close copyBytes createDirectory decode encode
+enumerator fileAttributes fileExists isOperatingSystemAtLeast memset moveItem nextObject read
+removeItem replacingOccurrences setenv subdata uname utsname
 """
 CRYPTO_KIT = "Curve25519 PublicKey SHA256 finalize hash isValidSignature update"
 CORE_ML = """
@@ -188,6 +193,23 @@ def test_every_file_imports_what_it_names(tree: Path) -> None:
             if module not in there and any(map(like.fullmatch, names)):
                 lacking.append(f"{path.name}: {module}")
     assert not lacking
+
+
+def test_the_check_wants_all_that_every_package_holds(tree: Path) -> None:
+    """The roles of files that are packaged whatever the target are those that may not lack."""
+    source = next(tree.rglob("Verification.swift")).read_text()
+    (listed,) = re.findall(r"beside: Set<String> = \[(.*?)\]", source, re.DOTALL)
+    assert set(re.findall(r'"(\w+)"', listed)) == BESIDE
+
+
+def test_the_reader_knows_what_the_bench_writes(tree: Path) -> None:
+    """Each stored property of the document, and no other; `stable` and the like lie deeper."""
+    source = next(tree.rglob("BenchReport.swift")).read_text()
+    body = source.partition("    private var schema = 1")[2].partition("    init(\n")[0]
+    stored = set(re.findall(r"private (?:let|var) (\w+)", body)) | {"schema"}
+    assert stored == set(document()) | {"runtime_version"}
+    data = {**document(), "runtime_version": "1.19.0"}
+    assert read_app_bench(json.dumps(data).encode(), datetime.now(UTC)).runtime_version == "1.19.0"
 
 
 def test_the_page_says_what_the_report_holds(tree: Path) -> None:
