@@ -1,6 +1,7 @@
 """What holds for every test: one thread, no telemetry, a home of its own, no silent skips."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -103,6 +104,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     place = {here / name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+_frozen: set[Path] = set()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Take what lies in memory when a file's tests begin out of the collector's sight.
+
+    A process that imported hundreds of test files holds a million objects, and coremltools
+    collects garbage after each conversion: it looked at all of them each time, and found none.
+    """
+    if item.path not in _frozen:
+        _frozen.add(item.path)
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
