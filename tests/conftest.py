@@ -4,6 +4,7 @@ import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -33,6 +34,11 @@ if Path(OWN_HOME, ".config/pip/pip.conf").exists():
 for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
     os.environ.pop(name, None)
 (PRIVATE / "home").mkdir()
+# `python3` is the program itself: pyenv and its like put shell scripts there that take ten
+# processes to find it, and stand-ins for devices start it thousands of times.
+(PRIVATE / "bin").mkdir()
+(PRIVATE / "bin/python3").symlink_to(Path(sys.executable).resolve())
+os.environ["PATH"] = os.pathsep.join([str(PRIVATE / "bin"), os.environ.get("PATH", os.defpath)])
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
