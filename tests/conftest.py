@@ -87,6 +87,8 @@ LONGEST_FIRST = (
     "device/test_lab_push.py",
     "device/test_device_verbs.py",
     "device/test_device_bench.py",
+    "device/test_tensorrt_device.py",
+    "flow/test_flow_nasty.py",
 )
 
 # Folders with a command of their own; collected only when named on the command line.
