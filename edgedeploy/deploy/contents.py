@@ -447,7 +447,7 @@ def _stale(item: Item, why: str) -> EdgedeployError:
         f"{item.name} has to be built first: {why}",
         code="E438",
         subject=item.name,
-        hint="run `edgedeploy build` on the profile, with the same options, then push",
+        hint="run `edgedeploy build` on the profile, with the same options, and try again",
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -145,6 +145,20 @@ class ReleaseEngine:
     needs: EngineNeeds
     platform: GpuPlatform | None
 
+    @property
+    def folder(self) -> str:
+        """Folder of its files."""
+        return self.entry.rpartition("/")[0]
+
+    def in_words(self) -> str:
+        """Return what built it, such as ``TensorRT 10.3.0 for Orin (SM87), driver 540.4``."""
+        if self.platform is None:
+            return self.needs.built()
+        driver = self.platform.jetpack or (
+            self.platform.driver and f"driver {self.platform.driver}"
+        )
+        return self.platform.in_words() + (f", {driver}" if driver else "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseModel:
@@ -267,6 +281,13 @@ class Release:
             if target.target == name:
                 return target
         raise KeyError(name)
+
+    def engines(self) -> Iterator[tuple[str, str, ReleaseEngine]]:
+        """Yield every engine with the id of its target and the name of its model."""
+        for target in self.targets:
+            for model in target.models:
+                for engine in model.engines:
+                    yield target.target, model.name, engine
 
     def file(self, path: str) -> ReleaseFile:
         """Return a file by path.

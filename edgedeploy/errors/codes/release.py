@@ -195,8 +195,8 @@ CODES: dict[str, Explanation] = {
     ),
     "E763": Explanation(
         "Two things cannot be compared",
-        "`edgedeploy compare` takes two builds, or two bundles of one name with the public key "
-        "that vouches for them. The message says what does not fit.",
+        "`edgedeploy compare` takes two builds, or two bundles of one name by somebody who "
+        "is believed. The message says what does not fit.",
     ),
     "E767": Explanation(
         "There is something else where a package shall be",
@@ -215,5 +215,11 @@ CODES: dict[str, Explanation] = {
         "Every application has a depot of its own on a device, named like its releases, with a "
         "trust file of its own. This release has another name: it would replace what it is not. "
         "Push it to the depot of its own application.",
+    ),
+    "E780": Explanation(
+        "The key for OpenSSF Model Signing cannot be used",
+        "That format knows no Ed25519. `--openssf-key` takes a private key on the curve P-256, "
+        "P-384 or P-521, in PEM without a passphrase, as `openssl ecparam -name prime256v1 -genkey "
+        "-noout` writes it. Nothing was written.",
     ),
 }
