@@ -37,7 +37,16 @@ from tests.unit.devices.depots import Box, content, frames, manifest, push, put,
 from tests.unit.devices.odd import odd_box, orders
 from tests.unit.devices.odd_python import EXT4_IOC_SHUTDOWN
 from tests.unit.devices.shells import ShellRemote
-from tests.unit.devices.trusting import ACME, files_of, manifest_of, release_of, stage, trust_bytes
+from tests.unit.devices.trusting import (
+    ACME,
+    build_runner,
+    files_of,
+    give_runner,
+    manifest_of,
+    release_of,
+    stage,
+    trust_bytes,
+)
 
 Agent = Literal["python", "shell", "unsynced"]
 How = Literal["kill", "flush", "lose"]
@@ -296,6 +305,11 @@ class ShellCutter(Cutter):
     @functools.cached_property
     def _counter(self) -> ToolCounter:
         return ToolCounter(self._folder / "counter")
+
+    def _prepare(self, disk: Path) -> None:
+        if self.case is CASES["release"]:
+            give_runner(disk, build_runner(self._folder))
+        super()._prepare(disk)
 
     def _box(self, disk: Path) -> Box:
         remote = ShellRemote(self._counter.tools)
