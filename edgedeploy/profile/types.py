@@ -182,6 +182,11 @@ class MetricSpec:
         """Whether it is a function of the user's project."""
         return ".py:" in self.name
 
+    @property
+    def is_closeness(self) -> bool:
+        """Whether it holds outputs against the float model's, and needs no truth."""
+        return self.name in ("mse", "cosine", "agreement")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
