@@ -16,6 +16,13 @@ from edgedeploy.errors import ExitCode, UsageError
 from edgedeploy.places import default_store_path
 
 _PATH = click.Path(path_type=Path)
+_SPELLED = {
+    "targets": "target",
+    "sets": "set",
+    "target_path": "target-path",
+    "folder": "output",
+}
+"""Options that are spelled otherwise than their parameters."""
 
 
 @click.command()
@@ -51,10 +58,10 @@ def command(
 
     if is_bundle(old) and not is_bundle(new) and not is_build(new):
         return _retrained(output, old, new, keys, trust_file(keys, trust), rest)
-    given = [name for name, value in rest.items() if value]
+    given = [f"--{_SPELLED.get(name, name)}" for name, value in rest.items() if value]
     if given:
         raise UsageError(
-            f"--{given[0].rstrip('s')} is for a release and the profile that was built since",
+            f"{given[0]} is for a release and the profile that was built since",
             code="E100",
             subject=str(new),
             hint="give a bundle (.edpkg) and the profile, or leave the option away",

@@ -46,7 +46,8 @@ def retrained_text(found: Retrained) -> str:
 def retrained_markdown(found: Retrained) -> str:
     """Return the comparison as GitHub-flavoured Markdown; all texts are escaped."""
     count = len(found.regressions)
-    verdict = f"⛔ {count} regressions" if count else "✅ no regression"
+    some = "1 regression" if count == 1 else f"{count} regressions"
+    verdict = f"⛔ {some}" if count else "✅ no regression"
     lines = [f"## edgedeploy: {escape(found.changes.after)} against {escape(found.release)}"]
     lines += ["", f"**{verdict}**", ""]
     lines += [f"- ⛔ {escape(_regression(item))}" for item in found.regressions]
