@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from edgedeploy.artifact import FileEntry
+from edgedeploy.artifact import FileEntry, Tree
+from edgedeploy.decode import Decoder
 from edgedeploy.deploy.contents import FILES, GOLDEN, Built
 from edgedeploy.deploy.push import Contents
 from edgedeploy.devices.version import VersionModel
+from edgedeploy.gpu import EngineNeeds, GpuPlatform
 from edgedeploy.parity.gates import ON_DEVICE
 from edgedeploy.plan import Item
 from edgedeploy.profile.expand import model_to_data
 from edgedeploy.profile.types import ModelSpec
 from edgedeploy.release.bundle import (
+    Decode,
     Figure,
     Gate,
     Golden,
+    ReleaseEngine,
     ReleaseFile,
     ReleaseModel,
     ReleaseTarget,
@@ -57,17 +62,21 @@ def describe_target(built: Built, items: Sequence[Item], contents: Contents) -> 
         runtime=target.runtime,
         runtime_versions=str(target.get("runtime.versions")),
         compute_capabilities=tuple(gpu.get("compute_capabilities", ())),
-        models=tuple(_model(built, item, by_name[item.shared.name]) for item in items),
+        models=tuple(_model(built, item, by_name[item.shared.name], contents) for item in items),
     )
 
 
-def _model(built: Built, item: Item, model: VersionModel) -> ReleaseModel:
+def _model(built: Built, item: Item, model: VersionModel, contents: Contents) -> ReleaseModel:
     about, report = built.report(item)
+    decoder = built.decoder(item)
     target, name = item.use.target, item.shared.name
     golden = model.golden
+    engines = tuple(_engines(built, item, model, contents))
     return ReleaseModel(
         name=name,
-        entry=f"{target}/{model.entry}",
+        entry=f"{target}/{model.entry}"
+        if len(engines) < 2
+        else posixpath.commonpath([engine.entry for engine in engines]),
         candidate=model.candidate,
         artifact=model.artifact,
         inputs=tuple(_inputs(item, about)),
@@ -75,12 +84,14 @@ def _model(built: Built, item: Item, model: VersionModel) -> ReleaseModel:
             Tensor(name=spec["name"], dtype=spec["dtype"], shape=_shape(item, spec["dims"]))
             for spec in about.signature["outputs"]
         ),
-        labels=labels_path(item.shared.model),
+        labels=labels_path(item.shared.model, decoder),
+        task=None if item.shared.model.task is None else item.shared.model.task.name,
+        decode=_decode(item.shared.model, decoder, about),
         options=model.options,
         size_bytes=report.size_bytes or 0,
         figures=tuple(_figures(report)),
         gates=tuple(map(_gate, report.gates)),
-        platform=None if model.needs is None else model.needs.to_json(),
+        engines=engines,
         golden=None
         if golden is None
         else Golden(
@@ -89,6 +100,37 @@ def _model(built: Built, item: Item, model: VersionModel) -> ReleaseModel:
             cosine=golden.cosine,
         ),
     )
+
+
+def _engines(
+    built: Built, item: Item, model: VersionModel, contents: Contents
+) -> Iterator[ReleaseEngine]:
+    """Yield the engines of a model, by platform, with the digests that devices know them by."""
+    target, made = item.use.target, built.engines(item)
+    if model.needs is not None:
+        yield ReleaseEngine(
+            entry=f"{target}/{model.entry}",
+            artifact=model.artifact,
+            size_bytes=built.report(item)[1].size_bytes or 0,
+            needs=model.needs,
+            platform=None,
+        )
+    for engine in sorted(made.values(), key=lambda engine: str(engine["entry"])):
+        folder = f"{model.name}/{posixpath.dirname(engine['entry'])}/"
+        tree = Tree(
+            files=tuple(
+                replace(file, path=file.path.removeprefix(f"{model.name}/"))
+                for file in contents.version.files
+                if file.path.startswith(folder)
+            )
+        )
+        yield ReleaseEngine(
+            entry=f"{target}/{model.name}/{engine['entry']}",
+            artifact=tree.digest,
+            size_bytes=tree.size_bytes,
+            needs=EngineNeeds.from_json(engine["needs"]),
+            platform=GpuPlatform.from_json(engine["platform"]),
+        )
 
 
 def is_measured(gate: str) -> bool:
@@ -111,9 +153,23 @@ def _gate(gate: GateReport) -> Gate:
     )
 
 
-def labels_path(model: ModelSpec) -> str | None:
-    """Return the file of a release with a model's classes; None where the profile names none."""
-    return None if model.classes is None else f"{LABELS}/{model.name}.txt"
+def labels_path(model: ModelSpec, decoder: Decoder | None) -> str | None:
+    """Return the file of a release with a model's classes or characters; None where it has none."""
+    given = model.classes is not None or (decoder is not None and decoder.labels)
+    return f"{LABELS}/{model.name}.txt" if given else None
+
+
+def _decode(model: ModelSpec, decoder: Decoder | None, about: ModelReport) -> Decode | None:
+    spec = model.decode
+    if spec is None or decoder is None:
+        return None
+    return Decode(
+        name=spec.name,
+        output=spec.output or about.signature["outputs"][0]["name"],
+        answer=decoder.kind,
+        parameters={key: value for key, value in spec.parameters.items() if key != "characters"},
+        steps=decoder.steps(),
+    )
 
 
 def _inputs(item: Item, about: ModelReport) -> Iterator[Tensor]:
@@ -170,22 +226,26 @@ def _figures(report: TargetReport) -> Iterator[Figure]:
         )
 
 
-def describe_files(target: str, contents: Contents) -> Iterator[ReleaseFile]:
+def describe_files(target: ReleaseTarget, contents: Contents) -> Iterator[ReleaseFile]:
     """Yield the files of a target as a release lists them; those of `files:` for each target."""
-    entries = {model.name: model.entry for model in contents.version.models}
+    opened = [
+        entry
+        for model in target.models
+        for entry in ([engine.entry for engine in model.engines] or [model.entry])
+    ]
     for file in contents.version.files:
         first = file.path.partition("/")[0]
         if first == FILES:
             yield _file(file, file.path, "file")
         elif first == GOLDEN:
-            yield _file(file, f"{target}/{file.path}", "golden")
+            yield _file(file, f"{target.target}/{file.path}", "golden")
         else:
-            path = folder_of(target, file.path)
-            yield _file(file, path, _role(file.path, entries[first]))
+            path = folder_of(target.target, file.path)
+            yield _file(file, path, _role(path, opened))
 
 
-def _role(path: str, entry: str) -> Role:
-    if path == entry or path.startswith(f"{entry}/"):
+def _role(path: str, opened: Sequence[str]) -> Role:
+    if any(path == entry or path.startswith(f"{entry}/") for entry in opened):
         return "model"
     return "interface" if path.endswith(".json") else "weights"
 

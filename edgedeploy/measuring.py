@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from edgedeploy.artifact import Tree
 from edgedeploy.gpu import EngineNeeds
 from edgedeploy.loading import Part
-from edgedeploy.profile.types import BenchSpec, MetricSpec
+from edgedeploy.profile.types import BenchSpec, DecodeSpec, MetricSpec
 from edgedeploy.records import add_record, conditions_key, latest_record, records_of
 from edgedeploy.signature import Signature
 from edgedeploy.store import Store
@@ -73,6 +73,8 @@ class Reference:
         metric: None where the profile names none.
         metadata: The model's, for parameters of the metric.
         folder: The profile's, for user functions.
+        decode: How outputs become an answer; None where the profile names nothing.
+        classes: Names of the model's classes, for that.
     """
 
     outputs: Path
@@ -80,6 +82,8 @@ class Reference:
     metric: MetricSpec | None
     metadata: Mapping[str, str]
     folder: Path
+    decode: DecodeSpec | None = None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,6 +377,34 @@ def measure_on(store: Store, session: Session, site: Site, progress: Progress) -
         one = session.on(taken.platform) if taken.platform else session
         key = one.board_key(taken.mode)
         return _kept(store, key, session, taken.records, taken.samples)
+
+
+def keep_imported(
+    store: Store, session: Session, record: dict[str, Any], samples: Sequence[Path]
+) -> bool:
+    """Keep what somebody else measured of a session's chosen artifact on the session's board.
+
+    Args:
+        store: The store.
+        session: Of what it is a measurement.
+        record: With ``app``, whose ``sha256`` tells documents apart.
+        samples: Files of raw samples that it names.
+
+    Returns:
+        Whether it is new; a document that was imported before is not kept again.
+
+    Raises:
+        StoreError: The record cannot be written.
+    """
+    key = session.board_key(record["conditions"]["mode"])
+    name = session.artifacts[-1].name
+    for known in records_of(store, key):
+        app = known["artifacts"].get(name, {}).get("app")
+        if app is not None and app["sha256"] == record["app"]["sha256"]:
+            return False
+    whole = {"created": record["created"], "artifacts": {name: record}}
+    add_record(store, key, whole, samples)
+    return True
 
 
 def _kept(

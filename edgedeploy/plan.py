@@ -17,7 +17,7 @@ from typing import Any
 from edgedeploy import backends
 from edgedeploy.errors import ProfileError
 from edgedeploy.modelnodes import OPSET, ModelNodes, locate, model_nodes, name_axes, variants
-from edgedeploy.node import FileRef, Node, OutputRef
+from edgedeploy.node import FileRef, FilesRef, Node, OutputRef
 from edgedeploy.profile.types import (
     Profile,
     TargetUse,
@@ -247,9 +247,10 @@ def _surveys(
     effects = Node(
         id=f"{shared.name}.{use.target}.effects",
         kind="effects",
-        params={**common, "metric": params["metric"], "project": params["project"]},
+        params={**common, **_scoring(shared)},
         inputs={
             **inputs,
+            **_named_classes(shared),
             "survey": survey.output("survey"),
             "evaluate": shared.evaluate.output("samples"),
             "reference": shared.reference.output("outputs"),
@@ -257,6 +258,17 @@ def _surveys(
         },
     )
     return survey, survey if params["metric"] is None else effects
+
+
+def _scoring(shared: ModelNodes) -> dict[str, Any]:
+    """Return how a model's outputs are scored: as those of the float model."""
+    return {key: shared.reference.params[key] for key in ("metric", "decode", "project")}
+
+
+def _named_classes(shared: ModelNodes) -> dict[str, FileRef | FilesRef | OutputRef]:
+    """Return the file of classes as an input, where the model's decoder reads it."""
+    given = shared.reference.inputs
+    return {"classes": given["classes"]} if "classes" in given else {}
 
 
 def _by_nncf(use: TargetUse, shared: ModelNodes, name: str) -> OutputRef:
@@ -401,10 +413,10 @@ def _candidate(
         kind="evaluate",
         params={
             **here,
-            "metric": shared.reference.params["metric"],
-            "project": shared.reference.params["project"],
+            **_scoring(shared),
         },
         inputs={
+            **_named_classes(shared),
             "artifact": compiled.output("artifact"),
             "samples": shared.evaluate.output("samples"),
             "reference": shared.reference.output("outputs"),

@@ -7,15 +7,17 @@ profile has to be built first.
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgedeploy.artifact import FileEntry, Tree
 from edgedeploy.building import BuildOptions, BuildRun
 from edgedeploy.choosing import Outcome
+from edgedeploy.decode import Decoder, make_decoder
 from edgedeploy.deploy.golden import Golden, golden_trees
 from edgedeploy.deploy.gpu import choose_engine
 from edgedeploy.deploy.push import Contents
@@ -32,10 +34,12 @@ from edgedeploy.events import EventLog, Note
 from edgedeploy.executor import Builder
 from edgedeploy.loading import engines_of, loaded_part
 from edgedeploy.lockfile import Lock
+from edgedeploy.measuring import Session
 from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
 from edgedeploy.places import DOCUMENT
 from edgedeploy.plan import CandidateNodes, Item, Plan
+from edgedeploy.profile.classes import read_classes
 from edgedeploy.report.document import (
     BuildDocument,
     ModelReport,
@@ -125,6 +129,28 @@ class Built:
             raise _stale(item, "the last build was of other targets")
         return found
 
+    def decoder(self, item: Item) -> Decoder | None:
+        """Return what reads the outputs of an item's model; None where the profile names nothing.
+
+        Raises:
+            BuildError: The last build was of other targets (E438).
+            DataError: It cannot be made (E874, E875, E877).
+        """
+        spec = item.shared.model.decode
+        if spec is None:
+            return None
+        about, _ = self.report(item)
+        with self._builder() as builder:
+            _, facts = builder.folder(item.shared.intake.output("facts"))
+        known = json.loads((facts / "facts.json").read_text(encoding="utf-8"))
+        classes = item.shared.classes
+        return make_decoder(
+            spec,
+            outputs=[output["name"] for output in about.signature["outputs"]],
+            metadata=known["metadata"],
+            classes=read_classes(None if classes is None else classes.path),
+        )
+
     def refusals(self) -> Iterator[str]:
         """Yield in words what gates of the last build refused, item by item."""
         for item in self._plan.items:
@@ -143,6 +169,26 @@ class Built:
             return run.lock(run.build())
         finally:
             run.close()
+
+    def session(self, model: str, target: str) -> Session:
+        """Return how the artifact is measured that the last build chose, a refused one as well.
+
+        Raises:
+            BuildError: It is not built, or not as the profile now says (E438).
+        """
+        items = tuple(
+            item
+            for item in self._plan.items
+            if (item.shared.name, item.use.target) == (model, target)
+        )
+        run = self._run(replace(self._plan, items=items))
+        try:
+            for outcome in run.build():
+                self._check_built(outcome)
+        finally:
+            run.close()
+        session, _ = run.bench.sessions[-1]
+        return session
 
     def target(self, board: str | None, device: str) -> str:
         """Return the target that was built for a board.
@@ -199,13 +245,25 @@ class Built:
         with self._mutex:
             return self._found(target, gpu)
 
+    def engines(self, item: Item) -> Mapping[str, Any]:
+        """Return what devices made of an item's program, by the id of their platform.
+
+        Empty where it is none. See the stage ``engines`` for what each says.
+
+        Raises:
+            BuildError, RefusedError: As :meth:`contents`.
+        """
+        with self._mutex:
+            for outcome in self._choice(item.use.target):
+                if outcome.item.name == item.name:
+                    return engines_of(outcome.chosen.compiled if outcome.chosen else None)
+        return {}
+
     def _found(self, target: str, gpu: GpuSurvey | None) -> Contents:
-        if target not in self._chosen:
-            items = tuple(item for item in self._plan.items if item.use.target == target)
-            self._chosen[target] = self._outcomes(replace(self._plan, items=items))
+        whole = self._released is not None  # a release holds the engines of all platforms
         engines = tuple(
-            "" if not made else choose_engine(outcome.item.name, made, gpu)
-            for outcome in self._chosen[target]
+            "" if whole or not made else choose_engine(outcome.item.name, made, gpu)
+            for outcome in self._choice(target)
             for made in [engines_of(outcome.chosen.compiled if outcome.chosen else None)]
         )
         key = (target, *engines)
@@ -213,12 +271,16 @@ class Built:
             self._known[key] = self._contents(target, engines)
         return self._known[key]
 
+    def _choice(self, target: str) -> tuple[Outcome, ...]:
+        if target not in self._chosen:
+            items = tuple(item for item in self._plan.items if item.use.target == target)
+            self._chosen[target] = self._outcomes(replace(self._plan, items=items))
+        return self._chosen[target]
+
     def _contents(self, target: str, engines: Sequence[str]) -> Contents:
         taken = _Files()
         models = []
-        with Builder(
-            self._store, self._plan.profile.folder.absolute(), events=self._events
-        ) as builder:
+        with self._builder() as builder:
             for outcome, engine in zip(self._chosen[target], engines, strict=True):
                 models.append(self._model(builder, outcome, engine, taken))
         for path, place in _profile_files(self._plan):
@@ -230,6 +292,10 @@ class Built:
             files=taken.sorted(),
         )
         return Contents(version=version, places=taken.places)
+
+    def _builder(self) -> Builder:
+        """Return what brings stages up to date; used as a context."""
+        return Builder(self._store, self._plan.profile.folder.absolute(), events=self._events)
 
     def _outcomes(self, plan: Plan) -> tuple[Outcome, ...]:
         """Return what the last build chose, from the store alone.
@@ -253,7 +319,7 @@ class Built:
             self._store, plan, options, EventLog(), self._memory, None, workshop=made_by
         )
 
-    def _check(self, outcome: Outcome) -> None:
+    def _check_built(self, outcome: Outcome) -> TargetReport:
         _, report = self.report(outcome.item)
         if report.verdict == "failed":
             raise _stale(outcome.item, "it failed in the last build")
@@ -261,6 +327,10 @@ class Built:
         if artifact is None or artifact.digest != report.artifact:
             missed = [trial.reason for trial in outcome.trials if _not_built(trial.diagnostics)]
             raise _stale(outcome.item, (missed or ["its artifact is another now"])[0])
+        return report
+
+    def _check(self, outcome: Outcome) -> None:
+        report = self._check_built(outcome)
         allowed = self._released is not None and self._released.unaccepted
         if (report.verdict == "refused" or outcome.state != "accepted") and not allowed:
             raise RefusedError(
@@ -278,7 +348,8 @@ class Built:
         Args:
             builder: Brings the stages up to date.
             outcome: What became of the model.
-            engine: Id of the platform whose engine is taken; empty where there are none.
+            engine: Id of the platform whose engine is taken; empty where there are none, and for
+                all of them.
             taken: Where the files go.
         """
         item, chosen = outcome.item, outcome.chosen
@@ -428,31 +499,18 @@ def _stale(item: Item, why: str) -> EdgedeployError:
         f"{item.name} has to be built first: {why}",
         code="E438",
         subject=item.name,
-        hint="run `edgedeploy build` on the profile, with the same options, then push",
+        hint="run `edgedeploy build` on the profile, with the same options, and try again",
     )
 
 
 def _check_engines(item: Item, record: ActionRecord) -> None:
-    """Refuse what a release cannot hold of engines: none, or more than one.
-
-    Raises:
-        BuildError: Something stood for the GPU (E759), or there are engines of several platforms,
-            of which all but the first would be left out (E764).
-    """
+    """Refuse what is no engine, because something stood for the GPU (E759)."""
     if record.summary.get("simulated"):
         raise BuildError(
             f"something stood for the GPU that builds the engine of {item.name}: it is no engine",
             code="E759",
             subject=item.name,
             hint="build it on a device of the board, then release",
-        )
-    made = engines_of(record)
-    if len(made) > 1:
-        raise BuildError(
-            f"{item.name} has engines for {len(made)} platforms, and a release takes one",
-            code="E764",
-            subject=item.name,
-            hint="build with the devices of one platform, `-d NAME`, then release",
         )
 
 

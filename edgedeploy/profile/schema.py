@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, model_validator
 
 from edgedeploy.config.nearest import advice, shorten
+from edgedeploy.profile.schema_answers import Decode, Task
 from edgedeploy.profile.schema_parts import (
     Axis,
     Change,
@@ -32,22 +33,13 @@ from edgedeploy.profile.schema_parts import (
     Strict,
     Text,
     fault,
+    short,
 )
 from edgedeploy.profile.types import QuantizeMethod, QuantizeMode, RangeMethod, Rounding
 from edgedeploy.profile.unbuilt import PARTS, QUANTIZE_MODES, not_built
 
 QUANTIZE_NAMES = get_args(QuantizeMode)
 _HABITS = {"int8": "w8a8", "int4": "w4", "float": "none", "fp32": "none", "half": "fp16"}
-
-
-def _short(key: str, *kinds: type) -> Callable[[Any], Any]:
-    """Return a validator that reads a bare value of one of ``kinds`` as ``{key: value}``."""
-
-    def expand(value: Any) -> Any:
-        bare = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
-        return {key: value} if bare else value
-
-    return expand
 
 
 def _unbuilt_part(key: str) -> Callable[[Any], Any]:
@@ -169,7 +161,7 @@ class InputSchema(Strict):
         Annotated[
             ImageSchema,
             BeforeValidator(
-                _short("size", list),
+                short("size", list),
                 json_schema_input_type=list[int | Literal["keep"]] | ImageSchema,
             ),
         ]
@@ -231,7 +223,7 @@ class RoleSchema(Strict):
 
 Role = Annotated[
     RoleSchema,
-    BeforeValidator(_short("source", str), json_schema_input_type=str | RoleSchema),
+    BeforeValidator(short("source", str), json_schema_input_type=str | RoleSchema),
 ]
 
 
@@ -271,7 +263,7 @@ class MetricSchema(Strict):
 
 Metric = Annotated[
     MetricSchema,
-    BeforeValidator(_short("name", str), json_schema_input_type=str | MetricSchema),
+    BeforeValidator(short("name", str), json_schema_input_type=str | MetricSchema),
 ]
 
 
@@ -338,7 +330,7 @@ class QuantizeSchema(Strict):
 
 Quantize = Annotated[
     QuantizeSchema,
-    BeforeValidator(_short("mode", str), json_schema_input_type=str | QuantizeSchema),
+    BeforeValidator(short("mode", str), json_schema_input_type=str | QuantizeSchema),
 ]
 
 
@@ -402,7 +394,7 @@ class BenchSchema(Strict):
 
 Bench = Annotated[
     BenchSchema,
-    BeforeValidator(_short("mode", str), json_schema_input_type=str | BenchSchema),
+    BeforeValidator(short("mode", str), json_schema_input_type=str | BenchSchema),
 ]
 
 
@@ -422,9 +414,14 @@ class ModelSchema(Strict):
 
     source: Annotated[
         SourceSchema,
-        BeforeValidator(_short("file", str), json_schema_input_type=str | SourceSchema),
+        BeforeValidator(short("file", str), json_schema_input_type=str | SourceSchema),
     ] = Field(
         description="Path of the ONNX file, or a map that names an installed package as well."
+    )
+    task: Task | None = Field(
+        default=None,
+        description="What the model is for: `classify`, `detect/yolo`, `ocr/ctc`, `vad`, `kws`, "
+        "`embed`, or a map of `name` and parameters; see [tasks](tasks.md).",
     )
     author: Text | None = Field(
         default=None, description="Who made the model; artifacts that have a place for it say so."
@@ -452,6 +449,10 @@ class ModelSchema(Strict):
         default_factory=DataSchema, description="Data of this model alone, by role."
     )
     metric: Metric | None = Field(default=None, description="Metric of this model alone.")
+    decode: Decode | None = Field(
+        default=None,
+        description="How its outputs become an answer; metrics read the answer then.",
+    )
     allow_nonfinite: bool = Field(
         default=False, description="Accept NaN and infinite weights, which are refused otherwise."
     )

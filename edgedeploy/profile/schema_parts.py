@@ -15,6 +15,7 @@ from edgedeploy.profile.dims import DimError, parse_dim
 from edgedeploy.profile.types import Delta, DimSpec
 
 METRICS = ("top1", "topk", "f1", "map", "pearson", "cer", "wer", "mse", "cosine", "agreement")
+DECODERS = ("yolo", "boxes", "ctc", "classes", "speech", "vector")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FUNCTION = re.compile(r"[^:\0]+\.py:[A-Za-z_]\w{0,99}")
@@ -35,6 +36,16 @@ def fault(code: str, message: str, hint: str, *, at: tuple[Any, ...] = ()) -> Py
     """Return an error that becomes the diagnostic ``code``; ``at`` is a path below the field."""
     # The text goes in as context: a template would read braces of the user's own text.
     return PydanticCustomError(code, "{message}", {"message": message, "hint": hint, "at": at})
+
+
+def short(key: str, *kinds: type) -> Callable[[Any], Any]:
+    """Return a validator that reads a bare value of one of ``kinds`` as ``{key: value}``."""
+
+    def expand(value: Any) -> Any:
+        bare = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
+        return {key: value} if bare else value
+
+    return expand
 
 
 def _units(parse: Callable[[object], Any]) -> Callable[[object], Any]:
@@ -122,6 +133,12 @@ def _metric_name(value: str) -> str:
     return value
 
 
+def _decoder_name(value: str) -> str:
+    if value not in DECODERS:
+        raise fault("E873", f"`{shorten(value)}` is no decoder", advice(value, DECODERS))
+    return value
+
+
 def _distribution(value: str) -> str:
     if not _DISTRIBUTION.fullmatch(value):
         raise fault(
@@ -190,6 +207,7 @@ RelativePath = Annotated[Text, AfterValidator(_relative)]
 FunctionName = Annotated[Text, AfterValidator(_function)]
 DataSource = Annotated[Text, AfterValidator(_data_source)]
 MetricName = Annotated[Text, AfterValidator(_metric_name)]
+DecoderName = Annotated[Text, AfterValidator(_decoder_name)]
 Distribution = Annotated[Text, AfterValidator(_distribution)]
 Digest = Annotated[Text, AfterValidator(_digest)]
 Duration = Annotated[float, PlainValidator(_units(duration_ms), json_schema_input_type=str)]

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from edgedeploy.fileset import check_files, folders_of
+from edgedeploy.gpu import EngineNeeds
 from edgedeploy.release.verify_file import MOST_COUNTER
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,99}")
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}/[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_WORD = 100
+"""Letters of a name of a GPU, or of a version."""
 
 
 def check_release(release: Release, reserved: Collection[str]) -> None:
@@ -55,6 +58,7 @@ def check_release(release: Release, reserved: Collection[str]) -> None:
             raise ValueError(f"two models for {target.target!r:.60} have the same name")
         for model in target.models:
             _check_model(model, files, folders)
+            _check_engines(model, files)
 
 
 def _check_texts(release: Release) -> None:
@@ -95,6 +99,28 @@ def _check_model(model: ReleaseModel, files: set[str], folders: set[str]) -> Non
         raise ValueError(f"there is no {model.entry!r:.120}, the entry of {model.name!r:.60}")
     if model.labels is not None and model.labels not in files:
         raise ValueError(f"there is no file of labels {model.labels!r:.120}")
+    decode = model.decode
+    if decode is not None and decode.output not in {tensor.name for tensor in model.outputs}:
+        raise ValueError(f"there is no output {decode.output!r:.60}, which is decoded")
     golden = model.golden
     if golden is not None and not {golden.inputs, golden.outputs} <= folders:
         raise ValueError(f"the golden samples of {model.name!r:.60} are not there")
+
+
+def _check_engines(model: ReleaseModel, files: set[str]) -> None:
+    """Refuse engines that are not there, are no platforms', or among which nothing chooses."""
+    entries = [engine.entry for engine in model.engines]
+    if entries != sorted(set(entries)) or not set(entries) <= files:
+        raise ValueError(f"the engines of {model.name!r:.60} are not there, sorted, each once")
+    alone = entries == [model.entry]
+    if entries and not alone:
+        if len(entries) < 2 or not all(entry.startswith(f"{model.entry}/") for entry in entries):
+            raise ValueError(f"the engines of {model.name!r:.60} are not below its entry")
+        if len({engine.platform for engine in model.engines} - {None}) < len(entries):
+            raise ValueError(f"two engines of {model.name!r:.60} are of one platform, or of none")
+    for engine in model.engines:
+        EngineNeeds.from_json(engine.needs.to_json())
+        platform = engine.platform
+        for text in () if platform is None else platform.to_json().values():
+            if isinstance(text, str) and not (len(text) <= _WORD and text.isprintable()):
+                raise ValueError(f"the platform of an engine of {model.name!r:.60} is none")
