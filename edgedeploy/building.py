@@ -14,6 +14,7 @@ from typing import Any
 from edgedeploy import choosing
 from edgedeploy.artifact import Tree
 from edgedeploy.choosing import Chooser, Outcome, Trial
+from edgedeploy.combining import Combination, combine, float_pipeline
 from edgedeploy.disk import disk_errors
 from edgedeploy.engines import (
     Workshop,
@@ -40,6 +41,8 @@ from edgedeploy.measuring import FLOAT, Measure, Records, Site
 from edgedeploy.memory import Memory
 from edgedeploy.needed import further, searched
 from edgedeploy.node import Node
+from edgedeploy.parity.evaluation import Evaluation
+from edgedeploy.pipelinenodes import PipelineNodes
 from edgedeploy.plan import Item, Plan
 from edgedeploy.profile.expand import expand
 from edgedeploy.publish import is_published, publish, sweep
@@ -90,6 +93,8 @@ class BuildResult:
         outcomes: One per item of the plan, in its order.
         folder: Where the results lie.
         references: Worth of the float model, by model name (with its variant).
+        combinations: What the models of each target are worth together, where there is a pipeline.
+        float_pipeline: What the pipeline is worth with the float models; None without one.
         signatures: Inputs and outputs of the normal form, by model name (with its variant).
         states: How each stage ended, by node id.
         lock: What this build used and made.
@@ -106,10 +111,12 @@ class BuildResult:
     lock: Lock
     keeps_lock: bool
     notes: tuple[Diagnostic, ...] = ()
+    combinations: tuple[Combination, ...] = ()
+    float_pipeline: Evaluation | None = None
 
     def nodes(self) -> Iterator[Node]:
         """Yield every node of the plan, and those that the build found it needs."""
-        return self.plan.nodes(further(self.outcomes))
+        return self.plan.nodes(further(self.outcomes, combinations=self.combinations))
 
     @property
     def unmeasured(self) -> tuple[Diagnostic, ...]:
@@ -120,6 +127,9 @@ class BuildResult:
     def exit_code(self) -> ExitCode:
         """The process exit status that the outcomes deserve."""
         codes = []
+        for combination in self.combinations:
+            refused = combination.state == "refused"
+            codes.append(ExitCode.REFUSED if refused else combination.exit_code)
         for outcome in self.outcomes:
             if outcome.unmeasured:
                 codes.append(ExitCode.DEVICE)
@@ -178,6 +188,8 @@ class BuildRun:
         self.bench = Bench(store, plan, self.builder, events, options.measure, sites)
         self._choosers: dict[str, Chooser] = {}
         self.notes: list[Diagnostic] = []
+        self.combinations: tuple[Combination, ...] = ()
+        """What the models of each target are worth together; :meth:`build` fills it."""
 
     @property
     def reads(self) -> tuple[Path, ...]:
@@ -205,7 +217,28 @@ class BuildRun:
             Stopped: The run was interrupted.
         """
         outcomes = _in_threads(self._screen, self._plan.items, self.builder.stop)
-        return tuple(self._surveyed(self._settle(outcome)) for outcome in outcomes)
+        outcomes = [self._settle(outcome) for outcome in outcomes]
+        if self._plan.pipeline is not None:
+            again = None if self._lock else self._again
+            outcomes, self.combinations = combine(
+                self.builder, self._plan, self._plan.pipeline, outcomes, again
+            )
+        return tuple(map(self._surveyed, outcomes))
+
+    def _again(self, outcome: Outcome, also: Callable[[Trial], Trial]) -> Outcome:
+        """Search an item's candidates once more, with what holds an accepted one besides."""
+        chooser = Chooser(self.builder, outcome.item, None, also)
+        self._choosers[outcome.item.name] = chooser
+        more = chooser.screen()
+        kept = replace(more, baseline=outcome.baseline, unmeasured=outcome.unmeasured)
+        return self._settle(kept) if more.chosen is not None else kept
+
+    def float_pipeline(self) -> Evaluation | None:
+        """Return what the pipeline is worth with the float models, where it could be run."""
+        pipeline = self._plan.pipeline
+        if pipeline is None or self.builder.hit(pipeline.scored) is None:
+            return None
+        return float_pipeline(self.builder, pipeline)
 
     # -- choosing --------------------------------------------------------------------------
 
@@ -436,6 +469,11 @@ class BuildRun:
                 if node is not None and self.builder.hit(node) is not None:
                     (output,) = {"samples", "table"} & set(self.builder.build(node).outputs)
                     data[node.id] = self.builder.build(node).outputs[output].digest
+        pipeline = self._plan.pipeline
+        for node in (*pipeline.data.values(), *pipeline.traces.values()) if pipeline else ():
+            if self.builder.hit(node) is not None:
+                (output,) = {"samples", "outputs"} & set(self.builder.build(node).outputs)
+                data[node.id] = self.builder.build(node).outputs[output].digest
         done = [outcome for outcome in outcomes if outcome.chosen is not None]
         return Lock(
             expanded=digest("expanded", expand(self._plan.profile, self._plan.targets)),

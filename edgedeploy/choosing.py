@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -132,11 +132,19 @@ class Chooser:
         builder: Brings the stages up to date.
         item: A model on a target.
         locked: Try this candidate alone (``--locked``).
+        also: What an accepted trial goes through too, before it counts as accepted.
     """
 
-    def __init__(self, builder: Builder, item: Item, locked: Candidate | None = None) -> None:
+    def __init__(
+        self,
+        builder: Builder,
+        item: Item,
+        locked: Candidate | None = None,
+        also: Callable[[Trial], Trial] | None = None,
+    ) -> None:
         self._builder = builder
         self._item = item
+        self._also = also
         self._survey: Survey | None = None
         spec = item.use.quantize
         options = [nodes.candidate for nodes in item.candidates] if locked is None else [locked]
@@ -167,6 +175,8 @@ class Chooser:
                 self._verdict = Verdict(passed=False)
             else:
                 found = try_candidate(self._builder, self._item, step)
+                if self._also is not None and found.state == "accepted":
+                    found = self._also(found)
                 self._verdict = _verdict(found)
             self._trials.append(found)
         return self._outcome()

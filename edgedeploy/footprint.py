@@ -62,7 +62,10 @@ def confirmed(
         if result.keeps_lock and read_lock(profile.folder, profile.name) != result.lock:
             return False
         plan = make_plan(profile, result.plan.targets)
-        again = {node.id: node for node in plan.nodes(further(result.outcomes, plan))}
+        again = {
+            node.id: node
+            for node in plan.nodes(further(result.outcomes, plan, result.combinations))
+        }
         with Builder(store, profile.folder.absolute()) as builder:
             for node in result.nodes():
                 used = run.builder.known_record(node)
@@ -77,7 +80,7 @@ def _inputs(result: BuildResult) -> Iterator[Path]:
     """Yield the user's files that are inputs, and the folders in which new ones could appear."""
     folder = result.plan.profile.folder
     for node in result.nodes():
-        if node.kind == "samples":
+        if node.kind in ("samples", "feed"):
             # Subfolders that hold no sample yet, too; a data function is no folder.
             place = folder / node.params["data"]["source"]
             yield from (Path(base) for base, _, _ in os.walk(place))
