@@ -42,7 +42,6 @@ from edgedeploy.memory import Memory
 from edgedeploy.needed import further, searched
 from edgedeploy.node import Node
 from edgedeploy.parity.evaluation import Evaluation
-from edgedeploy.pipelinenodes import PipelineNodes
 from edgedeploy.plan import Item, Plan
 from edgedeploy.profile.expand import expand
 from edgedeploy.publish import is_published, publish, sweep
