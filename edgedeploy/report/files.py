@@ -66,8 +66,8 @@ def _stamp(result: BuildResult) -> str:
         about = [outcome.item.name, trials, artifact, gates, records, unmeasured, figures]
         items.append(about)
     for found in result.combinations:
-        worth = [found.evaluation, *found.alone.values()]
-        figures = json.dumps([item and item.to_json() for item in worth], sort_keys=True)
+        worths = [item.to_json() for item in (found.evaluation, *found.alone.values()) if item]
+        figures = json.dumps(worths, sort_keys=True)
         gates = [gate.to_json() for gate in found.gates]
         chosen_names = dict(found.chosen)
         items.append([found.use.target, found.state, found.reason, chosen_names, gates, figures])
