@@ -116,7 +116,9 @@ def _request_key(request: Request) -> str:
         {
             "sets": list(request.sets),
             "target_path": [str(path.absolute()) for path in request.target_path],
-            "code": code_digest(("config", "profile", "target"), PACKAGE / "opening.py"),
+            "code": code_digest(
+                ("config", "parameters", "profile", "target", "tasks"), PACKAGE / "opening.py"
+            ),
         },
     )
 

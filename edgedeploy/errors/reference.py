@@ -17,6 +17,7 @@ AREAS: Mapping[str, str] = {
     "5": "Tools (exit 5)",
     "6": "Store and local disk (exit 6)",
     "7": "Integrity (exit 7)",
+    "8": "Applications (exit 2)",
     "9": "Bugs of ours (exit 70)",
 }
 

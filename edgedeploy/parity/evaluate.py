@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgedeploy.data.pack import PackReader, PackWriter, Sample
+from edgedeploy.decode import Decoder
 from edgedeploy.errors import DataError
 from edgedeploy.parity.compare import Comparer
 from edgedeploy.parity.evaluation import Evaluation, SampleScore
@@ -67,6 +68,7 @@ class Scorer:
         spec: What is measured.
         metadata: The model's metadata, for parameters ``metadata:KEY``.
         folder: The profile's folder, for user functions.
+        decoder: How the model's outputs become an answer; None where nothing says it.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Scorer:
         spec: MetricSpec | None,
         metadata: Mapping[str, str] | None,
         folder: Path | None,
+        decoder: Decoder | None,
     ) -> None:
         self._spec = spec
         self._scores: list[SampleScore] = []
@@ -86,6 +89,7 @@ class Scorer:
                     default_output=default_output,
                     metadata=metadata or {},
                     folder=folder or Path(),
+                    decoder=decoder,
                 )
             )
 
@@ -163,6 +167,7 @@ def evaluate(
     metadata: Mapping[str, str] | None = None,
     scores_reference: Evaluation | None = None,
     folder: Path | None = None,
+    decoder: Decoder | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run the artifact over the samples and return how it compares and what it scores.
@@ -178,6 +183,7 @@ def evaluate(
         metadata: The model's metadata, for parameters ``metadata:KEY``.
         scores_reference: The float model's evaluation, for the paired comparison.
         folder: The profile's folder, for user functions.
+        decoder: The model's, which metrics of answers then read; None where it has none.
         progress: Told after each sample.
 
     Raises:
@@ -193,7 +199,7 @@ def evaluate(
             subject=str(reference),
             hint="Run the build again, so that both come from the same data.",
         )
-    scorer = Scorer(runner.signature.outputs[0].name, metric, metadata, folder)
+    scorer = Scorer(runner.signature.outputs[0].name, metric, metadata, folder, decoder)
     comparer = Comparer()
     runs = run_samples(runner, pack, state=state, zeros=zeros, progress=progress)
     for position, (sample, outputs) in enumerate(runs):
@@ -214,6 +220,7 @@ def record_reference(
     zeros: Mapping[str, np.ndarray] | None = None,
     metadata: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    decoder: Decoder | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run the float model over the samples, write its outputs as a pack, return its scores.
@@ -229,6 +236,7 @@ def record_reference(
         zeros: As for :func:`evaluate`.
         metadata: As for :func:`evaluate`.
         folder: As for :func:`evaluate`.
+        decoder: As for :func:`evaluate`.
         progress: As for :func:`evaluate`.
 
     Raises:
@@ -236,7 +244,7 @@ def record_reference(
         BuildError: The runtime failed.
     """
     pack = PackReader(samples)
-    scorer = Scorer(runner.signature.outputs[0].name, metric, metadata, folder)
+    scorer = Scorer(runner.signature.outputs[0].name, metric, metadata, folder, decoder)
     with nullcontext() if out is None else PackWriter(out) as writer:
         for sample, outputs in run_samples(
             runner, pack, state=state, zeros=zeros, progress=progress

@@ -45,7 +45,7 @@ def score_outputs(
     count = 0
     for sample, outputs in runs:
         if scorer is None:
-            scorer = Scorer(min(outputs), metric, {}, folder)
+            scorer = Scorer(min(outputs), metric, {}, folder, None)
         expected = outputs if reference is None else reference[count].tensors()
         scorer.add(sample, outputs, expected)
         count += 1

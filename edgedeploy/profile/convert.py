@@ -24,6 +24,7 @@ from edgedeploy.profile.types import (
     AudioPreprocess,
     BenchSpec,
     DataRole,
+    DecodeSpec,
     GateSpec,
     ImagePreprocess,
     InputSpec,
@@ -36,6 +37,7 @@ from edgedeploy.profile.types import (
     ReleaseSpec,
     StatePair,
     TargetUse,
+    TaskSpec,
 )
 
 MAIN_MODEL = "main"
@@ -148,6 +150,8 @@ def _model(name: str, model: ModelSchema, schema: ProfileSchema) -> ModelSpec:
         state=tuple(StatePair(input=item.input, output=item.output) for item in model.state),
         data=roles,
         metric=_metric(metric),
+        task=_task(model),
+        decode=_decode(model),
         allow_nonfinite=model.allow_nonfinite,
     )
 
@@ -184,6 +188,18 @@ def _metric(metric: MetricSchema | None) -> MetricSpec | None:
     if metric is None:
         return None
     return MetricSpec(name=metric.name, output=metric.output, parameters=dict(metric.parameters))
+
+
+def _task(model: ModelSchema) -> TaskSpec | None:
+    task = model.task
+    return None if task is None else TaskSpec(name=task.name, parameters=dict(task.parameters))
+
+
+def _decode(model: ModelSchema) -> DecodeSpec | None:
+    how = model.decode
+    if how is None:
+        return None
+    return DecodeSpec(name=how.name, output=how.output, parameters=dict(how.parameters))
 
 
 def _input(name: str, given: InputSchema) -> InputSpec:

@@ -16,6 +16,7 @@ from edgedeploy.profile.types import (
     AudioPreprocess,
     BenchSpec,
     DataRole,
+    DecodeSpec,
     Delta,
     DimSpec,
     GateSpec,
@@ -30,6 +31,7 @@ from edgedeploy.profile.types import (
     ReleaseSpec,
     StatePair,
     TargetUse,
+    TaskSpec,
 )
 from edgedeploy.target.types import Target
 
@@ -165,6 +167,8 @@ def model_to_data(model: ModelSpec) -> dict[str, Any]:
         "state": [_fields(pair) for pair in model.state],
         "data": {name: _fields(role, "name") for name, role in model.data.items()},
         "metric": None if model.metric is None else _fields(model.metric),
+        "task": None if model.task is None else _fields(model.task),
+        "decode": None if model.decode is None else _fields(model.decode),
     }
 
 
@@ -181,6 +185,8 @@ def _read_model(name: str, data: Mapping[str, Any]) -> ModelSpec:
         state=tuple(StatePair(**item) for item in data["state"]),
         data={key: role_from_data(key, item) for key, item in data["data"].items()},
         metric=metric_from_data(data["metric"]),
+        task=None if data["task"] is None else TaskSpec(**data["task"]),
+        decode=decode_from_data(data["decode"]),
         allow_nonfinite=data["allow_nonfinite"],
     )
 
@@ -202,6 +208,11 @@ def _axis(item: int | str | DimSpec) -> int | str | list[int]:
 def metric_from_data(data: Mapping[str, Any] | None) -> MetricSpec | None:
     """Return the metric that stands under ``metric`` of a model's expanded form."""
     return None if data is None else MetricSpec(**data)
+
+
+def decode_from_data(data: Mapping[str, Any] | None) -> DecodeSpec | None:
+    """Return the decoder that stands under ``decode`` of a model's expanded form."""
+    return None if data is None else DecodeSpec(**data)
 
 
 def role_from_data(name: str, data: Mapping[str, Any]) -> DataRole:

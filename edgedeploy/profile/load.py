@@ -102,9 +102,11 @@ def _validated(document: Document, folder: Path, file: Path, library: TargetLibr
     from pydantic import ValidationError
 
     from edgedeploy.profile.convert import to_profile
+    from edgedeploy.profile.preset import apply_tasks
     from edgedeploy.profile.schema import ProfileSchema
 
     found = [
+        *apply_tasks(document),
         *islice(semantic_diagnostics(document), MAX_FINDINGS),
         *islice(_targets(document, library), MAX_FINDINGS),
     ]

@@ -16,6 +16,7 @@ from edgedeploy.profile.schema_parts import (
     Change,
     Constant,
     DataSource,
+    DecoderName,
     Digest,
     Dim,
     Distribution,
@@ -69,6 +70,20 @@ def _mode(value: Any) -> Any:
         hint = f"write `{named}`" if named else advice(value, QUANTIZE_NAMES)
         raise fault("E107", f"`{shorten(value)}` is no mode", hint)
     return value
+
+
+def _task(value: Any) -> Any:
+    """Return a task as ``{name, parameters}``: every key but ``name`` is the preset's own."""
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict):
+        rest = {key: item for key, item in value.items() if key != "name"}
+        return {**({"name": value["name"]} if "name" in value else {}), "parameters": rest}
+    raise fault(
+        "E106",
+        f"`{shorten(value)}` is no task",
+        "write its name, such as `classify`, or a map of `name` and the preset's parameters",
+    )
 
 
 class SourceSchema(Strict):
@@ -406,6 +421,27 @@ Bench = Annotated[
 ]
 
 
+class TaskSchema(Strict):
+    """What a model is for; `docs/tasks.md` lists the presets and their parameters."""
+
+    name: Text = Field(description="`classify`, `detect/yolo`, `ocr/ctc`, `vad`, `kws`, `embed`.")
+    parameters: dict[str, Any] = Field(default={}, description="Parameters of the preset.")
+
+
+class DecodeSchema(Strict):
+    """How a model's outputs become an answer: classes, a text, boxes."""
+
+    name: DecoderName = Field(
+        description="`yolo`, `boxes`, `ctc`, `classes`, `speech` or `vector`."
+    )
+    output: Text | None = Field(
+        default=None, description="Output that is decoded; by default the first."
+    )
+    parameters: dict[str, Any] = Field(
+        default={}, description="Parameters of the decoder; `docs/tasks.md` lists them."
+    )
+
+
 class TargetSchema(Strict):
     """What holds for one target alone; its keys override the same keys of the defaults."""
 
@@ -425,6 +461,17 @@ class ModelSchema(Strict):
         BeforeValidator(_short("file", str), json_schema_input_type=str | SourceSchema),
     ] = Field(
         description="Path of the ONNX file, or a map that names an installed package as well."
+    )
+    task: (
+        Annotated[
+            TaskSchema,
+            BeforeValidator(_task, json_schema_input_type=str | dict[str, Any]),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="What the model is for: a preset, or a map of its `name` and parameters. What "
+        "it stands for is merged under what the profile says.",
     )
     author: Text | None = Field(
         default=None, description="Who made the model; artifacts that have a place for it say so."
@@ -452,6 +499,16 @@ class ModelSchema(Strict):
         default_factory=DataSchema, description="Data of this model alone, by role."
     )
     metric: Metric | None = Field(default=None, description="Metric of this model alone.")
+    decode: (
+        Annotated[
+            DecodeSchema,
+            BeforeValidator(_short("name", str), json_schema_input_type=str | DecodeSchema),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="How its outputs become an answer; metrics read the answer then.",
+    )
     allow_nonfinite: bool = Field(
         default=False, description="Accept NaN and infinite weights, which are refused otherwise."
     )
@@ -539,6 +596,5 @@ class ProfileSchema(Strict):
     )
     pipeline: FunctionName | None = Field(
         default=None,
-        description="`file.py:function` over the models, gated as a whole; `data` and `metric` at "
-        "the top are then its own, and so is the metric gate.",
+        description="`file.py:function` over the models; then the metric gate is on the whole.",
     )

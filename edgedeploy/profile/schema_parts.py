@@ -15,6 +15,7 @@ from edgedeploy.profile.dims import DimError, parse_dim
 from edgedeploy.profile.types import Delta, DimSpec
 
 METRICS = ("top1", "topk", "f1", "map", "pearson", "cer", "wer", "mse", "cosine", "agreement")
+DECODERS = ("yolo", "boxes", "ctc", "classes", "speech", "vector")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FUNCTION = re.compile(r"[^:\0]+\.py:[A-Za-z_]\w{0,99}")
@@ -122,6 +123,12 @@ def _metric_name(value: str) -> str:
     return value
 
 
+def _decoder_name(value: str) -> str:
+    if value not in DECODERS:
+        raise fault("E873", f"`{shorten(value)}` is no decoder", advice(value, DECODERS))
+    return value
+
+
 def _distribution(value: str) -> str:
     if not _DISTRIBUTION.fullmatch(value):
         raise fault(
@@ -190,6 +197,7 @@ RelativePath = Annotated[Text, AfterValidator(_relative)]
 FunctionName = Annotated[Text, AfterValidator(_function)]
 DataSource = Annotated[Text, AfterValidator(_data_source)]
 MetricName = Annotated[Text, AfterValidator(_metric_name)]
+DecoderName = Annotated[Text, AfterValidator(_decoder_name)]
 Distribution = Annotated[Text, AfterValidator(_distribution)]
 Digest = Annotated[Text, AfterValidator(_digest)]
 Duration = Annotated[float, PlainValidator(_units(duration_ms), json_schema_input_type=str)]

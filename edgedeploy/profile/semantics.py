@@ -6,13 +6,31 @@ it should: the schema reports that, and both kinds of fault appear in the same r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgedeploy.config.document import DataPath, Document
 from edgedeploy.config.forbidden import secrets_within
 from edgedeploy.config.nearest import nearest, shorten
 from edgedeploy.errors import Diagnostic
+
+DECODERS_OF: Mapping[str, tuple[str, ...]] = {
+    "top1": ("classes",),
+    "topk": ("classes",),
+    "f1": ("speech", "classes"),
+    "map": ("boxes", "yolo"),
+    "cer": ("ctc",),
+    "wer": ("ctc",),
+}
+"""Metric that reads an answer -> the decoders whose answers it reads."""
+
+READING: Mapping[str, tuple[str, ...]] = {
+    "f1": ("threshold",),
+    "map": ("boxes", "scores", "classes", "format", "space"),
+    "cer": ("decode", "characters"),
+    "wer": ("decode", "characters"),
+}
+"""Metric -> its parameters that say how an output is read, which a decoder says instead."""
 
 
 def semantic_diagnostics(document: Document) -> Iterator[Diagnostic]:
@@ -25,6 +43,7 @@ def semantic_diagnostics(document: Document) -> Iterator[Diagnostic]:
         yield from _preprocessing(document, path, model)
         yield from _state(document, path, model)
         yield from _roles(document, path, model)
+        yield from _answers(document, path, model)
     for path, secret in secrets_within(_free_parts(data), ()):
         yield document.diagnostic(
             "E136",
@@ -201,6 +220,49 @@ def _same_data(document: Document, *places: tuple[DataPath, Any]) -> Iterator[Di
             place,
             hint="evaluate on other samples: another folder, or other parameters of the function",
         )
+
+
+def _answers(document: Document, path: DataPath, model: dict[str, Any]) -> Iterator[Diagnostic]:
+    """A metric reads the answer of the model's decoder, and nothing else says how."""
+    decoder = _named(model.get("decode"))["name"]
+    at, given = (*path, "metric"), model.get("metric")
+    if given is None and document.data.get("pipeline") is None:
+        at, given = ("metric",), document.data.get("metric")
+    metric = _named(given)
+    reads = DECODERS_OF.get(metric["name"]) if isinstance(metric["name"], str) else None
+    if not isinstance(decoder, str) or reads is None:
+        return
+    if decoder not in reads:
+        yield document.diagnostic(
+            "E876",
+            f"the metric `{metric['name']}` cannot read what `decode: {shorten(decoder)}` gives",
+            at,
+            hint=f"it reads {' or '.join(f'`decode: {name}`' for name in reads)}",
+        )
+        return
+    parameters = metric.get("parameters")
+    own = [key for key in READING.get(metric["name"], ()) if key in _keys(parameters)]
+    places = [(*at, "parameters", key) for key in own]
+    if metric.get("output") is not None:
+        places.append((*at, "output"))
+    for place in places:
+        yield document.diagnostic(
+            "E876",
+            f"`{place[-1]}` of the metric and `decode: {decoder}` both say how the output is read",
+            place,
+            key=True,
+            hint=f"say it under `decode` alone, and remove `{place[-1]}` here",
+        )
+
+
+def _named(value: Any) -> dict[str, Any]:
+    """Return a map with a ``name`` of its full or short form."""
+    given = value if isinstance(value, dict) else {"name": value}
+    return {"name": None, **given}
+
+
+def _keys(value: Any) -> list[str]:
+    return list(value) if isinstance(value, dict) else []
 
 
 def _maps(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:

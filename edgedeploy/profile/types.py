@@ -184,6 +184,34 @@ class MetricSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec:
+    """What a model is for: a preset of :mod:`edgedeploy.tasks`, whose words are merged already.
+
+    Attributes:
+        name: Such as ``detect/yolo``.
+        parameters: The preset's own, as the profile gives them.
+    """
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeSpec:
+    """How outputs become an answer.
+
+    Attributes:
+        name: A decoder of :mod:`edgedeploy.decode`: ``yolo boxes ctc classes speech vector``.
+        output: Output that is decoded; None takes the first.
+        parameters: The decoder's own, as JSON data.
+    """
+
+    name: str
+    output: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
     """A signed allowed change of a metric: ``-1 pt`` (percentage points) or ``+0.3 %`` (relative).
 
@@ -283,6 +311,8 @@ class ModelSpec:
         author: Who made it; stands in artifacts that can say so.
         licence: SPDX expression; as ``author``.
         classes: File with a classifier's classes, one per line in the order of its output.
+        task: The preset that was merged under what the profile says.
+        decode: How its outputs become an answer; None: they are numbers.
     """
 
     name: str
@@ -296,6 +326,8 @@ class ModelSpec:
     state: tuple[StatePair, ...] = ()
     data: Mapping[str, DataRole] = field(default_factory=dict)
     metric: MetricSpec | None = None
+    task: TaskSpec | None = None
+    decode: DecodeSpec | None = None
     allow_nonfinite: bool = False
 
 

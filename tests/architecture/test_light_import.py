@@ -30,6 +30,7 @@ HEAVY = (
 WORKER_ONLY = (
     "edgedeploy.worker.__main__",
     "edgedeploy.data.*",
+    "edgedeploy.decode.*",
     "edgedeploy.mil.*",
     "edgedeploy.model.*",
     "edgedeploy.passes.*",

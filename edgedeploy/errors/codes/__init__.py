@@ -1,7 +1,7 @@
 """The catalogue of diagnostic codes: one file per area, each a ``CODES`` table.
 
 Ranges: E0xx verdicts, E1xx usage, profile and target, E2xx model and data, E3xx build,
-E4xx device, E5xx tool, E6xx store, E7xx integrity, E9xx bug.
+E4xx device, E5xx tool, E6xx store, E7xx integrity, E8xx applications, E9xx bug.
 """
 
 from __future__ import annotations

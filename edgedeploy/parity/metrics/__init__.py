@@ -18,7 +18,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from edgedeploy.decode import Decoder
 from edgedeploy.errors import DataError
+from edgedeploy.parameters import Parameters
 from edgedeploy.profile.types import MetricSpec
 
 Unit = Literal["fraction", "score"]
@@ -127,17 +129,29 @@ class Options:
         default_output: The model's first output.
         metadata: The model's metadata, which parameters ``metadata:KEY`` refer to.
         folder: The profile's folder, for user functions.
+        decoder: The model's; metrics that read answers then read its arrays.
     """
 
     spec: MetricSpec
     default_output: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path()
+    decoder: Decoder | None = None
 
     @property
     def output(self) -> str:
         """Name of the scored output."""
         return self.spec.output or self.default_output
+
+    @property
+    def parameters(self) -> Parameters:
+        """The metric's parameters; faults are E285."""
+        return Parameters(
+            owner=f"the metric {self.spec.name}",
+            subject=self.spec.name,
+            values=self.spec.parameters,
+            code="E285",
+        )
 
     def only(self, *names: str) -> None:
         """Refuse parameters other than ``names``.
@@ -145,13 +159,7 @@ class Options:
         Raises:
             DataError: There is another (E285).
         """
-        for name in self.spec.parameters:
-            if name not in names:
-                raise parameter_error(
-                    self.spec.name,
-                    f"does not take the parameter '{name}'",
-                    f"It takes: {', '.join(names) or 'none'}.",
-                )
+        self.parameters.only(*names)
 
     def get(self, name: str, kind: type | tuple[type, ...], default: Any) -> Any:
         """Return a parameter of the wanted type.
@@ -159,14 +167,7 @@ class Options:
         Raises:
             DataError: It has another type (E285).
         """
-        value = self.spec.parameters.get(name, default)
-        if value is default:
-            return value
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise parameter_error(
-                self.spec.name, f"cannot use {value!r} for '{name}'", "See the profile reference."
-            )
-        return value
+        return self.parameters.get(name, kind, default)
 
     def choice(self, name: str, choices: Sequence[str], default: str | None) -> Any:
         """Return a parameter that is one of ``choices``.
@@ -174,14 +175,23 @@ class Options:
         Raises:
             DataError: It is another (E285).
         """
-        value = self.get(name, str, default)
-        if value is not None and value not in choices:
-            raise parameter_error(
-                self.spec.name,
-                f"cannot use '{value}' for '{name}'",
-                f"Choose one of: {', '.join(choices)}.",
+        return self.parameters.choice(name, choices, default)
+
+    def answering(self, *kinds: str) -> Decoder | None:
+        """Return the model's decoder, if it has one, which gives one of these kinds of answer.
+
+        Raises:
+            DataError: It gives another (E876).
+        """
+        if self.decoder is not None and self.decoder.kind not in kinds:
+            raise DataError(
+                f"the metric {self.spec.name} reads {' or '.join(kinds)}, and the model's decoder "
+                f"gives {self.decoder.kind}",
+                code="E876",
+                subject=self.spec.name,
+                hint="Choose a metric of the answer's kind, or another decoder.",
             )
-        return value
+        return self.decoder
 
 
 Factory = Callable[[Options], Metric]

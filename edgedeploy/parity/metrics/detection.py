@@ -2,9 +2,10 @@
 
 Average precision by class, 101 recall points, IoU thresholds .50:.05:.95, at most 100 detections
 of a class per image, crowd regions neither reward nor punish; then the mean over classes with true
-boxes. The artifact's output is decoded boxes: one output ``[.., n, 6]`` of x1 y1 x2 y2 score class,
-or outputs named by the parameters ``boxes``, ``scores`` and ``classes`` (without ``classes``,
-``scores`` is ``[.., n, classes]``). A class below 0 marks padding.
+boxes. The boxes are what the model's decoder reads; without one, decoded boxes: one output
+``[.., n, 6]`` of x1 y1 x2 y2 score class, or outputs named by the parameters ``boxes``, ``scores``
+and ``classes`` (without ``classes``, ``scores`` is ``[.., n, classes]``). A class below 0 marks
+padding.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from edgedeploy.decode import Decoder
 from edgedeploy.parity.metrics import (
     Case,
     Factory,
@@ -53,24 +55,43 @@ class BoxOutput:
     class_ids: tuple[int, ...] | None = None
 
 
-def read_boxes(case: Case, where: BoxOutput) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_boxes(
+    case: Case, where: BoxOutput, decoder: Decoder | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return boxes as corners in original pixels ``[n, 4]``, scores ``[n]`` and classes ``[n]``.
 
+    Args:
+        case: The sample.
+        where: How outputs are read without a decoder; its ``class_ids`` hold always.
+        decoder: The model's, which then reads the outputs.
+
     Raises:
-        DataError: The outputs have other shapes, or the image's geometry is not known (E287).
+        DataError: The outputs have other shapes, or the image's geometry is not known (E287, from
+            a decoder E874).
     """
+    if decoder is not None:
+        found = decoder.arrays(case.outputs, case.geometry)
+        boxes, scores = found["boxes"], found["scores"]
+        classes = _true_ids(found["classes"], where)
+        return boxes, scores, classes
     boxes, scores, classes = _columns(case, where)
     kept = classes >= 0
-    boxes, scores, classes = boxes[kept], scores[kept], classes[kept].astype(np.int64)
-    if where.class_ids is not None:
-        if classes.size and classes.max() >= len(where.class_ids):
-            raise output_error(where.boxes, f"names class {classes.max()}, beyond `class_ids`")
-        classes = np.asarray(where.class_ids, np.int64)[classes]
+    boxes, scores = boxes[kept], scores[kept]
+    classes = _true_ids(classes[kept].astype(np.int64), where)
     if where.form == "cxcywh":
         boxes = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]], axis=1)
     if where.form != "xyxy":
         boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     return _to_original(boxes, case, where), scores, classes
+
+
+def _true_ids(classes: np.ndarray, where: BoxOutput) -> np.ndarray:
+    """Return the truth's class for each class number of the model."""
+    if where.class_ids is None:
+        return classes
+    if classes.size and classes.max() >= len(where.class_ids):
+        raise output_error(where.boxes, f"names class {classes.max()}, beyond `class_ids`")
+    return np.asarray(np.asarray(where.class_ids, np.int64)[classes])
 
 
 def _columns(case: Case, where: BoxOutput) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -154,13 +175,14 @@ class MeanAveragePrecision(Metric):
 
     resamples = 200
 
-    def __init__(self, where: BoxOutput, iou: float | None) -> None:
+    def __init__(self, where: BoxOutput, iou: float | None, decoder: Decoder | None = None) -> None:
         self._where = where
+        self._decoder = decoder
         self._levels = slice(None) if iou is None else np.isclose(IOU_THRESHOLDS, iou)
 
     def score(self, case: Case) -> Any | None:
         """Return the sample's true boxes by class and its matched detections."""
-        boxes, scores, classes = read_boxes(case, self._where)
+        boxes, scores, classes = read_boxes(case, self._where, self._decoder)
         true, crowd, true_classes = _true_boxes(case)
         found: list[list[Any]] = []
         counts: dict[str, int] = {}
@@ -269,7 +291,9 @@ class _ClassTable:
 
 
 def _create(options: Options) -> MeanAveragePrecision:
-    options.only("boxes", "scores", "classes", "format", "space", "class_ids", "iou")
+    decoder = options.answering("boxes")
+    reading = () if decoder else ("boxes", "scores", "classes", "format", "space")
+    options.only(*reading, "class_ids", "iou")
     ids = options.get("class_ids", (list, tuple), None)
     iou = options.get("iou", (int, float), None)
     if iou is not None and not np.isclose(IOU_THRESHOLDS, iou).any():
@@ -285,7 +309,7 @@ def _create(options: Options) -> MeanAveragePrecision:
         space=options.choice("space", ("input", "unit", "original"), "input"),
         class_ids=None if ids is None else tuple(int(value) for value in ids),
     )
-    return MeanAveragePrecision(where, iou)
+    return MeanAveragePrecision(where, iou, decoder)
 
 
 METRICS: Mapping[str, Factory] = {"map": _create}

@@ -1,7 +1,7 @@
 """Character and word error rate: Levenshtein edits over the length of the truth, summed first.
 
-The text comes from a string output, or from class scores by greedy CTC decoding (Graves et al.,
-ICML 2006, section 3.2): the best class of each step, repeats merged, blanks (class 0) dropped.
+The text is what the model's decoder reads; without one a string output, or (parameter
+``decode: ctc``) class scores by :mod:`edgedeploy.decode.ctc`.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgedeploy.decode import Decoder, make_decoder
 from edgedeploy.parity.metrics import (
     Case,
     Factory,
     Options,
     SumMetric,
     output_error,
-    parameter_error,
     taken,
     truth_error,
 )
-
-BLANK = 0
+from edgedeploy.profile.types import DecodeSpec
 
 
 def edits(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
@@ -44,62 +43,36 @@ def edits(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
     return int(previous[-1])
 
 
-def ctc_text(scores: np.ndarray, characters: Sequence[str]) -> str:
-    """Return the greedy decoding.
-
-    Args:
-        scores: ``[steps, classes]``; class 0 is the blank, class ``i`` is ``characters[i - 1]``.
-        characters: The characters; where there is one class more, the last is a space (the
-            convention of PaddleOCR's recognisers).
-    """
-    best = scores.argmax(axis=1)
-    kept = best[np.flatnonzero(np.diff(best, prepend=-1))]
-    return "".join(
-        characters[label - 1] if label <= len(characters) else " "
-        for label in kept
-        if label != BLANK
-    )
-
-
 class EditRate(SumMetric):
     """Records are ``[edits, true length]``."""
 
     higher_is_better = False
 
     def __init__(
-        self, output: str, unit_of: Literal["characters", "words"], characters: Sequence[str] | None
+        self, output: str, unit_of: Literal["characters", "words"], decoder: Decoder | None
     ) -> None:
         self._output = output
         self._words = unit_of == "words"
-        self._characters = characters
+        self._decoder = decoder
 
     def score(self, case: Case) -> Any | None:
         """Return edits and length of the sample's text."""
         if case.truth is None or isinstance(case.truth, list | dict):
             raise truth_error(case, "a text")
-        truth, found = str(case.truth), self._text(taken(case.outputs, self._output))
+        truth, found = str(case.truth), self._text(case)
         if self._words:
             return [edits(truth.split(), found.split()), len(truth.split())]
         return [edits(truth, found), len(truth)]
 
-    def _text(self, output: np.ndarray) -> str:
+    def _text(self, case: Case) -> str:
+        if self._decoder is not None:
+            return str(self._decoder.arrays(case.outputs, case.geometry)["text"][0])
+        output = taken(case.outputs, self._output)
         if output.dtype.kind in "OU" and output.size == 1:
             return str(output.reshape(-1)[0])
-        if self._characters is None:
-            raise output_error(
-                self._output, "is no text; give `decode: ctc` and `characters: metadata:KEY`"
-            )
-        shape: tuple[int, ...] = output.shape
-        if len(shape) < 2 or output.size != shape[-1] * shape[-2]:
-            raise output_error(self._output, f"has shape {list(shape)}, not [1, steps, classes]")
-        scores = output.reshape(shape[-2:])
-        if not 1 <= scores.shape[1] - len(self._characters) <= 2:
-            raise output_error(
-                self._output,
-                f"has {scores.shape[1]} classes, which do not fit {len(self._characters)} "
-                "characters and a blank",
-            )
-        return ctc_text(scores, self._characters)
+        raise output_error(
+            self._output, "is no text; give `decode: ctc` and `characters: metadata:KEY`"
+        )
 
     def from_sums(self, sums: np.ndarray) -> np.ndarray:
         """Return all edits over all true characters or words."""
@@ -110,30 +83,32 @@ class EditRate(SumMetric):
         return bool(record[0] == 0)
 
 
-def _characters(options: Options) -> list[str] | None:
+def _decoder(options: Options) -> Decoder | None:
+    """Return what reads the text: the model's decoder, or that of the metric's own parameters."""
+    if options.decoder is not None:
+        options.only()
+        return options.answering("text")
     options.only("decode", "characters")
     if options.choice("decode", ("ctc",), None) is None:
         return None
-    given = options.get("characters", (str, list), None)
-    if isinstance(given, list):
-        return [str(character) for character in given]
-    key = (given or "").removeprefix("metadata:")
-    if given is None or key == given or key not in options.metadata:
-        keys = ", ".join(sorted(options.metadata)) or "none"
-        raise parameter_error(
-            options.spec.name,
-            f"cannot find its characters ({given!r})",
-            f"Give a list, or `metadata:KEY`; the model's metadata keys are: {keys}.",
-        )
-    return options.metadata[key].split("\n") if options.metadata[key] else []
+    return make_decoder(
+        DecodeSpec(
+            name="ctc",
+            output=options.output,
+            parameters={k: v for k, v in options.spec.parameters.items() if k != "decode"},
+        ),
+        outputs=(options.output,),
+        metadata=options.metadata,
+        classes=(),
+    )
 
 
 def _cer(options: Options) -> EditRate:
-    return EditRate(options.output, "characters", _characters(options))
+    return EditRate(options.output, "characters", _decoder(options))
 
 
 def _wer(options: Options) -> EditRate:
-    return EditRate(options.output, "words", _characters(options))
+    return EditRate(options.output, "words", _decoder(options))
 
 
 METRICS: Mapping[str, Factory] = {"cer": _cer, "wer": _wer}

@@ -1,4 +1,7 @@
-"""F1 = 2 TP / (2 TP + FP + FN), over samples or frames: binary with a threshold, or macro."""
+"""F1 = 2 TP / (2 TP + FP + FN), over samples or frames: binary with a threshold, or macro.
+
+What is predicted is what the model's decoder says; without one, what the output says.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgedeploy.decode import Decoder
 from edgedeploy.parity.metrics import (
     Case,
     Factory,
@@ -29,33 +33,56 @@ def _truths(case: Case) -> np.ndarray:
     return truth.reshape(-1)
 
 
+def _predicted(case: Case, decoder: Decoder) -> np.ndarray:
+    """Return the class of each frame as the model's decoder has it, int64 ``[frames]``."""
+    found = decoder.arrays(case.outputs, case.geometry)
+    if "speech" in found:
+        return found["speech"]
+    if "label" in found:
+        if found["label"].dtype.kind not in "iu":
+            raise output_error("label", f"is {found['label'][0]!r}, not the number of a class")
+        return found["label"].astype(np.int64)
+    return np.array([found["scores"].argmax()])
+
+
 class BinaryF1(SumMetric):
     """Positive where the output reaches the threshold; records are ``[tp, fp, fn, tn]``.
 
-    Without any positive, true or predicted, F1 is 0.
+    With a decoder, where it says speech, or class 1. Without any positive, true or predicted, F1
+    is 0.
     """
 
-    def __init__(self, output: str, threshold: float) -> None:
+    def __init__(self, output: str, threshold: float, decoder: Decoder | None = None) -> None:
         self._output = output
         self._threshold = threshold
+        self._decoder = decoder
 
     def score(self, case: Case) -> Any | None:
         """Return the counts of the sample's frames."""
         truth = _truths(case)
-        found = taken(case.outputs, self._output).reshape(-1)
+        found = self._positive(case)
         if not set(np.unique(truth)) <= {0, 1}:
             raise truth_error(case, "0 or 1; for more classes use `average: macro`")
-        if found.dtype.kind not in "fiub" or found.size != truth.size:
+        if found.size != truth.size:
             raise output_error(
                 self._output, f"has {found.size} values for {truth.size} true values"
             )
-        positive, real = found >= self._threshold, truth == 1
+        positive, real = found, truth == 1
         return [
             int((positive & real).sum()),
             int((positive & ~real).sum()),
             int((~positive & real).sum()),
             int((~positive & ~real).sum()),
         ]
+
+    def _positive(self, case: Case) -> np.ndarray:
+        """Return which frames are positive, bool ``[frames]``."""
+        if self._decoder is not None:
+            return np.asarray(_predicted(case, self._decoder) == 1)
+        found = taken(case.outputs, self._output).reshape(-1)
+        if found.dtype.kind not in "fiub":
+            raise output_error(self._output, f"is {found.dtype}, no scores")
+        return np.asarray(found >= self._threshold)
 
     def from_sums(self, sums: np.ndarray) -> np.ndarray:
         """Return F1 of summed counts."""
@@ -73,12 +100,25 @@ class MacroF1(Metric):
     The prediction is the highest score along the last axis; records are ``[[true, predicted]..]``.
     """
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, decoder: Decoder | None = None) -> None:
         self._output = output
+        self._decoder = decoder
 
     def score(self, case: Case) -> Any | None:
         """Return pairs of true and predicted class."""
         truth = _truths(case)
+        predicted = self._classes(case, truth)
+        return [[int(t), int(p)] for t, p in zip(truth, predicted, strict=True)]
+
+    def _classes(self, case: Case, truth: np.ndarray) -> np.ndarray:
+        """Return the predicted class of each frame, int64 ``[frames]``."""
+        if self._decoder is not None:
+            found = _predicted(case, self._decoder)
+            if found.size != truth.size:
+                raise output_error(
+                    self._output, f"gives {found.size} classes for {truth.size} true values"
+                )
+            return found
         scores = taken(case.outputs, self._output)
         if (
             scores.dtype.kind not in "fiu"
@@ -90,8 +130,7 @@ class MacroF1(Metric):
                 self._output,
                 f"has shape {list(scores.shape)}, not one score per class for {truth.size} frames",
             )
-        predicted = scores.reshape(truth.size, -1).argmax(axis=1)
-        return [[int(t), int(p)] for t, p in zip(truth, predicted, strict=True)]
+        return np.asarray(scores.reshape(truth.size, -1).argmax(axis=1))
 
     def values(self, records: Sequence[Any], weights: np.ndarray) -> np.ndarray:
         """Return macro F1 of each weighting."""
@@ -136,11 +175,13 @@ class MacroF1(Metric):
 
 
 def _create(options: Options) -> Metric:
-    options.only("average", "threshold")
+    decoder = options.answering("speech", "classes")
+    options.only("average", *(() if decoder else ("threshold",)))
     if options.choice("average", ("binary", "macro"), "binary") == "macro":
         options.only("average")
-        return MacroF1(options.output)
-    return BinaryF1(options.output, float(options.get("threshold", (int, float), 0.5)))
+        return MacroF1(options.output, decoder)
+    threshold = float(options.get("threshold", (int, float), 0.5))
+    return BinaryF1(options.output, threshold, decoder)
 
 
 METRICS: Mapping[str, Factory] = {"f1": _create}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgedeploy.decode import Decoder
 from edgedeploy.parity.metrics import (
     Case,
     Factory,
@@ -29,13 +30,14 @@ class TopK(SumMetric):
 
     proportion = True
 
-    def __init__(self, output: str, k: int) -> None:
+    def __init__(self, output: str, k: int, decoder: Decoder | None = None) -> None:
         self._output = output
         self._k = k
+        self._decoder = decoder
 
     def score(self, case: Case) -> Any | None:
         """Return whether the true class is among the first k."""
-        scores = taken(case.outputs, self._output)
+        scores = self._scores(case)
         if scores.size == 1 and scores.dtype.kind in "OUiu":
             if case.truth is None:
                 raise truth_error(case, "a label")
@@ -52,6 +54,13 @@ class TopK(SumMetric):
             )
         best = np.argsort(-scores.reshape(-1).astype(np.float64), kind="stable")[: self._k]
         return [int(case.truth in best), 1, case.truth]
+
+    def _scores(self, case: Case) -> np.ndarray:
+        """Return the scores of the classes, or the label that the model names."""
+        if self._decoder is None:
+            return taken(case.outputs, self._output)
+        found = self._decoder.arrays(case.outputs, case.geometry)
+        return found["label"] if "label" in found else found["scores"]
 
     def values(self, records: Sequence[Any], weights: np.ndarray) -> np.ndarray:
         """Return the share of hits of each weighting."""
@@ -75,7 +84,7 @@ class TopK(SumMetric):
 
 def _top1(options: Options) -> TopK:
     options.only()
-    return TopK(options.output, 1)
+    return TopK(options.output, 1, options.answering("classes"))
 
 
 def _topk(options: Options) -> TopK:
@@ -83,7 +92,7 @@ def _topk(options: Options) -> TopK:
     k = options.get("k", int, 5)
     if k < 1:
         raise parameter_error("topk", f"cannot use {k} for 'k'", "Give a k of at least 1.")
-    return TopK(options.output, k)
+    return TopK(options.output, k, options.answering("classes"))
 
 
 METRICS: Mapping[str, Factory] = {"top1": _top1, "topk": _topk}

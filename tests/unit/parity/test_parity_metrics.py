@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgedeploy.decode.ctc import ctc_text
 from edgedeploy.errors import DataError
 from edgedeploy.parity.metrics import Case, Options, make_metric, registered
-from edgedeploy.parity.metrics.edit_rate import ctc_text, edits
+from edgedeploy.parity.metrics.edit_rate import edits
 from edgedeploy.parity.metrics.f1 import BinaryF1
 from edgedeploy.profile.types import MetricSpec
 
@@ -57,8 +58,8 @@ def test_unknown_metric_and_parameters():
     refused("E285", lambda: metric("f1", average="weighted"))
     refused("E285", lambda: metric("map", iou=0.3))
     refused("E285", lambda: metric("map", classes="c"))
-    refused("E285", lambda: metric("cer", decode="ctc"))
-    refused("E285", lambda: metric("cer", decode="ctc", characters="metadata:none"))
+    refused("E875", lambda: metric("cer", decode="ctc"))
+    refused("E875", lambda: metric("cer", decode="ctc", characters="metadata:none"))
 
 
 def test_a_missing_output_is_named():
@@ -218,8 +219,8 @@ def test_text_metrics_refuse_what_they_cannot_read():
     ours = metric("cer", decode="ctc", characters=["a"])
     refused("E286", lambda: ours.score(case(one_hot(2, 0)[None])))
     refused("E286", lambda: ours.score(case(one_hot(2, 0)[None], ["a"])))
-    refused("E287", lambda: ours.score(case(one_hot(5, 0)[None], "a")))
-    refused("E287", lambda: ours.score(case(np.zeros((2, 3, 2)), "a")))
+    refused("E874", lambda: ours.score(case(one_hot(5, 0)[None], "a")))
+    refused("E874", lambda: ours.score(case(np.zeros((2, 3, 2)), "a")))
     refused("E287", lambda: metric("cer").score(case(one_hot(2, 0)[None], "a")))
 
 

@@ -14,6 +14,7 @@ from edgedeploy.profile.types import (
     AudioPreprocess,
     BenchSpec,
     DataRole,
+    DecodeSpec,
     Delta,
     DimSpec,
     GateSpec,
@@ -26,6 +27,7 @@ from edgedeploy.profile.types import (
     QuantizeSpec,
     StatePair,
     TargetUse,
+    TaskSpec,
 )
 from edgedeploy.target.library import TargetLibrary
 
@@ -128,6 +130,9 @@ def models(name):
         data=named(st.sampled_from(["calibrate", "evaluate"]), roles),
         metric=st.none()
         | st.builds(MetricSpec, name=NAMES, output=st.none() | TEXTS, parameters=PARAMETERS),
+        task=st.none() | st.builds(TaskSpec, name=NAMES, parameters=PARAMETERS),
+        decode=st.none()
+        | st.builds(DecodeSpec, name=NAMES, output=st.none() | TEXTS, parameters=PARAMETERS),
         allow_nonfinite=st.booleans(),
     )
 
