@@ -29,12 +29,10 @@ from edgedeploy.errors import (
     EdgedeployError,
     ExitCode,
     ModelError,
-    ProfileError,
     combined_exit_code,
 )
 from edgedeploy.events import EventLog, StageFinished
 from edgedeploy.executor import Builder
-from edgedeploy.lockfile import NAME as LOCK_NAME
 from edgedeploy.lockfile import Lock
 from edgedeploy.manifest import digest, sweep_parts, write_atomic
 from edgedeploy.measuring import FLOAT, Measure, Records, Site
@@ -42,11 +40,10 @@ from edgedeploy.memory import Memory
 from edgedeploy.needed import further, searched
 from edgedeploy.node import Node
 from edgedeploy.parity.evaluation import Evaluation
+from edgedeploy.pipelinesites import PipelineSites
 from edgedeploy.plan import Item, Plan
 from edgedeploy.profile.expand import expand
 from edgedeploy.publish import is_published, publish, sweep
-from edgedeploy.quant.candidates import Candidate
-from edgedeploy.quant.scheme import Scheme
 from edgedeploy.sessions import Bench
 from edgedeploy.store import Store
 from edgedeploy.target.host import is_this_machine
@@ -120,7 +117,9 @@ class BuildResult:
     @property
     def unmeasured(self) -> tuple[Diagnostic, ...]:
         """Why devices that should have measured did not, each reason once."""
-        return tuple(dict.fromkeys(item for out in self.outcomes for item in out.unmeasured))
+        each = [out.unmeasured for out in self.outcomes]
+        each += [found.unmeasured for found in self.combinations]
+        return tuple(dict.fromkeys(item for found in each for item in found))
 
     @property
     def exit_code(self) -> ExitCode:
@@ -129,6 +128,8 @@ class BuildResult:
         for combination in self.combinations:
             refused = combination.state == "refused"
             codes.append(ExitCode.REFUSED if refused else combination.exit_code)
+            if combination.unmeasured:
+                codes.append(ExitCode.DEVICE)
         for outcome in self.outcomes:
             if outcome.unmeasured:
                 codes.append(ExitCode.DEVICE)
@@ -187,6 +188,7 @@ class BuildRun:
         self.bench = Bench(store, plan, self.builder, events, options.measure, sites)
         self._choosers: dict[str, Chooser] = {}
         self.notes: list[Diagnostic] = []
+        self.sites = PipelineSites(store, self.builder, plan.pipeline, self.bench)
         self.combinations: tuple[Combination, ...] = ()
         """What the models of each target are worth together; :meth:`build` fills it."""
 
@@ -222,6 +224,7 @@ class BuildRun:
             outcomes, self.combinations = combine(
                 self.builder, self._plan, self._plan.pipeline, outcomes, again
             )
+            self.combinations = self.sites.judged(self.combinations, outcomes)
         return tuple(map(self._surveyed, outcomes))
 
     def _again(self, outcome: Outcome, also: Callable[[Trial], Trial]) -> Outcome:
@@ -267,7 +270,7 @@ class BuildRun:
 
         Where devices build the artifacts, they do so now: those of several items at once.
         """
-        chooser = Chooser(self.builder, item, _locked(item, self._lock))
+        chooser = Chooser(self.builder, item, choosing.locked_candidate(item, self._lock))
         self._choosers[item.name] = chooser
         outcome = chooser.screen()
         if outcome.chosen is None:
@@ -418,7 +421,7 @@ class BuildRun:
             place = self._place(outcome.item)
             if tree is not None and not is_published(tree, place, self._store.file_digests):
                 return False
-        return self.bench.stands()
+        return self.bench.stands() and self.sites.stands()
 
     def _tables_stand(self, places: Iterable[Path]) -> bool:
         try:
@@ -534,31 +537,6 @@ def _no_survey(item: Item) -> Diagnostic:
         severity="warning",
         subject=item.name,
         hint="give `data: calibrate` samples, and a `quantize:` that may be `w8a8`",
-    )
-
-
-def _locked(item: Item, lock: Lock | None) -> Candidate | None:
-    """Return the candidate that the lock file names for an item; None without a lock.
-
-    Raises:
-        ProfileError: There is no such candidate (E184).
-    """
-    name = lock.chosen.get(item.name) if lock else None
-    if lock is None or name is None:
-        return None
-    for nodes in item.candidates:
-        if nodes.candidate.name == name:
-            return nodes.candidate
-    scheme = lock.schemes.get(item.name)
-    if scheme is None:
-        raise ProfileError(
-            f"--locked: {LOCK_NAME} names the candidate {name}, which {item.name} does not have",
-            code="E184",
-            subject=item.name,
-            hint="build without --locked and review the change of the lock file",
-        )
-    return Candidate(
-        name=name, kind="w8a8", scheme=Scheme.from_json(scheme), reason="The lock file names it."
     )
 
 

@@ -15,14 +15,24 @@ from typing import Any, Literal
 
 from edgedeploy.artifact import Tree
 from edgedeploy.backends import FAMILIES
-from edgedeploy.errors import BuildError, Diagnostic, EdgedeployError, ExitCode, ModelError
+from edgedeploy.errors import (
+    BuildError,
+    Diagnostic,
+    EdgedeployError,
+    ExitCode,
+    ModelError,
+    ProfileError,
+)
 from edgedeploy.executor import Builder
+from edgedeploy.lockfile import NAME as LOCK_NAME
+from edgedeploy.lockfile import Lock
 from edgedeploy.measuring import ANSWERS
 from edgedeploy.node import Node
 from edgedeploy.parity.evaluation import Evaluation
 from edgedeploy.parity.gates import GateVerdict, judge, judge_answers
 from edgedeploy.plan import CandidateNodes, Item
 from edgedeploy.quant.candidates import LEAST_SHARE, Candidate
+from edgedeploy.quant.scheme import Scheme
 from edgedeploy.quant.search import LeftOut, Settled, Verdict, search
 from edgedeploy.quant.survey import Survey
 from edgedeploy.store import ActionRecord
@@ -123,6 +133,31 @@ class Outcome:
     def state(self) -> State:
         """The item's verdict."""
         return self.chosen.state if self.chosen else "failed"
+
+
+def locked_candidate(item: Item, lock: Lock | None) -> Candidate | None:
+    """Return the candidate that the lock file names for an item; None without a lock.
+
+    Raises:
+        ProfileError: There is no such candidate (E184).
+    """
+    name = lock.chosen.get(item.name) if lock else None
+    if lock is None or name is None:
+        return None
+    for nodes in item.candidates:
+        if nodes.candidate.name == name:
+            return nodes.candidate
+    scheme = lock.schemes.get(item.name)
+    if scheme is None:
+        raise ProfileError(
+            f"--locked: {LOCK_NAME} names the candidate {name}, which {item.name} does not have",
+            code="E184",
+            subject=item.name,
+            hint="build without --locked and review the change of the lock file",
+        )
+    return Candidate(
+        name=name, kind="w8a8", scheme=Scheme.from_json(scheme), reason="The lock file names it."
+    )
 
 
 class Chooser:

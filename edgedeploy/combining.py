@@ -20,7 +20,7 @@ from edgedeploy.executor import Builder
 from edgedeploy.measuring import FLOAT
 from edgedeploy.node import Node
 from edgedeploy.parity.evaluation import Evaluation
-from edgedeploy.parity.gates import TOGETHER, GateVerdict, judge_metric
+from edgedeploy.parity.gates import TOGETHER, GateVerdict, judge_metric, judge_metric_on_device
 from edgedeploy.pipelinenodes import PipelineNodes
 from edgedeploy.plan import Item, Plan
 from edgedeploy.profile.types import TargetUse
@@ -67,6 +67,7 @@ class Combination:
         runs: What was run for it, with the node of each.
         reason: Why it is not accepted, in words.
         diagnostics: Why it failed.
+        unmeasured: Why a device that should have run the models did not.
     """
 
     use: TargetUse
@@ -80,6 +81,26 @@ class Combination:
     reason: str = ""
     diagnostics: tuple[Diagnostic, ...] = ()
     exit_code: ExitCode = ExitCode.DONE
+    unmeasured: tuple[Diagnostic, ...] = ()
+
+    def on_device(self, worth: Evaluation) -> Combination:
+        """Return the combination with the verdict on what a device answered.
+
+        Raises:
+            DataError: The gate makes no sense for the metric (E285).
+        """
+        allowed = self.use.gates.metric
+        if allowed is None:
+            return self
+        verdict = judge_metric_on_device(allowed, worth)
+        gates = (*self.gates, verdict)
+        refused = verdict.state == "refused"
+        return replace(
+            self,
+            gates=gates,
+            state="refused" if refused else self.state,
+            reason=_refusal(gates),
+        )
 
 
 Search = Callable[[Outcome, Callable[[Trial], Trial]], Outcome]

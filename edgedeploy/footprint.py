@@ -41,6 +41,7 @@ def footprint(request: Request, result: BuildResult, run: BuildRun, store: Store
     for session, _ in run.bench.sessions:
         # A newer measurement appears as a new folder, with the first one its parent.
         found.update(record_folder(store, key) for key in session.all_keys())
+    found.update(run.sites.folders)
     return sorted(path.absolute() for path in found)
 
 

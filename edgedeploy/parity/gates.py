@@ -130,6 +130,20 @@ def judge_answers(gates: GateSpec, evaluation: Evaluation) -> tuple[GateVerdict,
     return tuple(replace(verdict, gate=f"{verdict.gate}{ON_DEVICE}") for verdict in found)
 
 
+def judge_metric_on_device(allowed: Delta, evaluation: Evaluation) -> GateVerdict:
+    """Return the verdict of the gate on the metric for what a device answered.
+
+    Args:
+        allowed: How far the metric may change.
+        evaluation: Of the device's answers; its paired comparison holds the float model's figures.
+
+    Raises:
+        DataError: The gate makes no sense for the metric (E285).
+    """
+    verdict = judge_metric(allowed, evaluation, _float_of(evaluation))
+    return replace(verdict, gate=f"{verdict.gate}{ON_DEVICE}")
+
+
 def _float_of(evaluation: Evaluation) -> Evaluation | None:
     """Return the float model's figures over the samples that a device answered to."""
     paired, metric = evaluation.paired, evaluation.metric
