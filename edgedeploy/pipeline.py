@@ -298,4 +298,5 @@ class Pipeline:
 
 
 def _shown(value: Any) -> str:
-    return "an empty dict" if value == {} else f"a {type(value).__name__}"
+    empty = isinstance(value, Mapping) and not value
+    return "an empty dict" if empty else f"a {type(value).__name__}"

@@ -40,8 +40,10 @@ def function_files(builder: Builder, pipeline: PipelineNodes) -> list[str]:
     for trace in pipeline.traces.values():
         for item in builder.build(trace).observed:
             path = Path(item.get("file", "/"))
+            if not path.is_relative_to(root) or "site-packages" in path.parts:
+                continue
             # An empty digest: the file was looked for and is not there.
-            if item.get("sha256") and path.is_relative_to(root) and path.suffix != ".pyc":
+            if item.get("sha256") and path.suffix != ".pyc":
                 found.add(path.relative_to(root).as_posix())
     return sorted(found)
 
