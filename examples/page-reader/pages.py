@@ -1,8 +1,8 @@
 """Rendered pages whose text is known exactly: `(inputs, truth)` for the profile's two data roles.
 
-`calibration` and `evaluation` yield `{"page": uint8 [256, 320, 3] RGB}` and the page's lines, joined
-by line feeds. Both are deterministic and share no page. `python pages.py FOLDER 8` writes the first
-eight pages of the evaluation as pictures, with their text beside them.
+`calibration` and `evaluation` yield `{"page": uint8 [256, 320, 3] RGB}` and the page's lines,
+joined by line feeds. Both are deterministic and share no page. `python pages.py FOLDER 8` writes
+the first eight pages of the evaluation as pictures, with their text beside them.
 """
 
 import random
@@ -19,7 +19,7 @@ NOISE_LEVELS = 12.0  # of 255, either way
 WORDS = (
     "amber basin cable delta engine fabric garden harbor island jacket kernel ladder market "
     "needle orange planet quartz river signal timber update valley window yellow zipper"
-).split()
+)
 
 Page = tuple[dict[str, np.ndarray], str]
 
@@ -62,9 +62,9 @@ def _text(source: random.Random) -> str:
     """Return words, a number, or a code."""
     kind = source.randrange(3)
     if kind == 0:
-        return " ".join(source.choices(WORDS, k=source.randint(1, 3)))
+        return " ".join(source.choices(WORDS.split(), k=source.randint(1, 3)))
     if kind == 1:
-        return f"{source.choice(WORDS).title()} {source.randint(1, 9999)}"
+        return f"{source.choice(WORDS.split()).title()} {source.randint(1, 9999)}"
     letters = "".join(source.choices("ABCDEFGHKLMNPRSTUVWXYZ", k=3))
     return f"{letters}-{source.randint(100, 99999)}"
 
