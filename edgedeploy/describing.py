@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgedeploy.artifact import FileEntry
+from edgedeploy.decode import Decoder
 from edgedeploy.deploy.contents import FILES, GOLDEN, Built
 from edgedeploy.deploy.functionfiles import required
 from edgedeploy.deploy.push import Contents
@@ -17,6 +18,7 @@ from edgedeploy.plan import Item
 from edgedeploy.profile.expand import model_to_data
 from edgedeploy.profile.types import ModelSpec
 from edgedeploy.release.bundle import (
+    Decode,
     Figure,
     Gate,
     Golden,
@@ -84,6 +86,7 @@ def _pipeline(built: Built, target: str) -> ReleasePipeline | None:
 
 def _model(built: Built, item: Item, model: VersionModel) -> ReleaseModel:
     about, report = built.report(item)
+    decoder = built.decoder(item)
     target, name = item.use.target, item.shared.name
     golden = model.golden
     return ReleaseModel(
@@ -96,7 +99,9 @@ def _model(built: Built, item: Item, model: VersionModel) -> ReleaseModel:
             Tensor(name=spec["name"], dtype=spec["dtype"], shape=_shape(item, spec["dims"]))
             for spec in about.signature["outputs"]
         ),
-        labels=labels_path(item.shared.model),
+        labels=labels_path(item.shared.model, decoder),
+        task=None if item.shared.model.task is None else item.shared.model.task.name,
+        decode=_decode(item.shared.model, decoder, about),
         options=model.options,
         size_bytes=report.size_bytes or 0,
         figures=tuple(_figures(report)),
@@ -132,9 +137,23 @@ def _gate(gate: GateReport) -> Gate:
     )
 
 
-def labels_path(model: ModelSpec) -> str | None:
-    """Return the file of a release with a model's classes; None where the profile names none."""
-    return None if model.classes is None else f"{LABELS}/{model.name}.txt"
+def labels_path(model: ModelSpec, decoder: Decoder | None) -> str | None:
+    """Return the file of a release with a model's classes or characters; None where it has none."""
+    given = model.classes is not None or (decoder is not None and decoder.labels)
+    return f"{LABELS}/{model.name}.txt" if given else None
+
+
+def _decode(model: ModelSpec, decoder: Decoder | None, about: ModelReport) -> Decode | None:
+    spec = model.decode
+    if spec is None or decoder is None:
+        return None
+    return Decode(
+        name=spec.name,
+        output=spec.output or about.signature["outputs"][0]["name"],
+        answer=decoder.kind,
+        parameters={key: value for key, value in spec.parameters.items() if key != "characters"},
+        steps=decoder.steps(),
+    )
 
 
 def _inputs(item: Item, about: ModelReport) -> Iterator[Tensor]:

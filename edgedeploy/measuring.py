@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from edgedeploy.artifact import Tree
 from edgedeploy.gpu import EngineNeeds
 from edgedeploy.loading import Part
-from edgedeploy.profile.types import BenchSpec, MetricSpec
+from edgedeploy.profile.types import BenchSpec, DecodeSpec, MetricSpec
 from edgedeploy.records import add_record, conditions_key, latest_record, records_of
 from edgedeploy.runner import Evidence
 from edgedeploy.signature import Signature
@@ -76,6 +76,8 @@ class Reference:
         metric: None where the profile names none.
         metadata: The model's, for parameters of the metric.
         folder: The profile's, for user functions.
+        decode: How outputs become an answer; None where the profile names nothing.
+        classes: Names of the model's classes, for that.
     """
 
     outputs: Path
@@ -83,6 +85,8 @@ class Reference:
     metric: MetricSpec | None
     metadata: Mapping[str, str]
     folder: Path
+    decode: DecodeSpec | None = None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

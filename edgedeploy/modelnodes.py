@@ -277,20 +277,8 @@ def model_nodes(
     if calibration is not None and calibration.tables is not None:
         given = evaluate if role == "evaluate" else None
         table = _kept_table(profile.folder, calibration.tables, name, optimised, given)
-    reference = Node(
-        id=f"{name}.reference",
-        kind="reference",
-        params={
-            "state": state,
-            "metric": words["metric"],
-            "project": project_of(profile, model.metric),
-        },
-        inputs={
-            "model": normal.output("model"),
-            "samples": evaluate.output("samples"),
-            "facts": intake.output("facts"),
-        },
-    )
+    classes = _classes(profile.folder, model)
+    reference = _reference(profile, model, name, words, normal, evaluate, intake, classes)
     return ModelNodes(
         model=model,
         variant=variant,
@@ -304,7 +292,38 @@ def model_nodes(
         table=table,
         moments=moments,
         words=_words(profile.version, model, variant),
-        classes=_classes(profile.folder, model),
+        classes=classes,
+    )
+
+
+def _reference(
+    profile: Profile,
+    model: ModelSpec,
+    name: str,
+    words: Mapping[str, Any],
+    normal: Node,
+    evaluate: Node,
+    intake: Node,
+    classes: FileRef | None,
+) -> Node:
+    """Return the node that runs the float model on the samples that artifacts are judged on."""
+    inputs: dict[str, FileRef | FilesRef | OutputRef] = {
+        "model": normal.output("model"),
+        "samples": evaluate.output("samples"),
+        "facts": intake.output("facts"),
+    }
+    if classes is not None and model.decode is not None:
+        inputs["classes"] = classes
+    return Node(
+        id=f"{name}.reference",
+        kind="reference",
+        params={
+            "state": [[pair.input, pair.output] for pair in model.state],
+            "metric": words["metric"],
+            "decode": words["decode"],
+            "project": project_of(profile, model.metric),
+        },
+        inputs=inputs,
     )
 
 

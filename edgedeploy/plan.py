@@ -28,7 +28,7 @@ from edgedeploy.modelnodes import (
     normal_nodes,
     variants,
 )
-from edgedeploy.node import FileRef, Node, OutputRef
+from edgedeploy.node import FileRef, FilesRef, Node, OutputRef
 from edgedeploy.pipelinenodes import PipelineNodes, pipeline_nodes
 from edgedeploy.profile.types import (
     ModelSpec,
@@ -289,9 +289,10 @@ def _surveys(
     effects = Node(
         id=f"{shared.name}.{use.target}.effects",
         kind="effects",
-        params={**common, "metric": params["metric"], "project": params["project"]},
+        params={**common, **_scoring(shared)},
         inputs={
             **inputs,
+            **_named_classes(shared),
             "survey": survey.output("survey"),
             "evaluate": shared.evaluate.output("samples"),
             "reference": shared.reference.output("outputs"),
@@ -299,6 +300,17 @@ def _surveys(
         },
     )
     return survey, survey if params["metric"] is None else effects
+
+
+def _scoring(shared: ModelNodes) -> dict[str, Any]:
+    """Return how a model's outputs are scored: as those of the float model."""
+    return {key: shared.reference.params[key] for key in ("metric", "decode", "project")}
+
+
+def _named_classes(shared: ModelNodes) -> dict[str, FileRef | FilesRef | OutputRef]:
+    """Return the file of classes as an input, where the model's decoder reads it."""
+    given = shared.reference.inputs
+    return {"classes": given["classes"]} if "classes" in given else {}
 
 
 def _by_nncf(use: TargetUse, shared: ModelNodes, name: str) -> OutputRef:
@@ -443,10 +455,10 @@ def _candidate(
         kind="evaluate",
         params={
             **here,
-            "metric": shared.reference.params["metric"],
-            "project": shared.reference.params["project"],
+            **_scoring(shared),
         },
         inputs={
+            **_named_classes(shared),
             "artifact": compiled.output("artifact"),
             "samples": shared.evaluate.output("samples"),
             "reference": shared.reference.output("outputs"),

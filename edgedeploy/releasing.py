@@ -222,7 +222,7 @@ def collect(built: Built, options: ReleaseOptions, before: Sequence[Counted]) ->
         targets.append(describe_target(built, items, taken))
         places |= taken.places
         files |= {file.path: file for file in describe_files(name, taken)}
-    for path, role, content in _texts(profile):
+    for path, role, content in _texts(built):
         _add(files, places, path, role, content)
     draft = Release(
         name=profile.name,
@@ -321,17 +321,21 @@ def _parts(profile: Profile) -> dict[str, str | None]:
     return parts
 
 
-def _texts(profile: Profile) -> Iterator[tuple[str, Role, bytes]]:
-    """Yield path, role and content of classes and licence texts.
+def _texts(built: Built) -> Iterator[tuple[str, Role, bytes]]:
+    """Yield path, role and content of classes, characters and licence texts.
 
     Raises:
         ProfileError: One cannot be read, is a link out of the profile's folder, is no text or too
             long (E442).
     """
-    for model in profile.models.values():
-        goal = labels_path(model)
+    profile = built.plan.profile
+    for item in {item.shared.model.name: item for item in built.plan.items}.values():
+        model, decoder = item.shared.model, built.decoder(item)
+        goal = labels_path(model, decoder)
         if goal is not None and model.classes is not None:
             yield goal, "labels", _text(profile.folder, model.classes)
+        elif goal is not None and decoder is not None:
+            yield goal, "labels", "".join(f"{label}\n" for label in decoder.labels).encode()
     for file in profile.release.texts:
         yield text_path(file)[1], "licence", _text(profile.folder, file)
 

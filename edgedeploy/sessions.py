@@ -28,6 +28,7 @@ from edgedeploy.measuring import (
     measure_session,
 )
 from edgedeploy.plan import CandidateNodes, Item, Plan
+from edgedeploy.profile.classes import read_classes
 from edgedeploy.signature import Signature
 from edgedeploy.store import Store
 from edgedeploy.target.host import is_this_machine
@@ -188,6 +189,8 @@ class Bench:
                 metric=shared.model.metric,
                 metadata=about["metadata"],
                 folder=self._plan.profile.folder.absolute(),
+                decode=shared.model.decode,
+                classes=read_classes(None if shared.classes is None else shared.classes.path),
             ),
         )
 

@@ -73,6 +73,12 @@ class Decoder(ABC):
     """Makes arrays and answers of one model's outputs; made by :func:`make_decoder`."""
 
     kind: ClassVar[AnswerKind]
+    labels: tuple[str, ...] = ()
+    """What the classes of the output are called, or its characters; an app needs them too."""
+
+    @abstractmethod
+    def steps(self) -> tuple[str, ...]:
+        """Return how an app gets the answer from the output, a sentence each, in order."""
 
     @abstractmethod
     def arrays(

@@ -26,6 +26,18 @@ class Classes(Decoder):
         self._top = top
         self._softmax = softmax
         self._threshold = threshold
+        self.labels = tuple(setting.classes)
+
+    def steps(self) -> tuple[str, ...]:
+        """Return how an app finds the class."""
+        named = ", in the order of the labels" if self.labels else ""
+        found = [f"One score per class{named}; the highest is the answer."]
+        if self._softmax:
+            found.append("The softmax of the scores is their probability.")
+        if self._threshold is not None:
+            what = "probability" if self._softmax else "score"
+            found.append(f"It holds from a {what} of {self._threshold:g} on.")
+        return tuple(found)
 
     def arrays(
         self, outputs: Mapping[str, np.ndarray], geometry: Mapping[str, Any] | None

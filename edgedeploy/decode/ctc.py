@@ -51,6 +51,17 @@ class CtcText(Decoder):
     def __init__(self, output: str, characters: Sequence[str]) -> None:
         self._output = output
         self._characters = characters
+        self.labels = tuple(characters)
+
+    def steps(self) -> tuple[str, ...]:
+        """Return how an app reads the text."""
+        count = len(self._characters)
+        return (
+            "Take the class of the highest score of each step, and drop those that repeat the "
+            "step before.",
+            f"Drop class 0, the blank; class i is line i of the labels, and class {count + 1}, "
+            "where there is one, a space.",
+        )
 
     def arrays(
         self, outputs: Mapping[str, np.ndarray], geometry: Mapping[str, Any] | None
@@ -114,7 +125,11 @@ def characters_of(setting: Setting) -> list[str]:
     """
     given = setting.parameters.get("characters", (str, list), None)
     if isinstance(given, list):
-        return [str(character) for character in given]
+        if not all(isinstance(item, str) and item and "\n" not in item for item in given):
+            raise setting.parameters.error(
+                "has characters that are no text of one line", "Write each as a text in quotes."
+            )
+        return given
     if setting.classes and given in (None, "classes"):
         return list(setting.classes)
     key = (given or "").removeprefix("metadata:")

@@ -30,6 +30,10 @@ class Speech(Decoder):
         self._threshold = threshold
         self._step_s = step_s
 
+    def steps(self) -> tuple[str, ...]:
+        """Return how an app finds speech."""
+        return (f"A frame with a score of {self._threshold:g} or more is speech.",)
+
     def arrays(
         self, outputs: Mapping[str, np.ndarray], geometry: Mapping[str, Any] | None
     ) -> dict[str, np.ndarray]:

@@ -15,6 +15,10 @@ class Values(Decoder):
 
     kind: ClassVar[AnswerKind] = "values"
 
+    def steps(self) -> tuple[str, ...]:
+        """Return nothing: the numbers are the answer."""
+        return ()
+
     def arrays(
         self, outputs: Mapping[str, np.ndarray], geometry: Mapping[str, Any] | None
     ) -> dict[str, np.ndarray]:

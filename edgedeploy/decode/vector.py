@@ -21,6 +21,10 @@ class Vector(Decoder):
         self._output = output
         self._normalise = normalise
 
+    def steps(self) -> tuple[str, ...]:
+        """Return what an app does with the vector."""
+        return ("Divide the vector by its length.",) if self._normalise else ()
+
     def arrays(
         self, outputs: Mapping[str, np.ndarray], geometry: Mapping[str, Any] | None
     ) -> dict[str, np.ndarray]:

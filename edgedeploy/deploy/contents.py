@@ -7,6 +7,7 @@ profile has to be built first.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from edgedeploy.artifact import FileEntry, Tree
 from edgedeploy.building import BuildOptions, BuildRun
 from edgedeploy.choosing import Outcome
 from edgedeploy.combining import Combination
+from edgedeploy.decode import Decoder, make_decoder
 from edgedeploy.deploy.functionfiles import function_files
 from edgedeploy.deploy.golden import Golden, golden_trees
 from edgedeploy.deploy.gpu import choose_engine
@@ -38,6 +40,7 @@ from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
 from edgedeploy.places import DOCUMENT
 from edgedeploy.plan import CandidateNodes, Item, Plan
+from edgedeploy.profile.classes import read_classes
 from edgedeploy.report.document import (
     BuildDocument,
     ModelReport,
@@ -148,9 +151,30 @@ class Built:
         """
         if self._plan.pipeline is None:
             return []
-        folder = self._plan.profile.folder.absolute()
-        with Builder(self._store, folder, events=self._events, runs=False) as builder:
+        with self._builder() as builder:
             return function_files(builder, self._plan.pipeline)
+
+    def decoder(self, item: Item) -> Decoder | None:
+        """Return what reads the outputs of an item's model; None where the profile names nothing.
+
+        Raises:
+            BuildError: The last build was of other targets (E438).
+            DataError: It cannot be made (E874, E875, E877).
+        """
+        spec = item.shared.model.decode
+        if spec is None:
+            return None
+        about, _ = self.report(item)
+        with self._builder() as builder:
+            _, facts = builder.folder(item.shared.intake.output("facts"))
+        known = json.loads((facts / "facts.json").read_text(encoding="utf-8"))
+        classes = item.shared.classes
+        return make_decoder(
+            spec,
+            outputs=[output["name"] for output in about.signature["outputs"]],
+            metadata=known["metadata"],
+            classes=read_classes(None if classes is None else classes.path),
+        )
 
     def refusals(self) -> Iterator[str]:
         """Yield in words what gates of the last build refused, item by item."""
@@ -247,9 +271,7 @@ class Built:
     def _contents(self, target: str, engines: Sequence[str]) -> Contents:
         taken = _Files()
         models = []
-        with Builder(
-            self._store, self._plan.profile.folder.absolute(), events=self._events
-        ) as builder:
+        with self._builder() as builder:
             for outcome, engine in zip(self._chosen[target], engines, strict=True):
                 models.append(self._model(builder, outcome, engine, taken))
         for path, place in _profile_files(self._plan, self.function_files()):
@@ -261,6 +283,10 @@ class Built:
             files=taken.sorted(),
         )
         return Contents(version=version, places=taken.places)
+
+    def _builder(self) -> Builder:
+        """Return what brings stages up to date; used as a context."""
+        return Builder(self._store, self._plan.profile.folder.absolute(), events=self._events)
 
     def _outcomes(self, plan: Plan) -> tuple[Outcome, ...]:
         """Return what the last build chose, from the store alone.

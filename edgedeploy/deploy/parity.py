@@ -17,6 +17,8 @@ from edgedeploy.signature import Signature
 if TYPE_CHECKING:
     import numpy as np
 
+    from edgedeploy.decode import Decoder
+
 
 def evaluate_answers(
     session: Session, answers: Path, samples: int | None, evidence: Evidence
@@ -53,7 +55,23 @@ def evaluate_answers(
             metadata=reference.metadata,
             scores_reference=replace(whole, scores=scores),
             folder=reference.folder,
+            decoder=_decoder(session),
         )
+
+
+def _decoder(session: Session) -> Decoder | None:
+    """Return what reads the model's outputs; None where the profile says nothing of it."""
+    from edgedeploy.decode import make_decoder
+
+    reference = session.reference
+    if reference.decode is None:
+        return None
+    return make_decoder(
+        reference.decode,
+        outputs=[output.name for output in session.signature.outputs],
+        metadata=reference.metadata,
+        classes=reference.classes,
+    )
 
 
 def _first(pack: Path, count: int | None, goal: Path) -> frozenset[str]:

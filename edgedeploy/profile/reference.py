@@ -50,7 +50,8 @@ artifact each).
 
 **Defaults and overrides.** `data` and `metric` at the top hold for every model without its own.
 `quantize`, `gates` and `bench` at the top hold for every target; under a target, maps override key
-by key and anything else replaces. `edgedeploy plan --expand` shows what comes out.
+by key and anything else replaces. What a [`task`](tasks.md) stands for lies under all of it.
+`edgedeploy plan --expand` shows what comes out.
 
 **What never stands in a profile:** hosts, users, secrets and commands (they belong into
 devices.yaml), and where private data lies (data.yaml beside the profile, a map from role or
@@ -62,17 +63,17 @@ A complete one:
 edgedeploy: 1
 name: line-reader
 model:
+  task: ocr/ctc
   source:
     package: rapidocr-onnxruntime==1.4.4
     file: rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx
   dims: {N: 1, W: 320}
   inputs:
-    x: {shape: [N, 3, 48, W], image: {size: [48, 320], fit: pad, scale: 1/255, mean: 0.5, std: 0.5}}
+    x: {shape: [N, 3, 48, W], image: {size: [48, 320], scale: 1/255, mean: 0.5, std: 0.5}}
 data:
   calibrate: {source: "lines.py:samples", parameters: {seed: 1}}
   evaluate: {source: "lines.py:samples", parameters: {seed: 2}}
-metric: {name: cer, parameters: {decode: ctc}}
-gates: {metric: +1 pt, size: 6 MB}
+gates: {size: 6 MB}
 bench: quick
 targets:
   linux-x86-64/ort:

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, model_validator
 
 from edgedeploy.config.nearest import advice, shorten
+from edgedeploy.profile.schema_answers import Decode, Task
 from edgedeploy.profile.schema_parts import (
     Axis,
     Change,
     Constant,
     DataSource,
-    DecoderName,
     Digest,
     Dim,
     Distribution,
@@ -33,22 +33,13 @@ from edgedeploy.profile.schema_parts import (
     Strict,
     Text,
     fault,
+    short,
 )
 from edgedeploy.profile.types import QuantizeMethod, QuantizeMode, RangeMethod, Rounding
 from edgedeploy.profile.unbuilt import PARTS, QUANTIZE_MODES, not_built
 
 QUANTIZE_NAMES = get_args(QuantizeMode)
 _HABITS = {"int8": "w8a8", "int4": "w4", "float": "none", "fp32": "none", "half": "fp16"}
-
-
-def _short(key: str, *kinds: type) -> Callable[[Any], Any]:
-    """Return a validator that reads a bare value of one of ``kinds`` as ``{key: value}``."""
-
-    def expand(value: Any) -> Any:
-        bare = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
-        return {key: value} if bare else value
-
-    return expand
 
 
 def _unbuilt_part(key: str) -> Callable[[Any], Any]:
@@ -70,20 +61,6 @@ def _mode(value: Any) -> Any:
         hint = f"write `{named}`" if named else advice(value, QUANTIZE_NAMES)
         raise fault("E107", f"`{shorten(value)}` is no mode", hint)
     return value
-
-
-def _task(value: Any) -> Any:
-    """Return a task as ``{name, parameters}``: every key but ``name`` is the preset's own."""
-    if isinstance(value, str):
-        return {"name": value}
-    if isinstance(value, dict):
-        rest = {key: item for key, item in value.items() if key != "name"}
-        return {**({"name": value["name"]} if "name" in value else {}), "parameters": rest}
-    raise fault(
-        "E106",
-        f"`{shorten(value)}` is no task",
-        "write its name, such as `classify`, or a map of `name` and the preset's parameters",
-    )
 
 
 class SourceSchema(Strict):
@@ -184,7 +161,7 @@ class InputSchema(Strict):
         Annotated[
             ImageSchema,
             BeforeValidator(
-                _short("size", list),
+                short("size", list),
                 json_schema_input_type=list[int | Literal["keep"]] | ImageSchema,
             ),
         ]
@@ -246,7 +223,7 @@ class RoleSchema(Strict):
 
 Role = Annotated[
     RoleSchema,
-    BeforeValidator(_short("source", str), json_schema_input_type=str | RoleSchema),
+    BeforeValidator(short("source", str), json_schema_input_type=str | RoleSchema),
 ]
 
 
@@ -286,7 +263,7 @@ class MetricSchema(Strict):
 
 Metric = Annotated[
     MetricSchema,
-    BeforeValidator(_short("name", str), json_schema_input_type=str | MetricSchema),
+    BeforeValidator(short("name", str), json_schema_input_type=str | MetricSchema),
 ]
 
 
@@ -353,7 +330,7 @@ class QuantizeSchema(Strict):
 
 Quantize = Annotated[
     QuantizeSchema,
-    BeforeValidator(_short("mode", str), json_schema_input_type=str | QuantizeSchema),
+    BeforeValidator(short("mode", str), json_schema_input_type=str | QuantizeSchema),
 ]
 
 
@@ -417,29 +394,8 @@ class BenchSchema(Strict):
 
 Bench = Annotated[
     BenchSchema,
-    BeforeValidator(_short("mode", str), json_schema_input_type=str | BenchSchema),
+    BeforeValidator(short("mode", str), json_schema_input_type=str | BenchSchema),
 ]
-
-
-class TaskSchema(Strict):
-    """What a model is for; `docs/tasks.md` lists the presets and their parameters."""
-
-    name: Text = Field(description="`classify`, `detect/yolo`, `ocr/ctc`, `vad`, `kws`, `embed`.")
-    parameters: dict[str, Any] = Field(default={}, description="Parameters of the preset.")
-
-
-class DecodeSchema(Strict):
-    """How a model's outputs become an answer: classes, a text, boxes."""
-
-    name: DecoderName = Field(
-        description="`yolo`, `boxes`, `ctc`, `classes`, `speech` or `vector`."
-    )
-    output: Text | None = Field(
-        default=None, description="Output that is decoded; by default the first."
-    )
-    parameters: dict[str, Any] = Field(
-        default={}, description="Parameters of the decoder; `docs/tasks.md` lists them."
-    )
 
 
 class TargetSchema(Strict):
@@ -458,20 +414,14 @@ class ModelSchema(Strict):
 
     source: Annotated[
         SourceSchema,
-        BeforeValidator(_short("file", str), json_schema_input_type=str | SourceSchema),
+        BeforeValidator(short("file", str), json_schema_input_type=str | SourceSchema),
     ] = Field(
         description="Path of the ONNX file, or a map that names an installed package as well."
     )
-    task: (
-        Annotated[
-            TaskSchema,
-            BeforeValidator(_task, json_schema_input_type=str | dict[str, Any]),
-        ]
-        | None
-    ) = Field(
+    task: Task | None = Field(
         default=None,
-        description="What the model is for: a preset, or a map of its `name` and parameters. What "
-        "it stands for is merged under what the profile says.",
+        description="What the model is for: `classify`, `detect/yolo`, `ocr/ctc`, `vad`, `kws`, "
+        "`embed`, or a map of `name` and parameters; see [tasks](tasks.md).",
     )
     author: Text | None = Field(
         default=None, description="Who made the model; artifacts that have a place for it say so."
@@ -499,13 +449,7 @@ class ModelSchema(Strict):
         default_factory=DataSchema, description="Data of this model alone, by role."
     )
     metric: Metric | None = Field(default=None, description="Metric of this model alone.")
-    decode: (
-        Annotated[
-            DecodeSchema,
-            BeforeValidator(_short("name", str), json_schema_input_type=str | DecodeSchema),
-        ]
-        | None
-    ) = Field(
+    decode: Decode | None = Field(
         default=None,
         description="How its outputs become an answer; metrics read the answer then.",
     )

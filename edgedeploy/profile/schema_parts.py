@@ -38,6 +38,16 @@ def fault(code: str, message: str, hint: str, *, at: tuple[Any, ...] = ()) -> Py
     return PydanticCustomError(code, "{message}", {"message": message, "hint": hint, "at": at})
 
 
+def short(key: str, *kinds: type) -> Callable[[Any], Any]:
+    """Return a validator that reads a bare value of one of ``kinds`` as ``{key: value}``."""
+
+    def expand(value: Any) -> Any:
+        bare = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
+        return {key: value} if bare else value
+
+    return expand
+
+
 def _units(parse: Callable[[object], Any]) -> Callable[[object], Any]:
     def convert(value: object) -> Any:
         try:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 
 from edgedeploy.signature import Signature, TensorSpec
+from edgedeploy.tasks import guess_tasks
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WORDS = frozenset(["true", "false", "null", "on", "off", "yes", "no", "y", "n"])
@@ -36,6 +37,7 @@ def starter_profile(model_path: str, signature: Signature, metadata: Mapping[str
         "model:",
         f"  source: {_text(model_path)}",
     ]
+    lines += _task(signature, metadata)
     if licence and licence.isprintable():
         lines.append(f"  licence: {_text(licence)}")
     if dims:
@@ -66,6 +68,18 @@ targets:                        # `edgedeploy targets list` shows all
   # - rpi5/ort
   # - intel-cpu/openvino
 """.splitlines()
+
+
+def _task(signature: Signature, metadata: Mapping[str, str]) -> Iterator[str]:
+    """Yield the line of the task: in force where the metadata tells it, else as a proposal."""
+    found = guess_tasks(signature, metadata)
+    names = found["sure"] or found["perhaps"]
+    if len(found["sure"]) == 1:
+        yield f"  task: {names[0]}  # metric, decoder and gates: edgedeploy plan --expand"
+    else:
+        more = f" or {', '.join(names[1:])}" if names[1:] else ""
+        why = f"{more} by its shapes" if names else ", or another of docs/tasks.md"
+        yield f"  # task: {names[0] if names else 'classify'}  #{why}: metric, decoder and gates"
 
 
 def _input(spec: TensorSpec, dims: dict[str, tuple[int, str]]) -> Iterator[str]:

@@ -127,6 +127,25 @@ class Golden:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Decode:
+    """How an app makes an answer of a model's outputs.
+
+    Attributes:
+        name: Of the decoder.
+        output: What it reads.
+        answer: Kind of the answer, such as ``text`` (:data:`edgedeploy.decode.AnswerKind`).
+        parameters: Of the decoder, without names of classes and characters: those are the labels.
+        steps: The same in words, one sentence per step, in order.
+    """
+
+    name: str
+    output: str
+    answer: str
+    parameters: Mapping[str, Any]
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseModel:
     """One model for one target.
 
@@ -136,7 +155,8 @@ class ReleaseModel:
         candidate: How its numbers are represented, such as ``w8a8``.
         artifact: Digest of the artifact's tree in the store.
         inputs, outputs: In graph order.
-        labels: File with the classes in the order of the output; None without.
+        labels: File with the classes, or a recogniser's characters, in the order of the output;
+            None without.
         options: Of the runtime.
         size_bytes: Of the files that the runtime loads.
         figures: What the artifact is worth.
@@ -144,6 +164,8 @@ class ReleaseModel:
         golden: None where nothing is there to check it with.
         platform: What an engine asks of a device (:class:`edgedeploy.gpu.EngineNeeds`); None for
             what is no engine.
+        task: What it is for, as the profile names it; None where it does not.
+        decode: How its outputs become an answer; None where the profile does not say.
     """
 
     name: str
@@ -159,6 +181,8 @@ class ReleaseModel:
     gates: tuple[Gate, ...]
     golden: Golden | None
     platform: Mapping[str, Any] | None = None
+    task: str | None = None
+    decode: Decode | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,6 +103,9 @@ def _check_model(model: ReleaseModel, files: set[str], folders: set[str]) -> Non
         raise ValueError(f"there is no {model.entry!r:.120}, the entry of {model.name!r:.60}")
     if model.labels is not None and model.labels not in files:
         raise ValueError(f"there is no file of labels {model.labels!r:.120}")
+    decode = model.decode
+    if decode is not None and decode.output not in {tensor.name for tensor in model.outputs}:
+        raise ValueError(f"there is no output {decode.output!r:.60}, which is decoded")
     golden = model.golden
     if golden is not None and not {golden.inputs, golden.outputs} <= folders:
         raise ValueError(f"the golden samples of {model.name!r:.60} are not there")

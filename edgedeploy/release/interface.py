@@ -32,8 +32,8 @@ class Port:
         shape: As in :class:`edgedeploy.release.bundle.Tensor`.
         fixed: The sizes where all are fixed, else None.
         element_bytes: Bytes of one element; 0 for strings.
-        steps: How data becomes this input, one sentence per step, in order; empty where the
-            profile says nothing.
+        steps: How data becomes this input, or this output an answer, one sentence per step, in
+            order; empty where the profile says nothing.
         state: Name of the output whose value is the next call's; None where it is no state.
     """
 
@@ -65,11 +65,17 @@ def interface_of(model: ReleaseModel) -> Interface:
     return Interface(
         name=model.name,
         inputs=tuple(map(_port, model.inputs)),
-        outputs=tuple(map(_port, model.outputs)),
+        outputs=tuple(_port(tensor, _answer(model, tensor)) for tensor in model.outputs),
     )
 
 
-def _port(tensor: Tensor) -> Port:
+def _answer(model: ReleaseModel, tensor: Tensor) -> tuple[str, ...]:
+    """Return how an output becomes the answer; empty where it does not."""
+    decode = model.decode
+    return decode.steps if decode is not None and decode.output == tensor.name else ()
+
+
+def _port(tensor: Tensor, answer: tuple[str, ...] = ()) -> Port:
     sizes = tuple(size for size in tensor.shape if isinstance(size, int))
     return Port(
         name=tensor.name,
@@ -77,7 +83,7 @@ def _port(tensor: Tensor) -> Port:
         shape=tensor.shape,
         fixed=sizes if len(sizes) == len(tensor.shape) else None,
         element_bytes=_BYTES.get(tensor.dtype, 0),
-        steps=tuple(_steps(tensor)),
+        steps=(*_steps(tensor), *answer),
         state=tensor.state,
     )
 

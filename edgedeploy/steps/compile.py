@@ -44,6 +44,7 @@ def run(work: Work) -> Made:
 
 def _words(work: Work) -> Words | None:
     """Return what the profile says of the model, where the backend asked for it."""
+    from edgedeploy.profile.classes import read_classes
     from edgedeploy.profile.dims import parse_dim
     from edgedeploy.profile.types import ImagePreprocess
 
@@ -51,9 +52,6 @@ def _words(work: Work) -> Words | None:
     if told is None:
         return None
     facts = json.loads((work.inputs["facts"] / "facts.json").read_text(encoding="utf-8"))
-    classes: list[str] = []
-    if "classes" in work.inputs:
-        classes = work.inputs["classes"].read_text(encoding="utf-8").splitlines()
     return Words(
         author=told["author"],
         licence=told["licence"],
@@ -62,7 +60,7 @@ def _words(work: Work) -> Words | None:
         images={name: ImagePreprocess(**given) for name, given in told["images"].items()},
         dims={name: parse_dim(text) for name, text in told["dims"].items()},
         state=tuple((given, made) for given, made in told["state"]),
-        classes=tuple(name for name in classes if name),
+        classes=read_classes(work.inputs.get("classes")),
         samples=work.inputs.get("samples"),
     )
 
@@ -76,5 +74,5 @@ STAGE = StageKind(
     kind="compile",
     run=run,
     outputs=("artifact", "report"),
-    code=("profile/dims", "profile/types"),
+    code=("profile/classes", "profile/dims", "profile/types"),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedeploy.stage import Made, StageKind, Work
-from edgedeploy.steps.reference import model_metadata, state_zeros
+from edgedeploy.steps.reference import model_decoder, model_metadata, state_zeros
 
 if TYPE_CHECKING:
     from edgedeploy.quant.scheme import Scheme
@@ -69,6 +69,7 @@ def _metric(work: Work, table: CalibrationTable, scheme: Scheme, node: str) -> f
                 zeros=state_zeros(runner.signature, state),
                 metadata=model_metadata(work.inputs["facts"]),
                 folder=work.project,
+                decoder=model_decoder(work, runner.signature),
             )
     return found.metric.value if found.metric else None
 
@@ -84,7 +85,10 @@ STAGE = StageKind(
         "manifest",
         "model/files",
         "runner",
+        "decode",
+        "parameters",
         "parity",
+        "profile/classes",
         "backends/ortmobile",
         "backends/inputs",
         "steps/reference",

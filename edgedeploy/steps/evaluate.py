@@ -10,7 +10,7 @@ import json
 
 from edgedeploy import backends
 from edgedeploy.stage import Made, StageKind, Work
-from edgedeploy.steps.reference import model_metadata, state_zeros
+from edgedeploy.steps.reference import model_decoder, model_metadata, state_zeros
 
 
 def run(work: Work) -> Made:
@@ -38,6 +38,7 @@ def run(work: Work) -> Made:
             metadata=model_metadata(work.inputs["facts"]),
             scores_reference=Evaluation.from_json(score),
             folder=work.project,
+            decoder=model_decoder(work, runner.signature),
             progress=lambda done, total: work.progress(done, total or 0, "samples"),
         )
     sample = {**zeros, **PackReader(work.inputs["samples"])[0].tensors()}
@@ -54,5 +55,13 @@ STAGE = StageKind(
     run=run,
     outputs=("evaluation",),
     tools=("numpy",),
-    code=("data/pack", "parity", "runner", "steps/reference"),
+    code=(
+        "data/pack",
+        "decode",
+        "parameters",
+        "parity",
+        "profile/classes",
+        "runner",
+        "steps/reference",
+    ),
 )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from edgedeploy.decode import Decoder
     from edgedeploy.signature import Signature
 
 
@@ -36,12 +37,34 @@ def run(work: Work) -> Made:
             zeros=state_zeros(model_signature(work.inputs["model"]), state),
             metadata=model_metadata(work.inputs["facts"]),
             folder=work.project,
+            decoder=model_decoder(work, runner.signature),
             progress=lambda done, total: work.progress(done, total or 0, "samples"),
         )
     text = json.dumps(evaluation.to_json(), sort_keys=True, ensure_ascii=False)
     (work.outputs["score"] / "evaluation.json").write_text(text + "\n", encoding="utf-8")
     found = evaluation.metric
     return Made(summary={"samples": evaluation.samples, "metric": found and found.value})
+
+
+def model_decoder(work: Work, signature: Signature) -> Decoder | None:
+    """Return the decoder that ``params.decode`` names; None where the profile names none.
+
+    Raises:
+        DataError: It cannot be made (E874, E875), or the classes cannot be read (E877).
+    """
+    from edgedeploy.decode import make_decoder
+    from edgedeploy.profile.classes import read_classes
+    from edgedeploy.profile.expand import decode_from_data
+
+    spec = decode_from_data(work.params["decode"])
+    if spec is None:
+        return None
+    return make_decoder(
+        spec,
+        outputs=[output.name for output in signature.outputs],
+        metadata=model_metadata(work.inputs["facts"]),
+        classes=read_classes(work.inputs.get("classes")),
+    )
 
 
 def state_zeros(signature: Signature, state: list[tuple[str, str]]) -> dict[str, np.ndarray]:
@@ -70,5 +93,14 @@ STAGE = StageKind(
     run=run,
     outputs=("outputs", "score"),
     tools=("onnxruntime", "numpy"),
-    code=("backends/ortmobile", "data/pack", "parity", "runner", "steps/samples"),
+    code=(
+        "backends/ortmobile",
+        "data/pack",
+        "decode",
+        "parameters",
+        "parity",
+        "profile/classes",
+        "runner",
+        "steps/samples",
+    ),
 )

@@ -12,14 +12,18 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from edgedeploy.config.nearest import advice, shorten
 from edgedeploy.errors import ProfileError
 from edgedeploy.parameters import Parameters
+from edgedeploy.signature import Dim, Signature
 
 MODEL_KEYS = ("metric", "decode", "inputs")
 PROFILE_KEYS = ("quantize", "gates")
+
+Guess = Literal["sure", "perhaps"]
+"""How far a model says that it is for a task: by its metadata, or by its shapes alone."""
 
 Words = dict[str, Any]
 """Words of a profile as plain data: ``metric``, ``decode`` and ``inputs`` of the model, and
@@ -38,6 +42,7 @@ class Preset:
         expand: Returns the words, given the parameters and the model's part of the profile as it
             was written (not checked yet: any part of it may be of a wrong type). ``metric`` and
             the gate on it are dropped where the profile has no ``evaluate`` data.
+        guess: Returns whether a model (signature, metadata) looks like one; for starter profiles.
     """
 
     name: str
@@ -45,6 +50,7 @@ class Preset:
     parameters: Mapping[str, str]
     answer: str
     expand: Callable[[Parameters, Mapping[str, Any]], Words]
+    guess: Callable[[Signature, Mapping[str, str]], Guess | None] = lambda signature, metadata: None
 
 
 def presets() -> dict[str, Preset]:
@@ -79,6 +85,29 @@ def preset_words(name: str, parameters: Mapping[str, Any], model: Mapping[str, A
     given = Parameters(owner=f"the task {name}", subject=name, values=parameters, code="E871")
     given.only(*preset.parameters)
     return preset.expand(given, model)
+
+
+def guess_tasks(signature: Signature, metadata: Mapping[str, str]) -> dict[Guess, tuple[str, ...]]:
+    """Return the tasks that a model may be for, by how sure that is.
+
+    Args:
+        signature: Its inputs and outputs.
+        metadata: Its metadata properties.
+    """
+    found = {name: preset.guess(signature, metadata) for name, preset in presets().items()}
+    kinds: tuple[Guess, ...] = ("sure", "perhaps")
+    return {kind: tuple(name for name in found if found[name] == kind) for kind in kinds}
+
+
+def takes_images(signature: Signature) -> bool:
+    """Return whether the first input has the shape of a picture."""
+    dims = signature.inputs[0].dims if signature.inputs else None
+    return dims is not None and len(dims) == 4 and bool({1, 3} & {dims[1], dims[3]})
+
+
+def output_dims(signature: Signature) -> tuple[Dim, ...]:
+    """Return the dims of the first output; empty where they are not known."""
+    return (signature.outputs[0].dims or ()) if signature.outputs else ()
 
 
 def inputs_with(model: Mapping[str, Any], key: str) -> Iterator[tuple[str, Any]]:

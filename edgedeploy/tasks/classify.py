@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgedeploy.parameters import Parameters
-from edgedeploy.tasks import Preset, Words, without_none
+from edgedeploy.signature import Signature
+from edgedeploy.tasks import Guess, Preset, Words, output_dims, takes_images, without_none
 
 
 def _expand(given: Parameters, model: Mapping[str, Any]) -> Words:
@@ -19,6 +20,14 @@ def _expand(given: Parameters, model: Mapping[str, Any]) -> Words:
     }
 
 
+def _guess(signature: Signature, metadata: Mapping[str, str]) -> Guess | None:
+    if metadata.get("task") == "classify":  # so does Ultralytics mark what it exports
+        return "sure"
+    dims = output_dims(signature)
+    scores = len(dims) == 2 and isinstance(dims[1], int) and dims[1] > 1
+    return "perhaps" if scores and takes_images(signature) else None
+
+
 PRESET = Preset(
     name="classify",
     summary="one class per sample",
@@ -28,4 +37,5 @@ PRESET = Preset(
     },
     answer="classes",
     expand=_expand,
+    guess=_guess,
 )

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgedeploy.parameters import Parameters
-from edgedeploy.tasks import Preset, Words, inputs_with
+from edgedeploy.signature import Signature
+from edgedeploy.tasks import Guess, Preset, Words, inputs_with, output_dims, takes_images
 
 _GRAY = 114
 """Value of the border. Source: Ultralytics YOLO, LetterBox."""
@@ -27,6 +28,14 @@ def _expand(given: Parameters, model: Mapping[str, Any]) -> Words:
     }
 
 
+def _guess(signature: Signature, metadata: Mapping[str, str]) -> Guess | None:
+    if metadata.get("task") == "detect":  # so does Ultralytics mark what it exports
+        return "sure"
+    sizes = [size for size in output_dims(signature)[1:] if isinstance(size, int)]
+    boxes = len(sizes) == 2 and 5 <= min(sizes) < 200 <= max(sizes)
+    return "perhaps" if boxes and takes_images(signature) else None
+
+
 PRESET = Preset(
     name="detect/yolo",
     summary="boxes of the YOLO family",
@@ -37,4 +46,5 @@ PRESET = Preset(
     },
     answer="boxes",
     expand=_expand,
+    guess=_guess,
 )

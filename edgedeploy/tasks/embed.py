@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgedeploy.parameters import Parameters
-from edgedeploy.tasks import Preset, Words
+from edgedeploy.signature import Signature
+from edgedeploy.tasks import Guess, Preset, Words, output_dims
 
 
 def _expand(given: Parameters, model: Mapping[str, Any]) -> Words:
@@ -20,6 +21,11 @@ def _expand(given: Parameters, model: Mapping[str, Any]) -> Words:
     }
 
 
+def _guess(signature: Signature, metadata: Mapping[str, str]) -> Guess | None:
+    dims = output_dims(signature)
+    return "perhaps" if len(dims) == 2 and isinstance(dims[1], int) and dims[1] >= 64 else None
+
+
 PRESET = Preset(
     name="embed",
     summary="one vector per sample",
@@ -29,4 +35,5 @@ PRESET = Preset(
     },
     answer="vector",
     expand=_expand,
+    guess=_guess,
 )

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgedeploy.parameters import Parameters
-from edgedeploy.tasks import Preset, Words, inputs_with
+from edgedeploy.signature import Signature
+from edgedeploy.tasks import Guess, Preset, Words, inputs_with, output_dims
 
 
 def _expand(given: Parameters, model: Mapping[str, Any]) -> Words:
@@ -21,6 +22,10 @@ def _expand(given: Parameters, model: Mapping[str, Any]) -> Words:
     }
 
 
+def _guess(signature: Signature, metadata: Mapping[str, str]) -> Guess | None:
+    return "sure" if "character" in metadata and len(output_dims(signature)) == 3 else None
+
+
 PRESET = Preset(
     name="ocr/ctc",
     summary="a line of text by CTC",
@@ -30,4 +35,5 @@ PRESET = Preset(
     },
     answer="text",
     expand=_expand,
+    guess=_guess,
 )

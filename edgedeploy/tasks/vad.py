@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgedeploy.parameters import Parameters
-from edgedeploy.tasks import Preset, Words, inputs_with, without_none
+from edgedeploy.signature import Signature
+from edgedeploy.tasks import Guess, Preset, Words, inputs_with, output_dims, without_none
 
 
 def _expand(given: Parameters, model: Mapping[str, Any]) -> Words:
@@ -28,10 +29,17 @@ def _step_s(model: Mapping[str, Any]) -> float | None:
     return None
 
 
+def _guess(signature: Signature, metadata: Mapping[str, str]) -> Guess | None:
+    dims = signature.inputs[0].dims if signature.inputs else None
+    sound = dims is not None and len(dims) == 2 and signature.inputs[0].dtype == "float32"
+    return "perhaps" if sound and output_dims(signature)[1:] == (1,) else None
+
+
 PRESET = Preset(
     name="vad",
     summary="voice activity: speech or none in each frame",
     parameters={"threshold": "least score of a frame with speech (0.5)"},
     answer="speech",
     expand=_expand,
+    guess=_guess,
 )

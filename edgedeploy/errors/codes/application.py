@@ -50,6 +50,12 @@ CODES: dict[str, Explanation] = {
         "there are boxes), or says itself how an output is read where the model already has a "
         "decoder for that. Choose a metric of the answer's kind, or say it in one place only.",
     ),
+    "E877": Explanation(
+        "A file of classes cannot be read",
+        "`classes:` names a text file in UTF-8 with one class (or character) per line, and this "
+        "one is in another encoding, or has an empty line: a class without a name, or one that "
+        "some readers would skip. Save it as UTF-8 and remove empty lines.",
+    ),
     "E880": Explanation(
         "A pipeline that cannot be judged or called",
         "A pipeline is a function of inputs and models, `def read(inputs, models)`, with `metric` "

@@ -124,10 +124,7 @@ def _class(name: str, interface: Interface, entries: Mapping[str, str]) -> str:
         " public:",
         "  /// What one run gives.",
         "  struct Outputs {",
-        *(
-            f"    Tensor<{_TYPES[port.dtype][0]}> {outputs[port.name]};  ///< {_said(port)}"
-            for port in interface.outputs
-        ),
+        *(line for port in interface.outputs for line in _field(port, outputs[port.name])),
         "  };",
         "",
         "  /// Opens the model.",
@@ -160,6 +157,13 @@ def _class(name: str, interface: Interface, entries: Mapping[str, str]) -> str:
         "};",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _field(port: Port, name: str) -> Iterator[str]:
+    """Yield the declaration of an output, and how it becomes the answer."""
+    yield f"    Tensor<{_TYPES[port.dtype][0]}> {name};  ///< {_said(port)}"
+    for step in port.steps:
+        yield from (f"    ///< {line}" for line in wrap(_plain(step), _WIDTH - 9))
 
 
 def _body(interface: Interface, inputs: Mapping[str, str]) -> Iterator[str]:

@@ -73,10 +73,11 @@ def _about(item: Wrapped) -> Iterator[str]:
         steps = " ".join(port.steps) or "as it is"
         yield f"| `{item.inputs[port.name]}` | {_cell(port)} | {steps} |"
     yield ""
-    yield "| output | type and shape |"
-    yield "|---|---|"
+    yield "| output | type and shape | how it becomes the answer |"
+    yield "|---|---|---|"
     for port in item.interface.outputs:
-        yield f"| `{item.outputs[port.name]}` | {_cell(port)} |"
+        steps = " ".join(port.steps) or "as it is"
+        yield f"| `{item.outputs[port.name]}` | {_cell(port)} | {steps.replace('|', '/')} |"
     if item.labels is not None:
         yield ""
         yield f"`{item.kind}.labels` are the classes in the order of the output."

@@ -255,7 +255,7 @@ def _declared(item: Wrapped) -> Iterator[str]:
     yield "  }"
     yield "  interface Outputs {"
     for port in item.interface.outputs:
-        yield from _comment([f"{port.in_words}."], "    ")
+        yield from _comment([f"{port.in_words}.", *port.steps], "    ")
         yield f"    readonly {item.outputs[port.name]}: Value<{_ARRAYS[port.dtype]}>;"
     yield "  }"
     if item.carries_state:

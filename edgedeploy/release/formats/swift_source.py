@@ -158,7 +158,8 @@ def model_source(name: str, cls: str, ports: SwiftModel, labels: str | None) -> 
     lines += [*comment(f"The model {name}."), f"public final class {cls} {{"]
     lines += ["    /// What one run gives.", "    public struct Outputs: Equatable, Sendable {"]
     for item in given:
-        lines += comment(f"{item.port.in_words}.", "        ")
+        for text in (f"{item.port.in_words}.", *item.port.steps):
+            lines += comment(text, "        ")
         lines += [f"        public let {outputs[item.port.name]}: {item.type}"]
     lines += ["    }", "", _LOAD.format(name=cls, model=literal(name))]
     lines += _classes(labels)
@@ -186,7 +187,8 @@ def _classes(labels: str | None) -> Iterator[str]:
     yield "    public static func classes() throws -> [String] {"
     yield f"        let file = releaseFolder.appendingPathComponent({literal(labels)})"
     yield "        let text = try String(contentsOf: file, encoding: .utf8)"
-    yield "        return text.split(whereSeparator: \\.isNewline).map(String.init)"
+    # Not isNewline, which is true of characters that a recogniser may know.
+    yield '        return text.split { $0 == "\\n" || $0 == "\\r\\n" }.map(String.init)'
     yield "    }"
     yield ""
 

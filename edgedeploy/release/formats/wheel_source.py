@@ -166,6 +166,8 @@ def _told(ports: Sequence[Port], names: Mapping[str, str], title: str) -> Iterat
 def _returned(interface: Interface, names: Mapping[str, str]) -> Iterator[str]:
     for port in interface.outputs:
         yield f"    ``{names[port.name]}``: {_plain(port.in_words)}."
+        for step in port.steps:
+            yield from (f"        {line}" for line in wrap(_plain(step), _WIDTH - 20))
 
 
 def _tensors(ports: Sequence[Port]) -> str:

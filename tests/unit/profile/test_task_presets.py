@@ -9,8 +9,17 @@ from edgedeploy.config.read import read_text
 from edgedeploy.errors import DataError, ExitCode, ProfileError
 from edgedeploy.profile.load import load_profile
 from edgedeploy.profile.preset import apply_tasks
+from edgedeploy.profile.starter import starter_profile
 from edgedeploy.profile.types import DecodeSpec, Delta, MetricSpec, QuantizeSpec, TaskSpec
-from edgedeploy.tasks import MODEL_KEYS, PROFILE_KEYS, Preset, preset_words, presets
+from edgedeploy.signature import Signature, TensorSpec
+from edgedeploy.tasks import (
+    MODEL_KEYS,
+    PROFILE_KEYS,
+    Preset,
+    guess_tasks,
+    preset_words,
+    presets,
+)
 
 TARGETS = "targets: [linux-x86-64/ort]\n"
 EVALUATED = "  data: {evaluate: e}\n"
@@ -296,3 +305,41 @@ def test_who_reads_an_output_is_said_once(decode, metric, key):
     text = f"model:\n  source: m.onnx\n  decode: {decode}\n  metric: {metric}\n"
     assert [code for code, _ in faults(text)] == ["E876"]
     load(text.replace(f"decode: {decode}", "outputs: []"))
+
+
+# --- starter profiles ---------------------------------------------------------------------------
+
+
+def signature(given, made):
+    return Signature(
+        inputs=(TensorSpec(name="x", dtype="float32", dims=given),),
+        outputs=(TensorSpec(name="y", dtype="float32", dims=made),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "made", "metadata", "sure", "perhaps"),
+    [
+        ((1, 3, 48, "W"), (1, "T", 97), {"character": "a\nb"}, "ocr/ctc", ""),
+        ((1, 3, 640, 640), (1, 84, 8400), {"task": "detect"}, "detect/yolo", ""),
+        ((1, 3, 224, 224), (1, 1000), {"task": "classify"}, "classify", "embed"),
+        ((1, 3, 640, 640), (1, 25200, 85), {}, "", "detect/yolo"),
+        ((1, 1, 28, 28), (1, 10), {}, "", "classify"),
+        ((1, 112, 112, 3), ("N", 512), {}, "", "classify embed"),
+        (("N", 576), ("N", 1), {}, "", "vad"),
+        ((1, 2048), (1, 10), {}, "", ""),
+        (None, None, {}, "", ""),
+    ],
+)
+def test_a_starter_names_the_task_that_the_model_tells(given, made, metadata, sure, perhaps):
+    model = signature(given, made)
+    found = guess_tasks(model, metadata)
+    assert found == {"sure": tuple(sure.split()), "perhaps": tuple(perhaps.split())}
+    text = starter_profile("m.onnx", model, metadata)
+    Path("p.yaml").write_text(text)
+    task = load_profile(Path("p.yaml")).models["main"].task
+    assert (task.name if task else "") == sure
+    proposed = text.replace("  # task:", "  task:")
+    Path("p.yaml").write_text(proposed)
+    task = load_profile(Path("p.yaml")).models["main"].task
+    assert task.name == (sure or perhaps or "classify").split()[0]
