@@ -13,15 +13,20 @@ from edgedeploy.comparing import ReleaseComparison, compare_releases
 from edgedeploy.config.bundled import is_bundled
 from edgedeploy.deploy.depots import Care, app_name
 from edgedeploy.deploy.provision import Wish
+from edgedeploy.deploy.released import FromBundle
+from edgedeploy.deploy.trusting import change_trust_on, trust_on
 from edgedeploy.deploy.verbs import (
     ActivateOptions,
     PushOptions,
     activate,
+    activate_release,
     fsck,
     provision,
     push,
+    push_release,
     rollback,
 )
+from edgedeploy.devices.depot import Allowed
 from edgedeploy.disk import disk_errors
 from edgedeploy.engines import Workshop
 from edgedeploy.errors import ExitCode
@@ -38,8 +43,16 @@ from edgedeploy.release import applying
 from edgedeploy.release import keys as key_files
 from edgedeploy.release import trust as trust_files
 from edgedeploy.release.applying import Applied
-from edgedeploy.release.enrolling import enrol, hand_over, revoke, state_revoked
-from edgedeploy.release.keys import SigningKey, read_public_key, read_public_part
+from edgedeploy.release.believing import believed
+from edgedeploy.release.enrolling import (
+    enrol,
+    enrolment,
+    hand_over,
+    revocation,
+    revoke,
+    state_revoked,
+)
+from edgedeploy.release.keys import SigningKey, read_public_part
 from edgedeploy.release.packages import Package, PackageOptions, package
 from edgedeploy.release.signing import key_id
 from edgedeploy.release.statements import Statement
@@ -52,10 +65,12 @@ from edgedeploy.store import Store
 
 __all__ = [
     "ActivateOptions",
+    "Allowed",
     "Applied",
     "BuildOptions",
     "BuildResult",
     "Care",
+    "FromBundle",
     "Package",
     "PackageOptions",
     "PushOptions",
@@ -71,11 +86,14 @@ __all__ = [
     "VerifyOptions",
     "Wish",
     "activate",
+    "activate_release",
     "app_name",
     "apply_delta",
     "build",
+    "change_trust_on",
     "compare_releases",
     "enrol",
+    "enrolment",
     "fsck",
     "hand_over",
     "key_id",
@@ -84,12 +102,15 @@ __all__ = [
     "package",
     "provision",
     "push",
+    "push_release",
     "read_public_part",
     "read_trust",
     "release",
+    "revocation",
     "revoke",
     "rollback",
     "state_revoked",
+    "trust_on",
     "verify",
 ]
 
@@ -193,23 +214,35 @@ def _keeps_lock(request: Request) -> bool:
     return not is_bundled(request.profile)
 
 
-def apply_delta(delta: Path, old: Path, goal: Path, keys: Sequence[Path] = ()) -> Applied:
+def apply_delta(
+    delta: Path,
+    old: Path,
+    goal: Path,
+    keys: Sequence[Path] = (),
+    trust: Path | None = None,
+    *,
+    unverified: bool = False,
+) -> Applied:
     """Rebuild a bundle from the one before and a delta, to the last byte.
 
     Args:
         delta: The delta, from anywhere.
         old: The bundle that it was made from.
         goal: Where the new one is written; replaced when all of it is right.
-        keys: Files of public keys, one of which must have signed it; none: nobody is asked for.
+        keys: Files of public keys that are believed; one that is must have signed it.
+        trust: Trust file whose keys are believed too; None: there is none.
+        unverified: Look at no signature.
 
     Raises:
         EdgedeployError: As :func:`edgedeploy.release.applying.apply_delta` and
-            :func:`edgedeploy.release.keys.read_public_key`.
+            :func:`edgedeploy.release.believing.believed`.
         StoreError: A file cannot be read, or the disk refuses (E601, E602).
     """
-    trusted = {key_id(public): public for public in map(read_public_key, keys)}
+    whom = None if unverified else believed(keys, trust)
     with disk_errors("cannot apply the delta"):
-        return applying.apply_delta(delta, old, goal, trusted)
+        if whom is None:
+            return applying.apply_delta(delta, old, goal, None)
+        return applying.apply_delta(delta, old, goal, whom.trusted, whom.revoked)
 
 
 def new_key(path: Path) -> SigningKey:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from edgedeploy.disk import disk_errors
 from edgedeploy.errors import ToolError, UsageError
 from edgedeploy.measured import Measurements, read_measurements
+from edgedeploy.release.believing import believed
 from edgedeploy.release.bundle import (
     SUFFIX,
     Figure,
@@ -23,9 +24,7 @@ from edgedeploy.release.bundle import (
     ReleaseTarget,
 )
 from edgedeploy.release.delta import write_delta
-from edgedeploy.release.keys import read_public_key
 from edgedeploy.release.opening import Bundle, open_bundle
-from edgedeploy.release.signing import key_id
 from edgedeploy.report import figures
 from edgedeploy.report.compare import Change, Comparison, compare, comparison_text
 from edgedeploy.report.document import (
@@ -107,29 +106,33 @@ def is_bundle(path: Path) -> bool:
     return path.name.endswith(SUFFIX)
 
 
-def compare_releases(old: Path, new: Path, keys: tuple[Path, ...]) -> ReleaseComparison:
+def compare_releases(
+    old: Path, new: Path, keys: tuple[Path, ...], trust: Path | None = None
+) -> ReleaseComparison:
     """Compare two bundles, with the measurements that lie beside them.
 
     Args:
         old: The bundle that was shipped.
         new: The one that may follow it.
         keys: Files of public keys that are believed.
+        trust: Trust file whose keys are believed too; None: there is none.
 
     Raises:
-        UsageError: There is no key, or the two are of different names (E763); a key is refused.
+        UsageError: Nobody is believed, or the two are of different names (E763); or as
+            :func:`edgedeploy.release.believing.believed`.
         IntegrityError: A bundle (E731 to E736) or its measurements (E762) are refused.
         StoreError: A file cannot be read, or the disk refuses (E601, E602).
     """
-    if not keys:
+    if not keys and trust is None:
         raise UsageError(
             "two releases are compared only when somebody vouches for them",
             code="E763",
-            hint="give the publisher's public key with --key",
+            hint="name the publisher's public key, or a trust file",
         )
-    trusted = {key_id(public): public for public in map(read_public_key, keys)}
+    whom = believed(keys, trust)
     with ExitStack() as stack, disk_errors("cannot compare the bundles"):
-        before = stack.enter_context(open_bundle(old, trusted))
-        after = stack.enter_context(open_bundle(new, trusted))
+        before = stack.enter_context(open_bundle(old, whom.trusted, whom.revoked))
+        after = stack.enter_context(open_bundle(new, whom.trusted, whom.revoked))
         if before.release.name != after.release.name:
             raise UsageError(
                 f"{before.release.name} and {after.release.name} are no versions of one release",
@@ -137,7 +140,7 @@ def compare_releases(old: Path, new: Path, keys: tuple[Path, ...]) -> ReleaseCom
                 subject=after.release.name,
                 hint="compare two bundles of the same name",
             )
-        measured = [read_measurements(bundle, trusted) for bundle in (before, after)]
+        measured = [read_measurements(bundle, whom.trusted) for bundle in (before, after)]
         return _compared(before, after, *measured)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from edgedeploy.artifact import FileEntry
+from edgedeploy.artifact import FileEntry, Tree
 from edgedeploy.decode import Decoder
 from edgedeploy.deploy.contents import FILES, GOLDEN, Built
 from edgedeploy.deploy.functionfiles import required
 from edgedeploy.deploy.push import Contents
 from edgedeploy.devices.version import VersionModel
+from edgedeploy.gpu import EngineNeeds, GpuPlatform
 from edgedeploy.parity.gates import ON_DEVICE
 from edgedeploy.plan import Item
 from edgedeploy.profile.expand import model_to_data
@@ -22,6 +24,7 @@ from edgedeploy.release.bundle import (
     Figure,
     Gate,
     Golden,
+    ReleaseEngine,
     ReleaseFile,
     ReleaseModel,
     ReleasePipeline,
@@ -62,7 +65,7 @@ def describe_target(built: Built, items: Sequence[Item], contents: Contents) -> 
         runtime=target.runtime,
         runtime_versions=str(target.get("runtime.versions")),
         compute_capabilities=tuple(gpu.get("compute_capabilities", ())),
-        models=tuple(_model(built, item, by_name[item.shared.name]) for item in items),
+        models=tuple(_model(built, item, by_name[item.shared.name], contents) for item in items),
         pipeline=_pipeline(built, target.id),
     )
 
@@ -84,14 +87,17 @@ def _pipeline(built: Built, target: str) -> ReleasePipeline | None:
     )
 
 
-def _model(built: Built, item: Item, model: VersionModel) -> ReleaseModel:
+def _model(built: Built, item: Item, model: VersionModel, contents: Contents) -> ReleaseModel:
     about, report = built.report(item)
     decoder = built.decoder(item)
     target, name = item.use.target, item.shared.name
     golden = model.golden
+    engines = tuple(_engines(built, item, model, contents))
     return ReleaseModel(
         name=name,
-        entry=f"{target}/{model.entry}",
+        entry=f"{target}/{model.entry}"
+        if len(engines) < 2
+        else posixpath.commonpath([engine.entry for engine in engines]),
         candidate=model.candidate,
         artifact=model.artifact,
         inputs=tuple(_inputs(item, about)),
@@ -106,7 +112,7 @@ def _model(built: Built, item: Item, model: VersionModel) -> ReleaseModel:
         size_bytes=report.size_bytes or 0,
         figures=tuple(_figures(report)),
         gates=tuple(map(_gate, report.gates)),
-        platform=None if model.needs is None else model.needs.to_json(),
+        engines=engines,
         golden=None
         if golden is None
         else Golden(
@@ -115,6 +121,37 @@ def _model(built: Built, item: Item, model: VersionModel) -> ReleaseModel:
             cosine=golden.cosine,
         ),
     )
+
+
+def _engines(
+    built: Built, item: Item, model: VersionModel, contents: Contents
+) -> Iterator[ReleaseEngine]:
+    """Yield the engines of a model, by platform, with the digests that devices know them by."""
+    target, made = item.use.target, built.engines(item)
+    if model.needs is not None:
+        yield ReleaseEngine(
+            entry=f"{target}/{model.entry}",
+            artifact=model.artifact,
+            size_bytes=built.report(item)[1].size_bytes or 0,
+            needs=model.needs,
+            platform=None,
+        )
+    for engine in sorted(made.values(), key=lambda engine: str(engine["entry"])):
+        folder = f"{model.name}/{posixpath.dirname(engine['entry'])}/"
+        tree = Tree(
+            files=tuple(
+                replace(file, path=file.path.removeprefix(f"{model.name}/"))
+                for file in contents.version.files
+                if file.path.startswith(folder)
+            )
+        )
+        yield ReleaseEngine(
+            entry=f"{target}/{model.name}/{engine['entry']}",
+            artifact=tree.digest,
+            size_bytes=tree.size_bytes,
+            needs=EngineNeeds.from_json(engine["needs"]),
+            platform=GpuPlatform.from_json(engine["platform"]),
+        )
 
 
 def is_measured(gate: str) -> bool:
@@ -210,22 +247,26 @@ def _figures(report: TargetReport) -> Iterator[Figure]:
         )
 
 
-def describe_files(target: str, contents: Contents) -> Iterator[ReleaseFile]:
+def describe_files(target: ReleaseTarget, contents: Contents) -> Iterator[ReleaseFile]:
     """Yield the files of a target as a release lists them; those of `files:` for each target."""
-    entries = {model.name: model.entry for model in contents.version.models}
+    opened = [
+        entry
+        for model in target.models
+        for entry in ([engine.entry for engine in model.engines] or [model.entry])
+    ]
     for file in contents.version.files:
         first = file.path.partition("/")[0]
         if first == FILES:
             yield _file(file, file.path, "file")
         elif first == GOLDEN:
-            yield _file(file, f"{target}/{file.path}", "golden")
+            yield _file(file, f"{target.target}/{file.path}", "golden")
         else:
-            path = folder_of(target, file.path)
-            yield _file(file, path, _role(file.path, entries[first]))
+            path = folder_of(target.target, file.path)
+            yield _file(file, path, _role(path, opened))
 
 
-def _role(path: str, entry: str) -> Role:
-    if path == entry or path.startswith(f"{entry}/"):
+def _role(path: str, opened: Sequence[str]) -> Role:
+    if any(path == entry or path.startswith(f"{entry}/") for entry in opened):
         return "model"
     return "interface" if path.endswith(".json") else "weights"
 

@@ -41,7 +41,8 @@ def loaded_part(record: ActionRecord, target: Target, engine: str = "") -> Part:
     Args:
         record: Of the stage that made the artifact.
         target: What it is for.
-        engine: Id of the platform whose engine is taken; empty where there are none.
+        engine: Id of the platform whose engine is taken; empty where there are none, and for all
+            of them, of which the entry is the first.
     """
     summary = record.summary
     if not engine:

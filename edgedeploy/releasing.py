@@ -18,10 +18,12 @@ from edgedeploy.describing import describe_files, describe_target, is_measured, 
 from edgedeploy.disk import disk_errors
 from edgedeploy.errors import ProfileError
 from edgedeploy.events import EventLog
+from edgedeploy.manifest import write_atomic
 from edgedeploy.measured import Measured, Measurements, without_name, write_measurements
 from edgedeploy.opening import Request
 from edgedeploy.profile.types import Profile
 from edgedeploy.release.archive import write_archive
+from edgedeploy.release.believing import Believed, believed
 from edgedeploy.release.bundle import (
     ENVELOPE,
     MANIFEST,
@@ -44,6 +46,13 @@ from edgedeploy.release.counters import (
 from edgedeploy.release.delta import Delta, write_delta
 from edgedeploy.release.keys import SigningKey, signing_key
 from edgedeploy.release.licences import licence_part, licences, refuse_denied, text_path
+from edgedeploy.release.opening import open_bundle
+from edgedeploy.release.openssf import (
+    ModelKey,
+    model_signature,
+    model_signature_path,
+    read_model_key,
+)
 from edgedeploy.release.origin import PROVENANCE, Origin, provenance
 from edgedeploy.release.packages import Package, formats_for, write_packages
 from edgedeploy.release.packing import Codecs
@@ -69,7 +78,10 @@ class ReleaseOptions:
         deny: SPDX licence ids that no part may need, beside those of the profile.
         formats: Of the packages that are written too, in ``packages/`` beside the bundle.
         delta_from: Bundle of an earlier version that a delta shall lead from.
+        trust: Trust file whose keys may have signed that bundle, beside the key that signs this
+            one; None: there is none.
         delta_codec: What readers of the delta have.
+        openssf_key: File of a private elliptic curve key that signs for OpenSSF Model Signing too.
     """
 
     output: Path
@@ -81,7 +93,9 @@ class ReleaseOptions:
     deny: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     delta_from: Path | None = None
+    trust: Path | None = None
     delta_codec: Codecs = "zstd"
+    openssf_key: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +108,7 @@ class Released:
         not_judged: Gates that nothing could judge, in words.
         packages: Made of it.
         delta: From an earlier version; None where none was asked for.
+        model_signature: The file of a signature for OpenSSF Model Signing; None likewise.
     """
 
     release: Release
@@ -101,6 +116,7 @@ class Released:
     not_judged: tuple[str, ...]
     packages: tuple[Package, ...]
     delta: Delta | None = None
+    model_signature: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -114,6 +130,7 @@ class Released:
             "unaccepted": list(self.release.unaccepted),
             "packages": [item.to_json() for item in self.packages],
             "delta": None if self.delta is None else self.delta.to_json(),
+            "model_signature": None if self.model_signature is None else str(self.model_signature),
         }
 
 
@@ -139,13 +156,19 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
         EdgedeployError: As :class:`edgedeploy.deploy.contents.Built`, :func:`collect`,
             :func:`write_release`, :func:`edgedeploy.release.counters.keep_counted`,
             :func:`edgedeploy.release.packages.write_packages`,
-            :func:`edgedeploy.release.keys.signing_key` and
+            :func:`edgedeploy.release.keys.signing_key`,
+            :func:`edgedeploy.release.openssf.read_model_key`,
+            :func:`edgedeploy.release.believing.believed` and
             :func:`edgedeploy.release.delta.write_delta`.
         ToolError: The command that signs failed (E744).
         StoreError: The disk refuses (E601, E602).
     """
     key = signing_key(options.key, options.sign_command)
+    model_key = None if options.openssf_key is None else read_model_key(options.openssf_key)
     released = ForRelease(unaccepted=options.unaccepted)
+    own = {key.id: key.public}
+    if options.delta_from is not None:
+        _check_old(options.delta_from, believed((), options.trust, own))
     built = Built(request, options.output, Store(options.store, events), events, released)
     with _counting(built.plan.profile) as before:
         draft = collect(built, options, before)
@@ -153,7 +176,7 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
         formats_for(draft.release, options.formats)  # refused before anything is written
         folder = options.output / draft.release.name
         with disk_errors("cannot write the bundle"):
-            path = write_release(draft, folder, key)
+            path = write_release(draft, folder, key, model_key)
             write_measurements(measurements_of(draft), path, key)
             # Last: what failed may be released again with other content.
             if not is_bundled(built.plan.profile.file):
@@ -162,14 +185,29 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
     if options.delta_from is not None:
         with disk_errors("cannot write the delta"):
             delta = write_delta(options.delta_from, path, folder, options.delta_codec)
-    packages = write_packages(path, {key.id: key.public}, options.formats, folder / "packages")
+    packages = write_packages(path, own, options.formats, folder / "packages")
     return Released(
         release=draft.release,
         path=path,
         not_judged=tuple(_not_judged(draft)),
         packages=packages,
         delta=delta,
+        model_signature=None if model_key is None else model_signature_path(path),
     )
+
+
+def _check_old(old: Path, whom: Believed) -> None:
+    """Let a bundle pass that deltas lead from: one that readers took, so somebody vouches for it.
+
+    Raises:
+        IntegrityError: As :func:`edgedeploy.release.opening.open_bundle`.
+        StoreError: It cannot be read (E601, E602).
+    """
+    with (
+        disk_errors("cannot read the old bundle"),
+        open_bundle(old, whom.trusted, whom.revoked),
+    ):
+        pass  # opening is checking
 
 
 @contextmanager
@@ -201,7 +239,7 @@ def collect(built: Built, options: ReleaseOptions, before: Sequence[Counted]) ->
             taken along (E442).
         RefusedError: A gate refused an artifact (E439), or a licence is denied (E758).
         BuildError: It is not built, or not as the profile now says (E438); or an engine of it is
-            none, because something stood for the GPU (E759), or there are several (E764).
+            none, because something stood for the GPU (E759).
     """
     profile = built.plan.profile
     if profile.version is None:
@@ -221,7 +259,7 @@ def collect(built: Built, options: ReleaseOptions, before: Sequence[Counted]) ->
         taken = built.contents(name)
         targets.append(describe_target(built, items, taken))
         places |= taken.places
-        files |= {file.path: file for file in describe_files(name, taken)}
+        files |= {file.path: file for file in describe_files(targets[-1], taken)}
     for path, role, content in _texts(built):
         _add(files, places, path, role, content)
     draft = Release(
@@ -278,13 +316,16 @@ def _not_judged(draft: Draft) -> Iterator[str]:
                 yield f"{item.model} on {item.target}: {beside.gate}: {beside.reason}"
 
 
-def write_release(draft: Draft, folder: Path, key: SigningKey) -> Path:
+def write_release(
+    draft: Draft, folder: Path, key: SigningKey, model_key: ModelKey | None = None
+) -> Path:
     """Write the signed bundle of a draft into a folder and return its path.
 
     Args:
         draft: What is released.
         folder: Existing folder.
         key: Signs.
+        model_key: Signs too, for OpenSSF Model Signing, in a file beside the bundle.
 
     Raises:
         IntegrityError: What signs gave no signature of the key (E733), or what is released cannot
@@ -298,10 +339,13 @@ def write_release(draft: Draft, folder: Path, key: SigningKey) -> Path:
         path: draft.places[sha256] for sha256, path in members_of(release.files).items()
     }
     members[MANIFEST] = manifest
-    members[ENVELOPE] = envelope(manifest, [sign(manifest, key.public, key.sign)])
+    signed = envelope(manifest, [sign(manifest, key.public, key.sign)])
+    members[ENVELOPE] = signed
     members[SUMS] = sums(release.files)
     goal = folder / release.file_name
     write_archive(goal, members)
+    if model_key is not None:
+        write_atomic(model_signature_path(goal), model_signature(release, signed, model_key))
     return goal
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgedeploy.cli.believing import believing_options, trust_file
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.errors import ExitCode, UsageError
 
@@ -13,15 +14,11 @@ from edgedeploy.errors import ExitCode, UsageError
 @click.command()
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
-@click.option(
-    "--key",
-    "keys",
-    type=click.Path(path_type=Path, dir_okay=False),
-    multiple=True,
-    help="Public key that is believed, for bundles; may be given again.",
-)
+@believing_options
 @verb
-def command(output: Output, old: Path, new: Path, keys: tuple[Path, ...]) -> int:
+def command(
+    output: Output, old: Path, new: Path, keys: tuple[Path, ...], trust: Path | None
+) -> int:
     """Compare the builds OLD and NEW (build folders or build.json files), or two bundles.
 
     Exit status 1 when NEW is worse in something; of two bundles, when it is worse past a gate.
@@ -30,16 +27,16 @@ def command(output: Output, old: Path, new: Path, keys: tuple[Path, ...]) -> int
 
     bundles = [is_bundle(path) for path in (old, new)]
     if all(bundles):
-        released = compare_releases(old, new, keys)
+        released = compare_releases(old, new, keys, trust_file(keys, trust))
         code = ExitCode.REFUSED if released.regressions else ExitCode.DONE
         text = releases_text(released).rstrip("\n")
         return output.result(text, {"comparison": released.to_json()}, code)
-    if any(bundles) or keys:
+    if any(bundles) or keys or trust is not None:
         raise UsageError(
             "a release is compared with a release, and a build with a build",
             code="E763",
             subject=str(new),
-            hint="give two bundles (.edpkg) and --key, or two build folders",
+            hint="give two bundles (.edpkg), or two build folders without --key and --trust",
         )
     return _builds(output, old, new)
 

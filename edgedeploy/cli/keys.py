@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.cli.signing import sign_command_option
+from edgedeploy.cli.trusted import (
+    change_on_devices,
+    is_on_devices,
+    key_lines,
+    list_on_devices,
+    trust_options,
+)
 from edgedeploy.errors import UsageError
 from edgedeploy.places import default_trust_path
 
@@ -68,31 +75,41 @@ _TRUST = click.option(
 @click.argument("file", type=_FILE)
 @click.option("--name", help="Of the publisher, for a public key.")
 @_TRUST
+@trust_options
 @verb
-def enrol(output: Output, file: Path, name: str | None, trust: Path | None) -> int:
+def enrol(output: Output, file: Path, name: str | None, trust: Path | None, **rest: Any) -> int:
     """Believe the public key in FILE, or what the signed statement in FILE says.
+
+    With -d and --app devices believe it, for that application: from then on they take signed
+    releases alone.
 
     Compare the id of a key with the publisher first, on another way than the key came. A statement
     needs no comparison: a key that is believed signed it.
 
-    Exit status: 0 enrolled, 2 the key is refused, 6 the disk failed, 7 the statement or the trust
-    file is refused.
+    Exit status: 0 enrolled, 2 the key is refused, 4 a device failed, 6 the disk failed, 7 the
+    statement or the trust file is refused.
     """
     from edgedeploy import api
 
+    if is_on_devices(rest, trust):
+        return change_on_devices(output, rest, api.enrolment(file, name, again=True))
     return _listed(output, api.enrol(trust or default_trust_path(), file, name))
 
 
 @command.command("list")
 @_TRUST
+@trust_options
 @verb
-def list_(output: Output, trust: Path | None) -> int:
-    """List the keys of the trust file, and why they are believed or not.
+def list_(output: Output, trust: Path | None, **rest: Any) -> int:
+    """List the keys of the trust file, or of those on devices, and why they are believed or not.
 
-    Exit status: 0 listed, 2 there is no trust file, 6 the disk failed, 7 it is refused.
+    Exit status: 0 listed, 2 there is no trust file, 4 a device failed, 6 the disk failed, 7 it is
+    refused.
     """
     from edgedeploy import api
 
+    if is_on_devices(rest, trust):
+        return list_on_devices(output, rest)
     return _listed(output, api.read_trust(trust or default_trust_path()))
 
 
@@ -126,6 +143,7 @@ def rotate(output: Output, old: Path, new: Path, goal: Path, sign_command: tuple
 @click.option("--by", "signer", type=_FILE, help="Private key that signs a statement instead.")
 @click.option("-o", "--output", "goal", type=_FILE, help="Where the statement goes.")
 @sign_command_option
+@trust_options
 @verb
 def revoke(
     output: Output,
@@ -135,19 +153,31 @@ def revoke(
     signer: Path | None,
     goal: Path | None,
     sign_command: tuple[str, ...],
+    **rest: Any,
 ) -> int:
     """Believe KEY no more: an id, its first digits, or a publisher's name.
+
+    With -d and --app devices believe it no more.
 
     With --by and -o the trust file stays as it is, and a statement is written that others take with
     `edgedeploy keys enrol`; KEY is an id or a key file then. It is signed by KEY itself or by a
     successor of it.
 
-    Exit status: 0 revoked or written, 2 the key is refused, 5 the command that signs failed, 6 the
-    disk failed, 7 the trust file or the signature is refused.
+    Exit status: 0 revoked or written, 2 the key is refused, 4 a device failed, 5 the command that
+    signs failed, 6 the disk failed, 7 the trust file or the signature is refused.
     """
     from edgedeploy import api
 
-    if signer is None and goal is None and not sign_command:
+    here = signer is None and goal is None and not sign_command
+    if is_on_devices(rest, trust):
+        if not here:
+            raise UsageError(
+                "devices hold no key that could sign a statement",
+                code="E100",
+                hint="leave out --by, -o and --sign-command; or write one, and `keys enrol -d` it",
+            )
+        return change_on_devices(output, rest, api.revocation(key, reason))
+    if here:
         return _listed(output, api.revoke(trust or default_trust_path(), key, reason))
     if signer is None or goal is None or trust is not None:
         raise UsageError(
@@ -161,12 +191,5 @@ def revoke(
 
 
 def _listed(output: Output, trust: Trust) -> int:
-    names = {key.id: key.name for key in trust.keys}
-    width = max(map(len, names.values()), default=0)
-    lines = []
-    for key in trust.keys:
-        why = "enrolled" if key.by is None else f"by {key.by[:16]}"
-        lines.append(f"{key.id}  {key.name:<{width}}  {why}")
-        if key.revoked is not None:
-            lines[-1] += f"  revoked: {key.revoked}"
-    return output.result("\n".join(lines), {"keys": [key.to_json() for key in trust.keys]})
+    keys = [key.to_json() for key in trust.keys]
+    return output.result("\n".join(key_lines(keys)), {"keys": keys})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgedeploy.cli.believing import believing_options, trust_file
 from edgedeploy.cli.output import Output, verb
 
 if TYPE_CHECKING:
@@ -36,14 +37,7 @@ def told(packages: Iterable[Package]) -> list[str]:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--key",
-    "keys",
-    type=click.Path(path_type=Path, dir_okay=False),
-    multiple=True,
-    required=True,
-    help="Public key that is believed; may be given again.",
-)
+@believing_options
 @click.option(
     "-o",
     "--output",
@@ -55,7 +49,12 @@ def told(packages: Iterable[Package]) -> list[str]:
 @lambda function: format_option(function, required=True)
 @verb
 def command(
-    output: Output, bundle: Path, keys: tuple[Path, ...], folder: Path, formats: tuple[str, ...]
+    output: Output,
+    bundle: Path,
+    keys: tuple[Path, ...],
+    trust: Path | None,
+    folder: Path,
+    formats: tuple[str, ...],
 ) -> int:
     """Check BUNDLE and write packages of it, each in a folder named like its format.
 
@@ -66,5 +65,10 @@ def command(
     """
     from edgedeploy import api
 
-    made = api.package(bundle, api.PackageOptions(formats=formats, keys=keys, folder=folder))
+    made = api.package(
+        bundle,
+        api.PackageOptions(
+            formats=formats, keys=keys, trust=trust_file(keys, trust), folder=folder
+        ),
+    )
     return output.result("\n".join(told(made)), {"packages": [item.to_json() for item in made]})

@@ -6,24 +6,14 @@ from pathlib import Path
 
 import click
 
+from edgedeploy.cli.believing import believing_options, trust_file
 from edgedeploy.cli.output import Output, verb
-from edgedeploy.places import default_state_path, default_trust_path
+from edgedeploy.places import default_state_path
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--key",
-    "keys",
-    type=click.Path(path_type=Path, dir_okay=False),
-    multiple=True,
-    help="Public key that is believed; may be given again.",
-)
-@click.option(
-    "--trust",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Trust file whose keys are believed (without --key: the one in your home).",
-)
+@believing_options
 @click.option("--extract", type=click.Path(path_type=Path), help="Extract it into this new folder.")
 @click.option(
     "--state",
@@ -53,7 +43,7 @@ def command(
         bundle,
         api.VerifyOptions(
             keys=keys,
-            trust=default_trust_path() if trust is None and not keys else trust,
+            trust=trust_file(keys, trust),
             state=state or default_state_path(),
             allow_downgrade=allow_downgrade,
             extract=extract,
@@ -65,6 +55,10 @@ def command(
         f"sha256     {release.digest}",
         *(f"signed by  {signer}" for signer in found.signers),
         *(f"for        {target.target}" for target in release.targets),
+        *(
+            f"engine     {model} for {target}: {engine.in_words()}"
+            for target, model, engine in release.engines()
+        ),
         f"files      {data['files']}, {size(data['size_bytes'])}",
         *(f"unaccepted {text}" for text in release.unaccepted),
     ]

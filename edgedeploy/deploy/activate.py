@@ -21,13 +21,14 @@ from edgedeploy.deploy.hooks import run_command, start_command
 from edgedeploy.deploy.locking import GHOST_S, take_lock
 from edgedeploy.deploy.push import Opener
 from edgedeploy.deploy.unit import Unit, depot_folder, pretended, short
-from edgedeploy.devices.depot import Depot, DepotState
+from edgedeploy.devices.depot import NOTHING, Allowed, Depot, DepotState
 from edgedeploy.devices.version import Version, parse_version
 from edgedeploy.errors import (
     DeviceError,
     Diagnostic,
     EdgedeployError,
     ExitCode,
+    IntegrityError,
     RefusedError,
     UsageError,
 )
@@ -58,6 +59,7 @@ class Wanted:
         version: The version's name, or the start of it.
         ceilings_ms: Largest median latency by model and target, milliseconds.
         golden: Run the staged version first; without, the operator's hooks alone vouch for it.
+        allowed: What the operator allows on a device that trusts keys.
         wait_s: How long to wait for the lock when somebody else holds it.
     """
 
@@ -65,6 +67,7 @@ class Wanted:
     version: str
     ceilings_ms: Mapping[tuple[str, str], float] = field(default_factory=dict)
     golden: bool = True
+    allowed: Allowed = NOTHING
     wait_s: float = 0.0
 
 
@@ -117,6 +120,8 @@ def activate_version(
             (E487, or as ``fits`` says) or has no runtime for it, somebody
             else holds the lock (E421), or the connection was lost during the trial and did not
             come back (E445).
+        IntegrityError: The device trusts keys, and refuses the version before any of it is loaded
+            (as :class:`edgedeploy.devices.depot.Depot` says).
         UsageError: Nothing would vouch for the version (E100).
         Interrupted: The run is being ended; the version before is active.
     """
@@ -218,6 +223,7 @@ class _Activation(_Device):
                 return self._answer("active already", already=True)
             version = parse_version(depot.manifest(self._version))
             fits(version)
+            depot.admit(self._version, self._wanted.allowed)
             if self._wanted.golden:
                 folder = f"{state.root}/versions/{self._version}"
                 ceilings = self._wanted.ceilings_ms
@@ -237,13 +243,14 @@ class _Activation(_Device):
         self.link.say(f"activating {short(self._version)} on trial")
         hooks = self.unit.hooks
         try:
-            depot.activate(self._version, 2 * hooks.timeout_s + SPARE_S)
+            trial_s = 2 * hooks.timeout_s + SPARE_S
+            depot.activate(self._version, trial_s, self._wanted.allowed)
             self._switched = True
             self._health += check_running(self.link, hooks, self.unit.python)
             if not self._health.faults:
                 depot.confirm()
-        except DeviceError as error:
-            if is_lost(error):
+        except (DeviceError, IntegrityError) as error:
+            if isinstance(error, DeviceError) and is_lost(error):
                 return self._after_loss(depot, error)
             if not self._switched:  # it was never switched, or not in a way that is sure to last
                 with contextlib.suppress(DeviceError):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgedeploy.artifact import FileEntry, Tree
 from edgedeploy.building import BuildOptions, BuildRun
@@ -254,19 +254,37 @@ class Built:
         with self._mutex:
             return self._found(target, gpu)
 
+    def engines(self, item: Item) -> Mapping[str, Any]:
+        """Return what devices made of an item's program, by the id of their platform.
+
+        Empty where it is none. See the stage ``engines`` for what each says.
+
+        Raises:
+            BuildError, RefusedError: As :meth:`contents`.
+        """
+        with self._mutex:
+            for outcome in self._choice(item.use.target):
+                if outcome.item.name == item.name:
+                    return engines_of(outcome.chosen.compiled if outcome.chosen else None)
+        return {}
+
     def _found(self, target: str, gpu: GpuSurvey | None) -> Contents:
-        if target not in self._chosen:
-            items = tuple(item for item in self._plan.items if item.use.target == target)
-            self._chosen[target] = self._outcomes(replace(self._plan, items=items))
+        whole = self._released is not None  # a release holds the engines of all platforms
         engines = tuple(
-            "" if not made else choose_engine(outcome.item.name, made, gpu)
-            for outcome in self._chosen[target]
+            "" if whole or not made else choose_engine(outcome.item.name, made, gpu)
+            for outcome in self._choice(target)
             for made in [engines_of(outcome.chosen.compiled if outcome.chosen else None)]
         )
         key = (target, *engines)
         if key not in self._known:
             self._known[key] = self._contents(target, engines)
         return self._known[key]
+
+    def _choice(self, target: str) -> tuple[Outcome, ...]:
+        if target not in self._chosen:
+            items = tuple(item for item in self._plan.items if item.use.target == target)
+            self._chosen[target] = self._outcomes(replace(self._plan, items=items))
+        return self._chosen[target]
 
     def _contents(self, target: str, engines: Sequence[str]) -> Contents:
         taken = _Files()
@@ -349,7 +367,8 @@ class Built:
         Args:
             builder: Brings the stages up to date.
             outcome: What became of the model.
-            engine: Id of the platform whose engine is taken; empty where there are none.
+            engine: Id of the platform whose engine is taken; empty where there are none, and for
+                all of them.
             taken: Where the files go.
         """
         item, chosen = outcome.item, outcome.chosen
@@ -505,31 +524,18 @@ def _stale(item: Item | str, why: str) -> EdgedeployError:
         f"{name} has to be built first: {why}",
         code="E438",
         subject=name,
-        hint="run `edgedeploy build` on the profile, with the same options, then push",
+        hint="run `edgedeploy build` on the profile, with the same options, and try again",
     )
 
 
 def _check_engines(item: Item, record: ActionRecord) -> None:
-    """Refuse what a release cannot hold of engines: none, or more than one.
-
-    Raises:
-        BuildError: Something stood for the GPU (E759), or there are engines of several platforms,
-            of which all but the first would be left out (E764).
-    """
+    """Refuse what is no engine, because something stood for the GPU (E759)."""
     if record.summary.get("simulated"):
         raise BuildError(
             f"something stood for the GPU that builds the engine of {item.name}: it is no engine",
             code="E759",
             subject=item.name,
             hint="build it on a device of the board, then release",
-        )
-    made = engines_of(record)
-    if len(made) > 1:
-        raise BuildError(
-            f"{item.name} has engines for {len(made)} platforms, and a release takes one",
-            code="E764",
-            subject=item.name,
-            hint="build with the devices of one platform, `-d NAME`, then release",
         )
 
 

@@ -15,6 +15,7 @@ from edgedeploy.records import add_record, conditions_key, latest_record, record
 if TYPE_CHECKING:
     from edgedeploy.devices.gpu_facts import GpuSurvey
     from edgedeploy.devices.version import Version
+    from edgedeploy.release.bundle import ReleaseEngine, ReleaseModel
     from edgedeploy.remote import Remote
     from edgedeploy.store import Store
     from edgedeploy.target.types import Target
@@ -235,6 +236,32 @@ def choose_engine(
     if not loading:
         raise mismatch(survey.device, model, refusals)
     return min(loading)[1]
+
+
+def released_engine(model: ReleaseModel, survey: GpuSurvey | None) -> ReleaseEngine:
+    """Return which of a model's engines in a release a device gets.
+
+    Args:
+        model: Of the release; it has engines.
+        survey: Of the device; None takes the first, for a fake device.
+
+    Raises:
+        DeviceError: As :func:`choose_engine`.
+    """
+    built = {item.platform.id: item for item in model.engines if item.platform is not None}
+    if built:
+        told = {
+            name: {"platform": GpuPlatform.to_json(item.platform), "needs": item.needs.to_json()}
+            for name, item in built.items()
+            if item.platform is not None
+        }
+        return built[choose_engine(model.name, told, survey)]
+    engine = model.engines[0]  # built without a GPU, for all that the target names: the only one
+    if survey is not None:
+        why = survey.refuses(engine.needs)
+        if why is not None:
+            raise mismatch(survey.device, model.name, [why])
+    return engine
 
 
 def _distance(one: GpuPlatform, other: GpuPlatform) -> tuple[bool, ...]:

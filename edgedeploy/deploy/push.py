@@ -112,6 +112,7 @@ def push_version(
     *,
     opener: Opener,
     wait_s: float = 0.0,
+    downgrade: bool = False,
     python: str | None = None,
     events: EventLog | None = None,
     sleep: Callable[[float], None] = time.sleep,
@@ -124,6 +125,7 @@ def push_version(
         contents: What to push.
         opener: Opens the depot.
         wait_s: How long to wait for the lock when somebody else holds it.
+        downgrade: Stage a release that is older than what was active on a device that trusts keys.
         python: Interpreter on the device, None finds one.
         events: Where progress is told.
         sleep: Waits between attempts; may raise to give up.
@@ -131,11 +133,12 @@ def push_version(
     Raises:
         DeviceError: The device cannot be reached or is lost for good (E401-E406), is locked
             (E421), has too little space (E423), or its file system refuses (E424).
-        IntegrityError: What arrives is damaged again and again (E720).
+        IntegrityError: What arrives is damaged again and again (E720), or the device refuses the
+            release (as :class:`edgedeploy.devices.depot.Depot` says).
         StoreError: A local file cannot be read (E437, E602).
     """
     started = time.monotonic()
-    push = _Push(contents, wait_s, events or EventLog())
+    push = _Push(contents, wait_s, events or EventLog(), downgrade)
     patience = Patience(sleep)
     push.advanced = patience.advanced
     done = False
@@ -161,6 +164,7 @@ def push_to(
     *,
     opener: Opener,
     wait_s: float = 0.0,
+    downgrade: bool = False,
     events: EventLog | None = None,
 ) -> Answer:
     """Stage a version on a device of a fleet; there is nothing to do where it lies already.
@@ -181,6 +185,7 @@ def push_to(
         contents,
         opener=opener,
         wait_s=wait_s,
+        downgrade=downgrade,
         python=unit.python,
         events=events,
         sleep=link.wait,
@@ -206,12 +211,15 @@ def _in_words(done: Pushed) -> str:
 class _Push:
     """One push, over as many connections as it takes."""
 
-    def __init__(self, contents: Contents, wait_s: float, events: EventLog) -> None:
+    def __init__(
+        self, contents: Contents, wait_s: float, events: EventLog, downgrade: bool
+    ) -> None:
         self._contents = contents
         self._manifest = contents.version.manifest
         self._name = contents.version.name
         self._wait_s = wait_s
         self._events = events
+        self._downgrade = downgrade
         self._streams: dict[tuple[str, tuple[tuple[int, int], ...]], Stream] = {}
         self._farthest: dict[str, int] = {}
         self._refused: dict[str, int] = {}
@@ -240,7 +248,7 @@ class _Push:
         self._held_lock = True
         while not self._transferred(depot, state, device):
             pass
-        depot.stage(self._manifest)
+        depot.stage(self._manifest, downgrade=self._downgrade)
         depot.unlock()
 
     def result(self, device: str, seconds: float, retries: int) -> Pushed:

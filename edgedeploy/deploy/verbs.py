@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from edgedeploy.deploy.activate import Wanted, activate_version, roll_back
@@ -20,6 +21,8 @@ from edgedeploy.deploy.ondevice import OnDevice, make_onboard
 from edgedeploy.deploy.probe import latest_facts, probe_device
 from edgedeploy.deploy.provision import Wish, provision_device
 from edgedeploy.deploy.push import push_to
+from edgedeploy.deploy.released import BundledVersions, FromBundle
+from edgedeploy.devices.depot import NOTHING, Allowed
 from edgedeploy.devices.inventory import Device
 from edgedeploy.devices.opening import open_depot
 from edgedeploy.devices.runtimes import find_runtime
@@ -88,6 +91,50 @@ def push(request: Request, fleet: Fleet[Device], options: PushOptions, events: E
     return fleet.run(work)
 
 
+def push_release(
+    wanted: FromBundle, fleet: Fleet[Device], options: PushOptions, events: EventLog
+) -> Result:
+    """Stage what a signed bundle holds for it on every device of a fleet.
+
+    Args:
+        wanted: Which bundle, and who is believed.
+        fleet: The devices.
+        options: How; ``output`` means nothing here.
+        events: Where progress is told.
+
+    Raises:
+        EdgedeployError: The bundle is refused, or fits one of the devices not; then no device is
+            touched.
+    """
+    store = Store(options.store, events)
+    with TemporaryDirectory(prefix="edgedeploy-release-") as folder:
+        released = BundledVersions.opened(wanted, Path(folder) / "release")
+        _check_targets(released, fleet)
+
+        def work(device: Device, link: Link) -> Answer:
+            _check_fit(store, device, link, released.target(device)[1])
+            return push_to(
+                link,
+                device,
+                released.for_device(device, _gpu(store, device, link)),
+                opener=open_depot,
+                wait_s=options.wait_s,
+                downgrade=wanted.verify.allow_downgrade,
+                events=events,
+            )
+
+        return fleet.run(work)
+
+
+def _check_targets(released: BundledVersions, fleet: Fleet[Device]) -> None:
+    """Find what is wrong with a release for a fleet before a device is touched."""
+    for device in fleet.devices:
+        target, known = released.target(device)
+        if device.kind != "fake":
+            check_reachable(known, device.name)
+        released.contents(target, None)
+
+
 def _check_fit(store: Store, device: Device, link: Link, target: Target) -> None:
     """Hold a device against its target, by its last probe or by one made now.
 
@@ -119,6 +166,7 @@ class ActivateOptions:
         store: The store that it was built with.
         version: The start of a version's name; None takes what the last build made for a device.
         golden: Run the staged version on the device first.
+        allowed: What the operator allows on devices that trust keys.
         wait_s: How long to wait for the lock when somebody else holds it.
     """
 
@@ -126,6 +174,7 @@ class ActivateOptions:
     store: Path
     version: str | None = None
     golden: bool = True
+    allowed: Allowed = NOTHING
     wait_s: float = 0.0
 
 
@@ -139,8 +188,45 @@ def activate(
             no device is touched.
     """
     store = Store(options.store, events)
-    wanted = _wanted(request, fleet, options, store, events)
+    return _activate(fleet, store, _wanted(request, fleet, options, store, events))
 
+
+def activate_release(
+    bundle: FromBundle, fleet: Fleet[Device], options: ActivateOptions, events: EventLog
+) -> Result:
+    """Activate the version of a signed bundle on every device of a fleet.
+
+    The gate on latency is not judged: it is the profile's, and a bundle tells it in words alone.
+
+    Args:
+        bundle: Which, and who is believed.
+        fleet: The devices.
+        options: How; ``output`` and ``version`` mean nothing here.
+        events: Where progress is told.
+
+    Raises:
+        EdgedeployError: As :func:`push_release`.
+    """
+    released = BundledVersions.opened(bundle, None)
+    _check_targets(released, fleet)
+    downgrade = bundle.verify.allow_downgrade or options.allowed.downgrade
+    allowed = replace(options.allowed, downgrade=downgrade)
+
+    def wanted(device: Device, gpu: DeviceGpu) -> Wanted:
+        return Wanted(
+            app=released.app,
+            version=released.for_device(device, gpu).version.name,
+            golden=options.golden,
+            allowed=allowed,
+            wait_s=options.wait_s,
+        )
+
+    return _activate(fleet, Store(options.store, events), wanted)
+
+
+def _activate(
+    fleet: Fleet[Device], store: Store, wanted: Callable[[Device, DeviceGpu], Wanted]
+) -> Result:
     def work(device: Device, link: Link) -> Answer:
         gpu = _gpu(store, device, link)
         one = wanted(device, gpu)
@@ -196,6 +282,7 @@ def _wanted(
             version=version or "",
             ceilings_ms=_ceilings(plan),
             golden=options.golden,
+            allowed=options.allowed,
             wait_s=options.wait_s,
         )
 

@@ -27,7 +27,16 @@ import time
 import zlib
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from edgedeploy.devices.ondevice import care, disk, layout, lock, switch, transfer, versions
+from edgedeploy.devices.ondevice import (
+    admission,
+    care,
+    disk,
+    layout,
+    lock,
+    switch,
+    transfer,
+    versions,
+)
 from edgedeploy.devices.ondevice.disk import GoneError, RefusalError, progress
 
 PROTOCOL = 1
@@ -305,12 +314,28 @@ class Agent:
         transfer.assemble(self._lock, sha256, size, stream, parts)
         return {"ok": None}, b""
 
-    def _do_stage(self, _: Request, body: Any) -> Answer:
-        return {"ok": versions.stage(self._lock, bytes(body))}, b""
+    def _do_stage(self, header: Request, body: Any) -> Answer:
+        downgrade = bool(header["downgrade"])
+        return {"ok": versions.stage(self._lock, bytes(body), downgrade)}, b""
+
+    def _do_admit(self, header: Request, _: Any) -> Answer:
+        version = _digest(header["version"])
+        if layout.whole(version) is None:
+            raise RefusalError("E425", "there is no complete version %s" % version)
+        admission.admit(layout.read_manifest(version), _allowed(header))
+        return {"ok": None}, b""
 
     def _do_activate(self, header: Request, body: Any) -> Answer:
         version, trial_s = _digest(header["version"]), float(header["trial_s"])
-        self._switch.activate(version, trial_s, bytes(body))
+        self._switch.activate(version, trial_s, bytes(body), _allowed(header))
+        return {"ok": None}, b""
+
+    def _do_trust(self, _: Request, __: Any) -> Answer:
+        content = admission.read_trust()
+        return {"ok": content is not None}, content or b""
+
+    def _do_entrust(self, _: Request, body: Any) -> Answer:
+        admission.entrust(self._lock, bytes(body))
         return {"ok": None}, b""
 
     def _do_confirm(self, _: Request, __: Any) -> Answer:
@@ -339,6 +364,10 @@ class Agent:
         self._lock.check()
         lock.write_journal(str(header["event"])[:100], details=str(header["details"])[:4000])
         return {"ok": None}, b""
+
+
+def _allowed(header: Request) -> admission.Allowed:
+    return admission.Allowed(bool(header["development"]), bool(header["downgrade"]))
 
 
 def _digest(value: Any) -> str:

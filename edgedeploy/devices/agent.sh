@@ -38,7 +38,7 @@ main() { # FOLDER SYNC OPERATION ARGUMENT...
     shift 3
     case $operation in
     hello | hold | manifest | have | incoming | journal | receive | assemble | stage | \
-        activate | confirm | revert | rollback | collect | note | fsck) "op_$operation" "$@" ;;
+        admit | trust | entrust | activate | confirm | revert | rollback | collect | note | fsck) "op_$operation" "$@" ;;
     *) fail E431 "there is no operation of that name" ;;
     esac
 }

@@ -24,6 +24,8 @@ from edgedeploy.devices.answers import (
 from edgedeploy.devices.depot import (
     FRAME_BYTES,
     LONGEST_S,
+    NOTHING,
+    Allowed,
     Damage,
     DepotState,
     Incoming,
@@ -144,16 +146,21 @@ class AgentDepot:
             "assemble", sha256=recipe.sha256, size=recipe.size, stream=recipe.stream, parts=parts
         )
 
-    def stage(self, manifest: bytes) -> str:
+    def stage(self, manifest: bytes, *, downgrade: bool = False) -> str:
         """* Make a version of objects that are there; return its name."""
-        version = digest_of(self._talk("stage", manifest)[0])
+        version = digest_of(self._talk("stage", manifest, downgrade=downgrade)[0])
         if version != hashlib.sha256(manifest).hexdigest():
             raise no_answer("staged another version than it was told to")
         return version
 
-    def activate(self, version: str, trial_s: float) -> None:
+    def admit(self, version: str, allowed: Allowed = NOTHING) -> None:
+        """Check whether a version may become active; see :class:`Depot`."""
+        self._ask("admit", version=version, **allowed.to_json())
+
+    def activate(self, version: str, trial_s: float, allowed: Allowed = NOTHING) -> None:
         """* Switch ``current`` to a version on trial; see :class:`Depot`."""
-        self._talk("activate", _SETTLE.read_bytes(), version=version, trial_s=trial_s)
+        script = _SETTLE.read_bytes()
+        self._talk("activate", script, version=version, trial_s=trial_s, **allowed.to_json())
 
     def confirm(self) -> None:
         """* End the trial: the version stays."""
@@ -166,6 +173,15 @@ class AgentDepot:
     def rollback(self) -> str:
         """* Exchange ``current`` and ``previous``; return the new current."""
         return digest_of(self._ask("rollback"))
+
+    def trust(self) -> bytes | None:
+        """Return the depot's trust file, None when there is none."""
+        there, content = self._talk("trust")
+        return content if there is True else None
+
+    def entrust(self, content: bytes) -> None:
+        """* Replace the depot's trust file."""
+        self._talk("entrust", content)
 
     def fsck(self, repair: bool) -> tuple[Damage, ...]:
         """* Check the whole depot; see :class:`Depot`."""

@@ -114,6 +114,27 @@ class Damage:
     repaired: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """What the operator allows, where a depot trusts keys.
+
+    Attributes:
+        development: A version that nobody signed.
+        downgrade: A release older than one that was active there.
+    """
+
+    development: bool = False
+    downgrade: bool = False
+
+    def to_json(self) -> dict[str, bool]:
+        """Return it as JSON data."""
+        return {"development": self.development, "downgrade": self.downgrade}
+
+
+NOTHING = Allowed()
+"""The operator allows nothing out of the order."""
+
+
 class Depot(Protocol):
     """An open depot on a connected device.
 
@@ -124,6 +145,11 @@ class Depot(Protocol):
     :class:`~edgedeploy.errors.IntegrityError` E720 when content is not its digest. A folder that is
     no depot is E429, one that is not this user's alone E430, a request that the device does not
     understand E431.
+
+    Where the depot holds a trust file, a version becomes active only after the device checked it;
+    the refusals are :class:`~edgedeploy.errors.IntegrityError`: the version is no release (E755),
+    of another application (E776), or is refused as ``edgedeploy verify`` refuses a bundle (E732,
+    E734 to E736, E738 to E741, E743, E746). A device that cannot check says E754.
     """
 
     def hello(self) -> DepotState:
@@ -187,17 +213,25 @@ class Depot(Protocol):
             DeviceError: A source is not there or is shorter than the recipe says (E433).
         """
 
-    def stage(self, manifest: bytes) -> str:
+    def stage(self, manifest: bytes, *, downgrade: bool = False) -> str:
         """* Make a version of objects that are there; return its name, the manifest's SHA-256.
 
-        A version of that name that is damaged is healed.
+        A version of that name that is damaged is healed. A release is checked as before it
+        becomes active; ``downgrade`` takes an older one than was active.
 
         Raises:
             DeviceError: An object is not there (E433), or the manifest is refused (E434).
         """
 
-    def activate(self, version: str, trial_s: float) -> None:
-        """* Switch ``current`` to a version on trial.
+    def admit(self, version: str, allowed: Allowed = NOTHING) -> None:
+        """Check on the device whether a version may become active; nothing is changed.
+
+        Raises:
+            DeviceError: There is no such complete version (E425).
+        """
+
+    def activate(self, version: str, trial_s: float, allowed: Allowed = NOTHING) -> None:
+        """* Switch ``current`` to a version on trial, after the check of :meth:`admit`.
 
         Unless :meth:`confirm` follows within ``trial_s`` and with the lock still held, the device
         switches back by itself, at the latest at the next contact or start. A trial of this
@@ -210,6 +244,8 @@ class Depot(Protocol):
     def confirm(self) -> None:
         """* End the trial: the version stays, and the one before becomes ``previous``.
 
+        Where the depot trusts keys, a release is remembered: no older one becomes active.
+
         Raises:
             DeviceError: No version is on trial any more (E426).
         """
@@ -220,8 +256,21 @@ class Depot(Protocol):
     def rollback(self) -> str:
         """* Switch ``current`` to ``previous`` and the other way round; return the new current.
 
+        What was active may be again, however old it is and though nobody signed it; a release is
+        checked for the rest.
+
         Raises:
             DeviceError: There is nothing to roll back to (E427); nothing changed.
+        """
+
+    def trust(self) -> bytes | None:
+        """Return the depot's trust file as the device has it, None when there is none."""
+
+    def entrust(self, content: bytes) -> None:
+        """* Replace the depot's trust file, in one step.
+
+        Raises:
+            IntegrityError: A device with Python finds that it is none (E743).
         """
 
     def fsck(self, repair: bool) -> tuple[Damage, ...]:

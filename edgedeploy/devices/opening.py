@@ -24,7 +24,9 @@ CANDIDATES = ("python3", "/usr/bin/python3", "/usr/local/bin/python3", "/opt/bin
 
 _MARK = "edgedeploy-agent"
 _NOISE_LINES = 1000
-_ON_DEVICE = ("disk", "layout", "lock", "switch", "transfer", "versions", "care")
+_ON_DEVICE = ("disk", "layout", "lock", "admission", "switch", "transfer", "versions", "care")
+_CHECKERS = ("verify_file", "trust_file")
+"""Programs that check a release on any device; the agent's modules load them by these names."""
 
 # Python 2.7 and 3.0 can read this, so that they can say that they are too old.
 _BOOT = """\
@@ -149,6 +151,8 @@ def payload() -> bytes:
     here = Path(__file__).parent
     root = "edgedeploy.devices"
     modules = [("edgedeploy", ""), (root, ""), (f"{root}.ondevice", "")]
+    for name in _CHECKERS:
+        modules.append((name, (here.parent / "release" / f"{name}.py").read_text("utf-8")))
     for name in _ON_DEVICE:
         text = (here / "ondevice" / f"{name}.py").read_text("utf-8")
         modules.append((f"{root}.ondevice.{name}", text))

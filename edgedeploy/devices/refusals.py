@@ -30,7 +30,27 @@ _MEANINGS = {
     "E432": _Meaning("run the same command again: it asks the device what is there", True),
     "E433": _Meaning("run the same command again: it sends what is missing", True),
     "E434": _Meaning("build and push with paths that are plain, relative and unique"),
+    "E741": _Meaning("make room on the device, and see whether its disk can be written"),
+    "E754": _Meaning(
+        "give the device the runner of this edgedeploy: `edgedeploy devices provision --upgrade`"
+    ),
 }
+_CHECKED = {
+    "E732": "get the release again from where it was published, and push it again",
+    "E734": "use the edgedeploy that made the release, or ask its publisher",
+    "E735": "push the release again; what is damaged is sent anew",
+    "E736": "push a release of a publisher whom the device trusts, or enrol the key there: "
+    "`edgedeploy keys enrol -d`",
+    "E738": "push the newest release; to go back on purpose, give --allow-downgrade",
+    "E739": "ask the publisher which of the two is right, and for one with a higher counter",
+    "E740": "bring releases.json in the depot back; without it, it is not known what was active",
+    "E743": "bring trust.json in the depot back, or remove it there by hand and enrol anew",
+    "E746": "get a release that a key signed which is believed",
+    "E755": "push a release (`edgedeploy push --release`), or give --allow-development",
+    "E776": "name the depot of that application, or push the release of this one",
+}
+"""What a device says of a release; the codes are those of ``edgedeploy verify``."""
+
 _NO_DIGEST = _Meaning("run the same command again; if it fails again, test the device's disk")
 
 
@@ -41,6 +61,8 @@ def refused(code: str, message: str) -> EdgedeployError | None:
         code: As the device told it; hostile.
         message: One sentence, printable.
     """
+    if code in _CHECKED:
+        return IntegrityError(message, code=code, hint=_CHECKED[code])
     if code == "E720":
         return IntegrityError(message, code=code, hint=_NO_DIGEST.hint)
     meaning = _MEANINGS.get(code)

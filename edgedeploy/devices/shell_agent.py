@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from shlex import quote
+from urllib.parse import unquote_to_bytes
 
 from edgedeploy.devices.refusals import no_answer, refused
 from edgedeploy.errors import DeviceError, EdgedeployError
@@ -23,7 +24,7 @@ ANSWER_S = 300.0
 
 _GREETING = b"edgedeploy-sh 1"
 _ABSENT = b"edgedeploy-sh absent"
-_PARTS = ("disk", "lock", "layout", "transfer", "versions", "switch", "care")
+_PARTS = ("disk", "lock", "layout", "transfer", "admission", "versions", "switch", "care")
 _SYNCS = ("fsync", "sync", "sync_all")
 _FULL = "No space left on device"
 
@@ -209,6 +210,8 @@ def _refusal(code: str, message: str, errors: bytes) -> EdgedeployError:
         message = f"{message}: {said.splitlines()[-1] if said else 'it does not say why'}"
     if code in ("E480", "E481"):
         return _lacks(code, message)
+    if message.startswith("%20"):  # of the native runner: what is no plain letter is %XX
+        message = printable(unquote_to_bytes(message)).strip()
     return refused(code, message) or no_answer("refused with a code that there is not")
 
 

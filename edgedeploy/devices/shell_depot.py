@@ -25,6 +25,8 @@ from edgedeploy.devices.answers import (
 from edgedeploy.devices.depot import (
     FRAME_BYTES,
     LONGEST_S,
+    NOTHING,
+    Allowed,
     Damage,
     DepotState,
     Incoming,
@@ -45,6 +47,9 @@ BLOCK_BYTES = 1 << 16
 """What ``dd`` copies at a time on the device; ``ondevice/transfer.sh`` has the same number."""
 
 _SLOWEST_BYTES_PER_S = 1 << 20
+_CHECK_S = 3600.0
+"""The longest that a device may hash a release: its runner says nothing meanwhile."""
+
 _GZIP = 31  # zlib's name for the format
 _SETTLE = Path(__file__).with_name("settle.sh")
 
@@ -174,17 +179,21 @@ class ShellDepot:
             timeout_s=ANSWER_S + 3 * recipe.size / _SLOWEST_BYTES_PER_S,
         )
 
-    def stage(self, manifest: bytes) -> str:
+    def stage(self, manifest: bytes, *, downgrade: bool = False) -> str:
         """* Make a version of objects that are there; return its name."""
         _check_manifest(manifest)
         version = hashlib.sha256(manifest).hexdigest()
-        self._change("stage", version, stdin=manifest)
+        self._change("stage", version, int(downgrade), stdin=manifest, timeout_s=_CHECK_S)
         return version
 
-    def activate(self, version: str, trial_s: float) -> None:
+    def admit(self, version: str, allowed: Allowed = NOTHING) -> None:
+        """Check whether a version may become active; see :class:`Depot`."""
+        self._agent.ask("admit", version, *_words_of(allowed), timeout_s=_CHECK_S)
+
+    def activate(self, version: str, trial_s: float, allowed: Allowed = NOTHING) -> None:
         """* Switch ``current`` to a version on trial; see :class:`Depot`."""
-        seconds = max(1, math.ceil(trial_s))
-        self._change("activate", version, seconds, stdin=_SETTLE.read_bytes())
+        words = (version, max(1, math.ceil(trial_s)), *_words_of(allowed))
+        self._change("activate", *words, stdin=_SETTLE.read_bytes(), timeout_s=_CHECK_S)
         self._trial_end = time.monotonic() + trial_s
         self._lock.beat()  # so that the holder learns of the trial's end now
 
@@ -201,6 +210,15 @@ class ShellDepot:
     def rollback(self) -> str:
         """* Exchange ``current`` and ``previous``; return the new current."""
         return _Fields(self._change("rollback").splitlines()).digest("current")
+
+    def trust(self) -> bytes | None:
+        """Return the depot's trust file, None when there is none."""
+        there, _, content = self._agent.ask("trust").partition(b"\n")
+        return content if there else None
+
+    def entrust(self, content: bytes) -> None:
+        """* Replace the depot's trust file."""
+        self._change("entrust", hashlib.sha256(content).hexdigest(), stdin=content)
 
     def fsck(self, repair: bool) -> tuple[Damage, ...]:
         """* Check the whole depot; see :class:`Depot`."""
@@ -420,6 +438,10 @@ def _check_manifest(manifest: bytes) -> None:
     known = {"path", "segments", "sha256", "size"}
     if canonical(data) != manifest or any(set(file) - known for file in data["files"]):
         raise _refused("E434", "it is not in canonical form")
+
+
+def _words_of(allowed: Allowed) -> tuple[int, int]:
+    return int(allowed.development), int(allowed.downgrade)
 
 
 def _is_record(line: bytes) -> bool:

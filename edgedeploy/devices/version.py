@@ -29,6 +29,11 @@ MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
 """Also the limit of ``ondevice/layout.py``."""
 
+SIGNED, ENVELOPE = "release/manifest.json", "release/manifest.dsse.json"
+"""Where a version carries the manifest of its release, and the signatures; as
+``ondevice/admission.py`` has it."""
+
+_KINDS: tuple[Literal["development", "release"], ...] = ("development", "release")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -107,14 +112,14 @@ class Version:
         board: Board that it was built for.
         models: In the order of the profile.
         files: Every file, sorted by path.
-        kind: ``development`` until a release is signed.
+        kind: ``release`` for one that carries a signed manifest (:data:`SIGNED`).
     """
 
     app: str
     board: str
     models: tuple[VersionModel, ...]
     files: tuple[FileEntry, ...]
-    kind: Literal["development"] = "development"
+    kind: Literal["development", "release"] = "development"
 
     @property
     def manifest(self) -> bytes:
@@ -163,7 +168,7 @@ def parse_version(content: bytes) -> Version:
     except (ValueError, RecursionError) as error:
         raise _bad("it is not JSON") from error
     root = _Fields(data, "the manifest", {"schema", "app", "kind", "board", "models", "files"})
-    root.literal("kind", "development")
+    kind = root.kind()
     files = tuple(_file(item, f"files[{at}]") for at, item in enumerate(root.list("files")))
     check_files(files)
     folders = {folder for file in files for folder in folders_of(file.path)}
@@ -176,7 +181,7 @@ def parse_version(content: bytes) -> Version:
     app = root.text("app")
     if not _APP.fullmatch(app):
         raise _bad(f"`app` is {app!r:.60}")
-    return Version(app=app, board=root.text("board"), models=models, files=files)
+    return Version(app=app, board=root.text("board"), models=models, files=files, kind=kind)
 
 
 def check_files(files: Iterable[FileEntry]) -> None:
@@ -205,9 +210,11 @@ class _Fields:
     def any(self, name: str) -> Any:
         return self._data.get(name)
 
-    def literal(self, name: str, value: str) -> None:
-        if self._data[name] != value:
-            raise self._wrong(name)
+    def kind(self) -> Literal["development", "release"]:
+        for kind in _KINDS:
+            if self._data["kind"] == kind:
+                return kind
+        raise self._wrong("kind")
 
     def text(self, name: str) -> str:
         value = self._data[name]

@@ -1,6 +1,7 @@
 /*
  * Reads the archive of a bundle: the one form that release/archive.py writes, and no other. Every
- * byte outside of the contents is compared (PKWARE APPNOTE 6.3.10, sections 4.3 to 4.5.3).
+ * byte outside of the contents is compared (PKWARE APPNOTE 6.3.10, sections 4.3 to 4.5.3). Or the
+ * folder that a bundle was extracted into; folder.c lists that.
  */
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
@@ -20,6 +21,7 @@
 #define LIMIT32 0xFFFFFFFFULL
 
 static int handle = -1;
+static const char *root; /* of a folder; NULL for an archive */
 static member *members;
 static size_t member_count;
 static unsigned char chunk[1 << 16];
@@ -138,22 +140,48 @@ static uint64_t read_header(uint64_t at, const unsigned char *head, uint64_t end
         bad(m.path, "it is cut off");
     if (member_count && strcmp(members[member_count - 1].path, m.path) >= 0)
         bad("", "its members are not sorted, or one is there twice");
-    members = grown(members, member_count, sizeof *members);
-    members[member_count++] = m;
+    add_member(&m);
     return m.offset + m.size;
 }
 
-void open_archive(const char *path) {
+void add_member(const member *m) {
+    members = grown(members, member_count, sizeof *members);
+    members[member_count++] = *m;
+}
+
+static int by_path(const void *one, const void *other) {
+    return strcmp(((const member *)one)->path, ((const member *)other)->path);
+}
+
+void open_folder(const char *path) {
+    root = path;
+    list_folder(path, MOST_MEMBERS);
+    qsort(members, member_count, sizeof *members, by_path);
+}
+
+int is_folder(void) {
+    return root != NULL;
+}
+
+/* In a folder, open the file; not through a link, and without waiting for a pipe's writer. */
+static void turn_to(const member *m) {
+    char *path;
+    if (!root)
+        return;
+    path = grown(NULL, strlen(root) + strlen(m->path) + 1, 1);
+    sprintf(path, "%s/%s", root, m->path);
+    if (handle >= 0)
+        close(handle);
+    handle = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+    if (handle < 0)
+        fail(6, "E602: %s: %s", m->path, strerror(errno));
+    free(path);
+}
+
+static void check_archive(uint64_t end) {
     unsigned char head[30], found[MOST_HEADER], wanted[MOST_HEADER];
-    struct stat about;
-    uint64_t at = 0, end, directory;
+    uint64_t at = 0, directory;
     size_t i, size;
-    handle = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (handle < 0 || fstat(handle, &about))
-        fail(6, "E602: %s: %s", path, strerror(errno));
-    if (!S_ISREG(about.st_mode))
-        bad("", "it is no regular file");
-    end = (uint64_t)about.st_size;
     while (read_at(head, sizeof head, at) && get(head, 4) == 0x04034B50)
         at = read_header(at, head, end);
     directory = at;
@@ -165,6 +193,19 @@ void open_archive(const char *path) {
     }
     if (at != end)
         bad("", "something follows it");
+}
+
+void open_release(const char *path) {
+    struct stat about;
+    handle = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (handle < 0 || fstat(handle, &about))
+        fail(6, "E602: %s: %s", path, strerror(errno));
+    if (S_ISDIR(about.st_mode))
+        open_folder(path);
+    else if (S_ISREG(about.st_mode))
+        check_archive((uint64_t)about.st_size);
+    else
+        bad("", "it is no regular file");
 }
 
 const member *member_at(size_t number) {
@@ -207,6 +248,7 @@ void hash_member(const member *m, unsigned char *sha256) {
     uint64_t at = m->offset, left = m->size;
     uint32_t crc = 0xFFFFFFFF;
     digest d;
+    turn_to(m);
     digest_begin(&d, 0);
     while (left) {
         size_t part = left < sizeof chunk ? (size_t)left : sizeof chunk;
@@ -218,7 +260,7 @@ void hash_member(const member *m, unsigned char *sha256) {
         left -= part;
     }
     digest_end(&d, sha256);
-    if ((crc ^ 0xFFFFFFFF) != m->crc)
+    if (!root && (crc ^ 0xFFFFFFFF) != m->crc)
         refuse("E735", m->path, "its content is another");
 }
 

@@ -1,8 +1,8 @@
 /*
  * Checks a bundle on a device without Python: `runner - verify BUNDLE KEY...`, each KEY the 64
- * hexadecimal digits of a public key that is believed. The archive's form, the signature and every
- * file are checked as release/verify_file.py does; the codes are the same, and a bundle that is
- * refused ends it with status 7. Left out, because nothing is written here: what names are to
+ * hexadecimal digits of a public key that is believed; or the folder that one was extracted into.
+ * The archive's form, the signature and every file are checked as release/verify_file.py does; the
+ * codes are the same, and a bundle that is refused ends it with status 7. Left out, because nothing is written here: what names are to
  * other file systems, and the memory of older releases (the counter is printed). Results are
  *
  *   release NAME VERSION COUNTER SHA256
@@ -28,12 +28,6 @@ typedef struct {
 
 static signature signatures[MOST_SIGNATURES];
 static size_t signature_count;
-
-static void write_hex(char *to, const unsigned char *bytes) {
-    int i;
-    for (i = 0; i < 32; i++)
-        snprintf(to + 2 * i, 3, "%02x", bytes[i]);
-}
 
 /* Write bytes as base64 with its padding; returns the length. */
 static size_t write_base64(char *to, const unsigned char *from, size_t size) {
@@ -98,31 +92,58 @@ static size_t read_envelope(char *content, size_t size, char **payload) {
     return length;
 }
 
-static void check_signatures(const char *content, size_t size, char **keys, int key_count) {
-    char prefix[128], id[65];
-    unsigned char key[32], hashed[32];
+/* Whether a key signed; -1 where a signature claims that and is not right. */
+static int has_signed(const public_key *key, const signed_manifest *found) {
+    char prefix[128];
     size_t i;
-    int at, believed = 0;
-    snprintf(prefix, sizeof prefix, "DSSEv1 %zu %s %zu ", strlen(kind), kind, size);
-    for (at = 0; at < key_count; at++) {
-        digest d;
-        if (strlen(keys[at]) != 64 || !read_hex(key, keys[at], 32))
-            fail(2, "a key is not 64 hexadecimal digits");
-        digest_begin(&d, 0);
-        digest_add(&d, key, sizeof key);
-        digest_end(&d, hashed);
-        write_hex(id, hashed);
-        for (i = 0; i < signature_count; i++) {
-            signature *s = &signatures[i];
-            if (strcmp(s->id, id))
-                continue;
-            if (!is_signature(key, prefix, strlen(prefix), content, size, s->bytes))
-                refuse("E736", own[1], "a signature is not right");
-            believed = s->believed = 1;
-        }
+    int right = 0;
+    snprintf(prefix, sizeof prefix, "DSSEv1 %zu %s %zu ", strlen(kind), kind, found->size);
+    for (i = 0; i < signature_count; i++) {
+        signature *s = &signatures[i];
+        if (strcmp(s->id, key->id))
+            continue;
+        if (!is_signature(key->bytes, prefix, strlen(prefix), found->content, found->size,
+                          s->bytes))
+            return -1;
+        right = s->believed = 1;
     }
-    if (!believed)
-        refuse("E736", "", "no trusted key vouches for it");
+    return right;
+}
+
+static void refuse_signers(const signed_manifest *found, const key_list *revoked, int wrong) {
+    size_t i;
+    for (i = 0; i < revoked->count; i++)
+        if (has_signed(&revoked->keys[i], found) > 0) {
+            char why[512];
+            snprintf(why, sizeof why, "%.16s signed it, and was revoked: %.200s",
+                     revoked->keys[i].id, revoked->keys[i].why);
+            refuse("E746", "", why);
+        }
+    if (wrong)
+        refuse("E736", own[1], "a signature is not right");
+    refuse("E736", "", "no trusted key vouches for it");
+}
+
+/* Read a manifest once it is known that a believed key signed it. */
+void check_signed(signed_manifest *found, const key_list *believed, const key_list *revoked) {
+    size_t i;
+    int signers = 0, wrong = 0;
+    for (i = 0; i < believed->count; i++) {
+        int said = has_signed(&believed->keys[i], found);
+        wrong |= said < 0;
+        signers += said > 0;
+    }
+    if (wrong || !signers)
+        refuse_signers(found, revoked, wrong);
+    read_manifest(&found->data, found->content, found->size);
+}
+
+int is_signer(const char *id) {
+    size_t i;
+    for (i = 0; i < signature_count; i++)
+        if (signatures[i].believed && !strcmp(signatures[i].id, id))
+            return 1;
+    return 0;
 }
 
 /* Whether a file before has the same content: then the archive holds that one alone. */
@@ -144,8 +165,8 @@ static void check_members(const manifest_data *m) {
             next++;
         if (ours ? next < m->count && !strcmp(m->files[next].path, found->path)
                  : next == m->count || strcmp(m->files[next].path, found->path) ||
-                       is_again(m, next))
-            refuse("E735", found->path, "it is in the archive and not in the manifest");
+                       (!is_folder() && is_again(m, next)))
+            refuse("E735", found->path, "it is there and not in the manifest");
     }
 }
 
@@ -177,7 +198,7 @@ static void check_files(const manifest_data *m) {
         const listed *file = &m->files[i];
         const member *found = find_member(file->path);
         unsigned char sha256[32];
-        if (is_again(m, i))
+        if (!is_folder() && is_again(m, i))
             continue;
         if (!found)
             refuse("E735", file->path, "it is missing");
@@ -189,35 +210,55 @@ static void check_files(const manifest_data *m) {
     }
 }
 
-void put_release(const char *path, char **keys, int key_count) {
-    manifest_data m;
+/* Read a manifest and the signatures that vouch for it; both are members. */
+void read_signed(signed_manifest *found, const char *manifest, const char *envelope) {
+    const member *m = find_member(manifest), *e = find_member(envelope);
     unsigned char hashed[32];
-    char id[65], *content, *envelope, *payload, *encoded;
-    size_t i, size, length;
+    char *content, *payload, *encoded;
+    size_t length;
     digest d;
-    open_archive(path);
-    for (i = 0; i < 3; i++)
-        if (!find_member(own[i]))
-            refuse("E735", own[i], "it is missing");
-    content = read_whole(find_member(own[2]), MOST_MANIFEST_BYTES);
-    size = (size_t)find_member(own[2])->size;
-    envelope = read_whole(find_member(own[1]), 2 * MOST_MANIFEST_BYTES);
-    length = read_envelope(envelope, (size_t)find_member(own[1])->size, &payload);
-    encoded = grown(NULL, size / 3 * 4 + 4, 1);
-    if (write_base64(encoded, (unsigned char *)content, size) != length ||
+    if (!m || !e)
+        refuse("E735", m ? envelope : manifest, "it is missing");
+    memset(found, 0, sizeof *found);
+    found->content = read_whole(m, MOST_MANIFEST_BYTES);
+    found->size = (size_t)m->size;
+    content = read_whole(e, 2 * MOST_MANIFEST_BYTES);
+    length = read_envelope(content, (size_t)e->size, &payload);
+    encoded = grown(NULL, found->size / 3 * 4 + 4, 1);
+    if (write_base64(encoded, (unsigned char *)found->content, found->size) != length ||
         memcmp(encoded, payload, length))
-        refuse("E735", own[2], "it is not what was signed");
-    check_signatures(content, size, keys, key_count);
+        refuse("E735", manifest, "it is not what was signed");
     digest_begin(&d, 0);
-    digest_add(&d, content, size);
+    digest_add(&d, found->content, found->size);
     digest_end(&d, hashed);
-    write_hex(id, hashed);
-    read_manifest(&m, content, size);
-    check_members(&m);
-    check_sums(&m);
-    check_files(&m);
-    fprintf(out, "release %s %s %lld %s\n", m.name, m.version, (long long)m.counter, id);
+    write_hex(found->id, hashed);
+}
+
+void put_signed(const signed_manifest *found) {
+    const manifest_data *m = &found->data;
+    size_t i;
+    fprintf(out, "release %s %s %lld %s\n", m->name, m->version, (long long)m->counter, found->id);
     for (i = 0; i < signature_count; i++)
         if (signatures[i].believed)
             fprintf(out, "signed %s\n", signatures[i].id);
+}
+
+void put_release(const char *path, char **keys, int key_count) {
+    signed_manifest found;
+    key_list believed = {0}, revoked = {0};
+    size_t i;
+    int at;
+    open_release(path);
+    for (i = 0; i < 3; i++)
+        if (!find_member(own[i]))
+            refuse("E735", own[i], "it is missing");
+    read_signed(&found, own[2], own[1]);
+    for (at = 0; at < key_count; at++)
+        if (strlen(keys[at]) != 64 || !add_key(&believed, keys[at], NULL))
+            fail(2, "a key is not 64 hexadecimal digits");
+    check_signed(&found, &believed, &revoked);
+    check_members(&found.data);
+    check_sums(&found.data);
+    check_files(&found.data);
+    put_signed(&found);
 }

@@ -7,6 +7,7 @@
  *   runner LIBRARY layers  JOB ARTIFACT RUNS PREFIX
  *   runner LIBRARY windows JOB
  *   runner - verify BUNDLE KEY...                 see release.c
+ *   runner - admit FOLDER TARGET TRUST MEMORY APPLICATION DOWNGRADE    see admit.c
  *
  * LIBRARY is the libonnxruntime.so that lies beside it; it is loaded at run time, so that one
  * runner serves every version. The job is lines of words, made by edgedeploy/bench/native.py, which
@@ -133,6 +134,10 @@ int main(int count, char **words) {
     phase = verb;
     if (!strcmp(verb, "verify") && count > 4) {
         put_release(words[3], words + 4, count - 4);
+        done();
+    }
+    if (!strcmp(verb, "admit") && count == 9) {
+        put_admission(words + 3);
         done();
     }
     if (!version)

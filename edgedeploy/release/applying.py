@@ -10,7 +10,7 @@ from typing import Any
 from edgedeploy.errors import IntegrityError, ToolError
 from edgedeploy.release import apply_file
 from edgedeploy.release.bundle import Release, parse_release
-from edgedeploy.release.opening import check_signatures, open_bundle
+from edgedeploy.release.opening import NOBODY, check_signatures, open_bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class Applied:
         path: Where it lies.
         release: What it holds.
         sha256: Of the bundle.
-        signers: Ids of the trusted keys whose signatures are right; empty where no key was given.
+        signers: Ids of the trusted keys whose signatures are right; empty where none was looked at.
     """
 
     path: Path
@@ -41,22 +41,30 @@ class Applied:
         }
 
 
-def apply_delta(delta: Path, old: Path, goal: Path, trusted: Mapping[str, bytes]) -> Applied:
+def apply_delta(
+    delta: Path,
+    old: Path,
+    goal: Path,
+    trusted: Mapping[str, bytes] | None,
+    revoked: Mapping[str, str] = NOBODY,
+) -> Applied:
     """Rebuild the new bundle from the old one.
 
-    With keys, the signature is checked before anything is written, and the whole bundle before it
-    gets its name.
+    The signature is checked before anything is written, and the whole bundle before it gets its
+    name.
 
     Args:
         delta: From anywhere.
         old: The bundle that it was made from.
         goal: Where the new one is written; what is there is replaced when all is right.
-        trusted: The 32 public bytes of the keys that are believed, by id; empty: no signature is
+        trusted: The 32 public bytes of the keys that are believed, by id; None: no signature is
             looked at.
+        revoked: Why keys are believed no more, by id.
 
     Raises:
         IntegrityError: The delta is none or damaged (E770), the old bundle is not that from which
-            it was made (E771), or the new one is none that the keys vouch for (E731 to E736).
+            it was made (E771), or the new one is none that a key vouches for that is believed
+            (E731 to E736, E746).
         ToolError: The delta needs zstandard, which is not installed (E773).
         OSError: A file cannot be read or the disk refuses.
     """
@@ -64,13 +72,13 @@ def apply_delta(delta: Path, old: Path, goal: Path, trusted: Mapping[str, bytes]
     releases: list[Release] = []
 
     def check(manifest: bytes, envelope: bytes) -> None:
-        if trusted:
-            signers.extend(check_signatures(manifest, envelope, trusted))
+        if trusted is not None:
+            signers.extend(check_signatures(manifest, envelope, trusted, revoked=revoked))
         releases.append(parse_release(manifest))
 
     def approve(part: str) -> None:
-        if trusted:
-            with open_bundle(Path(part), trusted):
+        if trusted is not None:
+            with open_bundle(Path(part), trusted, revoked):
                 pass  # opening is checking
 
     try:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgedeploy.errors import IntegrityError
+from edgedeploy.gpu import EngineNeeds, GpuPlatform
 from edgedeploy.manifest import canonical
 from edgedeploy.plaindata import from_plain, to_plain
 from edgedeploy.release.checking import check_release
@@ -146,24 +147,58 @@ class Decode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseEngine:
+    """An engine of a model, which devices of some platforms load.
+
+    Attributes:
+        entry: The file that the runtime opens.
+        artifact: Digest of the tree of its files in the store; a version that holds them says it.
+        size_bytes: Of its files.
+        needs: What it asks of a device.
+        platform: What built it; None for what was built without a GPU.
+    """
+
+    entry: str
+    artifact: str
+    size_bytes: int
+    needs: EngineNeeds
+    platform: GpuPlatform | None
+
+    @property
+    def folder(self) -> str:
+        """Folder of its files."""
+        return self.entry.rpartition("/")[0]
+
+    def in_words(self) -> str:
+        """Return what built it, such as ``TensorRT 10.3.0 for Orin (SM87), driver 540.4``."""
+        if self.platform is None:
+            return self.needs.built()
+        driver = self.platform.jetpack or (
+            self.platform.driver and f"driver {self.platform.driver}"
+        )
+        return self.platform.in_words() + (f", {driver}" if driver else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseModel:
     """One model for one target.
 
     Attributes:
         name: In the profile, with its shape variant.
-        entry: What the runtime opens: a file of the release, or a folder.
+        entry: What the runtime opens: a file of the release, or a folder. Of several engines: the
+            folder of them all, which nothing opens.
         candidate: How its numbers are represented, such as ``w8a8``.
         artifact: Digest of the artifact's tree in the store.
         inputs, outputs: In graph order.
         labels: File with the classes, or a recogniser's characters, in the order of the output;
             None without.
         options: Of the runtime.
-        size_bytes: Of the files that the runtime loads.
+        size_bytes: Of the files that the runtime loads; of several engines, those of the largest.
         figures: What the artifact is worth.
         gates: All that the profile sets.
         golden: None where nothing is there to check it with.
-        platform: What an engine asks of a device (:class:`edgedeploy.gpu.EngineNeeds`); None for
-            what is no engine.
+        engines: One per platform, sorted by entry: a device loads the one that suits it, in place
+            of ``entry``. Empty for what is no engine.
         task: What it is for, as the profile names it; None where it does not.
         decode: How its outputs become an answer; None where the profile does not say.
     """
@@ -180,7 +215,7 @@ class ReleaseModel:
     figures: tuple[Figure, ...]
     gates: tuple[Gate, ...]
     golden: Golden | None
-    platform: Mapping[str, Any] | None = None
+    engines: tuple[ReleaseEngine, ...] = ()
     task: str | None = None
     decode: Decode | None = None
 
@@ -293,6 +328,13 @@ class Release:
             if target.target == name:
                 return target
         raise KeyError(name)
+
+    def engines(self) -> Iterator[tuple[str, str, ReleaseEngine]]:
+        """Yield every engine with the id of its target and the name of its model."""
+        for target in self.targets:
+            for model in target.models:
+                for engine in model.engines:
+                    yield target.target, model.name, engine
 
     def file(self, path: str) -> ReleaseFile:
         """Return a file by path.

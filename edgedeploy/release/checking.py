@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from edgedeploy.fileset import check_files, folders_of
+from edgedeploy.gpu import EngineNeeds
 from edgedeploy.release.verify_file import MOST_COUNTER
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,99}")
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}/[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_WORD = 100
+"""Letters of a name of a GPU, or of a version."""
 
 
 def check_release(release: Release, reserved: Collection[str]) -> None:
@@ -55,6 +58,7 @@ def check_release(release: Release, reserved: Collection[str]) -> None:
             raise ValueError(f"two models for {target.target!r:.60} have the same name")
         for model in target.models:
             _check_model(model, files, folders)
+            _check_engines(model, files)
         pipeline = target.pipeline
         if pipeline is not None:
             needed = {pipeline.function.rpartition(":")[0], *pipeline.files}
@@ -109,3 +113,22 @@ def _check_model(model: ReleaseModel, files: set[str], folders: set[str]) -> Non
     golden = model.golden
     if golden is not None and not {golden.inputs, golden.outputs} <= folders:
         raise ValueError(f"the golden samples of {model.name!r:.60} are not there")
+
+
+def _check_engines(model: ReleaseModel, files: set[str]) -> None:
+    """Refuse engines that are not there, are no platforms', or among which nothing chooses."""
+    entries = [engine.entry for engine in model.engines]
+    if entries != sorted(set(entries)) or not set(entries) <= files:
+        raise ValueError(f"the engines of {model.name!r:.60} are not there, sorted, each once")
+    alone = entries == [model.entry]
+    if entries and not alone:
+        if len(entries) < 2 or not all(entry.startswith(f"{model.entry}/") for entry in entries):
+            raise ValueError(f"the engines of {model.name!r:.60} are not below its entry")
+        if len({engine.platform for engine in model.engines} - {None}) < len(entries):
+            raise ValueError(f"two engines of {model.name!r:.60} are of one platform, or of none")
+    for engine in model.engines:
+        EngineNeeds.from_json(engine.needs.to_json())
+        platform = engine.platform
+        for text in () if platform is None else platform.to_json().values():
+            if isinstance(text, str) and not (len(text) <= _WORD and text.isprintable()):
+                raise ValueError(f"the platform of an engine of {model.name!r:.60} is none")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgedeploy.disk import disk_errors
@@ -32,6 +32,23 @@ def enrol(trust: Path, file: Path, name: str | None = None) -> Trust:
             (E743).
         StoreError: The disk refuses (E601, E602, E603).
     """
+    return change_trust(trust, enrolment(file, name))
+
+
+def enrolment(
+    file: Path, name: str | None = None, *, again: bool = False
+) -> Callable[[Trust], Trust]:
+    """Return what takes a public key, or a signed statement, into a trust file.
+
+    Args:
+        file: As :func:`enrol`.
+        name: As there.
+        again: A key that is believed already changes nothing, so that what is done on many devices
+            can be repeated; else it is refused.
+
+    Raises:
+        UsageError: As :func:`enrol`; what is returned raises the rest.
+    """
     content = _statement(file)
     if (content is None) != (name is not None):
         raise UsageError(
@@ -43,9 +60,15 @@ def enrol(trust: Path, file: Path, name: str | None = None) -> Trust:
             hint="leave out --name" if content is not None else "give --name PUBLISHER",
         )
     if content is not None:
-        return change_trust(trust, lambda before: before.taking(content))
+        return lambda before: before.taking(content)
     public, named = read_public_key(file), name or ""
-    return change_trust(trust, lambda before: before.with_key(named, public))
+
+    def with_key(before: Trust) -> Trust:
+        if again and public in before.believed.values():
+            return before
+        return before.with_key(named, public)
+
+    return with_key
 
 
 def _statement(file: Path) -> bytes | None:
@@ -73,7 +96,12 @@ def revoke(trust: Path, wanted: str, reason: str) -> Trust:
         IntegrityError: The trust file cannot be believed (E743).
         StoreError: The disk refuses (E601, E602, E603).
     """
-    return change_trust(trust, lambda before: before.without(before.found(wanted).id, reason))
+    return change_trust(trust, revocation(wanted, reason))
+
+
+def revocation(wanted: str, reason: str) -> Callable[[Trust], Trust]:
+    """Return what revokes a key in a trust file; arguments and errors as :func:`revoke`."""
+    return lambda before: before.without(before.found(wanted).id, reason)
 
 
 def hand_over(old: Path, new: Path, goal: Path, command: Sequence[str] = ()) -> Statement:

@@ -92,6 +92,22 @@ def read_signing_key(path: Path) -> SigningKey:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    content = read_private(path)
+    try:
+        key = serialization.load_pem_private_key(content, None)
+    except (ValueError, TypeError) as error:
+        raise _no_key(path, "private") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _no_key(path, "private")
+    return SigningKey(public=key.public_key().public_bytes_raw(), sign=key.sign)
+
+
+def read_private(path: Path) -> bytes:
+    """Return the content of a file that may hold a private key (PEM).
+
+    Raises:
+        UsageError: It cannot be read, or others may read the key in it (E751).
+    """
     content = _read(path)
     if _is_private(content) and path.stat().st_mode & 0o077:
         raise UsageError(
@@ -100,13 +116,7 @@ def read_signing_key(path: Path) -> SigningKey:
             subject=str(path),
             hint=f"chmod 600 {path}; if somebody did read it, revoke the key",
         )
-    try:
-        key = serialization.load_pem_private_key(content, None)
-    except (ValueError, TypeError) as error:
-        raise _no_key(path, "private") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise _no_key(path, "private")
-    return SigningKey(public=key.public_key().public_bytes_raw(), sign=key.sign)
+    return content
 
 
 def read_public_key(path: Path) -> bytes:

@@ -12,11 +12,10 @@ from edgedeploy.disk import disk_errors
 from edgedeploy.errors import UsageError
 from edgedeploy.manifest import canonical
 from edgedeploy.publish import replacing, sweep
+from edgedeploy.release.believing import believed
 from edgedeploy.release.bundle import Release
-from edgedeploy.release.formats import FORMATS, Format, load_format
-from edgedeploy.release.keys import read_public_key
-from edgedeploy.release.opening import open_bundle
-from edgedeploy.release.signing import key_id
+from edgedeploy.release.formats import FITTING, FORMATS, Format, load_format
+from edgedeploy.release.opening import NOBODY, open_bundle
 
 ALL = "all"
 """Stands for every format that suits a release."""
@@ -32,11 +31,13 @@ class PackageOptions:
     Attributes:
         formats: Names of formats, or ``all``.
         keys: Files of the public keys that are believed.
+        trust: Trust file whose keys are believed too; None: there is none.
         folder: Gets one folder per format.
     """
 
     formats: tuple[str, ...]
-    keys: tuple[Path, ...]
+    keys: tuple[Path, ...] = ()
+    trust: Path | None = None
     folder: Path
 
 
@@ -61,14 +62,14 @@ def package(path: Path, options: PackageOptions) -> tuple[Package, ...]:
     """Check a bundle and write packages of it.
 
     Raises:
-        UsageError: A key cannot be used (E751, E752), or as :func:`formats_for` and
+        UsageError: As :func:`edgedeploy.release.believing.believed`, :func:`formats_for` and
             :func:`write_packages`.
-        IntegrityError: As :func:`edgedeploy.release.opening.open_bundle`.
+        IntegrityError: As :func:`edgedeploy.release.believing.believed` and
+            :func:`edgedeploy.release.opening.open_bundle`.
         StoreError: The disk refuses (E601, E602).
     """
-    publics = [read_public_key(file) for file in options.keys]
-    trusted = {key_id(public): public for public in publics}
-    return write_packages(path, trusted, options.formats, options.folder)
+    whom = believed(options.keys, options.trust)
+    return write_packages(path, whom.trusted, options.formats, options.folder, whom.revoked)
 
 
 def formats_for(release: Release, names: Sequence[str]) -> tuple[Format, ...]:
@@ -89,7 +90,8 @@ def formats_for(release: Release, names: Sequence[str]) -> tuple[Format, ...]:
                 f"format {found.name}",
                 code="E760",
                 subject=found.name,
-                hint=f"it holds {', '.join(target.target for target in release.targets)}",
+                hint=f"it holds {', '.join(target.target for target in release.targets)}; "
+                f"build for one such as {FITTING[found.name]}",
             )
     if ALL in names:
         named = [found for found in map(load_format, FORMATS) if found.suits(release)]
@@ -97,7 +99,11 @@ def formats_for(release: Release, names: Sequence[str]) -> tuple[Format, ...]:
 
 
 def write_packages(
-    path: Path, trusted: Mapping[str, bytes], names: Sequence[str], folder: Path
+    path: Path,
+    trusted: Mapping[str, bytes],
+    names: Sequence[str],
+    folder: Path,
+    revoked: Mapping[str, str] = NOBODY,
 ) -> tuple[Package, ...]:
     """Write packages of a bundle, each whole or not at all, into ``folder/FORMAT/``.
 
@@ -108,6 +114,7 @@ def write_packages(
         trusted: As :func:`edgedeploy.release.opening.open_bundle`.
         names: As :func:`formats_for`.
         folder: Need not exist.
+        revoked: As :func:`edgedeploy.release.opening.open_bundle`.
 
     Raises:
         UsageError: As :func:`formats_for`, or a folder holds something else than a package (E767).
@@ -117,7 +124,7 @@ def write_packages(
     if not names:
         return ()
     made = []
-    with disk_errors("cannot write the package"), open_bundle(path, trusted) as bundle:
+    with disk_errors("cannot write the package"), open_bundle(path, trusted, revoked) as bundle:
         chosen = formats_for(bundle.release, names)
         for found in chosen:
             _check_place(folder / found.name)

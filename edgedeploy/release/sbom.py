@@ -154,6 +154,8 @@ def _properties(target: ReleaseTarget, model: ReleaseModel) -> Iterator[dict[str
     }
     for name, value in facts.items():
         yield {"name": f"edgedeploy:{name}", "value": value}
+    for engine in model.engines:
+        yield {"name": "edgedeploy:engine", "value": f"{engine.entry}: {engine.in_words()}"}
     for gate in model.gates:
         limit = f" ({gate.limit})" if gate.limit else ""
         yield {"name": f"edgedeploy:gate:{gate.gate}", "value": f"{gate.state}{limit}"}

@@ -9,12 +9,10 @@ from typing import Any
 
 from edgedeploy.disk import disk_errors
 from edgedeploy.errors import EdgedeployError, IntegrityError, StoreError
+from edgedeploy.release.believing import believed
 from edgedeploy.release.bundle import Release
 from edgedeploy.release.extracting import check_goal, extract
-from edgedeploy.release.keys import read_public_key
 from edgedeploy.release.opening import Bundle, open_bundle
-from edgedeploy.release.signing import key_id
-from edgedeploy.release.trust import Trust, read_trust
 from edgedeploy.release.verify_file import Memory, VerifyError
 
 
@@ -40,10 +38,18 @@ class VerifyOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """A release that was verified: what it holds, who vouches for it, where it was extracted."""
+    """A release that was verified.
+
+    Attributes:
+        release: What it holds.
+        signers: Ids of the trusted keys that vouch for it.
+        envelope: The signatures, as ``manifest.dsse.json`` holds them.
+        folder: Where it was extracted; None: nowhere.
+    """
 
     release: Release
     signers: tuple[str, ...]
+    envelope: bytes
     folder: Path | None
 
     def to_json(self) -> dict[str, Any]:
@@ -56,6 +62,10 @@ class Verified:
             "signers": list(self.signers),
             "unaccepted": list(self.release.unaccepted),
             "targets": [target.target for target in self.release.targets],
+            "engines": [
+                {"target": target, "model": model, "entry": engine.entry, "by": engine.in_words()}
+                for target, model, engine in self.release.engines()
+            ],
             "files": len(self.release.files),
             "size_bytes": sum(file.size for file in self.release.files),
             "folder": None if self.folder is None else str(self.folder),
@@ -81,18 +91,15 @@ def verify(path: Path, options: VerifyOptions) -> Verified:
             (E740).
         StoreError: The memory cannot be read or written (E741), or the disk refuses (E601, E602).
     """
-    with disk_errors("cannot read the trust file"):
-        trust = Trust() if options.trust is None else read_trust(options.trust)
-    given = {key_id(public): public for public in map(read_public_key, options.keys)}
-    revoked = trust.revoked
-    trusted = {
-        key: public for key, public in (given | trust.believed).items() if key not in revoked
-    }
-    publics = tuple(trusted.values())
+    whom = believed(options.keys, options.trust)
+    publics = tuple(whom.trusted.values())
     if options.extract is not None:
         check_goal(options.extract)
     memory = Memory(str(options.state), options.allow_downgrade)
-    with disk_errors("cannot verify the bundle"), open_bundle(path, trusted, revoked) as bundle:
+    with (
+        disk_errors("cannot verify the bundle"),
+        open_bundle(path, whom.trusted, whom.revoked) as bundle,
+    ):
         found = _found(bundle)
         _remembering(lambda: memory.check(found, publics))
 
@@ -103,7 +110,12 @@ def verify(path: Path, options: VerifyOptions) -> Verified:
             keep()
         else:
             extract(bundle, options.extract, keep)
-        return Verified(release=bundle.release, signers=bundle.signers, folder=options.extract)
+        return Verified(
+            release=bundle.release,
+            signers=bundle.signers,
+            envelope=bundle.envelope,
+            folder=options.extract,
+        )
 
 
 def _found(bundle: Bundle) -> dict[str, Any]:

@@ -29,7 +29,9 @@ AGENT = (
     "devices/agent.py",
     *(
         f"devices/ondevice/{name}.py"
-        for name in ("care", "disk", "layout", "lock", "switch", "transfer", "versions")
+        for name in (
+            *("admission", "care", "disk", "layout", "lock", "switch", "transfer", "versions"),
+        )
     ),
 )
 

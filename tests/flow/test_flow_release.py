@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import sys
@@ -11,15 +12,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from onnx import helper, numpy_helper
 
 from edgedeploy import api
+from edgedeploy.cli.main import main
 from edgedeploy.data.pack import PackReader
 from edgedeploy.errors import EdgedeployError
 from edgedeploy.events import EventLog
-from edgedeploy.gpu import EngineNeeds
 from edgedeploy.measured import read_measurements
 from edgedeploy.release.counters import NAME as COUNTED
 from edgedeploy.release.keys import new_key, read_public_key
@@ -49,16 +52,6 @@ release:
   texts: [legal/LicenseRef-Ours.txt]
 targets: [linux-x86-64/ort]
 """
-MADE = {
-    "entry": "model.ort",
-    "needs": EngineNeeds(
-        runtime="tensorrt",
-        version="10.3.0",
-        system="linux",
-        arch="arm64",
-        compute_capabilities=("8.7",),
-    ).to_json(),
-}
 PRIVATE = np.full((1, 8), 0.123456, np.float32)
 
 
@@ -295,29 +288,72 @@ def test_a_command_signs_the_same_bundle(project: Path) -> None:
     assert (project / COUNTED).read_bytes() == counted, "what failed was never released"
 
 
+def test_a_second_key_signs_for_openssf_model_signing(project: Path, tmp_path: Path) -> None:
+    """And one that cannot is found out before anything is written."""
+    secret = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    key = tmp_path / "ec"
+    key.touch(mode=0o600)
+    key.write_bytes(secret)
+    assert refused(project, openssf_key=project / "key") == "E780"
+    assert not (project / COUNTED).exists()
+    made = released(project, openssf_key=key)
+    assert made.model_signature is not None and made.model_signature.parent == made.path.parent
+    statement = json.loads(
+        base64.b64decode(json.loads(made.model_signature.read_bytes())["dsseEnvelope"]["payload"])
+    )
+    named = {item["name"]: item["digest"] for item in statement["predicate"]["resources"]}
+    own = {"manifest.json", "manifest.dsse.json", "SHA256SUMS"}
+    files = {file.path: file.sha256 for file in made.release.files}
+    assert named.keys() == files.keys() | own and files.items() <= named.items()
+
+
+def test_a_delta_leads_from_a_bundle_that_somebody_vouches_for(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key that signs, or one that the trust file believes; else nothing is written."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    first = released(project, counter=None)
+    old = first.path.rename(tmp_path / first.path.name)
+    second = {"counter": None, "delta_from": old, "delta_codec": "lzma"}
+    assert released(project, 'version="1.3.0"', **second).delta is not None
+    new_key(tmp_path / "next")
+    third = {**second, "key": tmp_path / "next"}
+    counted = (project / COUNTED).read_bytes()
+    assert refused(project, 'version="1.4.0"', **third) == "E736"
+    assert (project / COUNTED).read_bytes() == counted
+    trust = tmp_path / "edgedeploy" / "trust.json"
+    api.enrol(trust, project / "key.pub", "acme")
+    made = released(project, 'version="1.4.0"', **third, trust=trust)
+    assert made.delta is not None and made.delta.path.is_file()
+    made.delta.path.unlink()
+    folders = ["-o", project / "build", "--store", project / "store"]
+    files = ["--key", tmp_path / "next", "--delta-from", old, "--delta-codec", "lzma"]
+    profile = [project / "tiny.yaml", "--set", 'version="1.4.0"']
+    with pytest.raises(SystemExit) as ended:
+        main(["release", *map(str, [*profile, *folders, *files])])
+    assert not ended.value.code and made.delta.path.is_file(), "the trust file of the user"
+    api.revoke(trust, key_id(read_public_key(project / "key.pub")), "stolen")
+    assert refused(project, 'version="1.5.0"', **third, trust=trust) == "E746"
+    assert len(json.loads((project / COUNTED).read_bytes())["profiles"]["tiny"]) == 3
+
+
 def test_a_licence_may_be_denied_on_the_way(project: Path) -> None:
     assert refused(project, deny=("MIT",)) == "E758"
 
 
-@pytest.mark.parametrize(
-    ("says", "code"),
-    [
-        ({"simulated": True}, "E759"),
-        ({"engines": {"orin-1": MADE, "orin-2": MADE}}, "E764"),
-    ],
-)
-def test_engines_that_a_release_cannot_hold_are_refused(
-    project: Path, monkeypatch: pytest.MonkeyPatch, says: dict[str, Any], code: str
-) -> None:
-    """The record of the artifact says of itself what GPUs, or none, made of it."""
+def test_what_no_gpu_made_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of the artifact says of itself that something stood for the GPU."""
     real = Store.read_action
 
-    def engines(self: Store, key: str) -> Any:
+    def simulated(self: Store, key: str) -> Any:
         found = real(self, key)
         if found is None or found.kind != "compile":
             return found
-        return dataclasses.replace(found, summary={**found.summary, **says})
+        return dataclasses.replace(found, summary={**found.summary, "simulated": True})
 
-    monkeypatch.setattr(Store, "read_action", engines)
-    monkeypatch.setattr("edgedeploy.deploy.contents.choose_engine", lambda *_: "")
-    assert refused(project) == code
+    monkeypatch.setattr(Store, "read_action", simulated)
+    assert refused(project) == "E759"

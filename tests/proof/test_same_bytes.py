@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgedeploy.release.keys import new_key
 from tests.proof.small import Project
@@ -47,12 +49,26 @@ def releasable(project: Project) -> None:
 def released(project: Project, key: Path, umask: str) -> dict[str, bytes]:
     """Release a project with all packages; return the content of every file that was written."""
     verb = ["release", "-o", str(project.output), "--key", str(key), "--format", "all"]
+    verb += ["--openssf-key", str(key.with_name("openssf"))]
     command = [sys.executable, "-c", UMASKED, umask, *project.arguments(*verb)]
     done = project.run(command, SOURCE_DATE_EPOCH="1700000000")
     assert done.status == 0, done.err
     folder = project.output / "small"
-    files = [folder / "small-1.0.0.edpkg", *(folder / "packages").rglob("*")]
+    own = (folder / f"small-1.0.0.{suffix}" for suffix in ("edpkg", "model.sig"))
+    files = [*own, *(folder / "packages").rglob("*")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
+
+
+def new_model_key(place: Path) -> None:
+    """Write a key for OpenSSF Model Signing."""
+    place.touch(mode=0o600)
+    place.write_bytes(
+        ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
 
 
 def test_two_environments_make_the_same_bytes(tmp_path: Path) -> None:
@@ -91,9 +107,13 @@ def test_two_environments_make_the_same_bytes(tmp_path: Path) -> None:
             content = two.published()[f"{place}/{name}"]
             assert hashlib.sha256(content).hexdigest() == sha256
     new_key(tmp_path / "key")
+    new_model_key(tmp_path / "openssf")
     bundles = released(one, tmp_path / "key", "022")
     assert bundles == released(two, tmp_path / "key", "077")
-    assert {name.split("/")[0] for name in bundles} == {"small-1.0.0.edpkg", "packages"}
+    assert {name.split("/")[0] for name in bundles} == {
+        *("small-1.0.0.edpkg", "small-1.0.0.model.sig"),
+        "packages",
+    }
     # The lock of the first holds the second one to its word, in a third store.
     (two.root / "edgedeploy.lock").write_bytes(lock)
     two.store = tmp_path / "third store"

@@ -121,7 +121,8 @@ find_strangers() { # what has no place in a depot
         objects/[0-9a-f][0-9a-f]) is_folder "$path" && continue ;;
         objects/*) ;;
         incoming | objects | tmp | versions | current | format | journal.jsonl | lock | lock.owner | \
-            pending | pending.back | previous | settle.sh) continue ;;
+            pending | pending.back | previous | settle.sh | trust.json | releases.json | \
+            releases.json.lock | releases.json.part | releases.next) continue ;;
         esac
         found foreign "$path" 0
     done

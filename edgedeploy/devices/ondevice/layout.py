@@ -20,8 +20,9 @@ from edgedeploy.devices.ondevice.disk import (
 
 FORMAT = b"1\n"
 FOLDERS = ("incoming", "objects", "tmp", "versions")
-_FILES = ("format", "journal.jsonl", "lock", "lock.owner", "pending", "settle.sh")
-NAMES = frozenset((*FOLDERS, *_FILES, "current", "pending.back", "previous"))
+_FILES = ("format", "journal.jsonl", "lock", "lock.owner", "pending", "settle.sh", "trust.json")
+_MEMORY = ("releases.json", "releases.json.lock", "releases.json.part", "releases.next")
+NAMES = frozenset((*FOLDERS, *_FILES, *_MEMORY, "current", "pending.back", "previous"))
 OWNER_BYTES = 512
 MANIFEST_BYTES = 16 << 20
 HEX = re.compile(r"[0-9a-f]{64}\Z")

@@ -13,6 +13,7 @@ import time
 from typing import Any, Dict, Optional
 
 from edgedeploy.devices.ondevice import disk, layout
+from edgedeploy.devices.ondevice.admission import Admitted, Allowed, admit
 from edgedeploy.devices.ondevice.disk import RefusalError
 from edgedeploy.devices.ondevice.lock import Lock, boot_id, try_journal
 
@@ -23,13 +24,14 @@ class Switch:
     def __init__(self, lock: Lock) -> None:
         self._lock = lock
         self._end: Optional[float] = None
+        self._admitted: Optional[Admitted] = None  # the release on trial
 
-    def activate(self, version: str, trial_s: float, settle: bytes) -> None:
+    def activate(self, version: str, trial_s: float, settle: bytes, allowed: Allowed) -> None:
         """Switch to a version on trial; ``settle`` is the script that ends one at start.
 
         Raises:
             RefusalError: The lock is not held (E422), there is no such version (E425), or
-                ``current`` is something else than a link (E429).
+                ``current`` is something else than a link (E429); or as :func:`.admission.admit`.
         """
         self._lock.check()
         if layout.whole(version) is None:
@@ -37,6 +39,7 @@ class Switch:
         if disk.kind("current") not in ("", "link"):
             raise RefusalError("E429", "current is a %s" % disk.kind("current"))
         self.end_trial()
+        self._admitted = admit(layout.read_manifest(version), allowed)
         disk.sync_folder("versions")
         before = layout.link("current")
         if before is not None and layout.goal_of("previous") == before:
@@ -69,6 +72,8 @@ class Switch:
         if record is None or record.get("token") != self._lock.token or self._end is None:
             raise RefusalError("E426", "no version is on trial")
         version, before = record["version"], record.get("before")
+        if self._admitted is not None:
+            self._admitted.keep()  # first: what is confirmed is never forgotten
         if before not in (None, version):
             disk.point("previous", "versions/" + before, self._lock.check)
         self._end = None
@@ -83,9 +88,12 @@ class Switch:
     def rollback(self) -> str:
         """Exchange ``current`` and ``previous``; return the new current.
 
+        What was active here may be again, however old, and though nobody signed it. A release is
+        checked for the rest: its key may have been revoked since.
+
         Raises:
             RefusalError: There is no complete version to go back to (E427), or the lock is not
-                held (E422).
+                held (E422); or as :func:`.admission.admit`.
         """
         self._lock.check()
         self.end_trial()
@@ -96,6 +104,7 @@ class Switch:
             raise RefusalError("E427", "the version before, %s, is not complete" % goal)
         if disk.kind("current") not in ("", "link"):
             raise RefusalError("E429", "current is a %s" % disk.kind("current"))
+        admit(layout.read_manifest(goal), Allowed(development=True, downgrade=True))
         self._announce("swap", goal, before, 0.0)
         self.settle()
         return goal

@@ -1,12 +1,14 @@
 # What `current` leads to: activation on trial, its end, and going back.
 
-op_activate() { # TOKEN VERSION SECONDS: switch to a version on trial; settle.sh on the input
+op_activate() { # TOKEN VERSION SECONDS DEVELOPMENT DOWNGRADE: on trial; settle.sh on the input
     under_lock "$1"
     digest "$2"
     number "$3"
     whole "$2" || fail E425 "there is no complete version $2"
     check_current
     settle
+    admit "versions/$2" "$4" "$5" </dev/null
+    note_next
     durable versions
     version_at current
     before=$goal
@@ -61,6 +63,7 @@ announce() { # KIND VERSION BEFORE SECONDS
 op_confirm() { # TOKEN: the version on trial stays
     under_lock "$1"
     read_pending && [ "$kind" = trial ] && own_trial || fail E426 "no version is on trial"
+    keep_next
     [ -z "$before" ] || [ "$before" = "$version" ] || point previous "$before"
     forget pending.back pending
     about "$version" "$before"
@@ -79,6 +82,7 @@ op_rollback() { # TOKEN: current and previous change places
     [ -n "$goal" ] || fail E427 "no version was active before"
     whole "$goal" || fail E427 "the version before, $goal, is not complete"
     check_current
+    admit "versions/$goal" 1 1 # it was active: however old, and though nobody signed it
     back=$goal
     version_at current
     announce swap "$back" "$goal" 0

@@ -9,6 +9,7 @@ import time
 from typing import List, Set
 
 from edgedeploy.devices.ondevice import disk, layout
+from edgedeploy.devices.ondevice.admission import Allowed, admit
 from edgedeploy.devices.ondevice.disk import RefusalError, progress
 from edgedeploy.devices.ondevice.layout import File, object_path
 from edgedeploy.devices.ondevice.lock import Lock, try_journal
@@ -18,14 +19,20 @@ from edgedeploy.devices.ondevice.transfer import part_path, streams
 STREAM_DAYS = 7
 
 
-def stage(lock: Lock, manifest: bytes) -> str:
+def stage(lock: Lock, manifest: bytes, downgrade: bool = False) -> str:
     """Make a version of objects that are there; return its name.
 
-    A version that is there and damaged is healed, each of its files in one step.
+    A version that is there and damaged is healed, each of its files in one step. One that nobody
+    signed may lie here whoever is trusted: it is refused when it is to become active.
+
+    Args:
+        lock: Held.
+        manifest: Of the version.
+        downgrade: Take a release that is older than one that was active.
 
     Raises:
         RefusalError: It is no manifest (E434), an object is not there (E433), the file system has
-            no hard links (E424), or the lock is not held (E422).
+            no hard links (E424), or the lock is not held (E422); or as :func:`.admission.admit`.
     """
     lock.check()
     files = layout.files_of(manifest)
@@ -36,6 +43,7 @@ def stage(lock: Lock, manifest: bytes) -> str:
             raise RefusalError("E433", "%s is not there" % path)
     for folder in sorted({os.path.dirname(object_path(file.sha256)) for file in files}):
         disk.sync_folder(folder)
+    admit(manifest, Allowed(development=True, downgrade=downgrade))
     goal = "versions/" + version
     if disk.kind(goal) == "folder":
         if layout.whole(version) is None:

@@ -1,6 +1,6 @@
 # Versions: made of objects, removed when nothing needs them.
 
-op_stage() { # TOKEN VERSION; the manifest on the input
+op_stage() { # TOKEN VERSION DOWNGRADE; the manifest on the input
     under_lock "$1"
     digest "$2"
     scratch
@@ -21,6 +21,7 @@ op_stage() { # TOKEN VERSION; the manifest on the input
         esac
         ln "$object" "$made/$path" || refused "cannot make a hard link to $object"
     done <"$work/files"
+    admit "$made" 1 "$3"
     if ! is_folder "versions/$2"; then
         date_version "$made"
         sync_below "$made"

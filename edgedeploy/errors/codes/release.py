@@ -139,6 +139,19 @@ CODES: dict[str, Explanation] = {
         "for a release. Enrol the publisher's key with `edgedeploy keys enrol KEY.pub --name "
         "PUBLISHER`, after you compared its id on another way; or give it with --key.",
     ),
+    "E754": Explanation(
+        "A device that trusts keys cannot check a release",
+        "The application's depot on the device holds a trust file, so that a version becomes "
+        "active only after the device checked its signature. It has no Python 3.6 for that, and "
+        "no native runner that can. Put one there with `edgedeploy devices provision --upgrade`, "
+        "or give it a Python.",
+    ),
+    "E755": Explanation(
+        "A device takes signed releases alone",
+        "The application's depot on the device holds a trust file, and this version was built and "
+        "pushed without a release. Release it and push the bundle (`edgedeploy push --release`); "
+        "or, on a device for development, give `edgedeploy activate --allow-development`.",
+    ),
     "E756": Explanation(
         "A part of a release states no licence",
         "Who gets a release has to know under which licence each model and file may be used. Add "
@@ -182,19 +195,31 @@ CODES: dict[str, Explanation] = {
     ),
     "E763": Explanation(
         "Two things cannot be compared",
-        "`edgedeploy compare` takes two builds, or two bundles of one name with the public key "
-        "that vouches for them. The message says what does not fit.",
-    ),
-    "E764": Explanation(
-        "A target has engines for several platforms",
-        "An engine runs on the GPU, driver and TensorRT that built it, and a release holds one "
-        "engine per model and target. The last build made several, because devices of the board "
-        "differ. Build with devices of one platform, and release each under its own name.",
+        "`edgedeploy compare` takes two builds, or two bundles of one name by somebody who "
+        "is believed. The message says what does not fit.",
     ),
     "E767": Explanation(
         "There is something else where a package shall be",
         "A package is written as a folder named like its format. One that holds an earlier package "
         "is replaced; this one holds something else, and nothing in it was touched. Name another "
         "folder with -o, or move what is there.",
+    ),
+    "E775": Explanation(
+        "A release has no target for a device",
+        "A device's `board:` in devices.yaml decides which target of a release it gets. The "
+        "release has none for that board, or several, or no board is said. Choose one with -t, "
+        "correct the board, or get a release that has it.",
+    ),
+    "E776": Explanation(
+        "A release is of another application than the depot",
+        "Every application has a depot of its own on a device, named like its releases, with a "
+        "trust file of its own. This release has another name: it would replace what it is not. "
+        "Push it to the depot of its own application.",
+    ),
+    "E780": Explanation(
+        "The key for OpenSSF Model Signing cannot be used",
+        "That format knows no Ed25519. `--openssf-key` takes a private key on the curve P-256, "
+        "P-384 or P-521, in PEM without a passphrase, as `openssl ecparam -name prime256v1 -genkey "
+        "-noout` writes it. Nothing was written.",
     ),
 }

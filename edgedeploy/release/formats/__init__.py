@@ -27,6 +27,18 @@ FORMATS: Mapping[str, str] = {
 }
 """Name -> what it is; each lives in ``formats/<name>.py``."""
 
+FITTING: Mapping[str, str] = {
+    "android": "android-arm64/ort",
+    "cmake": "linux-x86-64/ort",
+    "debian": "linux-x86-64/ort",
+    "npm": "web/ort",
+    "oci": "linux-x86-64/ort",
+    "ortpackage": "linux-x86-64/ort",
+    "swift": "ios17/coreml",
+    "wheel": "linux-x86-64/ort",
+}
+"""Name -> a target that suits it, to be named to whoever has none."""
+
 
 class Format(Protocol):
     """One kind of package.

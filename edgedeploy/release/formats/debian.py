@@ -1,5 +1,6 @@
 """Debian packages: one per target, which dpkg unpacks and a maintainer script makes current.
 
+Of a target with engines for several platforms there is one per platform: a package does not choose.
 dpkg owns ``/opt/NAME/package``. At configuration its files are hard-linked into
 ``/opt/NAME/releases/VERSION-DIGEST``, and then the link ``/opt/NAME/current`` is renamed over the
 old one: what runs sees the old release or the new one, never a mixture, and the release before
@@ -11,16 +12,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from edgedeploy.release.bundle import Release, ReleaseTarget
+from edgedeploy.release.bundle import (
+    Release,
+    ReleaseEngine,
+    ReleaseModel,
+    ReleaseTarget,
+    folder_of,
+)
 from edgedeploy.release.content import Content, parts_of, size_of
 from edgedeploy.release.formats import Format
+from edgedeploy.release.formats.engines import engine_on, loaded_on, platforms_of
 from edgedeploy.release.formats.shared import (
     beside,
     licence_expression,
-    loaded,
     unfit,
     vouchers,
 )
@@ -32,6 +40,9 @@ ARCHITECTURES: Mapping[str, str] = {"x86-64": "amd64", "arm64": "arm64", "armv7"
 
 MODELS = "models"
 """Link beside the files to the folder of the target: a path that is the same on every board."""
+
+ENGINE = "engine"
+"""Link beside a model's engines to the folder of the one: a path that no platform changes."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+~-]*")
@@ -98,18 +109,46 @@ class Debian:
     def write(self, bundle: Bundle, folder: Path) -> tuple[Path, ...]:
         """Write ``NAME-BOARD-RUNTIME_VERSION_ARCHITECTURE.deb`` for each target.
 
+        Where a target has engines for several platforms: one for each of them, with ``-PLATFORM``
+        behind the runtime.
+
         Raises:
-            UsageError: Name or version cannot be a Debian package's (E760).
+            UsageError: Name or version cannot be a Debian package's, or no platform has an engine
+                of every model of a target (E760).
             OSError: The disk refuses.
         """
         made = []
-        for target in self.suits(bundle.release):
-            name = _package_name(bundle.release, target)
-            version = bundle.release.version
-            goal = folder / f"{name}_{version}_{ARCHITECTURES[target.arch]}.deb"
-            _write_deb(goal, _control(bundle, target, name), _data(bundle, target, name))
+        for part in _parts(bundle.release, self.suits(bundle.release)):
+            version, arch = bundle.release.version, ARCHITECTURES[part.target.arch]
+            goal = folder / f"{part.name}_{version}_{arch}.deb"
+            _write_deb(goal, _control(bundle, part), _data(bundle, part))
             made.append(goal)
         return tuple(made)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """What one package holds: a target's files, and of its engines those of one platform."""
+
+    target: ReleaseTarget
+    platform: str
+    name: str
+
+    @property
+    def engines(self) -> Iterator[tuple[ReleaseModel, ReleaseEngine]]:
+        """The engines in it, by model."""
+        for model in self.target.models:
+            engine = engine_on(model, self.platform)
+            if engine is not None:
+                yield model, engine
+
+
+def _parts(release: Release, targets: Iterable[ReleaseTarget]) -> Iterator[_Part]:
+    for target in targets:
+        name = _package_name(release, target)
+        for platform in platforms_of("debian", target):
+            called = f"{name}-{platform}" if platform else name
+            yield _Part(target=target, platform=platform, name=called)
 
 
 def _package_name(release: Release, target: ReleaseTarget) -> str:
@@ -138,12 +177,12 @@ def _base(release: Release) -> str:
     return f"/opt/{_plain(release.name)}"
 
 
-def _files(bundle: Bundle, target: ReleaseTarget, name: str) -> dict[str, Content]:
+def _files(bundle: Bundle, part: _Part) -> dict[str, Content]:
     """Return what the package installs, by path below the root."""
-    held = loaded(bundle, [target]) | beside(bundle) | vouchers(bundle)
+    held = loaded_on(bundle, part.target, part.platform) | beside(bundle) | vouchers(bundle)
     base = _base(bundle.release)
     files = {f"{base}/package/{path}": content for path, content in held.items()}
-    files[f"/usr/share/doc/{name}/copyright"] = _copyright(bundle.release)
+    files[f"/usr/share/doc/{part.name}/copyright"] = _copyright(bundle.release)
     return files
 
 
@@ -156,25 +195,29 @@ def _copyright(release: Release) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _data(bundle: Bundle, target: ReleaseTarget, name: str) -> list[Entry]:
+def _data(bundle: Bundle, part: _Part) -> list[Entry]:
     entries = [
-        Entry(path=f".{path}", content=content)
-        for path, content in _files(bundle, target, name).items()
+        Entry(path=f".{path}", content=content) for path, content in _files(bundle, part).items()
     ]
-    link = f".{_base(bundle.release)}/package/{MODELS}"
-    entries.append(Entry(path=link, link=target.target))
+    package = f".{_base(bundle.release)}/package"
+    entries.append(Entry(path=f"{package}/{MODELS}", link=part.target.target))
+    for model, engine in part.engines:
+        folder = folder_of(part.target.target, model.name)
+        if engine.folder != folder:
+            link = engine.folder.removeprefix(f"{folder}/")
+            entries.append(Entry(path=f"{package}/{folder}/{ENGINE}", link=link))
     return entries + folders_to(entry.path for entry in entries)
 
 
-def _control(bundle: Bundle, target: ReleaseTarget, name: str) -> list[Entry]:
+def _control(bundle: Bundle, part: _Part) -> list[Entry]:
     release = bundle.release
-    files = _files(bundle, target, name)
+    files = _files(bundle, part)
     scripts = [
         Entry(path=f"./{script}", content=_filled(text, release), executable=True)
         for script, text in _SCRIPTS.items()
     ]
     return [
-        Entry(path="./control", content=_fields(release, target, name, files.values())),
+        Entry(path="./control", content=_fields(release, part, files.values())),
         Entry(path="./md5sums", content=_md5sums(files)),
         *scripts,
     ]
@@ -186,13 +229,13 @@ def _filled(text: str, release: Release) -> bytes:
     return text.replace("@BASE@", _base(release)).replace("@RELEASE@", label).encode()
 
 
-def _fields(
-    release: Release, target: ReleaseTarget, name: str, contents: Iterable[Content]
-) -> bytes:
+def _fields(release: Release, part: _Part, contents: Iterable[Content]) -> bytes:
+    target = part.target
+    built = sorted({engine.in_words() for _, engine in part.engines})
     only = f"{_plain(release.name)}-release"
     blocks = sum(-(-size_of(content) // _FILE_BYTES) for content in contents)
     fields = {
-        "Package": name,
+        "Package": part.name,
         "Version": release.version,
         "Architecture": ARCHITECTURES[target.arch],
         "Maintainer": f"Publisher of {release.name} <publisher@{_plain(release.name)}.invalid>",
@@ -204,6 +247,7 @@ def _fields(
         "Priority": "optional",
         "Edgedeploy-Release": release.digest,
         "Edgedeploy-Runtime": f"{target.runtime} {target.runtime_versions}",
+        **({"Edgedeploy-Engines": "; ".join(built)} if built else {}),
         "Description": (
             f"models of {release.name} for {target.target}\n"
             f" In {_base(release)}/current/{MODELS}. The runtime, {target.runtime} "

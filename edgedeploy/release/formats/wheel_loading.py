@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 _RUNTIMES = {"ort": "onnxruntime", "openvino": "openvino"}
+_VOUCHERS = ("manifest.json", "manifest.dsse.json")
 _MACHINES = {"amd64": "x86-64", "x86_64": "x86-64", "aarch64": "arm64", "armv7l": "armv7"}
 _VERSION = re.compile(r"(>=|<=|==|!=|>|<)\s*([0-9]+(?:\.[0-9]+)*)")
 _RELATIONS: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -242,7 +243,9 @@ def _folder() -> Path:
 
 
 def verify(*public_keys: str) -> dict[str, Any]:
-    """Check that a key vouches for this package's files, every byte of them.
+    """Check that a key vouches for this package's files, every byte of them, and that none is gone.
+
+    The code of the package is none of the signed files: who can change that can change this check.
 
     Args:
         public_keys: Files of the Ed25519 keys (PEM) that are believed.
@@ -251,19 +254,39 @@ def verify(*public_keys: str) -> dict[str, Any]:
         ``digest`` of the release, and ``signers``: ids of the keys.
 
     Raises:
-        VerifyError: The signature is not right, or a file is another than was signed.
+        VerifyError: The signature is not right, or a file is missing or another than was signed;
+            the first that is wrong is named.
+        OSError: A file cannot be read.
     """
     checker, folder = importlib.import_module(f"{__package__}._verify"), _folder()
-    manifest, envelope = (
-        (folder / name).read_bytes() for name in ("manifest.json", "manifest.dsse.json")
-    )
+    held = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if not path.is_dir()
+    }
+    for name in _VOUCHERS:
+        if name not in held:
+            raise checker.VerifyError("E735", "it is missing", name)
     keys = [checker.read_key(path) for path in public_keys]
-    found = checker.signed(manifest, envelope, keys)
-    known = {item["path"]: item["sha256"] for item in found["release"]["files"]}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_dir() or name in ("manifest.json", "manifest.dsse.json"):
+    found = checker.signed(*(held[name].read_bytes() for name in _VOUCHERS), keys)
+    listed = {item["path"]: item for item in found["release"]["files"]}
+    for name, path in held.items():
+        if name in _VOUCHERS:
             continue
-        if hashlib.sha256(path.read_bytes()).hexdigest() != known.get(name):
+        if name not in listed:
+            raise checker.VerifyError("E735", "nobody signed it", name)
+        if hashlib.sha256(path.read_bytes()).hexdigest() != listed[name]["sha256"]:
             raise checker.VerifyError("E735", "its content is another", name)
+    for name, item in listed.items():
+        if name not in held and _belongs(name, item["role"]):
+            raise checker.VerifyError("E735", "it is missing", name)
     return {"digest": found["digest"], "signers": found["signers"]}
+
+
+def _belongs(path: str, role: str) -> bool:
+    """Return whether a file of the release is one of this package's, as its variants say."""
+    if role not in ("model", "weights", "interface"):
+        return role != "golden"
+    variants = importlib.import_module(str(__package__))._VARIANTS
+    entries = (entry for variant in variants for entry in variant.entries.values())
+    return any(path.startswith(f"{entry.rpartition('/')[0]}/") for entry in entries)

@@ -161,7 +161,7 @@ class MemoryDepot:
         if content is not None and hashlib.sha256(content).hexdigest() != source:
             del self._device.objects[source or ""]
 
-    def stage(self, manifest: bytes) -> str:
+    def stage(self, manifest: bytes, *, downgrade: bool = False) -> str:
         """Keep a version."""
         self._begin("stage", locked=True)
         name = hashlib.sha256(manifest).hexdigest()

@@ -150,7 +150,7 @@ def change(place: str, value: Any) -> dict[str, Any]:
         ("app", "../x"),
         ("app", ""),
         ("app", 5),
-        ("kind", "release"),
+        ("kind", "released"),
         ("board", ["rpi5"]),
         ("extra", 1),
         ("models", {}),

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import subprocess
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedeploy.release.archive import write_archive
@@ -37,21 +33,12 @@ from edgedeploy.release.keys import new_key
 from edgedeploy.release.opening import open_bundle
 from edgedeploy.release.signing import envelope, sign
 
-STANDINS = Path(__file__).parents[2] / "stubs/android"
 TARGET = "android-arm64/ort"
 ENTRY = f"{TARGET}/main/model.ort"
 LABELS = "labels/main.txt"
 
 WEIGHTS = np.linspace(-1, 1, 64, dtype=np.float32).reshape(4, 16)
 """Larger than the 127 bytes up to which ONNX Runtime copies a tensor in any case."""
-
-
-def has_jdk() -> bool:
-    """Return whether a Java compiler and a virtual machine are here."""
-    return all(map(shutil.which, ("javac", "java", "javap")))
-
-
-needs_jdk = pytest.mark.skipif(not has_jdk(), reason="needs a Java compiler")
 
 
 def the_model(folder: Path) -> bytes:
@@ -173,37 +160,3 @@ def package(
     with open_bundle(folder / release.file_name, {key.id: key.public}) as bundle:
         FORMAT.write(bundle, goal)
     return goal, manifest
-
-
-def run(*argv: str | Path, cwd: Path | None = None) -> str:
-    """Run a program that must succeed; return what it printed."""
-    done = subprocess.run(
-        [str(part) for part in argv], cwd=cwd, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-"""Options of a virtual machine that runs for a second on a machine that others use too."""
-
-
-def javac(goal: Path, path: str, sources: Iterable[Path], *options: str) -> Path:
-    """Compile Java into a new folder and return that."""
-    goal.mkdir()
-    quick = (f"-J{option}" for option in QUICK)
-    run("javac", *quick, *options, "-cp", path, "-d", goal, *sorted(sources))
-    return goal
-
-
-def write_index(archive: Path) -> None:
-    """Write beside an archive where each member begins, for the stand-in of AssetManager."""
-    lines = []
-    with zipfile.ZipFile(archive) as opened, open(archive, "rb") as file:
-        for item in opened.infolist():
-            file.seek(item.header_offset + 26)
-            lengths = file.read(4)
-            start = item.header_offset + 30
-            start += int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
-            lines.append(f"{item.filename}\t{item.compress_type}\t{start}\t{item.file_size}")
-    archive.with_name(f"{archive.name}.index").write_text("\n".join(lines))

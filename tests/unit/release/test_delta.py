@@ -162,7 +162,7 @@ def test_another_base_is_refused_before_anything_is_written(
     near.write_bytes(content)
     for base in (pair[1], near):
         assert (
-            refusal(lambda base=base: apply_delta(delta.path, base, tmp_path / "x", {})) == "E771"
+            refusal(lambda base=base: apply_delta(delta.path, base, tmp_path / "x", None)) == "E771"
         )
     assert [path.name for path in tmp_path.iterdir()] == ["near.edpkg"]
 
@@ -178,7 +178,7 @@ def test_no_damage_passes(delta: Delta, pair: tuple[Path, Path], tmp_path: Path)
         other[at] ^= 1 << chance.randrange(8)
         changed = (bytes(other), content[:at], content + b"\0")[number % 3]
         spoiled.write_bytes(changed)
-        assert refusal(lambda: apply_delta(spoiled, pair[0], goal, {})) == "E770"
+        assert refusal(lambda: apply_delta(spoiled, pair[0], goal, None)) == "E770"
     assert goal.read_bytes() == b"what was there"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["goal", "spoiled"]
 
@@ -208,7 +208,7 @@ def test_damage_with_a_right_digest_is_refused(
         other = bytearray(streams)
         other[chance.randrange(len(streams))] ^= 1 << chance.randrange(8)
         spoiled.write_bytes(sealed(json.dumps(plan).encode(), bytes(other)))
-        assert refusal(lambda: apply_delta(spoiled, pair[0], tmp_path / "made", {})) in (
+        assert refusal(lambda: apply_delta(spoiled, pair[0], tmp_path / "made", None)) in (
             "E770",
             "E734",  # the manifest was hit, and is still something
         )
@@ -288,7 +288,7 @@ def test_a_plan_that_lies_is_refused(
     plan, streams = opened(delta.path.read_bytes())
     hostile = tmp_path / "hostile"
     hostile.write_bytes(sealed(spoil(plan, change), streams))
-    assert refusal(lambda: apply_delta(hostile, pair[0], tmp_path / "made", {})) == "E770"
+    assert refusal(lambda: apply_delta(hostile, pair[0], tmp_path / "made", None)) == "E770"
     assert [path.name for path in tmp_path.iterdir()] == ["hostile"]
 
 
@@ -353,9 +353,9 @@ def test_without_zstandard(
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(ToolError, match="zstandard"):
         write_delta(*pair, tmp_path, "zstd")
-    assert refusal(lambda: apply_delta(made.path, pair[0], tmp_path / "made", {})) == "E773"
+    assert refusal(lambda: apply_delta(made.path, pair[0], tmp_path / "made", None)) == "E773"
     plain = write_delta(*pair, tmp_path, "lzma")
-    apply_delta(plain.path, pair[0], tmp_path / "made", {})
+    apply_delta(plain.path, pair[0], tmp_path / "made", None)
 
 
 def on_device(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

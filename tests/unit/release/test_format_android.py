@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,23 +19,17 @@ from edgedeploy.errors import UsageError
 from edgedeploy.release.bundle import Release, Role, Tensor
 from edgedeploy.release.formats.android import FORMAT
 from edgedeploy.release.formats.androidtext import runtime_range
+from tests.packages.java import STANDINS, apk_of, java_run, javac, needs_aapt, needs_jdk, run
 from tests.unit.release.android_bundle import (
     ENTRY,
     LABELS,
-    QUICK,
-    STANDINS,
     WEIGHTS,
-    javac,
-    needs_jdk,
     package,
-    run,
     the_model,
     the_release,
     with_model,
-    write_index,
 )
 
-needs_aapt = pytest.mark.skipif(not shutil.which("aapt"), reason="needs Android's packager")
 needs_gradle = pytest.mark.skipif(not shutil.which("gradle"), reason="needs Gradle")
 STEM = "maven/edgedeploy/door-bell-android-arm64/1.2.0/door-bell-android-arm64-1.2.0"
 
@@ -146,21 +139,6 @@ def unpacked(written: Written) -> Path:
     with written.aar as aar:
         aar.extractall(place)
     return place
-
-
-def apk_of(unpacked: Path, *options: str) -> Path:
-    """Return an app that Android's packager makes of the AAR's manifest and assets."""
-    archive = unpacked / f"app{len(options)}.apk"
-    manifest, assets = unpacked / "AndroidManifest.xml", unpacked / "assets"
-    run("aapt", "package", "-f", "-M", manifest, "-A", assets, *options, "-F", archive)
-    write_index(archive)
-    return archive
-
-
-def java_run(path: tuple[Path, ...], apk: Path) -> str:
-    """Return what the driver prints with an app."""
-    named = [f"-Dpython={sys.executable}", f"-Dsession={STANDINS / 'session.py'}"]
-    return run("java", *QUICK, *named, "-cp", ":".join(map(str, path)), "Driver", apk)
 
 
 def test_an_aar_has_the_parts_of_one_and_nothing_compressed(written: Written) -> None:

@@ -39,7 +39,7 @@ from edgedeploy.release.java.model import (
 from edgedeploy.release.java.ports import carried
 from edgedeploy.release.java.source import comment, java_text, source_file
 from edgedeploy.release.java.wrapper import Wrapped
-from tests.unit.release.android_bundle import QUICK, STANDINS, javac, needs_jdk, run
+from tests.packages.java import QUICK, STANDINS, javac, needs_jdk, run
 
 OUT = of("java/io/PrintStream")
 FAILED = "java/lang/IllegalStateException"

@@ -1,5 +1,6 @@
 """npm packages: read by npm, checked by the TypeScript compiler, run by a browser."""
 
+import base64
 import hashlib
 import json
 import os
@@ -7,6 +8,7 @@ import subprocess
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import onnx
@@ -18,6 +20,7 @@ from edgedeploy.errors import UsageError
 from edgedeploy.release.bundle import ReleaseTarget, Tensor
 from edgedeploy.release.formats.npm import FORMAT, _range
 from edgedeploy.release.opening import open_bundle
+from tests.packages.npm import unpacked
 from tests.web import browser
 
 ODD_WORDS = ('a*/b "\\', "a\u2028b\n`${c}`", "constructor", "1", "été", "class", "then")
@@ -41,13 +44,6 @@ def write(folder: Path, *targets: ReleaseTarget, **change) -> Path:
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     return write(tmp_path_factory.mktemp("release"), web_target())
-
-
-def unpacked(package: Path, folder: Path) -> Path:
-    """Return the folder of a package that tar has unpacked."""
-    folder.mkdir(exist_ok=True)
-    subprocess.run(["tar", "-xzf", str(package), "-C", str(folder)], check=True)
-    return folder / "package"
 
 
 def members(package: Path) -> dict[str, bytes]:
@@ -307,6 +303,36 @@ def test_a_model_that_is_not_the_released_one_is_not_opened(page):
         page.run(create, {"model": "/served/other.ort"})
     with pytest.raises(browser.PageError, match="status 404"):
         page.run(create, {"model": "/served/absent.ort"})
+
+
+REFUSE = """\
+const { MainModel } = await import("/served/package/index.js");
+const told = [];
+for (const text of given) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  told.push(await MainModel.create({ model: bytes }).then(() => "taken", (error) => error.message));
+}
+return told;
+"""
+
+
+def test_two_hundred_changes_of_the_model_are_refused(page):
+    """Turned bits, cuts, insertions, another model of the package: all before it is opened."""
+    folder = page.folder / "package/release/web/ort"
+    good = (folder / "main/model.ort").read_bytes()
+    random = Random(11)
+    changed = [b"", (folder / "odd-one/model.ort").read_bytes()]
+    while len(changed) < 200:
+        at = random.randrange(len(good))
+        changed += [
+            good[:at] + bytes([good[at] ^ 1 << random.randrange(8)]) + good[at + 1 :],
+            good[:at],
+            good[:at] + random.randbytes(random.randrange(1, 9)) + good[at:],
+        ]
+    assert good not in changed
+    told = page.run(REFUSE, [base64.b64encode(content).decode() for content in [*changed, good]])
+    assert told.pop() == "taken"
+    assert {text.partition(":")[0] for text in told} == {"this is not the model that was released"}
 
 
 def ort_of(model: onnx.ModelProto, goal: Path) -> str:

@@ -4,24 +4,18 @@ The wheel of ONNX Runtime has the library and not the header: the header is test
 """
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import packed
 import pytest
 
 from edgedeploy.errors import UsageError
 from edgedeploy.release.packages import write_packages
+from tests.packages.cpp import LIBRARY, STUBS, build, configure, needs_cmake
 
-STUBS = Path(__file__).parents[2] / "stubs/onnxruntime"
-LIBRARY = next(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*"))
-
-pytestmark = pytest.mark.skipif(
-    shutil.which("cmake") is None or shutil.which("c++") is None, reason="needs cmake and g++"
-)
+pytestmark = needs_cmake
 
 LISTS = """
 cmake_minimum_required(VERSION 3.16)
@@ -89,39 +83,10 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return package_of(packed.write(folder), folder)
 
 
-def runtime(folder: Path) -> Path:
-    """Return an installation of ONNX Runtime: the real library under its names, and our header."""
-    (folder / "lib").mkdir(parents=True)
-    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
-        (folder / "lib" / name).symlink_to(LIBRARY)
-    (folder / "include").symlink_to(STUBS)
-    return folder
-
-
-def configure(package: Path, folder: Path, lists: str) -> subprocess.CompletedProcess[str]:
-    """Configure a project that finds the package, and through it the runtime."""
-    folder.mkdir()
-    (folder / "CMakeLists.txt").write_text(lists)
-    (folder / "app.cpp").write_text(APP)
-    command = ["cmake", "-S", folder, "-B", folder / "build"]
-    settings = {
-        "CMAKE_PREFIX_PATH": package,
-        "OnnxRuntime_ROOT": runtime(folder / "onnxruntime"),
-    }
-    given = [f"-D{name}={value}" for name, value in settings.items()]
-    return subprocess.run([*command, *given], capture_output=True, text=True, timeout=120)
-
-
 def test_an_application_builds_and_runs_its_models(package: Path, tmp_path: Path) -> None:
     """Every warning is an error; the outputs are those that NumPy computes; faults are named."""
-    folder = tmp_path / "app"
-    ran = configure(package, folder, LISTS)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    built = subprocess.run(
-        ["cmake", "--build", folder / "build"], capture_output=True, text=True, timeout=300
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
-    found = subprocess.run([folder / "build/app"], capture_output=True, text=True, timeout=60)
+    app = build([package], tmp_path / "app", LISTS, APP)
+    found = subprocess.run([app], capture_output=True, text=True, timeout=60)
     assert found.returncode == 0, found.stderr
     lines = found.stdout.splitlines()
     image = np.arange(120, dtype=np.float32).reshape(1, 3, 5, 8)
@@ -139,7 +104,7 @@ def test_versions_that_do_not_stand_in_are_refused(
     package: Path, tmp_path: Path, asked: str, found: bool
 ) -> None:
     """Older ones of the same first number do; newer ones and another first number do not."""
-    ran = configure(package, tmp_path / "app", ASKING.replace("@ASKED@", asked))
+    ran = configure([package], tmp_path / "app", ASKING.replace("@ASKED@", asked))
     assert (ran.returncode == 0) is found, ran.stdout + ran.stderr
     assert found or "version: 1.2.0" in ran.stderr
 

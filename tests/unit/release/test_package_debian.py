@@ -1,7 +1,5 @@
 """Debian packages: dpkg itself reads, installs, upgrades and removes them in a scratch root."""
 
-import os
-import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -12,11 +10,9 @@ import pytest
 
 from edgedeploy.errors import UsageError
 from edgedeploy.release.packages import write_packages
+from tests.packages.dpkg import Root, field, needs_dpkg, needs_root
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("dpkg") is None, reason="needs dpkg"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: dpkg gives files to it"),
-]
+pytestmark = [needs_dpkg, needs_root]
 MODEL = "current/models/main/model.ort"
 
 
@@ -38,43 +34,10 @@ def ours(packages: dict[str, Path]) -> Path:
     return next(path for name, path in packages.items() if "linux-x86-64-ort" in name)
 
 
-class Root:
-    """A scratch root with a dpkg database; scripts run outside of it, told where it is."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.app = place / "opt/doorbell"
-        admin = place / "var/lib/dpkg"
-        for name in ("info", "updates", "triggers"):
-            (admin / name).mkdir(parents=True)
-        (admin / "status").touch()
-        self._command = [
-            "dpkg",
-            f"--instdir={place}",
-            f"--admindir={admin}",
-            f"--log={place}/dpkg.log",
-            "--force-script-chrootless",
-            "--force-architecture",
-        ]
-
-    def dpkg(self, *words: str | Path, status: int | None = 0) -> str:
-        """Run dpkg on this root and return what it prints."""
-        command = [*self._command, *map(str, words)]
-        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-        ran = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
-        assert status in (None, ran.returncode), ran.stdout + ran.stderr
-        return ran.stdout
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Root:
     """An empty root."""
     return Root(tmp_path / "root")
-
-
-def field(deb: Path, name: str) -> str:
-    """Return a field as dpkg-deb reads it."""
-    return subprocess.check_output(["dpkg-deb", "--field", deb, name], text=True).strip()
 
 
 def test_there_is_one_for_each_target_on_linux(packages: dict[str, Path]) -> None:

@@ -23,6 +23,7 @@ from edgedeploy.release.formats.swift_source import class_names, literal, model_
 from edgedeploy.release.interface import Port
 from edgedeploy.release.packages import write_packages
 from edgedeploy.release.verify_file import signed
+from tests.packages.swift import features, variants
 
 pytestmark = pytest.mark.slow
 
@@ -90,32 +91,15 @@ def test_an_app_sees_typed_models(tree: Path) -> None:
     assert outputs == ["public let class_: Tensor<Float>"]
 
 
-def features(tree: Path, path: str) -> tuple[set[str], set[str]]:
-    """Return the names of the inputs and outputs of a Core ML package, by Apple's own schema."""
-    from coremltools.proto import Model_pb2
-
-    spec = Model_pb2.Model()
-    place = tree / f"Sources/{MODULE}/release" / path / "Data/com.apple.CoreML/model.mlmodel"
-    spec.ParseFromString(place.read_bytes())
-    about = spec.description
-    inputs = {item.name for item in (*about.input, *about.state)}
-    return inputs, {item.name for item in about.output}
-
-
 def test_the_table_names_what_the_artifacts_have(tree: Path) -> None:
     """Names and kinds against the packages themselves; one copy of what two boards share."""
     release = source(tree, f"Sources/{MODULE}/Release.swift")
-    found: dict[str, list[str]] = {}
-    for node in nodes(release, "call_expression"):
-        call = text(node)
-        if call.startswith("Variant("):
-            target = re.findall(r'target: "(.*?)"', call)[0]
-            found[target] = re.findall(r'path: "(.*?)"', call)
+    found = {item.target: item.path for item in variants(release)}
     assert found == {
-        "ios17/coreml": ["ios17/coreml/main/model.mlpackage"],
-        "ios17/ort": ["ios17/ort/main/model.ort"],
-        "ios18/coreml": ["ios18/coreml/odd-one/model.mlpackage"],
-        "macos14/coreml": ["ios17/coreml/main/model.mlpackage"],
+        "ios17/coreml": "ios17/coreml/main/model.mlpackage",
+        "ios17/ort": "ios17/ort/main/model.ort",
+        "ios18/coreml": "ios18/coreml/odd-one/model.mlpackage",
+        "macos14/coreml": "ios17/coreml/main/model.mlpackage",
     }
     ports = [
         re.findall(r'called: "(.*?)", dtype: "(\w+)", kind: \.(\w+)', text(node))[0]
@@ -130,10 +114,12 @@ def test_the_table_names_what_the_artifacts_have(tree: Path) -> None:
         ("kept_next", "float32", "array"),
     ]
     assert ports[:5] == main == ports[15:]
-    assert {name for name, _, _ in main[:3]} == features(tree, found["ios17/coreml"][0])[0]
+    place = tree / f"Sources/{MODULE}/release"
+    inputs, _ = features(place / found["ios17/coreml"])
+    assert {name for name, _, _ in main[:3]} == inputs.keys()
     assert [kind for _, _, kind in ports[10:15]] == ["image", "array", "state", "classes", "state"]
-    inputs, outputs = features(tree, found["ios18/coreml"][0])
-    assert {name for name, _, _ in ports[10:13]} == inputs
+    inputs, outputs = features(place / found["ios18/coreml"])
+    assert {name for name, _, _ in ports[10:13]} == inputs.keys()
     assert ports[13][0] in outputs
     assert [dtype for _, dtype, _ in ports[5:10]] == ["float32", "int64", *["float32"] * 3]
 

@@ -1,9 +1,6 @@
 """Wheels: installed by pip, and their models run in the runtimes."""
 
-import json
-import subprocess
 import sys
-import sysconfig
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +15,7 @@ from edgedeploy.release.bundle import Tensor
 from edgedeploy.release.formats import wheel_loading
 from edgedeploy.release.formats.wheel_loading import UnsuitableMachineError, Variant
 from edgedeploy.release.packages import write_packages
+from tests.packages.wheels import install, run, written_key
 
 USE = """
 import json, sys
@@ -57,36 +55,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that pip installed the wheel into."""
-    goal = tmp_path_factory.mktemp("installed")
-    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index"]
-    subprocess.run([*command, "--target", goal, wheel], check=True, timeout=120)
-    return goal
-
-
-def run(installed: Path, source: str, *arguments: str) -> Any:
-    """Run a program with the installed wheel, and without edgedeploy; return what it prints."""
-    paths = [str(installed), sysconfig.get_path("purelib")]
-    program = f"import sys; sys.path[:0] = {paths!r}\n{source}"
-    command = [sys.executable, "-S", "-c", program, *arguments]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout.splitlines()[-1])
+    return install(tmp_path_factory.mktemp("installed"), wheel)
 
 
 @pytest.fixture(scope="module")
 def public_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The public key of the release, in a file."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    path = tmp_path_factory.mktemp("key") / "key.pub"
-    key = Ed25519PublicKey.from_public_bytes(packed.KEY.public)
-    path.write_bytes(
-        key.public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-    return path
+    return written_key(packed.KEY.public, tmp_path_factory.mktemp("key") / "key.pub")
 
 
 @pytest.mark.skipif(wheel_loading.machine() != ("linux", "x86-64"), reason="needs Linux on x86-64")

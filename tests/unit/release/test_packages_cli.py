@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,16 @@ import pytest
 
 from edgedeploy.cli.main import main
 from edgedeploy.plaindata import to_plain
-from edgedeploy.release.formats import FORMATS, load_format
+from edgedeploy.release.formats import FITTING, FORMATS, load_format
 from edgedeploy.release.keys import new_key
+from edgedeploy.target.library import TargetLibrary
+from tests.packages.wheels import written_key
 
 
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
     """The public key that signed the releases of ``packed``."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    path = tmp_path / "key.pub"
-    key = Ed25519PublicKey.from_public_bytes(packed.KEY.public)
-    path.write_bytes(
-        key.public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-    return path
+    return written_key(packed.KEY.public, tmp_path / "key.pub")
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any]]:
@@ -119,6 +112,21 @@ def test_texts_that_would_be_fields_of_a_package_are_refused(
 def test_every_format_of_the_table_is_there(name: str) -> None:
     """Under its name."""
     assert load_format(name).name == name
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_target_that_is_named_suits(name: str) -> None:
+    """It is one that can be built, and the format takes it; what a hint says has to be so."""
+    found = TargetLibrary().load(FITTING[name])
+    released = replace(
+        packed.TARGETS["linux-x86-64/ort"],
+        target=found.id,
+        os=str(found.get("board.os")),
+        arch=str(found.get("board.arch")),
+        runtime=found.runtime,
+    )
+    release = replace(made.release_of(), targets=(released,))
+    assert load_format(name).suits(release) == (released,)
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -14,6 +14,14 @@ from edgedeploy.manifest import canonical
 from edgedeploy.release.archive import write_archive
 from edgedeploy.release.verify_file import VerifyError, is_signature
 from edgedeploy.release.verify_file import verify as verify_alone
+from tests.unit.devices.trusting import (
+    ACME,
+    APP,
+    TARGET,
+    files_of,
+    release_of,
+    trust_bytes,
+)
 from tests.unit.release import made
 from tests.unit.release.mutations import Mutator
 from tests.unit.release.test_verify_file import vectors
@@ -158,3 +166,79 @@ def test_signed_nonsense_does_not_break_it(runner: Path, tmp_path: Path) -> None
             content[chosen.randrange(len(content))] = chosen.randrange(256)
         write_archive(path, made.members(release, manifest=bytes(content)))
         assert check(runner, path)[0] in (0, 7)
+
+
+def test_a_folder_is_checked_as_the_bundle_is(runner: Path, tmp_path: Path) -> None:
+    """What `verify --extract` wrote, and every change of it, with the code of the other readers."""
+    folder, key = tmp_path / "folder", made.KEY.public
+    for path, content in {**made.CONTENTS, **made.members(made.release_of())}.items():
+        assert isinstance(content, bytes)
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    assert check(runner, folder)[0] == 0
+    chosen = random.Random(17)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for _ in range(40):
+        place = chosen.choice(files)
+        before, content = place.read_bytes(), bytearray(place.read_bytes())
+        kind = chosen.randrange(4)
+        if kind == 0 and content:
+            content[chosen.randrange(len(content))] ^= 1 << chosen.randrange(8)
+            place.write_bytes(content)
+        elif kind == 1:
+            place.unlink()
+        elif kind == 2:
+            place.write_bytes(before + b"x")
+        else:
+            place.unlink()
+            place.symlink_to("/etc/passwd")
+        with pytest.raises(VerifyError) as caught:
+            verify_alone(str(folder), [key])
+        code, words = check(runner, folder)
+        assert (code, words[2][:4]) == (7, caught.value.code), (place, kind)
+        place.unlink(missing_ok=True)
+        place.write_bytes(before)
+    (folder / "more").write_bytes(b"")
+    assert check(runner, folder)[1][2].startswith("E735")
+
+
+def admission(runner: Path, folder: Path, *words: str) -> tuple[int, list[str]]:
+    """Ask whether the version in a folder may become active; return status and words."""
+    places = [folder / "version", TARGET, folder / "trust.json", folder / "releases.json"]
+    command = [runner, "-", "admit", *places, *(words or (APP, "0"))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == "", done.stderr
+    return done.returncode, done.stdout.split()
+
+
+def test_damage_of_what_is_admitted(runner: Path, tmp_path: Path) -> None:
+    """Random bytes in a version, the trust file and the memory: refused, and nothing breaks."""
+    files = {**files_of(release_of()), "manifest.json": b"{}"}
+    for path, content in files.items():
+        (tmp_path / "version" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "version" / path).write_bytes(content)
+    trust, memory = tmp_path / "trust.json", tmp_path / "releases.json"
+    trust.write_bytes(trust_bytes(ACME.with_key("other", made.OTHER.public)))
+    code, words = admission(runner, tmp_path)
+    assert (code, words[:4], words[-1]) == (0, ["release", APP, "1.7.0", "7"], "end")
+    memory.write_text(words[words.index("memory") + 1])
+    assert "memory" not in admission(runner, tmp_path)[1]  # it is no news any more
+    assert admission(runner, tmp_path, "intercom", "0")[1][2].startswith("E776")
+    chosen = random.Random(23)
+    places = [trust, memory, *(tmp_path / "version" / path for path in files)]
+    for _ in range(120):
+        place = chosen.choice(places[:-1])  # the version's own manifest is the agent's to check
+        content = bytearray(place.read_bytes())
+        before = bytes(content)
+        content[chosen.randrange(len(content))] = chosen.randrange(256)
+        if chosen.randrange(3) == 0:
+            del content[chosen.randrange(len(content)) :]
+        place.write_bytes(content)
+        code, words = admission(runner, tmp_path)
+        place.write_bytes(before)
+        if bytes(content) == before:
+            continue
+        # In the memory another digit is another memory, and so is another name of a publisher.
+        assert code == 7 or (code == 0 and place in (trust, memory)), (place, words)
+        if code == 7:
+            assert words[2].startswith("E7"), words
