@@ -156,6 +156,11 @@ class Scorer:
         )
 
 
+def _default_output(runner: Runner, metric: MetricSpec | None) -> str:
+    """Return the output that a metric scores where it names none: the model's first."""
+    return "" if metric is None else runner.signature.outputs[0].name
+
+
 def evaluate(
     runner: Runner,
     samples: Path,
@@ -199,7 +204,7 @@ def evaluate(
             subject=str(reference),
             hint="Run the build again, so that both come from the same data.",
         )
-    scorer = Scorer(runner.signature.outputs[0].name, metric, metadata, folder, decoder)
+    scorer = Scorer(_default_output(runner, metric), metric, metadata, folder, decoder)
     comparer = Comparer()
     runs = run_samples(runner, pack, state=state, zeros=zeros, progress=progress)
     for position, (sample, outputs) in enumerate(runs):
@@ -244,7 +249,7 @@ def record_reference(
         BuildError: The runtime failed.
     """
     pack = PackReader(samples)
-    scorer = Scorer(runner.signature.outputs[0].name, metric, metadata, folder, decoder)
+    scorer = Scorer(_default_output(runner, metric), metric, metadata, folder, decoder)
     with nullcontext() if out is None else PackWriter(out) as writer:
         for sample, outputs in run_samples(
             runner, pack, state=state, zeros=zeros, progress=progress

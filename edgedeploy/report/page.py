@@ -25,8 +25,8 @@ def html_report(document: BuildDocument) -> str:
     """Return the report as the text of a self-contained HTML file."""
     title = html.escape(f"{document.profile}: edgedeploy report")
     body = [_header(document), "<main>"]
-    for number, (title, model) in enumerate(document.sections):
-        body.append(_section(f"m{number}", title, model))
+    for number, (heading, model) in enumerate(document.sections):
+        body.append(_section(f"m{number}", heading, model))
     body += [_stages(document), "</main>", _footer(document)]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
