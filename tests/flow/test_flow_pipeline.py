@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -13,7 +16,7 @@ from edgedeploy.quant.table import CalibrationTable
 from edgedeploy.release.keys import read_public_key
 from edgedeploy.release.opening import open_bundle
 from edgedeploy.release.signing import key_id
-from tests.flow.sorter import TARGET, Project, write_project
+from tests.flow.sorter import SORTING, TARGET, WEIGHTS, Project, write_project
 
 pytestmark = pytest.mark.slow
 
@@ -98,3 +101,51 @@ def test_auto_searches_the_model_that_loses_most(
         assert [figure.value for figure in whole.figures] == [1.0]
         assert {gate.gate: gate.state for gate in whole.gates} == {"metric": "passed"}
         assert {model.name for model in target.models} == {"finder", "reader"}
+
+
+TRIPPING = """\
+    lost = np.abs(scores[0] - inputs["x"][0] @ WEIGHTS[:, 1:]).max() > 0.01
+    found = {"kinds": scores}["other" if lost else "kinds"]
+"""
+"""Works as long as the scores are those of the float finder."""
+
+
+def test_a_function_that_trips_over_artifacts_fails_the_combination(
+    refused: tuple[Project, api.BuildResult],
+) -> None:
+    """With the float models it works; its own line is named, and the models stay what they are."""
+    project, _ = refused
+    with written(project, "    found = models", f"{TRIPPING}    found = models"):
+        result = project.build()
+    (together,) = result.combinations
+    (found, *_) = together.diagnostics
+    assert together.state == "failed" and found.code == "E881" and "KeyError" in found.message
+    assert str(found.place).startswith("sorting.py:8:")
+    assert [outcome.state for outcome in result.outcomes] == ["accepted", "accepted"]
+    assert result.exit_code == ExitCode.USAGE
+
+
+def test_a_model_that_is_never_called_is_named(refused: tuple[Project, api.BuildResult]) -> None:
+    project, _ = refused
+    with written(project, 'models.reader(x=np.ascontiguousarray(scores))["z"]', "scores * 2"):
+        result = project.build()
+    reader = next(out for out in result.outcomes if out.item.shared.name == "reader")
+    codes = {item.code for trial in reader.trials for item in trial.diagnostics}
+    assert reader.state == "failed" and codes == {"E885"}
+    (together,) = result.combinations
+    assert together.state == "failed" and "reader" in together.reason
+    assert result.exit_code == ExitCode.USAGE
+
+
+@contextmanager
+def written(project: Project, old: str, new: str) -> Iterator[None]:
+    """Let the function say something else for a while."""
+    file = project.folder / "sorting.py"
+    assert old in SORTING
+    head = f"WEIGHTS = np.array({WEIGHTS.tolist()}, np.float32)\n"
+    text = SORTING.replace(old, new).replace("import np\n", "")
+    file.write_text(text.replace("import numpy as np\n", f"import numpy as np\n{head}"))
+    try:
+        yield
+    finally:
+        file.write_text(SORTING)
