@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -175,15 +177,16 @@ class PipelineSites:
         runs = run_in_turns(
             Pipeline(nodes.spec.function, folder), given, self._made(shared), asked.answer
         )
-        found = score_outputs(
-            runs,
-            nodes.spec.metric,
-            reference=PackReader(outputs),
-            scores_reference=replace(
-                whole, scores=tuple(item for item in whole.scores if item.id in ids)
-            ),
-            folder=folder,
-        )
+        scores = tuple(item for item in whole.scores if item.id in ids)
+        # What the function prints is no part of what a command answers.
+        with redirect_stdout(sys.stderr):
+            found = score_outputs(
+                runs,
+                nodes.spec.metric,
+                reference=PackReader(outputs),
+                scores_reference=replace(whole, scores=scores),
+                folder=folder,
+            )
         return replace(found, evidence=asked.evidence)
 
     def _made(self, shared: Mapping[str, ModelNodes]) -> Callable[[Callable[[str], Runs]], Models]:
