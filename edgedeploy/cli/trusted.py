@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgedeploy.cli.believing import believing_options, trust_file
 from edgedeploy.cli.fleet import fleet_of, fleet_options, show_rows
 from edgedeploy.cli.output import Output
 from edgedeploy.cli.request import device_options
 from edgedeploy.errors import UsageError
-from edgedeploy.places import default_state_path, default_trust_path
+from edgedeploy.places import default_state_path
 
 if TYPE_CHECKING:
     from edgedeploy.deploy.fleet import Row
@@ -31,12 +32,7 @@ def bundle_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--state", type=_FILE, help="File that remembers the newest releases (else in home)."
         ),
-        click.option(
-            "--trust", type=_FILE, help="Trust file (without --key: the one in your home)."
-        ),
-        click.option(
-            "--key", "keys", type=_FILE, multiple=True, help="Public key that is believed; repeat."
-        ),
+        believing_options,
         click.option(
             "--release",
             "bundle",
@@ -75,7 +71,7 @@ def bundle_of(options: dict[str, Any]) -> FromBundle | None:
         path=path,
         verify=api.VerifyOptions(
             keys=keys,
-            trust=default_trust_path() if trust is None and not keys else trust,
+            trust=trust_file(keys, trust),
             state=state or default_state_path(),
             allow_downgrade=downgrade,
         ),
