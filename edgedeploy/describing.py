@@ -15,7 +15,7 @@ from edgedeploy.devices.version import VersionModel
 from edgedeploy.gpu import EngineNeeds, GpuPlatform
 from edgedeploy.parity.gates import ON_DEVICE
 from edgedeploy.plan import Item
-from edgedeploy.profile.expand import model_to_data
+from edgedeploy.profile.expand import application_inputs
 from edgedeploy.profile.types import ModelSpec
 from edgedeploy.release.bundle import (
     Decode,
@@ -173,10 +173,10 @@ def _decode(model: ModelSpec, decoder: Decoder | None, about: ModelReport) -> De
 
 
 def _inputs(item: Item, about: ModelReport) -> Iterator[Tensor]:
-    words = model_to_data(item.shared.model)
+    words = application_inputs(item.shared.model)
     fed = {pair.input: pair.output for pair in item.shared.model.state}
     for spec in about.signature["inputs"]:
-        said = words["inputs"].get(spec["name"]) or {}
+        said = words.get(spec["name"]) or {}
         yield Tensor(
             name=spec["name"],
             dtype=spec["dtype"],

@@ -134,7 +134,7 @@ def _per_channel(values: tuple[float, ...], channels: int, what: str) -> np.ndar
 def normalise(image: np.ndarray, spec: ImagePreprocess) -> np.ndarray:
     """Return the model input of a fitted image.
 
-    Steps that ``spec.bake`` gives to the model itself are left out here.
+    Steps that are baked into the model are left out here.
 
     Args:
         image: uint8 ``[h, w, channels]``, RGB or gray.
@@ -147,16 +147,36 @@ def normalise(image: np.ndarray, spec: ImagePreprocess) -> np.ndarray:
     Raises:
         DataError: ``mean`` or ``std`` does not match the channels (E288).
     """
-    if spec.colour == "bgr" and "colour" not in spec.bake:
-        image = image[..., ::-1]
-    value = image
-    if spec.scale != 1.0 and not {"scale", "uint8"} & set(spec.bake):
-        value = value.astype(np.float32) * np.float32(spec.scale)
-    if not {"mean", "uint8"} & set(spec.bake):
-        if spec.mean:
-            value = value.astype(np.float32) - _per_channel(spec.mean, image.shape[2], "mean")
-        if spec.std:
-            value = value.astype(np.float32) / _per_channel(spec.std, image.shape[2], "std")
-    if (spec.layout == "nchw") != ("layout" in spec.bake):
-        value = value.transpose(2, 0, 1)
-    return np.ascontiguousarray(value[None])
+    return np.ascontiguousarray(_steps(image[None], spec.outside))
+
+
+def unbaked(tensor: np.ndarray, spec: ImagePreprocess) -> np.ndarray:
+    """Return what the model without baked steps takes of what the one with them takes.
+
+    Args:
+        tensor: As :func:`normalise` made it, or a batch of such.
+        spec: The declared preprocessing.
+
+    Returns:
+        ``[n, channels, h, w]`` or ``[n, h, w, channels]`` as ``spec.layout`` says; of the tensor's
+        own type where no arithmetic was done, otherwise float32.
+
+    Raises:
+        DataError: As :func:`normalise`.
+    """
+    pixels = tensor if spec.outside.layout == "nhwc" else tensor.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(_steps(pixels, spec.inside))
+
+
+def _steps(batch: np.ndarray, words: ImagePreprocess) -> np.ndarray:
+    """Return ``[n, h, w, channels]`` in other channel and axis order and range, in float32."""
+    if words.colour == "bgr":
+        batch = batch[..., ::-1]
+    channels, value = batch.shape[3], batch
+    if words.scale != 1.0:
+        value = value.astype(np.float32) * np.float32(words.scale)
+    if words.mean:
+        value = value.astype(np.float32) - _per_channel(words.mean, channels, "mean")
+    if words.std:
+        value = value.astype(np.float32) / _per_channel(words.std, channels, "std")
+    return value.transpose(0, 3, 1, 2) if words.layout == "nchw" else value

@@ -15,7 +15,6 @@ QUANTIZE_MODES: Mapping[str, str] = {
 
 PARTS: Mapping[str, str] = {
     "pipeline": "a user function over several models",
-    "bake": "preprocessing inside the model",
 }
 """Profile key -> what it is."""
 
