@@ -33,6 +33,7 @@ from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
 from edgedeploy.footprint import confirmed, footprint, used_records
 from edgedeploy.freshness import take
+from edgedeploy.importing import Imported, import_bench
 from edgedeploy.lockfile import check_lock, read_lock, write_lock
 from edgedeploy.measuring import Site
 from edgedeploy.memory import Memory
@@ -71,6 +72,7 @@ __all__ = [
     "BuildResult",
     "Care",
     "FromBundle",
+    "Imported",
     "Package",
     "PackageOptions",
     "PushOptions",
@@ -96,6 +98,7 @@ __all__ = [
     "enrolment",
     "fsck",
     "hand_over",
+    "import_bench",
     "key_id",
     "new_key",
     "open_profile",

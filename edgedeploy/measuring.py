@@ -379,6 +379,34 @@ def measure_on(store: Store, session: Session, site: Site, progress: Progress) -
         return _kept(store, key, session, taken.records, taken.samples)
 
 
+def keep_imported(
+    store: Store, session: Session, record: dict[str, Any], samples: Sequence[Path]
+) -> bool:
+    """Keep what somebody else measured of a session's chosen artifact on the session's board.
+
+    Args:
+        store: The store.
+        session: Of what it is a measurement.
+        record: With ``app``, whose ``sha256`` tells documents apart.
+        samples: Files of raw samples that it names.
+
+    Returns:
+        Whether it is new; a document that was imported before is not kept again.
+
+    Raises:
+        StoreError: The record cannot be written.
+    """
+    key = session.board_key(record["conditions"]["mode"])
+    name = session.artifacts[-1].name
+    for known in records_of(store, key):
+        app = known["artifacts"].get(name, {}).get("app")
+        if app is not None and app["sha256"] == record["app"]["sha256"]:
+            return False
+    whole = {"created": record["created"], "artifacts": {name: record}}
+    add_record(store, key, whole, samples)
+    return True
+
+
 def _kept(
     store: Store,
     key: str,

@@ -34,6 +34,7 @@ from edgedeploy.events import EventLog, Note
 from edgedeploy.executor import Builder
 from edgedeploy.loading import engines_of, loaded_part
 from edgedeploy.lockfile import Lock
+from edgedeploy.measuring import Session
 from edgedeploy.memory import Memory
 from edgedeploy.opening import Request, open_profile
 from edgedeploy.places import DOCUMENT
@@ -169,6 +170,26 @@ class Built:
         finally:
             run.close()
 
+    def session(self, model: str, target: str) -> Session:
+        """Return how the artifact is measured that the last build chose, a refused one as well.
+
+        Raises:
+            BuildError: It is not built, or not as the profile now says (E438).
+        """
+        items = tuple(
+            item
+            for item in self._plan.items
+            if (item.shared.name, item.use.target) == (model, target)
+        )
+        run = self._run(replace(self._plan, items=items))
+        try:
+            for outcome in run.build():
+                self._check_built(outcome)
+        finally:
+            run.close()
+        session, _ = run.bench.sessions[-1]
+        return session
+
     def target(self, board: str | None, device: str) -> str:
         """Return the target that was built for a board.
 
@@ -298,7 +319,7 @@ class Built:
             self._store, plan, options, EventLog(), self._memory, None, workshop=made_by
         )
 
-    def _check(self, outcome: Outcome) -> None:
+    def _check_built(self, outcome: Outcome) -> TargetReport:
         _, report = self.report(outcome.item)
         if report.verdict == "failed":
             raise _stale(outcome.item, "it failed in the last build")
@@ -306,6 +327,10 @@ class Built:
         if artifact is None or artifact.digest != report.artifact:
             missed = [trial.reason for trial in outcome.trials if _not_built(trial.diagnostics)]
             raise _stale(outcome.item, (missed or ["its artifact is another now"])[0])
+        return report
+
+    def _check(self, outcome: Outcome) -> None:
+        report = self._check_built(outcome)
         allowed = self._released is not None and self._released.unaccepted
         if (report.verdict == "refused" or outcome.state != "accepted") and not allowed:
             raise RefusedError(

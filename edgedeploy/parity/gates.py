@@ -350,7 +350,9 @@ def _latency(
         limit=limit,
         value=f"{found['value']:.4g} ms",
         evidence=bench["evidence"],
-        reason=interval + ("; uncertain: n too small" if uncertain else ""),
+        reason=interval
+        + ("; uncertain: n too small" if uncertain else "")
+        + ("; imported from an app's bench" if bench.get("imported") else ""),
         uncertain=uncertain,
     )
 

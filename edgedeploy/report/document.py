@@ -83,6 +83,7 @@ class BenchSummary:
         quantiles_ms: The 0th, 1st ... 100th percentile of the raw samples, for plots.
         device: Name of the device that measured; None: the machine that builds.
         emulated: What stood for the device's hardware; empty where it was real.
+        imported: An app measured it, and a document told of it.
         energy_j: Of one inference, all that the source of power tells; None where it has none.
         energy: Where that comes from, in words, or why there is none.
         device_bytes: Memory of the GPU that the artifact took; None without one.
@@ -111,6 +112,7 @@ class BenchSummary:
     quantiles_ms: tuple[float, ...] = ()
     device: str | None = None
     emulated: str = ""
+    imported: bool = False
     energy_j: Interval | None = None
     energy: str = ""
     device_bytes: int | None = None

@@ -90,7 +90,12 @@ def latency(bench: BenchSummary, statistic: str) -> str:
 
 def evidence(bench: BenchSummary) -> str:
     """Return where a latency comes from and under which conditions."""
-    return f"{bench.evidence}, {bench.mode}, {threads(bench)}"
+    return f"{origin(bench)}, {threads(bench)}"
+
+
+def origin(bench: BenchSummary) -> str:
+    """Return the evidence of a latency and how it was measured, and whether it was imported."""
+    return f"{bench.evidence}, {bench.mode}{', imported' if bench.imported else ''}"
 
 
 def energy(bench: BenchSummary) -> str:

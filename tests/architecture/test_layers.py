@@ -16,6 +16,7 @@ ROWS = (
         IN_ORDER,
         (
             "releasing",
+            "importing",
             "comparing",
             "measured",
             "describing",
