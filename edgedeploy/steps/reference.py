@@ -102,6 +102,7 @@ STAGE = StageKind(
     code=(
         "backends/ortmobile",
         "data/pack",
+        "data/pixels",
         "data/preprocess",
         "data/unbaked",
         "decode",
