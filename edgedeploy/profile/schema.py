@@ -5,7 +5,6 @@ Each class is one map of the file; the descriptions are what docs/profile.md and
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -36,19 +35,10 @@ from edgedeploy.profile.schema_parts import (
     short,
 )
 from edgedeploy.profile.types import BakeStep, QuantizeMethod, QuantizeMode, RangeMethod, Rounding
-from edgedeploy.profile.unbuilt import PARTS, QUANTIZE_MODES, not_built
+from edgedeploy.profile.unbuilt import QUANTIZE_MODES, not_built
 
 QUANTIZE_NAMES = get_args(QuantizeMode)
 _HABITS = {"int8": "w8a8", "int4": "w4", "float": "none", "fp32": "none", "half": "fp16"}
-
-
-def _unbuilt_part(key: str) -> Callable[[Any], Any]:
-    def refuse(value: Any) -> Any:
-        if value and key in PARTS:
-            raise fault("E137", *not_built(key, PARTS[key]))
-        return value
-
-    return refuse
 
 
 def _mode(value: Any) -> Any:
@@ -537,10 +527,12 @@ class ProfileSchema(Strict):
         default=None, description="Several models, by name."
     )
     data: DataSchema = Field(
-        default_factory=DataSchema, description="Data of every model without its own."
+        default_factory=DataSchema,
+        description="Data of every model without its own; with a `pipeline`, what that is given.",
     )
     metric: Metric | None = Field(
-        default=None, description="Metric of every model without its own."
+        default=None,
+        description="Metric of every model without its own; with a `pipeline`, of its outputs.",
     )
     quantize: Quantize = Field(
         default_factory=QuantizeSchema,
@@ -562,7 +554,7 @@ class ProfileSchema(Strict):
     release: ReleaseSchema = Field(
         default_factory=ReleaseSchema, description="What a release holds beside the artifacts."
     )
-    pipeline: Annotated[FunctionName, BeforeValidator(_unbuilt_part("pipeline"))] | None = Field(
+    pipeline: FunctionName | None = Field(
         default=None,
-        description="`file.py:function` over the models, gated as a whole. Not built yet.",
+        description="`file.py:function` over the models; then the metric gate is on the whole.",
     )
