@@ -16,6 +16,7 @@ from tests.golden.preprocess.make import VECTORS
 CASES: list[dict[str, Any]] = json.loads(VECTORS.read_text(encoding="utf-8"))
 TARGETS = (
     ("android-arm64/ort", "android", "arm64"),
+    ("ios16/ort", "ios", "arm64"),
     ("linux-x86-64/ort", "linux", "x86-64"),
     ("web/ort", "web", "wasm"),
 )
@@ -51,7 +52,7 @@ def written(folder: Path) -> Path:
                 target=target,
                 os=system,
                 arch=arch,
-                os_version=24 if system == "android" else None,
+                os_version={"android": 24, "ios": 16}.get(system),
                 runtime="ort",
                 runtime_versions=">=1.17",
                 compute_capabilities=(),

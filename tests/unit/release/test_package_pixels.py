@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from made import TRUSTED
+from swiftparse import parse, signatures
 
 from edgedeploy.release.packages import write_packages
 from tests.packages.cpp import STUBS, needs_cmake
@@ -191,6 +192,17 @@ def test_cpp(bundle: Path, tmp_path: Path) -> None:
     place = pictures(tmp_path)
     run(tmp_path / "app", place)
     assert {case: from_raw(place / f"{case}.out") for case in expected()} == expected()
+
+
+def test_swift_is_swift(bundle: Path, tmp_path: Path) -> None:
+    """Read by a grammar here; tests/soak runs it where there is a compiler."""
+    root = package(bundle, "swift", tmp_path)
+    made = {}
+    for file in sorted((root / "Sources").rglob("*.swift")):
+        tree = parse(file.read_bytes())
+        if file.parent.name == "Models":
+            made[file.stem] = signatures(tree)["prepareX"]
+    assert made == {f"{name.capitalize()}Model": ["_ pixels: Pixels"] for name in expected()}
 
 
 JAVA = """
