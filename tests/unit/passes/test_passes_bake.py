@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
+from edgedeploy.backends.ortmobile.reference import reference_runner
 from edgedeploy.data.preprocess import normalise as preprocess
 from edgedeploy.data.preprocess import unbaked
+from edgedeploy.data.unbaked import Unbaked
 from edgedeploy.errors import ModelError
 from edgedeploy.passes.normalise import NormaliseOptions, normalise
 from edgedeploy.passes.optimise import optimise
@@ -188,3 +191,18 @@ def test_inputs_that_are_no_such_images_are_refused(
     with pytest.raises(ModelError, match=why) as caught:
         baked(tmp_path, tmp_path / "m.onnx", ImagePreprocess(**words))
     assert caught.value.diagnostics[0].code == "E897"
+
+
+def test_the_reference_shows_what_was_baked_wrongly(tmp_path: Path) -> None:
+    """What artifacts are compared with is the bare model, preprocessed as declared."""
+    source = classifier(tmp_path / "m.onnx", ALL)
+    fed = preprocess(pixels_for(ALL), ALL)
+    with Unbaked(reference_runner(source), {"x": ALL}) as runner:
+        (wanted,) = runner.run({"x": fed}).values()
+    found = {}
+    for colour in ("bgr", "rgb"):
+        (tmp_path / colour).mkdir()
+        normal, _ = baked(tmp_path / colour, source, replace(ALL, colour=colour))
+        found[colour] = float(np.abs(run(normal, fed) - wanted).max())
+    assert found["bgr"] < 1e-4
+    assert found["rgb"] > 0.1

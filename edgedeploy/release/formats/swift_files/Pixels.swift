@@ -1,5 +1,3 @@
-import Foundation
-
 /// A decoded picture, upright, 8 bits per channel: rows without gaps.
 public struct Pixels: Equatable, Sendable {
     /// Gray, gray and alpha, RGB or RGBA of every pixel.
