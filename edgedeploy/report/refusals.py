@@ -16,18 +16,20 @@ def refusals(document: BuildDocument, places: Mapping[str, Place]) -> list[Diagn
         document: The build.
         places: Where each target stands in the profile.
     """
+    judged = [(model.name, target) for model in document.models for target in model.targets]
+    if document.pipeline is not None:
+        judged += [("the pipeline", target) for target in document.pipeline.targets]
     found = []
-    for model in document.models:
-        for target in model.targets:
-            if target.verdict != "refused":
-                continue
-            why = [figures.gate(gate) for gate in target.gates if gate.state == "refused"]
-            found.append(
-                Diagnostic(
-                    code="E001",
-                    message=f"{model.name} for {target.target} is refused: {'; '.join(why)}",
-                    place=places.get(target.target),
-                    hint="`edgedeploy report` shows all figures; what was built is kept",
-                )
+    for name, target in judged:
+        if target.verdict != "refused":
+            continue
+        why = [figures.gate(gate) for gate in target.gates if gate.state == "refused"]
+        found.append(
+            Diagnostic(
+                code="E001",
+                message=f"{name} for {target.target} is refused: {'; '.join(why)}",
+                place=places.get(target.target),
+                hint="`edgedeploy report` shows all figures; what was built is kept",
             )
+        )
     return found

@@ -4,7 +4,13 @@ from pathlib import Path
 
 from edgedeploy.config.read import read_document
 from edgedeploy.profile.load import places_of_targets
-from edgedeploy.report.document import BuildDocument, GateReport, ModelReport, TargetReport
+from edgedeploy.report.document import (
+    BuildDocument,
+    GateReport,
+    ModelReport,
+    PipelineReport,
+    TargetReport,
+)
 from edgedeploy.report.refusals import refusals
 
 PROFILE = """\
@@ -39,11 +45,14 @@ def test_each_refused_target_is_found_at_its_line(tmp_path: Path) -> None:
         created="2026-01-01T00:00:00+00:00",
         host={},
         models=(ModelReport(name="main", source_sha256="0", targets=targets),),
+        pipeline=PipelineReport(function="p.py:pages", targets=targets[:2]),
     )
     found = refusals(document, places)
-    assert [item.code for item in found] == ["E001", "E001"]
+    assert [item.code for item in found] == ["E001"] * 3
     assert found[0].message == (
         "main for rpi5/ort is refused: gate size refused: 5 MB, limit <= 4 MB: the files"
     )
     assert found[0].place is not None and (found[0].place.line, found[0].place.column) == (6, 3)
     assert found[1].place is None
+    assert found[2].message.startswith("the pipeline for rpi5/ort is refused: gate size")
+    assert found[2].place == found[0].place
