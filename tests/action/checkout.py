@@ -12,46 +12,55 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from composite import Runner
 from onnx import helper, numpy_helper
+
+from tests.action.composite import Runner
 
 ROOT = Path(__file__).parents[2]
 PROFILE = """\
 edgedeploy: 1
 name: tiny
+version: "1.0.0"
 model:
   source: tiny.onnx
+  licence: MIT
   data: {evaluate: lines.py:samples}
-  metric: agreement
+  metric: top1
 quantize: none
-gates: {size: 1 MB}
+gates: {size: 1 MB, metric: -1 pt}
 targets: [linux-x86-64/ort]
 """
 FUNCTION = """\
 import numpy as np
-from ofus import SEED
 
 def samples():
-    source = np.random.default_rng(SEED)
-    for _ in range(4):
-        yield {"x": source.random((1, 4), np.float32)}
+    source = np.random.default_rng(1)
+    for number in range(90):
+        noise = source.normal(0, 0.1, (1, 4))
+        yield {"x": (noise + np.eye(4)[number % 3]).astype(np.float32)}, number % 3
 """
+
+
+def save_model(path: Path, *, worse: bool = False) -> None:
+    """Write a model that finds the largest of three features; a worse one never finds the third."""
+    weights = np.eye(4, 3, dtype=np.float32)
+    weights[2, 2] = -1 if worse else 1
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "tiny",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 3])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
 
 
 def make_checkout(folder: Path) -> Path:
     """Write a project, in a folder whose name a shell would act on; return its profile."""
     project = folder / "it's $(touch pwned) & more"
     project.mkdir(parents=True)
-    weight = numpy_helper.from_array(np.arange(12, dtype=np.float32).reshape(4, 3) / 7, "w")
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])],
-        "tiny",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 4])],
-        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 3])],
-        [weight],
-    )
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), project / "tiny.onnx")
+    save_model(project / "tiny.onnx")
     (project / "lines.py").write_text(FUNCTION)
     (project / "model.yaml").write_text(PROFILE)
     _wheel(folder / "ofus-1.0-py3-none-any.whl")
@@ -60,10 +69,10 @@ def make_checkout(folder: Path) -> Path:
 
 
 def _wheel(path: Path) -> None:
-    """Write a package of the project's own, which its data function imports."""
+    """Write a package of the project's own."""
     info = "ofus-1.0.dist-info"
     with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr("ofus.py", "SEED = 1\n")
+        wheel.writestr("ofus.py", "")
         wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: ofus\nVersion: 1.0\n")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from commands import Command, read_commands
-from expressions import holds, substituted
+
+from tests.action.commands import Command, read_commands
+from tests.action.expressions import holds, substituted
 
 BASH = ["bash", "--noprofile", "--norc", "-eo", "pipefail"]
 CACHE = re.compile(r"actions/cache/(restore|save)@[0-9a-f]{40}")

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
-from checkout import ROOT, make_checkout, make_runner
-from composite import BASH, Job, Runner
-from expressions import Unknown, evaluated
 from jsonschema.validators import validator_for
+
+from tests.action.checkout import ROOT, make_checkout, make_runner, save_model
+from tests.action.composite import BASH, Job, Runner
+from tests.action.expressions import Unknown, evaluated
 
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 STEPS: list[dict[str, Any]] = ACTION["runs"]["steps"]
@@ -38,18 +39,30 @@ class Project:
     def action(self, **given: str) -> Job:
         """Run the action on a machine that has nothing but the checkout."""
         subprocess.run(["rm", "-rf", str(self.workspace / "build")], check=True)
-        inputs = {"profile": str(self.profile), "requirements": "needs.txt", **given}
-        job = self.runner().run(**inputs)
+        job = self.runner().run(profile=str(self.profile), **given)
         assert not (self.workspace / "pwned").exists()
         return job
 
+    def edgedeploy(self, *arguments: str | Path) -> int:
+        """Run the command line as a user does; return the exit status."""
+        command = [self.own.temp / "edgedeploy/bin/edgedeploy", *arguments]
+        done = subprocess.run(
+            list(map(str, command)), cwd=self.base, capture_output=True, encoding="utf-8"
+        )
+        assert done.returncode in (0, 1), done.stderr
+        return done.returncode
+
     def build(self) -> int:
-        """Build as a user does, who writes the lock file; return the exit status."""
-        command = [self.own.temp / "edgedeploy/bin/edgedeploy", "build", self.path, "--no-bench"]
-        return subprocess.run(
-            [*map(str, command), "--store", self.base / "store", "-o", self.base / "built"],
-            stdout=subprocess.DEVNULL,
-        ).returncode
+        """Build, and write the lock file; return the exit status."""
+        return self.edgedeploy("build", self.path, "--no-bench", "--store", self.base / "store")
+
+    def pack(self, name: str) -> None:
+        """Put the user's store into GitHub's cache."""
+        store = self.runner().temp / "edgedeploy-store"
+        shutil.copytree(self.base / "store", store, symlinks=True)
+        pack = ["tar", "-cf", self.service / f"edgedeploy-Linux-X64-{name}.tar"]
+        pack += ["-C", self.workspace, "-P", os.path.relpath(store, self.workspace)]
+        subprocess.run(list(map(str, pack)), check=True)
 
     def caches(self) -> list[str]:
         return sorted(file.name for file in self.service.glob("*.tar"))
@@ -59,21 +72,15 @@ class Project:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that was built once: it has a lock file, and GitHub a cache of another name."""
     made = Project(tmp_path_factory.mktemp("action"))
-    python = made.own.temp / "edgedeploy/bin/python"
-    install = [python, "-m", "pip", "install", "--quiet", "--requirement", "needs.txt"]
-    subprocess.run(install, cwd=made.workspace, check=True, env={**os.environ, "PIP_NO_INDEX": "1"})
     assert made.build() == 0
-    store = made.runner().temp / "edgedeploy-store"
-    shutil.copytree(made.base / "store", store, symlinks=True)
-    pack = ["tar", "-cf", made.service / "edgedeploy-Linux-X64-other-old.tar", "-C", made.workspace]
-    subprocess.run([*map(str, pack), "-P", os.path.relpath(store, made.workspace)], check=True)
+    made.pack("other-old")
     return made
 
 
 @pytest.fixture(scope="module")
 def first(project: Project) -> Job:
     """The first run of the action."""
-    return project.action()
+    return project.action(requirements="needs.txt")
 
 
 def stages(job: Job) -> set[str]:
@@ -102,8 +109,10 @@ def test_a_build_that_is_right(project: Project, first: Job) -> None:
 def test_the_next_run_builds_nothing_again(project: Project, first: Job) -> None:
     """Another machine, the same commit: all comes out of the cache, and none is written."""
     kept = project.caches()
-    job = project.action()
+    job = project.action(requirements="needs.txt")
     assert job.failed is None and stages(job) == {"hit"}
+    packages = project.base / "temp/edgedeploy"
+    assert list(packages.glob("lib/python*/site-packages/ofus.py"))
     assert job.steps["Save the store"] == "skipped"
     assert project.caches() == kept
     for path in (job.outputs["report"], job.outputs["result"]):
@@ -125,16 +134,44 @@ def test_a_gate_that_refuses(project: Project, first: Job) -> None:
     [told] = job.commands
     assert told.name == "error" and "gate size refused" in told.data
     assert told.properties["file"] == str(project.profile)
-    assert told.properties["line"] == "9"
+    assert told.properties["line"] == "11"
     assert "1 refused" in job.summary
     assert stages(job) == {"hit"}  # by the prefix of the key: gates are judged, not built
     assert job.steps["Save the store"] == "success" and len(project.caches()) == 3
 
 
 @pytest.mark.slow
+def test_a_release_that_was_better(project: Project, first: Job) -> None:
+    """A model that lost a class passes its gates, and not the comparison with its release."""
+    project.edgedeploy("keys", "new", project.base / "key")
+    store = ("--store", project.base / "store")
+    assert project.build() == 0
+    assert project.edgedeploy("release", project.path, "--key", project.base / "key", *store) == 0
+    [bundle] = project.base.glob("build/**/*.edpkg")
+    model, lock = project.path.with_name("tiny.onnx"), project.lock.read_text()
+    kept = model.read_bytes()
+    save_model(model, worse=True)
+    for file in project.service.glob("*.tar"):
+        file.unlink()
+    try:
+        assert project.build() == 0
+        project.pack("retrained")
+        job = project.action(release=str(bundle), key=str(project.base / "key.pub"))
+    finally:
+        model.write_bytes(kept)
+        project.lock.write_text(lock)
+    assert job.failed == "Verdict" and job.outputs["exit-code"] == "1"
+    assert "tiny, 1 accepted" in job.summary and "against tiny 1.0.0" in job.summary
+    assert "class 2" in job.summary.partition("against")[2]
+    assert {command.properties["title"] for command in job.commands} == {"edgedeploy E001"}
+    assert any("main linux-x86-64/ort: class 2:" in command.data for command in job.commands)
+    assert job.steps["Save the store"] == "success"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "code", "line"),
-    [("targets:", "target:", "E104", "9"), ("name: tiny", "name: tony", "E182", None)],
+    [("targets:", "target:", "E104", "11"), ("name: tiny", "name: tony", "E182", None)],
     ids=["fault", "unlocked"],
 )
 def test_a_profile_that_is_refused(
@@ -144,7 +181,7 @@ def test_a_profile_that_is_refused(
     kept, text = project.caches(), project.path.read_text()
     project.path.write_text(text.replace(old, new))
     try:
-        job = project.action(requirements="")
+        job = project.action()
     finally:
         project.path.write_text(text)
     assert job.failed == "Verdict" and job.outputs["exit-code"] == "2"
@@ -193,12 +230,19 @@ def test_bash_reads_every_script(tmp_path: Path) -> None:
             subprocess.run([*BASH, "-n", str(script)], check=True)
 
 
+def whole(block: str) -> str:
+    """Return a block of the page as a workflow: some are only steps of one."""
+    if block.startswith("name:"):
+        return block
+    return f"on: push\njobs:\n  job:\n    runs-on: ubuntu-24.04\n    steps:\n{block}"
+
+
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
         ("actions", (ROOT / "action.yml").read_text(encoding="utf-8")),
         *(
-            ("workflows", block)
+            ("workflows", whole(block))
             for block in re.findall(
                 r"^```yaml\n(.*?)^```$",
                 (ROOT / "docs/github-action.md").read_text(encoding="utf-8"),

@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
-from commands import read_command, read_commands
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedeploy.errors import Diagnostic, Place
 from edgedeploy.errors.annotations import annotation
 from edgedeploy.errors.render import printable
+from tests.action.commands import read_command, read_commands
 
 WORDS = st.text(alphabet=st.one_of(st.sampled_from("%:,=\r\n\0]#025DAC3 "), st.characters()))
 SEVERITIES = {"error": "error", "warning": "warning", "note": "notice"}
