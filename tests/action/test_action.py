@@ -157,6 +157,8 @@ def test_a_release_that_was_better(project: Project, first: Job) -> None:
         assert project.build() == 0
         project.pack("retrained")
         job = project.action(release=str(bundle), key=str(project.base / "key.pub"))
+        project.edgedeploy("keys", "new", project.base / "other")
+        unknown = project.action(release=str(bundle), key=str(project.base / "other.pub"))
     finally:
         model.write_bytes(kept)
         project.lock.write_text(lock)
@@ -166,6 +168,8 @@ def test_a_release_that_was_better(project: Project, first: Job) -> None:
     assert {command.properties["title"] for command in job.commands} == {"edgedeploy E001"}
     assert any("main linux-x86-64/ort: class 2:" in command.data for command in job.commands)
     assert job.steps["Save the store"] == "success"
+    assert unknown.failed == "Verdict" and unknown.outputs["exit-code"] == "7"
+    assert "not compared with the release\n\nExit status 7" in unknown.summary
 
 
 @pytest.mark.slow
