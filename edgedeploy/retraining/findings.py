@@ -10,15 +10,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from edgedeploy.comparing import Regression, past_gates
+from edgedeploy.comparing import PIPELINE, Regression, past_gates
 from edgedeploy.parity.gates import delta_text, in_unit, within
 from edgedeploy.parity.paired import ALPHA, Group, Paired, holm
-from edgedeploy.plan import Item
 from edgedeploy.profile.types import Delta, GateSpec
 from edgedeploy.report.compare import Comparison, compare
 from edgedeploy.report.document import BuildDocument, TargetReport
 
 Finding = Literal["better", "worse", "no difference shown", "not tested"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What was paired.
+
+    Attributes:
+        model: Its name, with its shape variant; :data:`edgedeploy.comparing.PIPELINE`.
+        target: The target's id.
+        gates: What the profile accepts there.
+    """
+
+    model: str
+    target: str
+    gates: GateSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +52,7 @@ class JudgedGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedTarget:
-    """A model on a target, released and retrained."""
+    """A model on a target, or all of them together, released and retrained."""
 
     model: str
     target: str
@@ -75,7 +89,7 @@ def judge(
     release: str,
     before: BuildDocument,
     now: BuildDocument,
-    found: Sequence[tuple[Item, Paired]],
+    found: Sequence[tuple[Place, Paired]],
     not_paired: Mapping[str, str],
 ) -> Retrained:
     """Return what changed since a release, and what of it is a regression.
@@ -88,6 +102,8 @@ def judge(
         not_paired: As :class:`Retrained` has it.
     """
     targets = tuple(_with_findings(found))
+    if now.pipeline is not None:  # as releases call it: they know nobody's files
+        now = replace(now, pipeline=replace(now.pipeline, function=PIPELINE))
     changes = compare(before, now)
     apart = {(target.model, target.target) for target in targets}
     kept = tuple(
@@ -96,7 +112,7 @@ def judge(
         if change.quantity != "metric" or (change.model, change.target) not in apart
     )
     changes = replace(changes, changes=kept)
-    gates = {(item.shared.name, item.use.target): item.use.gates for item, _ in found}
+    gates = {(place.model, place.target): place.gates for place, _ in found}
     worse = [
         (shown, Regression(model=target.model, target=target.target, quantity=name, why=why))
         for target in targets
@@ -115,18 +131,16 @@ def judge(
     )
 
 
-def _with_findings(found: Sequence[tuple[Item, Paired]]) -> Iterator[PairedTarget]:
+def _with_findings(found: Sequence[tuple[Place, Paired]]) -> Iterator[PairedTarget]:
     """Yield every pair with its groups judged, all groups of all pairs together."""
     tested = [group.p for _, paired in found for group in paired.groups if group.p is not None]
     adjusted = iter(holm(tested))
-    for item, paired in found:
+    for place, paired in found:
         groups = tuple(
             _finding(paired, group, None if group.p is None else next(adjusted))
             for group in paired.groups
         )
-        yield PairedTarget(
-            model=item.shared.name, target=item.use.target, paired=paired, groups=groups
-        )
+        yield PairedTarget(model=place.model, target=place.target, paired=paired, groups=groups)
 
 
 def _finding(paired: Paired, group: Group, adjusted: float | None) -> JudgedGroup:
@@ -170,7 +184,7 @@ def _change(paired: Paired, group: Group, allowed: Delta | None) -> str:
 def _regressions(changes: Comparison, now: BuildDocument) -> Iterator[Regression]:
     """Yield what is worse past a gate and needs no samples."""
     reports: dict[tuple[str, str], TargetReport] = {
-        (model.name, target.target): target for model in now.models for target in model.targets
+        (model.name, target.target): target for _, model in now.sections for target in model.targets
     }
     for change in changes.changes:
         report = reports[change.model, change.target]

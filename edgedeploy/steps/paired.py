@@ -58,6 +58,8 @@ def _metric(work: Work) -> Metric:
     spec = metric_from_data(work.params["metric"])
     if spec is None:  # nobody pairs without a metric
         raise _refused("the profile names no metric", "metric", "add `metric:`")
+    if "model" not in work.inputs:  # a pipeline's outputs have no decoder and no metadata
+        return make_metric(Options(spec=spec, default_output="", folder=work.project))
     signature = model_signature(work.inputs["model"])
     return make_metric(
         Options(

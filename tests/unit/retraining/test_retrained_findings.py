@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from edgedeploy.parity.evaluation import Interval
 from edgedeploy.parity.paired import Flip, Group, Paired
-from edgedeploy.plan import Item
 from edgedeploy.profile.types import Delta, GateSpec
 from edgedeploy.report import document as doc
-from edgedeploy.retraining.findings import Retrained, judge
+from edgedeploy.retraining.findings import Place, Retrained, judge
 from edgedeploy.retraining.text import LISTED_FLIPS, retrained_markdown, retrained_text
 
 EVERYTHING = Group(
@@ -43,15 +41,9 @@ PAIRED = Paired(
 )
 
 
-def item(target: str = "rpi5/ort", **gates: Any) -> Item:
-    """Return as much of a plan's item as judging reads."""
-    return cast(
-        Item,
-        SimpleNamespace(
-            shared=SimpleNamespace(name="main"),
-            use=SimpleNamespace(target=target, gates=GateSpec(**gates)),
-        ),
-    )
+def place(target: str = "rpi5/ort", **gates: Any) -> Place:
+    """Return a model on a target with gates."""
+    return Place(model="main", target=target, gates=GateSpec(**gates))
 
 
 def built(
@@ -103,7 +95,7 @@ def judged(
     paired: Paired = PAIRED, now: doc.BuildDocument | None = None, **gates: Any
 ) -> Retrained:
     """Return what a comparison of one model comes to."""
-    return judge("door 1.0.0", built(), now or built(), [(item(**gates), paired)], {})
+    return judge("door 1.0.0", built(), now or built(), [(place(**gates), paired)], {})
 
 
 def quantities(found: Retrained) -> list[str]:
@@ -158,7 +150,7 @@ def test_all_groups_of_all_targets_are_judged_together() -> None:
     assert alone.targets[0].groups[1].adjusted == pytest.approx(2 * 2 / 2**10)
     names = ("rpi5/ort", "intel-cpu/openvino", "linux-x86-64/ort")
     calm = replace(PAIRED, groups=(EVERYTHING, replace(WORST, p=0.9)))
-    pairs = [(item(name), PAIRED if name == names[0] else calm) for name in names]
+    pairs = [(place(name), PAIRED if name == names[0] else calm) for name in names]
     found = judge("door 1.0.0", built(*names), built(*names), pairs, {})
     assert found.targets[0].groups[1].adjusted == pytest.approx(6 * 2 / 2**10)
     assert found.regressions == ()
