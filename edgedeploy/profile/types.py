@@ -235,6 +235,7 @@ class GateSpec:
         energy_j: Most energy of one inference, J, all that the board's source of power tells.
         not_slower_than_float: Whether the artifact must be no slower than the float one.
         cosine: Least cosine similarity of outputs with the float model (0-1).
+        worst_class: Allowed change of the class that loses most, as ``metric`` but never relative.
     """
 
     metric: Delta | None = None
@@ -244,6 +245,7 @@ class GateSpec:
     energy_j: float | None = None
     not_slower_than_float: bool = True
     cosine: float | None = None
+    worst_class: Delta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
