@@ -39,6 +39,8 @@ class ModelNodes:
         variant: Sizes that this variant fixes, by dim name; empty when there are no buckets.
         evaluate: Samples to compare and score on.
         evaluate_role: Name of their data role, or ``synthetic``.
+        preprocessing: Holds the declared preprocessing against others; None where nothing is
+            declared, or nothing could tell.
         calibrate: Samples to calibrate on; None without, and where the profile keeps a table.
         table: Makes, or checks, the calibration table; None without calibration data.
         moments: Second moments of the activations, made only where a scheme needs them; None
@@ -55,6 +57,7 @@ class ModelNodes:
     evaluate: Node
     evaluate_role: str
     reference: Node
+    preprocessing: Node | None
     calibrate: Node | None
     table: Node | None
     moments: Node | None
@@ -193,7 +196,7 @@ def model_nodes(
         id=f"{name}.normalise",
         kind="normalise",
         params={
-            "inputs": words["inputs"],
+            "inputs": _fed(words),
             "dims": words["dims"],
             "variant": dict(variant),
             "outputs": list(model.outputs),
@@ -241,6 +244,7 @@ def model_nodes(
         evaluate=evaluate,
         evaluate_role=role,
         reference=reference,
+        preprocessing=_preprocessing(model, name, words, reference),
         calibrate=calibrate,
         table=table,
         moments=moments,
@@ -277,6 +281,36 @@ def _reference(
             "project": _project(profile, model.metric),
         },
         inputs=inputs,
+    )
+
+
+def _fed(words: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the words on a model's inputs that say how they are fed: not who checks that."""
+    return {
+        name: {key: item for key, item in given.items() if key != "checked"}
+        for name, given in words["inputs"].items()
+    }
+
+
+def _preprocessing(
+    model: ModelSpec, name: str, words: Mapping[str, Any], reference: Node
+) -> Node | None:
+    """Return the node that holds the declared preprocessing against others.
+
+    None where nothing can tell which is right: no truth, or none that the profile wants checked.
+    """
+    fed = {
+        key: item
+        for key, item in _fed(words).items()
+        if model.inputs[key].checked and (item["image"] or item["audio"])
+    }
+    if not fed or model.metric is None or not model.metric.compares_with_truth:
+        return None
+    return Node(
+        id=f"{name}.preprocessing",
+        kind="preprocessing",
+        params={**reference.params, "fed": fed},
+        inputs={**reference.inputs, "score": reference.output("score")},
     )
 
 
@@ -412,7 +446,7 @@ def _samples(
             "role": role.name,
             "data": {**words["data"][role.name], "source": source},
             "project": _project(profile, role),
-            "inputs": words["inputs"],
+            "inputs": _fed(words),
             "dims": words["dims"],
             "state": [pair.input for pair in model.state],
         },

@@ -40,6 +40,13 @@ from edgedeploy.profile.types import QuantizeMethod, QuantizeMode, RangeMethod, 
 from edgedeploy.profile.unbuilt import PARTS, QUANTIZE_MODES, not_built
 
 QUANTIZE_NAMES = get_args(QuantizeMode)
+Checked = Annotated[
+    bool,
+    Field(
+        description="Whether a build holds this preprocessing against others that models are often "
+        "trained with; see [the check](preprocessing-check.md)."
+    ),
+]
 _HABITS = {"int8": "w8a8", "int4": "w4", "float": "none", "fp32": "none", "half": "fp16"}
 
 
@@ -118,6 +125,7 @@ class ImageSchema(Strict):
         list[Literal["scale", "mean", "colour", "layout", "uint8"]],
         BeforeValidator(_unbuilt_part("bake")),
     ] = Field(default=[], description="Steps that the model itself should do. Not built yet.")
+    checked: Checked = True
 
     @model_validator(mode="after")
     def _channels(self) -> Self:
@@ -133,11 +141,14 @@ class ImageSchema(Strict):
                 )
         if any(item <= 0.0 for item in self.std):
             raise fault("E107", "`std` must be above 0", "write numbers above 0", at=("std",))
+        if self.scale == 0.0:
+            hint = "write the factor that the model was trained with, such as 1/255"
+            raise fault("E107", "`scale` must not be 0", hint, at=("scale",))
         return self
 
 
 class AudioSchema(Strict):
-    """How a WAV file becomes an input tensor of samples in [-1, 1]."""
+    """How a WAV file becomes an input tensor of samples in [-1, 1], times `scale`."""
 
     rate: Annotated[int, Field(ge=1, le=768_000)] = Field(
         description="Sample rate that the model expects, in hertz."
@@ -148,6 +159,17 @@ class AudioSchema(Strict):
     hop: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Samples between frames; by default `frame`."
     )
+    scale: Real = Field(
+        default=1.0,
+        description="Factor on the samples, above 0; 32768 for a model that takes 16-bit values.",
+    )
+    checked: Checked = True
+
+    @model_validator(mode="after")
+    def _loud(self) -> Self:
+        if self.scale <= 0.0:
+            raise fault("E107", "`scale` must be above 0", "write 1, or 32768", at=("scale",))
+        return self
 
 
 class InputSchema(Strict):
