@@ -8,14 +8,15 @@ sample by sample; all of them together are judged by Holm's procedure.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edgedeploy.data.alternatives import Alternative
-from edgedeploy.data.pack import PackReader, Sample
+from edgedeploy.data.pack import Sample
+from edgedeploy.data.sources import evenly
 from edgedeploy.errors import BuildError
 from edgedeploy.parity.confidence import blocks
 from edgedeploy.parity.evaluation import SampleScore
@@ -80,17 +81,13 @@ def unit_of(sample: Sample) -> str:
     return f"sample {sample.id}"
 
 
-def chosen_samples(samples: PackReader, most: int = UNITS) -> list[list[Sample]]:
+def chosen_samples(samples: Iterable[Sample], most: int = UNITS) -> list[list[Sample]]:
     """Return at most so many units, taken evenly, each with its samples in order."""
     units: dict[str, list[Sample]] = {}
     for sample in samples:
         units.setdefault(unit_of(sample), []).append(sample)
     found = list(units.values())
-    return [found[place] for place in _evenly(len(found), most)]
-
-
-def _evenly(count: int, most: int) -> list[int]:
-    return [round(k * count / most) for k in range(most)] if count > most else list(range(count))
+    return [found[place] for place in evenly(len(found), most)]
 
 
 def try_alternatives(
@@ -161,7 +158,7 @@ class _Trial:
 
     def run(self, units: Sequence[Sequence[Sample]]) -> Tried:
         """Score some of the units, and the others where that looks better than declared."""
-        first = set(_evenly(len(units), SCREENED_UNITS))
+        first = set(evenly(len(units), SCREENED_UNITS))
         try:
             for place in sorted(first):
                 self._score(units[place])
