@@ -28,6 +28,9 @@ PCM_16 = 32768.0
 LOWEST_PIXEL, HIGHEST_PIXEL = -64.0, 319.0
 # A picture of at most two grey levels in all samples was not scaled from 0..255.
 FLATTEST_PIXEL = 2.0
+# The same of sound, in full scales: resampling overshoots a little, and no recording has peaks of
+# two steps of 16 bits at most.
+LOUDEST_SOUND, SOFTEST_SOUND = 2.0, 2 / PCM_16
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -132,13 +135,36 @@ def pixel_statistics(
     return PixelStatistics(low=low, high=high, mean=tuple(mean), std=tuple(std))
 
 
-def _untrue(name: str, why: str) -> DataError:
+def check_loudness(name: str, tensors: Iterable[np.ndarray], spec: AudioPreprocess) -> None:
+    """Refuse samples of sound that are not of the declared scale.
+
+    Args:
+        name: The input's name.
+        tensors: Its tensors, at least one.
+        spec: The declared preprocessing.
+
+    Raises:
+        DataError: The loudest is far above the scale, or next to nothing (E842).
+    """
+    loudest = max(float(np.abs(tensor).max()) for tensor in tensors) / spec.scale
+    if loudest > LOUDEST_SOUND or 0 < loudest <= SOFTEST_SOUND:
+        why = f"the loudest of all is {loudest:.4g} of the full scale"
+        raise _untrue(name, why, kind="audio", keys="`scale`")
+
+
+def _untrue(
+    name: str,
+    why: str,
+    *,
+    kind: str = "image",
+    keys: str = "`colour`, `layout`, `scale`, `mean`, `std`",
+) -> DataError:
     return DataError(
-        f"the samples of input '{name}' are not what its `image:` declares: {why}",
+        f"the samples of input '{name}' are not what its `{kind}:` declares: {why}",
         code="E842",
         subject=name,
-        hint="Declare what the data function does (`colour`, `layout`, `scale`, `mean`, `std`): "
-        "applications are told to do what is declared.",
+        hint=f"Declare what the data function does ({keys}): applications are told to do what is "
+        "declared.",
     )
 
 

@@ -91,6 +91,7 @@ def _alternatives(
     """
     from edgedeploy.data.alternatives import (
         audio_alternatives,
+        check_loudness,
         image_alternatives,
         pixel_statistics,
     )
@@ -111,6 +112,8 @@ def _alternatives(
             ]
             found = image_alternatives(inputs, spec.image, seen[0])
         elif spec.audio is not None:
+            for given in inputs:
+                check_loudness(given.name, _tensors(units, given.name), spec.audio)
             found = audio_alternatives([given.name for given in inputs], spec.audio)
         yield from ((kind, alternative) for alternative in found)
 

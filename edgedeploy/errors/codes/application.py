@@ -23,11 +23,12 @@ CODES: dict[str, Explanation] = {
         "the check off.",
     ),
     "E842": Explanation(
-        "Samples are not what `image:` declares",
+        "Samples are not what `image:` or `audio:` declares",
         "A data function or array file gives tensors that the declared preprocessing cannot make "
         "of any picture: undone, it leaves pixels far outside of 0 to 255, or hardly above 0, or "
-        "another number of channels. The build would judge one thing and applications would do "
-        "another. Declare what the function does, or turn the check off with `checked: false`.",
+        "another number of channels. Or it gives sound of another scale than `scale` says. The "
+        "build would judge one thing and applications would do another. Declare what the function "
+        "does, or turn the check off with `checked: false`.",
     ),
     "E843": Explanation(
         "The axes of an image stand in another order than the model's",

@@ -261,3 +261,19 @@ def test_the_scale_of_sound_is_checked(sounds):
     assert (found.code, "`scale: 32768`" in found.hint) == ("E841", True)
     (other,) = Stages(sounds, SOUNDS.format(words="scale: 32768")).tried().values()
     assert (other["declared"], other["p"]) == (1.0, 1.0) and other["value"] < 0.7
+
+
+@pytest.mark.parametrize(("declared_scale", "given"), [(1, 32768), (32768, 1)])
+def test_sound_of_another_scale_than_declared_is_refused(sounds, declared_scale, given):
+    (sounds / "made.py").write_text(
+        "import numpy as np\n"
+        "def samples():\n"
+        "    for k in range(20):\n"
+        "        x = np.random.default_rng(k).uniform(-0.5, 0.5, (1, 64)).astype(np.float32)\n"
+        f"        yield {{'x': x * {given}}}, k % 2\n"
+    )
+    text = SOUNDS.format(words=f"scale: {declared_scale}").replace(
+        "{source: sounds, labels: labels.csv}", "'made.py:samples'"
+    )
+    found = Stages(sounds, text).refusal()
+    assert (found.code, found.subject, "`scale`" in found.hint) == ("E842", "x", True)
