@@ -112,6 +112,8 @@ def pixel_statistics(
         DataError: The samples cannot be what the declared preprocessing gives (E842): a data
             function does something else.
     """
+    if spec.scale == 0:
+        raise _untrue(name, "a `scale` of 0 leaves nothing of a picture")
     low, high, count = np.inf, -np.inf, 0
     total, squares = np.zeros(1), np.zeros(1)
     channels = 1 if spec.colour == "gray" else 3
@@ -223,7 +225,7 @@ def _normalisations(
         _ordered(spec, [float(f"{value / 255:.3g}") for value in values])
         for values in (seen.mean, seen.std)
     )
-    if min(std) > 0:
+    if min(std) > FLATTEST_PIXEL / 255:  # a channel that never changes has nothing to divide by
         what = "with the mean and std of these samples (better: of those that it was trained on)"
         yield what, replace(unit, mean=mean, std=std)
 

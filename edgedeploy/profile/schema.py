@@ -141,9 +141,6 @@ class ImageSchema(Strict):
                 )
         if any(item <= 0.0 for item in self.std):
             raise fault("E107", "`std` must be above 0", "write numbers above 0", at=("std",))
-        if self.scale == 0.0:
-            hint = "write the factor that the model was trained with, such as 1/255"
-            raise fault("E107", "`scale` must not be 0", hint, at=("scale",))
         return self
 
 

@@ -86,6 +86,17 @@ def test_numbers_stand_in_the_order_of_the_channels():
     np.testing.assert_allclose(tensor.reshape(3), blue_first, rtol=1e-6)
 
 
+def test_the_samples_own_numbers_are_tried_where_they_have_some():
+    what = "with the mean and std of these samples (better: of those that it was trained on)"
+    found = tried(image())[what]
+    numbers = found.change(normalise(np.full((1, 1, 3), 127, np.uint8), image()).astype(np.float32))
+    assert np.abs(numbers).max() < 0.1  # the middle of random pixels is their mean
+    spec = image(colour="gray")
+    flat = pixel_statistics("x", [np.full((1, 1, 4, 4), 200.0)], spec)
+    given = TensorSpec(name="x", dtype="float32", dims=(1, 1, 4, 4))
+    assert what not in {item.what for item in image_alternatives([given], spec, flat)}
+
+
 def test_grey_pictures_have_no_colours_and_whole_numbers_no_scale():
     grey = tried(image(colour="gray", scale=1 / 255), dims=(1, 1, 8, 8))
     assert not any("ImageNet" in what or "colour" in what for what in grey)
@@ -112,6 +123,8 @@ def test_pixels_that_overshoot_a_little_are_pixels():
     pixels = np.array([-20.0, 270.0] * 6).reshape(1, 2, 2, 3)
     seen = pixel_statistics("x", [tensor_of(pixels, spec)], spec)
     assert (round(seen.low), round(seen.high)) == (-20, 270)
+    with pytest.raises(DataError, match="leaves nothing of a picture"):
+        pixel_statistics("x", [tensor_of(pixels, image(scale=0))], image(scale=0))
     with pytest.raises(DataError, match="pixels from -80 to 270"):
         pixel_statistics("x", [tensor_of(np.where(pixels < 0, -80, pixels), spec)], spec)
 
