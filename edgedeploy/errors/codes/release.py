@@ -121,7 +121,8 @@ CODES: dict[str, Explanation] = {
     "E750": Explanation(
         "A key file exists already",
         "A key is never overwritten: what was signed with the old one could not be told from what "
-        "was not. Choose another file name, or rotate the key.",
+        "was not. Choose another file name, or rotate the key. Nor does a statement about keys "
+        "replace anything but a statement.",
     ),
     "E751": Explanation(
         "A key file cannot be used",
