@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from edgedeploy.describing import describe_files, describe_target, is_measured, 
 from edgedeploy.disk import disk_errors
 from edgedeploy.errors import ProfileError
 from edgedeploy.events import EventLog
-from edgedeploy.manifest import write_atomic
+from edgedeploy.manifest import PART, sweep_parts, sync_folder, write_atomic
 from edgedeploy.measured import Measured, Measurements, without_name, write_measurements
 from edgedeploy.opening import Request
 from edgedeploy.profile.types import Profile
@@ -174,18 +175,23 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
         draft = collect(built, options, before)
         check_counted(before, draft.release)
         formats_for(draft.release, options.formats)  # refused before anything is written
-        folder = options.output / draft.release.name
-        with disk_errors("cannot write the bundle"):
-            path = write_release(draft, folder, key, model_key)
-            write_measurements(measurements_of(draft), path, key)
-            # Last: what failed may be released again with other content.
+        folder, delta = options.output / draft.release.name, None
+        # What fails leaves no bundle that somebody signed, and may be released again with other
+        # content: nothing has its name before all of it was made.
+        with disk_errors("cannot write the bundle"), _unnamed(folder) as part:
+            made = write_release(draft, part, key, model_key)
+            write_measurements(measurements_of(draft), made, key)
+            if options.delta_from is not None:
+                with disk_errors("cannot write the delta"):
+                    delta = write_delta(options.delta_from, made, part, options.delta_codec)
+                delta = replace(delta, path=folder / delta.path.name)
+            packages = write_packages(made, own, options.formats, folder / "packages")
             if not is_bundled(built.plan.profile.file):
                 keep_counted(built.plan.profile.folder, draft.release)
-    delta = None
-    if options.delta_from is not None:
-        with disk_errors("cannot write the delta"):
-            delta = write_delta(options.delta_from, path, folder, options.delta_codec)
-    packages = write_packages(path, own, options.formats, folder / "packages")
+            for file in sorted(part.iterdir()):
+                file.replace(folder / file.name)
+            sync_folder(folder)
+    path = folder / made.name
     return Released(
         release=draft.release,
         path=path,
@@ -194,6 +200,18 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
         delta=delta,
         model_signature=None if model_key is None else model_signature_path(path),
     )
+
+
+@contextmanager
+def _unnamed(folder: Path) -> Iterator[Path]:
+    """Give a folder inside of an existing one for what has no name yet; what stays in it goes."""
+    sweep_parts(folder)
+    part = folder / f"{PART}{os.getpid()}.{os.urandom(6).hex()}"
+    part.mkdir(mode=0o700)
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _check_old(old: Path, whom: Believed) -> None:
