@@ -36,6 +36,7 @@ from edgedeploy.release.bundle import (
     parse_release,
     sums,
 )
+from edgedeploy.release.checking import is_name
 from edgedeploy.release.counters import (
     Counted,
     check_counted,
@@ -252,9 +253,9 @@ def collect(built: Built, options: ReleaseOptions, before: Sequence[Counted]) ->
         before: The releases of the profile so far.
 
     Raises:
-        ProfileError: The profile states no version (E737), its counter was given before (E749), a
-            part has no licence (E756) or a wrong one (E757), or a file that it names cannot be
-            taken along (E442).
+        ProfileError: The profile states no version or one that is none (E737), its counter was
+            given before (E749), a part has no licence (E756) or a wrong one (E757), or a file that
+            it names cannot be taken along (E442).
         RefusedError: A gate refused an artifact (E439), or a licence is denied (E758).
         BuildError: It is not built, or not as the profile now says (E438); or an engine of it is
             none, because something stood for the GPU (E759).
@@ -266,6 +267,13 @@ def collect(built: Built, options: ReleaseOptions, before: Sequence[Counted]) ->
             code="E737",
             subject=str(profile.file),
             hint='add `version: "1.0.0"` to the profile',
+        )
+    if not is_name(profile.version):
+        raise ProfileError(
+            f"no release can have the version {profile.version!r:.120}",
+            code="E737",
+            subject=str(profile.file),
+            hint="write letters, digits and `._+~-`, a letter or digit first, 100 at most",
         )
     texts = dict(map(text_path, profile.release.texts))
     covered = licences(_parts(profile), texts)

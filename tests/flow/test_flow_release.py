@@ -231,6 +231,7 @@ def refused(folder: Path, *sets: str, **options: Any) -> str:
     ("change", "code"),
     [
         (('version: "1.2.0"\n', ""), "E737"),
+        (('"1.2.0"', '"../1.2.0"'), "E737"),
         (("  licence: LicenseRef-Ours OR MIT\n", ""), "E756"),
         (("  files_licence: mit\n", ""), "E756"),
         (("LicenseRef-Ours OR MIT", "free for all"), "E757"),
