@@ -17,7 +17,7 @@ from edgedeploy.config.bundled import is_bundled
 from edgedeploy.deploy.contents import Built, ForRelease
 from edgedeploy.describing import describe_files, describe_target, is_measured, labels_path
 from edgedeploy.disk import disk_errors
-from edgedeploy.errors import ProfileError
+from edgedeploy.errors import ProfileError, UsageError
 from edgedeploy.events import EventLog
 from edgedeploy.manifest import PART, sweep_parts, sync_folder, write_atomic
 from edgedeploy.measured import Measured, Measurements, without_name, write_measurements
@@ -256,6 +256,7 @@ def collect(built: Built, options: ReleaseOptions, before: Sequence[Counted]) ->
         ProfileError: The profile states no version or one that is none (E737), its counter was
             given before (E749), a part has no licence (E756) or a wrong one (E757), or a file that
             it names cannot be taken along (E442).
+        UsageError: SOURCE_DATE_EPOCH is no time (E100).
         RefusedError: A gate refused an artifact (E439), or a licence is denied (E758).
         BuildError: It is not built, or not as the profile now says (E438); or an engine of it is
             none, because something stood for the GPU (E759).
@@ -376,11 +377,25 @@ def write_release(
 
 
 def _created() -> str | None:
-    """Return the time that SOURCE_DATE_EPOCH names. Source: reproducible-builds.org, its spec."""
+    """Return the time that SOURCE_DATE_EPOCH names. Source: reproducible-builds.org, its spec.
+
+    Raises:
+        UsageError: It names none (E100).
+    """
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if not text.isdecimal():
+    if not text:
         return None
-    return datetime.fromtimestamp(int(text), UTC).isoformat(timespec="seconds")
+    try:
+        if not (text.isascii() and text.isdecimal()):
+            raise ValueError("it is no number of seconds")
+        return datetime.fromtimestamp(int(text), UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH is {text!r:.60}, and no time that a release can have",
+            code="E100",
+            subject="SOURCE_DATE_EPOCH",
+            hint="set it to the seconds since 1970, such as `git log -1 --format=%ct`, or unset it",
+        ) from error
 
 
 def _parts(profile: Profile) -> dict[str, str | None]:

@@ -290,6 +290,17 @@ def test_what_fails_late_leaves_nothing_that_was_signed(project: Path, tmp_path:
     assert not list(folder.glob("packages/*"))
 
 
+def test_a_release_of_another_time(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    assert released(project).release.created == "2023-11-14T22:13:20+00:00"
+    for wrong in ("yesterday", "-5", "1.5", "\u0663", "9" * 17, "9" * 5000):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", wrong)
+        assert refused(project) == "E100"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "")
+    (project / COUNTED).unlink()
+    assert released(project).release.created is None
+
+
 SIGNS = """\
 import sys
 from pathlib import Path
