@@ -62,6 +62,10 @@ class WrongBaseError(Exception):
     """The delta was made from another bundle."""
 
 
+class UnusableKeyError(Exception):
+    """What was given as a key is none."""
+
+
 class MissingPartError(Exception):
     """Something is not there: ``zstandard`` for a delta that needs it, or the checker of keys."""
 
@@ -552,6 +556,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except (DamagedError, WrongBaseError) as error:
         print("refused: %s" % ascii(str(error)), file=sys.stderr)
         return 7
+    except UnusableKeyError as error:
+        print("refused: %s" % ascii(str(error)), file=sys.stderr)
+        return 2
     except MissingPartError as error:
         print("not possible here: %s" % error, file=sys.stderr)
         return 5
@@ -571,7 +578,7 @@ def _verifier(paths: List[str]) -> Tuple[Check, Approve]:
     try:
         keys = [checker.read_key(path) for path in paths]
     except ValueError as error:
-        raise DamagedError(str(error))
+        raise UnusableKeyError(str(error))
 
     def guarded(check: Callable[..., Any]) -> Callable[..., None]:
         def run(*what: Any) -> None:
