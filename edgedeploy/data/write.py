@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class PackReport:
         reader: Which reader it was.
         samples: Samples written.
         sequences: Distinct sequences among them.
+        longest: Samples of the longest sequence; 0 without any.
         with_truth: Samples with ground truth.
         found: Files (rows for a single array file: 1) before the ``samples`` limit.
         ignored: Reason -> number of files passed over.
@@ -39,6 +41,7 @@ class PackReport:
     reader: str
     samples: int
     sequences: int
+    longest: int
     with_truth: int
     found: int
     ignored: Mapping[str, int]
@@ -52,6 +55,7 @@ class PackReport:
             "reader": self.reader,
             "samples": self.samples,
             "sequences": self.sequences,
+            "longest": self.longest,
             "with_truth": self.with_truth,
             "found": self.found,
             "ignored": dict(self.ignored),
@@ -70,6 +74,7 @@ def write_pack(
     *,
     axes: Mapping[str, Sequence[str | None]] | None = None,
     dims: Mapping[str, DimSpec] | None = None,
+    carried: Sequence[str] = (),
 ) -> PackReport:
     """Read the role's samples and write them as a pack into the existing empty folder ``out``.
 
@@ -83,10 +88,12 @@ def write_pack(
         axes: Per input, the name of each axis's dim (None where it has none).
         dims: The profile's ranges and buckets by dim name. A sample of the size of another bucket
             is left to that bucket.
+        carried: Names of the model's state inputs.
 
     Raises:
         DataError: The data is missing, broken or does not fit the model; there is no sample
-            (E251), or only one to calibrate with (E252).
+            (E251), or only one to calibrate with (E252); or the model has a state, and no two
+            samples follow each other (E865).
     """
     selection = select(role, folder)
     conformer = Conformer(inputs, specs, axes, dims)
@@ -95,7 +102,7 @@ def write_pack(
     )
     total = len(selection.names) if selection.reader in ("numpy", "images") else None
     seen: set[str] = set()
-    sequences: set[str] = set()
+    sequences: Counter[str] = Counter()
     current: str | None = None
     with_truth = elsewhere = 0
     with PackWriter(out) as writer:
@@ -128,15 +135,19 @@ def write_pack(
             )
             with_truth += sample.truth is not None
             if sample.sequence is not None:
-                sequences.add(sample.sequence)
+                sequences[sample.sequence] += 1
             if progress:
                 progress(len(seen), None if selection.rows else total)
     _check_count(role, len(seen) - elsewhere, elsewhere)
+    longest = max(sequences.values(), default=0)
+    if carried and longest < 2:
+        raise _single(role, carried[0])
     return PackReport(
         role=role.name,
         reader=selection.reader,
         samples=len(seen) - elsewhere,
         sequences=len(sequences),
+        longest=longest,
         with_truth=with_truth,
         found=selection.found,
         ignored={
@@ -170,3 +181,16 @@ def _check_count(role: DataRole, count: int, elsewhere: int) -> None:
             subject=role.name,
             hint="Give at least 2, better 100 or more typical samples.",
         )
+
+
+def _single(role: DataRole, state: str) -> DataError:
+    """Return the refusal of samples over which a state never moves away from zeros."""
+    return DataError(
+        f"data role '{role.name}': no sample follows another, and the model has the state "
+        f"'{state}', which stays zero over single samples",
+        code="E865",
+        subject=role.name,
+        hint="Give whole recordings: WAV files with `audio: {frame: ...}`, or a data function that "
+        "yields (inputs, truth, id, sequence). A state that is always zero is no state: say "
+        f"`inputs: {{{state}: {{value: 0}}}}`.",
+    )
