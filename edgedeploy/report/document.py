@@ -228,6 +228,40 @@ class ParityReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepsReport:
+    """Roots of mean squares over positions ``first`` to ``last``: of error and float output."""
+
+    first: int
+    last: int
+    rmse: float | None
+    reference_rms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftReport:
+    """The error of an output along sequences over which a state is carried.
+
+    Attributes:
+        output: Its name.
+        sequences: How many.
+        steps: Samples of the longest.
+        growth: Error of the last thirds over that of the middle thirds, each measured by the float
+            output there; None without a figure.
+        worst_step: Position, counted from 0, with the largest error.
+        worst_rmse: The root of the mean squared error there.
+        parts: The error by position.
+    """
+
+    output: str
+    sequences: int
+    steps: int
+    growth: Interval | None
+    worst_step: int
+    worst_rmse: float
+    parts: tuple[StepsReport, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationReport:
     """An artifact held against the float model, sample by sample.
 
@@ -239,6 +273,7 @@ class EvaluationReport:
         flipped_count: Samples whose answer differs between the two; None when not countable.
         flipped_ids: Their ids, possibly shortened.
         evidence: Where its outputs come from.
+        drift: The error along sequences, of a model with a state.
     """
 
     metric: MetricReport | None = None
@@ -249,6 +284,7 @@ class EvaluationReport:
     flipped_ids: tuple[str, ...] = ()
     parity: tuple[ParityReport, ...] = ()
     evidence: Evidence = "host-runtime"
+    drift: tuple[DriftReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
