@@ -199,6 +199,7 @@ def _bench(bench: BenchSummary | None) -> str:
         ("memory", figures.memory(bench)),
         *((("energy", figures.energy(bench)),) if bench.energy_j else ()),
         ("energy from", bench.energy),
+        *((("state", bench.state),) if bench.state else ()),
         ("evidence", figures.evidence(bench)),
         *((("emulated", bench.emulated),) if bench.emulated else ()),
         *((("device", bench.device),) if bench.device else ()),

@@ -86,6 +86,7 @@ class BenchSummary:
         imported: An app measured it, and a document told of it.
         energy_j: Of one inference, all that the source of power tells; None where it has none.
         energy: Where that comes from, in words, or why there is none.
+        state: Of a model with one, whether it was ``carried`` along sequences, or ``zero``.
         device_bytes: Memory of the GPU that the artifact took; None without one.
         upload_ms, compute_ms, download_ms: The GPU's own mean times; None without one.
     """
@@ -115,6 +116,7 @@ class BenchSummary:
     imported: bool = False
     energy_j: Interval | None = None
     energy: str = ""
+    state: Literal["carried", "zero"] | None = None
     device_bytes: int | None = None
     upload_ms: float | None = None
     compute_ms: float | None = None

@@ -300,6 +300,8 @@ def notes(target: TargetReport, created: str) -> list[str]:
     if target.bench is not None:
         if target.bench.device is not None:
             found.append(measured_on(target.bench, created))
+        if target.bench.state == "zero":
+            found.append("latency with the state at zero: what measured carries none")
         found += [f"latency unreliable: {reason}" for reason in target.bench.reasons]
     evaluated = target.evaluation
     if evaluated is not None and evaluated.flipped_count:

@@ -79,6 +79,7 @@ def test_a_device_says_where_speech_is(example: Example, lab: Lab, tmp_path: Pat
     inventory = write_inventory(tmp_path, [device])
     run(example, inventory, device, "bench", "--mode", "quick", "--parity", "all")
     target = targets(example, "there")[TARGET]
+    assert target["bench"]["state"] == "carried"
     gates = {gate["gate"]: (gate["state"], gate["evidence"]) for gate in target["gates"]}
     assert gates["parity_on_device"] == gates["metric_on_device"] == ("passed", "device")
     run(example, inventory, device, "push")

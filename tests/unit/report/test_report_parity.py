@@ -1,4 +1,6 @@
-"""What stands in the table where the profile names no metric."""
+"""What reports say of comparisons with the float model, and of streams."""
+
+import dataclasses
 
 from edgedeploy.report.details import target_card
 from edgedeploy.report.document import (
@@ -65,3 +67,17 @@ def test_the_error_along_sequences_is_told_and_shown():
     ]
     card = target_card("t", target, 0)
     assert "Error along sequences" in card and "188-374" in card
+
+
+def test_a_latency_without_the_state_carried_is_told(document):
+    """As trtexec measures, or an app; what was carried needs no word."""
+    model = document.models[0]
+    target = next(item for item in model.targets if item.bench is not None)
+    told = {}
+    for state in ("zero", "carried", None):
+        bench = dataclasses.replace(target.bench, state=state)
+        changed = dataclasses.replace(target, bench=bench)
+        told[state] = "\n".join(notes(changed, document.created))
+        assert (f"<dt>state</dt><dd>{state}</dd>" in target_card("t", changed, 0)) == bool(state)
+    assert "latency with the state at zero" in told["zero"]
+    assert told["carried"] == told[None] and "state" not in told["carried"]
