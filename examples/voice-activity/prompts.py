@@ -1,12 +1,8 @@
 """Makes recordings of real speech: prompts of one voice, joined with pauses, under noise.
 
-`python prompts.py FOLDER [COUNT]` takes the WAV files below FOLDER and writes what `record.py` does:
-`recordings/` and `speech.csv`. Debian's package asterisk-core-sounds-en-wav has 568 prompts (CC-BY-SA):
-
-    apt-get download asterisk-core-sounds-en-wav && dpkg -x asterisk-core-sounds-en-wav_*.deb prompts
-    python prompts.py prompts
-
-Where there is speech follows from the loudness of the prompt before noise is added.
+`python prompts.py FOLDER [COUNT]` takes the WAV files below FOLDER and writes what record.py does:
+`recordings/` and `speech.csv`. README.md names a package of prompts. Where there is speech follows
+from the loudness of a prompt before noise is added.
 """
 
 import csv

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+import wave
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.examples.test_examples import ROOT, Example, value
@@ -100,6 +102,48 @@ def test_a_device_says_where_speech_is(example: Example, lab: Lab, tmp_path: Pat
     for path in files:
         lines = [line for line in done.stdout.splitlines() if f"{path.name}: " in line]
         assert [line.rpartition(": ")[2] for line in lines] == here[path.name]
+
+
+def test_recordings_are_made_of_prompts(tmp_path: Path) -> None:
+    """Labels follow from where a prompt is loud; what is calibrated on is in no evaluation.
+
+    A prompt here is half a second of silence, a tone with a gap of 0.1 s in it, and silence: the
+    gap belongs to the speech.
+    """
+    made = Example(NAME, tmp_path)
+    (tmp_path / "prompts").mkdir()
+    for number in range(12):
+        time_s = np.arange(int(2.6 * 8000)) / 8000
+        on = (time_s >= 0.5) & (time_s < 2.1) & ~((time_s >= 1.5) & (time_s < 1.6))
+        tone = 0.3 * on * np.sin(2 * np.pi * (300 + 40 * number) * time_s)
+        with wave.open(str(tmp_path / f"prompts/{number:02}.wav"), "wb") as stream:
+            stream.setparams((1, 2, 8000, 0, "NONE", ""))
+            stream.writeframes(np.round(tone * 32767).astype("<i2").tobytes())
+    made.python("prompts.py", tmp_path / "prompts", "2")
+    with open(made.folder / "speech.csv", newline="") as file:
+        spans = [(int(row["start"]), int(row["end"])) for row in csv.DictReader(file)]
+    assert len(spans) >= 4
+    for start, end in spans:
+        assert abs(end - start - 1.6 * 16000) <= 2 * 320
+    heard = {role: pitches(made.folder / "recordings" / role) for role in ("calibrate", "evaluate")}
+    assert heard["calibrate"] <= set(range(6)) and heard["evaluate"] <= set(range(6, 12))
+    assert heard["calibrate"] and heard["evaluate"]
+
+
+def pitches(folder: Path) -> set[int]:
+    """Return which tones stand out in the recordings of a folder, by number."""
+    found = set()
+    for path in folder.glob("*.wav"):
+        with wave.open(str(path), "rb") as stream:
+            sound = np.frombuffer(stream.readframes(stream.getnframes()), "<i2").astype(float)
+        level = np.abs(np.fft.rfft(sound))
+        step_hz = 16000 / len(sound)
+        for number in range(12):
+            at = round((300 + 40 * number) / step_hz)
+            around = level[at - 120 : at + 120]
+            if level[at - 3 : at + 4].max() > 20 * np.median(around):
+                found.add(number)
+    return found
 
 
 def run(example: Example, inventory: Path, device: LabDevice, verb: str, *words: str) -> None:
