@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgedeploy.data.conform import Conformer
 from edgedeploy.data.pack import PackWriter
-from edgedeploy.data.readers import Request, read
-from edgedeploy.data.sources import DataFile, describe, select
+from edgedeploy.data.readers import RawSample, Request, read
+from edgedeploy.data.sources import DataFile, Selection, describe, select
 from edgedeploy.errors import DataError
 from edgedeploy.profile.types import DataRole, DimSpec, InputSpec
 from edgedeploy.signature import TensorSpec
@@ -100,13 +102,49 @@ def write_pack(
     request = Request(
         role=role, selection=selection, inputs=conformer.wanted, specs=specs, folder=folder
     )
+
+    def fit(sample: RawSample) -> Mapping[str, np.ndarray] | None:
+        if conformer.is_of_other_bucket(sample.tensors):
+            return None
+        return conformer.conform(sample.id, sample.tensors)
+
+    report = write_samples(role, selection, read(request), fit, folder, out, progress)
+    if carried and report.longest < 2:
+        raise _single(role, carried[0])
+    return replace(report, notes=dict(sorted(conformer.notes.items())))
+
+
+def write_samples(
+    role: DataRole,
+    selection: Selection,
+    samples: Iterable[RawSample],
+    fit: Callable[[RawSample], Mapping[str, np.ndarray] | None],
+    folder: Path,
+    out: Path,
+    progress: Progress | None = None,
+) -> PackReport:
+    """Write samples as a pack into the existing empty folder ``out``.
+
+    Args:
+        role: The data role.
+        selection: Its files.
+        samples: What they hold.
+        fit: Returns the arrays to write of a sample; None leaves it to another bucket.
+        folder: The profile's folder.
+        out: Where the pack goes.
+        progress: Told after each sample.
+
+    Raises:
+        DataError: Two samples have one name, or those of a sequence do not stand in a row (E284);
+            there is no sample (E251), or only one to calibrate with (E252).
+    """
     total = len(selection.names) if selection.reader in ("numpy", "images") else None
     seen: set[str] = set()
     sequences: Counter[str] = Counter()
     current: str | None = None
     with_truth = elsewhere = 0
     with PackWriter(out) as writer:
-        for sample in read(request):
+        for sample in samples:
             if sample.id in seen:
                 raise DataError(
                     f"two samples are called {sample.id}",
@@ -115,7 +153,8 @@ def write_pack(
                     hint="Yield a different id for each sample.",
                 )
             seen.add(sample.id)
-            if conformer.is_of_other_bucket(sample.tensors):
+            tensors = fit(sample)
+            if tensors is None:
                 elsewhere += 1
                 continue
             if sample.sequence != current and sample.sequence in sequences:
@@ -128,7 +167,7 @@ def write_pack(
             current = sample.sequence
             writer.add(
                 sample.id,
-                conformer.conform(sample.id, sample.tensors),
+                tensors,
                 truth=sample.truth,
                 sequence=sample.sequence,
                 geometry=sample.geometry,
@@ -139,22 +178,19 @@ def write_pack(
             if progress:
                 progress(len(seen), None if selection.rows else total)
     _check_count(role, len(seen) - elsewhere, elsewhere)
-    longest = max(sequences.values(), default=0)
-    if carried and longest < 2:
-        raise _single(role, carried[0])
     return PackReport(
         role=role.name,
         reader=selection.reader,
         samples=len(seen) - elsewhere,
         sequences=len(sequences),
-        longest=longest,
+        longest=max(sequences.values(), default=0),
         with_truth=with_truth,
         found=selection.found,
         ignored={
             **selection.ignored,
             **({"of another bucket": elsewhere} if elsewhere else {}),
         },
-        notes=dict(sorted(conformer.notes.items())),
+        notes={},
         files=tuple(describe(role, folder)),
     )
 

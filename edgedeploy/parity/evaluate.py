@@ -61,12 +61,20 @@ def run_samples(
             progress(position + 1, len(samples))
 
 
-class _Scorer:
-    """Collects the metric's records; does nothing without a metric."""
+class Scorer:
+    """Collects the metric's records; does nothing without a metric.
+
+    Args:
+        default_output: What is scored where the metric names no output.
+        spec: What is measured.
+        metadata: The model's metadata, for parameters ``metadata:KEY``.
+        folder: The profile's folder, for user functions.
+        decoder: How the model's outputs become an answer; None where nothing says it.
+    """
 
     def __init__(
         self,
-        runner: Runner,
+        default_output: str,
         spec: MetricSpec | None,
         metadata: Mapping[str, str] | None,
         folder: Path | None,
@@ -79,7 +87,7 @@ class _Scorer:
             self.metric = make_metric(
                 Options(
                     spec=spec,
-                    default_output=runner.signature.outputs[0].name,
+                    default_output=default_output,
                     metadata=metadata or {},
                     folder=folder or Path(),
                     decoder=decoder,
@@ -92,6 +100,11 @@ class _Scorer:
         outputs: Mapping[str, np.ndarray],
         reference: Mapping[str, np.ndarray] | None,
     ) -> None:
+        """Score one sample's outputs.
+
+        Raises:
+            DataError: The truth is missing (E286) or the output does not suit (E287).
+        """
         if self.metric is None:
             return
         record = self.metric.score(
@@ -117,6 +130,18 @@ class _Scorer:
         scores_reference: Evaluation | None = None,
         drift: DriftWatch | None = None,
     ) -> Evaluation:
+        """Return the evaluation of all samples.
+
+        Args:
+            samples: How many there were.
+            evidence: Where the outputs come from.
+            comparer: How they compare with the float model's.
+            scores_reference: The float model's evaluation, for the paired comparison.
+            drift: The error along sequences; None for a model without a state.
+
+        Raises:
+            DataError: The scores are of other samples (E290).
+        """
         result, paired = None, None
         if self.metric is not None and self._spec is not None:
             self.metric.finish()
@@ -133,6 +158,11 @@ class _Scorer:
             scores=tuple(self._scores),
             drift=drift.results() if drift is not None else (),
         )
+
+
+def _default_output(runner: Runner, metric: MetricSpec | None) -> str:
+    """Return the output that a metric scores where it names none: the model's first."""
+    return "" if metric is None else runner.signature.outputs[0].name
 
 
 def evaluate(
@@ -178,7 +208,7 @@ def evaluate(
             subject=str(reference),
             hint="Run the build again, so that both come from the same data.",
         )
-    scorer = _Scorer(runner, metric, metadata, folder, decoder)
+    scorer = Scorer(_default_output(runner, metric), metric, metadata, folder, decoder)
     comparer, drift = Comparer(), DriftWatch() if state else None
     runs = run_samples(runner, pack, state=state, zeros=zeros, progress=progress)
     for position, (sample, outputs) in enumerate(runs):
@@ -225,7 +255,7 @@ def record_reference(
         BuildError: The runtime failed.
     """
     pack = PackReader(samples)
-    scorer = _Scorer(runner, metric, metadata, folder, decoder)
+    scorer = Scorer(_default_output(runner, metric), metric, metadata, folder, decoder)
     with nullcontext() if out is None else PackWriter(out) as writer:
         for sample, outputs in run_samples(
             runner, pack, state=state, zeros=zeros, progress=progress

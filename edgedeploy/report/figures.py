@@ -15,6 +15,7 @@ from edgedeploy.report.document import (
     DriftReport,
     EngineReport,
     Interval,
+    LossReport,
     MetricReport,
     SensitiveLayer,
     TargetReport,
@@ -271,6 +272,15 @@ def drift(reports: Sequence[DriftReport]) -> list[str]:
             f"most at step {item.worst_step} ({number(item.worst_rmse)})"
         )
     return found
+
+
+def loss(report: LossReport, *, fraction: bool) -> str:
+    """Return what one model of a refused combination loses alone, in words."""
+    what = f"{report.model} alone, the other models in float"
+    if report.delta is None:
+        return f"{what}: not defined"
+    unit, factor = ("pt", 100.0) if fraction else ("", 1.0)
+    return f"{what}: {interval(report.delta, unit, factor, '+')}"
 
 
 def notes(target: TargetReport, created: str) -> list[str]:
