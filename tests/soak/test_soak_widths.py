@@ -52,7 +52,7 @@ def test_a_recogniser_reads_lines_of_every_width(width: Any, tmp_path: Path) -> 
     built = app.run("build", "--no-bench", limit_s=1800)
     assert built.status == 0, built.said
     asked = 0
-    for model in built.document["models"]:
+    for model in built.document["build"]["models"]:
         for target in model["targets"]:
             found = target["evaluation"]
             assert target["verdict"] == "accepted" and target["chosen"].startswith("w8a8")
