@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgedeploy.data.conform import Conformer
-from edgedeploy.data.pack import PackWriter
+from edgedeploy.data.pack import PackWriter, single_samples
 from edgedeploy.data.readers import RawSample, Request, read
 from edgedeploy.data.sources import DataFile, Selection, describe, select
 from edgedeploy.errors import DataError
@@ -110,7 +110,7 @@ def write_pack(
 
     report = write_samples(role, selection, read(request), fit, folder, out, progress)
     if carried and report.longest < 2:
-        raise _single(role, carried[0])
+        raise single_samples(role.name, f"data role '{role.name}'", carried[0])
     return replace(report, notes=dict(sorted(conformer.notes.items())))
 
 
@@ -217,16 +217,3 @@ def _check_count(role: DataRole, count: int, elsewhere: int) -> None:
             subject=role.name,
             hint="Give at least 2, better 100 or more typical samples.",
         )
-
-
-def _single(role: DataRole, state: str) -> DataError:
-    """Return the refusal of samples over which a state never moves away from zeros."""
-    return DataError(
-        f"data role '{role.name}': no sample follows another, and the model has the state "
-        f"'{state}', which stays zero over single samples",
-        code="E865",
-        subject=role.name,
-        hint="Give whole recordings: WAV files with `audio: {frame: ...}`, or a data function that "
-        "yields (inputs, truth, id, sequence). A state that is always zero is no state: say "
-        f"`inputs: {{{state}: {{value: 0}}}}`.",
-    )
