@@ -8,6 +8,32 @@ from __future__ import annotations
 from edgedeploy.errors.codes import Explanation
 
 CODES: dict[str, Explanation] = {
+    "E856": Explanation(
+        "A released model does not fit the present data",
+        "`compare RELEASE PROFILE` runs the release's artifacts on the samples that the profile "
+        "evaluates now, and this one takes other inputs, gives other outputs, or has other classes "
+        "or characters than the present model. Leave the target out with `-t`, or compare with a "
+        "release that takes the same data.",
+    ),
+    "E857": Explanation(
+        "Samples cannot be parted into slices",
+        "`--slices` names a column of the table of labels, or a function `file.py:function` that "
+        "gives the slice of a sample's name. The column is not there, the function fails, or it "
+        "makes no slice at all or too many: every slice is one more test, and makes all of them "
+        "less sharp.",
+    ),
+    "E858": Explanation(
+        "Nothing of a release can be paired with the last build",
+        "Samples are paired where a model on a target stands in the release and in the profile, "
+        "has a metric with a truth and evaluation data, and runs on this machine. The message says "
+        "what is missing for each. Give the profile `metric:` and `data: {evaluate: ...}`, or "
+        "compare two bundles, which needs no samples.",
+    ),
+    "E859": Explanation(
+        "A folder does not hold one profile",
+        "A folder stands for the profile in it: the YAML file with the key `edgedeploy`. There is "
+        "none here, or there are several. Name the file.",
+    ),
     "E865": Explanation(
         "Single samples cannot stand for a stream",
         "The model has a `state:`, which starts from zeros and is carried from sample to sample of "
@@ -105,5 +131,19 @@ CODES: dict[str, Explanation] = {
         "Tables are of one model's activations, and the data at the top is what the pipeline's "
         "function is given. Write `data: {calibrate: {tables: ...}}` under each model that shall "
         "do without samples; the pipeline's own `calibrate` may then be left out.",
+    ),
+    "E896": Explanation(
+        "The baked steps are not the last ones",
+        "An application and its model share the work at one point: what is in `bake` is done "
+        "behind all that is not, and colour, scale, then mean and std have that order. Bake the "
+        "later step as well, or leave the earlier one outside. `uint8` brings scale, mean and std "
+        "along. A scale of 0 cannot be baked: nothing would be left of the picture.",
+    ),
+    "E897": Explanation(
+        "Preprocessing cannot be baked into an input",
+        "`bake` puts the declared steps in front of an input of the model, which has to be a float "
+        "tensor of four axes with 1 or 3 channels where `layout` says, and no output at the same "
+        "time. The message says what does not hold. Correct `layout` or `colour`, or leave `bake` "
+        "out: the application does the steps then.",
     ),
 }
