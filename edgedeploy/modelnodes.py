@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -288,7 +288,7 @@ def model_nodes(
         evaluate = synthetic_samples(model, variant, name, normal)
     if calibration is not None and calibration.tables is not None:
         given = evaluate if role == "evaluate" else None
-        table = _kept_table(profile.folder, calibration.tables, name, optimised, given)
+        table = _kept_table(profile.folder, calibration.tables, name, optimised, given, state)
     classes = _classes(profile.folder, model)
     reference = _reference(profile, model, name, words, start.unbaked, evaluate, intake, classes)
     return ModelNodes(
@@ -445,7 +445,12 @@ def synthetic_samples(
 
 
 def _kept_table(
-    folder: Path, tables: str, name: str, optimised: Node, evaluate: Node | None
+    folder: Path,
+    tables: str,
+    name: str,
+    optimised: Node,
+    evaluate: Node | None,
+    state: Sequence[Sequence[str]],
 ) -> Node:
     """Return the node that takes a calibration table from a file of the user's.
 
@@ -466,7 +471,8 @@ def _kept_table(
     }
     if evaluate is not None:
         inputs["evaluate"] = evaluate.output("samples")
-    return Node(id=f"{name}.table", kind="table", inputs=inputs)
+    params = {"state": [list(pair) for pair in state]}
+    return Node(id=f"{name}.table", kind="table", params=params, inputs=inputs)
 
 
 def project_of(profile: Profile, user: DataRole | MetricSpec | None) -> str | None:

@@ -36,6 +36,7 @@ def run(work: Work) -> Made:
         lambda done, total: work.progress(done, total or 0, "samples"),
         axes=_axes(work),
         dims={name: parse_dim(text) for name, text in work.params["dims"].items()},
+        carried=sorted(state),
     )
     if "calibrate" in work.inputs:
         calibrate, made = map(PackReader, (work.inputs["calibrate"], work.outputs["samples"]))

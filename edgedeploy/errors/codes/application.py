@@ -62,6 +62,14 @@ CODES: dict[str, Explanation] = {
         "A folder stands for the profile in it: the YAML file with the key `edgedeploy`. There is "
         "none here, or there are several. Name the file.",
     ),
+    "E865": Explanation(
+        "Single samples cannot stand for a stream",
+        "The model has a `state:`, which starts from zeros and is carried from sample to sample of "
+        "one sequence, and no two of these samples follow each other (or the calibration table was "
+        "made of such). Ranges taken so miss what the model is like once it has heard something, "
+        "and an evaluation would say nothing of it. Give whole recordings: WAV files with `audio: "
+        "{frame: ...}`, or a data function that yields a sequence's name as the fourth item.",
+    ),
     "E870": Explanation(
         "There is no such task",
         "`task:` names a preset, and there is none of that name. `docs/tasks.md` lists them: "
