@@ -56,4 +56,11 @@ CODES: dict[str, Explanation] = {
         "one is in another encoding, or has an empty line: a class without a name, or one that "
         "some readers would skip. Save it as UTF-8 and remove empty lines.",
     ),
+    "E890": Explanation(
+        "Suppression cannot become a part of the model",
+        "With `nms: model` the head of the detector, a float32 tensor of 4 + classes numbers for "
+        "each of n boxes, is replaced by rows of chosen boxes. Its sizes must be known, and "
+        "differ, so that it can be told which axis is which. Fix the shape of the input, name the "
+        "head under `decode: {output: ...}`, or leave suppression to the app with `nms: app`.",
+    ),
 }
