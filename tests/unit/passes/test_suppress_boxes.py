@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from edgedeploy.backends import load
 from edgedeploy.decode import make_decoder
-from edgedeploy.errors import ModelError
+from edgedeploy.errors import BuildError, ModelError
 from edgedeploy.model import adopt
 from edgedeploy.passes.normalise import NormaliseOptions, normalise
 from edgedeploy.passes.suppress_boxes import Suppression
@@ -129,14 +129,12 @@ def test_a_head_that_cannot_be_read_is_refused(
     assert found.code == code and found.hint
 
 
-FIELDS: dict[str, dict[str, Any]] = {
-    "coreml": {"board.os": "ios", "board.os_version": 17},
-    "tensorrt-rtx": {"board.gpu": {"compute_capabilities": ["8.6"]}},
-}
+FIELDS: dict[str, dict[str, Any]] = {"coreml": {"board.os": "ios", "board.os_version": 17}}
+RTX = {"board.gpu": {"compute_capabilities": ["8.6"]}}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", ["ort", "openvino", "coreml", "tensorrt-rtx"])
+@pytest.mark.parametrize("runtime", ["ort", "openvino", "coreml"])
 def test_every_backend_computes_it(runtime: str, tmp_path: Path) -> None:
     given = head(1, 120)
     path = with_suppression(list(given.shape), tmp_path)
@@ -151,3 +149,13 @@ def test_every_backend_computes_it(runtime: str, tmp_path: Path) -> None:
     for ours, theirs in zip(found, wanted, strict=False):
         assert ours["class"] == theirs["class"]
         np.testing.assert_allclose(ours["box"], theirs["box"], atol=2e-2)
+
+
+def test_tensorrt_for_rtx_has_no_kernel_of_it(tmp_path: Path) -> None:
+    """Its parser takes the model and its builder fails with an assertion: refused before it."""
+    path = with_suppression([1, 120, 7], tmp_path)
+    (tmp_path / "artifact").mkdir()
+    with pytest.raises(BuildError) as caught:
+        load("tensorrt-rtx").compile(path, tmp_path / "artifact", {}, RTX)
+    (found,) = caught.value.diagnostics
+    assert found.code == "E334" and "nms: app" in str(found.hint)
