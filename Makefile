@@ -17,11 +17,12 @@
 # arguments to pytest.
 
 .PHONY: help quickstart test test-fast test-torch lint lab-up lab-down bench soak wheel lock clean
-.PHONY: env env-torch env-coreml-peers
+.PHONY: env env-torch env-coreml-peers bytecode
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 unexport PYTHONPATH
 unexport PYTHONHOME
+unexport PYTHONDONTWRITEBYTECODE
 export PYTHON
 
 # Everything is named relative to the checkout, so that its path may hold spaces.
@@ -52,10 +53,14 @@ quickstart:
 	@sh requirements/venv.sh .venv runtime build models edgedeploy
 	$(BIN)/edgedeploy build profiles/quickstart.yaml
 
-test: env
+# Workers write no byte code: each of thousands would compile its modules anew.
+bytecode: env
+	@$(BIN)/python -m compileall -q edgedeploy
+
+test: bytecode
 	$(PYTEST) $(ARGS)
 
-test-fast: env
+test-fast: bytecode
 	$(PYTEST) -m "not slow" $(ARGS)
 
 test-torch: env-torch

@@ -33,6 +33,7 @@ from edgedeploy.errors import ExitCode
 from edgedeploy.events import EventLog
 from edgedeploy.footprint import confirmed, footprint, used_records
 from edgedeploy.freshness import take
+from edgedeploy.importing import Imported, import_bench
 from edgedeploy.lockfile import check_lock, read_lock, write_lock
 from edgedeploy.measuring import Site
 from edgedeploy.memory import Memory
@@ -71,6 +72,7 @@ __all__ = [
     "BuildResult",
     "Care",
     "FromBundle",
+    "Imported",
     "Package",
     "PackageOptions",
     "PushOptions",
@@ -96,6 +98,7 @@ __all__ = [
     "enrolment",
     "fsck",
     "hand_over",
+    "import_bench",
     "key_id",
     "new_key",
     "open_profile",
@@ -162,7 +165,9 @@ def build(
             for outcome in outcomes:
                 run.publish(outcome)
             run.publish_tables()
-            complete = all(outcome.state != "failed" for outcome in outcomes)
+            states = [found.state for found in outcomes]
+            states += [found.state for found in run.combinations]
+            complete = "failed" not in states
             keeps_lock = complete and _keeps_lock(request)
             if locked is None and keeps_lock:
                 write_lock(folder, plan.profile.name, lock)
@@ -176,6 +181,8 @@ def build(
                 lock=lock,
                 keeps_lock=keeps_lock,
                 notes=(*notes, *dict.fromkeys(run.notes)),
+                combinations=run.combinations,
+                float_pipeline=run.float_pipeline(),
             )
             write_reports(result)
             whole = all(state.state != "failed" for state in run.builder.states.values())

@@ -13,10 +13,13 @@ from edgedeploy.gpu import EngineNeeds
 from edgedeploy.loading import Part
 from edgedeploy.profile.types import BenchSpec, DecodeSpec, MetricSpec
 from edgedeploy.records import add_record, conditions_key, latest_record, records_of
+from edgedeploy.runner import Evidence
 from edgedeploy.signature import Signature
 from edgedeploy.store import Store
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgedeploy.bench.job import BenchJob, GeneratedTensor
 
 FLOAT = "float"
@@ -229,6 +232,27 @@ class Taken:
     platform: str = ""
 
 
+class Asked(Protocol):
+    """Artifacts on a device that answer calls, several of a model at once."""
+
+    @property
+    def samples(self) -> int | None:
+        """How many samples of a pipeline it is asked; None all, 0 none."""
+
+    @property
+    def evidence(self) -> Evidence:
+        """What its answers are worth; known once it has answered."""
+
+    def answer(
+        self, model: str, calls: Sequence[Mapping[str, np.ndarray]]
+    ) -> Sequence[dict[str, np.ndarray]]:
+        """Return what the chosen artifact of a model answers to each call, state among the inputs.
+
+        Raises:
+            DeviceError: The device is lost, or the run there failed (E470-E476).
+        """
+
+
 class Site(Protocol):
     """A device on which sessions are measured."""
 
@@ -250,6 +274,14 @@ class Site(Protocol):
 
         Raises:
             DeviceError: The device is lost, or a run there failed (E470-E476).
+        """
+
+    def asked(self, sessions: Mapping[str, Session], progress: Progress) -> Asked:
+        """Return what answers with the chosen artifacts of several sessions.
+
+        Args:
+            sessions: By the model's name with its variant.
+            progress: Called with each line of progress.
         """
 
 
@@ -377,6 +409,34 @@ def measure_on(store: Store, session: Session, site: Site, progress: Progress) -
         one = session.on(taken.platform) if taken.platform else session
         key = one.board_key(taken.mode)
         return _kept(store, key, session, taken.records, taken.samples)
+
+
+def keep_imported(
+    store: Store, session: Session, record: dict[str, Any], samples: Sequence[Path]
+) -> bool:
+    """Keep what somebody else measured of a session's chosen artifact on the session's board.
+
+    Args:
+        store: The store.
+        session: Of what it is a measurement.
+        record: With ``app``, whose ``sha256`` tells documents apart.
+        samples: Files of raw samples that it names.
+
+    Returns:
+        Whether it is new; a document that was imported before is not kept again.
+
+    Raises:
+        StoreError: The record cannot be written.
+    """
+    key = session.board_key(record["conditions"]["mode"])
+    name = session.artifacts[-1].name
+    for known in records_of(store, key):
+        app = known["artifacts"].get(name, {}).get("app")
+        if app is not None and app["sha256"] == record["app"]["sha256"]:
+            return False
+    whole = {"created": record["created"], "artifacts": {name: record}}
+    add_record(store, key, whole, samples)
+    return True
 
 
 def _kept(

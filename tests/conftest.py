@@ -1,8 +1,10 @@
 """What holds for every test: one thread, no telemetry, a home of its own, no silent skips."""
 
 import atexit
+import gc
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -32,6 +34,11 @@ if Path(OWN_HOME, ".config/pip/pip.conf").exists():
 for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
     os.environ.pop(name, None)
 (PRIVATE / "home").mkdir()
+# `python3` is the program itself: pyenv and its like put shell scripts there that take ten
+# processes to find it, and stand-ins for devices start it thousands of times.
+(PRIVATE / "bin").mkdir()
+(PRIVATE / "bin/python3").symlink_to(Path(sys.executable).resolve())
+os.environ["PATH"] = os.pathsep.join([str(PRIVATE / "bin"), os.environ.get("PATH", os.defpath)])
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
@@ -80,6 +87,8 @@ LONGEST_FIRST = (
     "device/test_lab_push.py",
     "device/test_device_verbs.py",
     "device/test_device_bench.py",
+    "device/test_tensorrt_device.py",
+    "flow/test_flow_nasty.py",
 )
 
 # Folders with a command of their own; collected only when named on the command line.
@@ -103,6 +112,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     place = {here / name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+_frozen: set[Path] = set()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Take what lies in memory when a file's tests begin out of the collector's sight.
+
+    A process that imported hundreds of test files holds a million objects, and coremltools
+    collects garbage after each conversion: it looked at all of them each time, and found none.
+    """
+    if item.path not in _frozen:
+        _frozen.add(item.path)
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -72,7 +72,7 @@ def failure_of(data: Any) -> dict[str, Any] | None:
         raise ValueError("not an object")
     if "failed" not in data:
         return None
-    failed = _mapping(data["failed"], "failed")
+    failed = mapping(data["failed"], "failed")
     return {
         "phase": text(failed.get("phase", ""), "failed.phase"),
         "artifact": text(failed.get("artifact", ""), "failed.artifact"),
@@ -91,7 +91,7 @@ def checked_result(job: BenchJob, data: Any) -> dict[str, Any]:
     Raises:
         ValueError: Something is missing, of another type, out of range, or contradicts the rest.
     """
-    data = _mapping(data, "result")
+    data = mapping(data, "result")
     ids = [item.id for item in job.artifacts]
     if job.noise_floor:
         ids.append(job.baseline_again)
@@ -135,20 +135,22 @@ def whole(value: Any, place: str, least: int = -_MOST, most: int = _MOST) -> int
     return value
 
 
-def _real(value: Any, place: str) -> float:
+def real(value: Any, place: str) -> float:
+    """Return a finite number."""
     if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > _MOST:
         raise ValueError(f"{place} is no number")
     return float(value)
 
 
 def _least(value: Any, place: str, least: float) -> float:
-    found = _real(value, place)
+    found = real(value, place)
     if found < least:
         raise ValueError(f"{place} is less than {least:g}")
     return found
 
 
-def _flag(value: Any, place: str) -> bool:
+def flag(value: Any, place: str) -> bool:
+    """Return true or false."""
     if not isinstance(value, bool):
         raise ValueError(f"{place} is neither true nor false")
     return value
@@ -158,15 +160,18 @@ def _positive(value: Any, place: str) -> int:
     return whole(value, place, 1, _MOST_NS)
 
 
-def _count(value: Any, place: str) -> int:
+def count(value: Any, place: str) -> int:
+    """Return a whole number that is not negative."""
     return whole(value, place, 0)
 
 
-def _maybe(check: Check) -> Check:
+def maybe(check: Check) -> Check:
+    """Return a check that lets nothing pass as well."""
     return lambda value, place: None if value is None else check(value, place)
 
 
-def _mapping(value: Any, place: str) -> Mapping[str, Any]:
+def mapping(value: Any, place: str) -> Mapping[str, Any]:
+    """Return an object of JSON."""
     if not isinstance(value, dict):
         raise ValueError(f"{place} is no object")
     return value
@@ -178,63 +183,65 @@ def _list(value: Any, place: str, most: int = _LIST) -> list[Any]:
     return value
 
 
-def _each(check: Check, most: int = _LIST) -> Check:
+def each(check: Check, most: int = _LIST) -> Check:
+    """Return a check of a list, of all that is in it."""
     return lambda value, place: [check(item, place) for item in _list(value, place, most)]
 
 
-def _fields(value: Any, place: str, checks: Mapping[str, Check]) -> dict[str, Any]:
-    data = _mapping(value, place)
+def fields(value: Any, place: str, checks: Mapping[str, Check]) -> dict[str, Any]:
+    """Return what is asked for of an object; what is not there is checked as None."""
+    data = mapping(value, place)
     return {name: check(data.get(name), f"{place}.{name}") for name, check in checks.items()}
 
 
 _GPU: Mapping[str, Check] = {
     "name": text,
-    "governor": _maybe(text),
-    "min_khz": _maybe(_count),
-    "max_khz": _maybe(_count),
+    "governor": maybe(text),
+    "min_khz": maybe(count),
+    "max_khz": maybe(count),
 }
 
 _FACTS: Mapping[str, Check] = {
-    "gpus": _each(lambda value, place: _fields(value, place, _GPU), 64),
-    "cpus": _maybe(lambda value, place: whole(value, place, 1, _LIST)),
-    "affinity": _maybe(_each(_count)),
+    "gpus": each(lambda value, place: fields(value, place, _GPU), 64),
+    "cpus": maybe(lambda value, place: whole(value, place, 1, _LIST)),
+    "affinity": maybe(each(count)),
     "ticks_hz": lambda value, place: whole(value, place, 1, 10**9),
-    "governor": _each(_maybe(text)),
-    "min_khz": _each(_maybe(_count)),
-    "max_khz": _each(_maybe(_count)),
-    "zones": _each(_maybe(text)),
-    "cooling": _each(_maybe(text)),
-    "power_mode": _maybe(text),
+    "governor": each(maybe(text)),
+    "min_khz": each(maybe(count)),
+    "max_khz": each(maybe(count)),
+    "zones": each(maybe(text)),
+    "cooling": each(maybe(text)),
+    "power_mode": maybe(text),
 }
 
 _SAMPLE: Mapping[str, Check] = {
-    "t_ns": _count,
-    "khz": _each(_maybe(_count)),
-    "millicelsius": _each(_maybe(whole)),
-    "cooling": _each(_maybe(whole)),
-    "throttle_counts": _each(_maybe(_count)),
-    "firmware_throttled": _each(_count),
-    "load1": _maybe(_real),
-    "ticks": _maybe(_each(_count)),
-    "own_cpu_s": _real,
-    "gpu_khz": _each(_maybe(_count), 64),
-    "gpu_reasons": _each(text, 64),
+    "t_ns": count,
+    "khz": each(maybe(count)),
+    "millicelsius": each(maybe(whole)),
+    "cooling": each(maybe(whole)),
+    "throttle_counts": each(maybe(count)),
+    "firmware_throttled": each(count),
+    "load1": maybe(real),
+    "ticks": maybe(each(count)),
+    "own_cpu_s": real,
+    "gpu_khz": each(maybe(count), 64),
+    "gpu_reasons": each(text, 64),
 }
 
 _LOAD: Mapping[str, Check] = {
-    "simulated": lambda value, place: value is not None and _flag(value, place),
-    "device_bytes": _maybe(_count),
-    "load_ns": _maybe(_positive),
-    "first_inference_ns": _maybe(_positive),
-    "cold": _flag,
-    "why_not_cold": _maybe(text),
-    "baseline_bytes": _maybe(_count),
-    "peak_bytes": _maybe(_count),
+    "simulated": lambda value, place: value is not None and flag(value, place),
+    "device_bytes": maybe(count),
+    "load_ns": maybe(_positive),
+    "first_inference_ns": maybe(_positive),
+    "cold": flag,
+    "why_not_cold": maybe(text),
+    "baseline_bytes": maybe(count),
+    "peak_bytes": maybe(count),
     "memory_method": text,
     "version": text,
 }
 
-_LAYER: Mapping[str, Check] = {"name": text, "op": text, "provider": text, "mean_ms": _real}
+_LAYER: Mapping[str, Check] = {"name": text, "op": text, "provider": text, "mean_ms": real}
 
 UNITS = ("CPU", "GPU", "Neural Engine", "another unit")
 """Units that a placement may name."""
@@ -247,7 +254,7 @@ def _unit(value: Any, place: str) -> str:
 
 
 def _share(value: Any, place: str) -> float:
-    share = _real(value, place)
+    share = real(value, place)
     if not 0 <= share <= 1:
         raise ValueError(f"{place} is no share")
     return share
@@ -256,9 +263,9 @@ def _share(value: Any, place: str) -> float:
 _PLANNED: Mapping[str, Check] = {
     "name": text,
     "op": text,
-    "preferred": _maybe(_unit),
-    "supported": _each(_unit, len(UNITS)),
-    "cost": _maybe(_share),
+    "preferred": maybe(_unit),
+    "supported": each(_unit, len(UNITS)),
+    "cost": maybe(_share),
 }
 
 _DEVICE_MS: Mapping[str, Check] = {
@@ -268,19 +275,19 @@ _DEVICE_MS: Mapping[str, Check] = {
 
 _PLACEMENT: Mapping[str, Check] = {
     "units": text,
-    "compile_ms": _real,
-    "why_not": _maybe(text),
-    "operations": _each(lambda value, place: _fields(value, place, _PLANNED), _LAYERS),
+    "compile_ms": real,
+    "why_not": maybe(text),
+    "operations": each(lambda value, place: fields(value, place, _PLANNED), _LAYERS),
 }
 
 _POWER: Mapping[str, Check] = {
-    "source": _maybe(text),
-    "scope": _maybe(text),
-    "rails": _each(text, 64),
-    "method": _maybe(text),
-    "idle_w": _maybe(_real),
-    "idle_s": _maybe(_real),
-    "why_not": _maybe(text),
+    "source": maybe(text),
+    "scope": maybe(text),
+    "rails": each(text, 64),
+    "method": maybe(text),
+    "idle_w": maybe(real),
+    "idle_s": maybe(real),
+    "why_not": maybe(text),
 }
 
 
@@ -288,11 +295,11 @@ _AS_LONG = {"khz": "max_khz", "cooling": "cooling", "millicelsius": "zones", "gp
 
 
 def _facts(value: Any) -> dict[str, Any]:
-    return _fields(value, "environment", _FACTS)
+    return fields(value, "environment", _FACTS)
 
 
 def _sample(value: Any, place: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    found = _fields(value, place, _SAMPLE)
+    found = fields(value, place, _SAMPLE)
     for name, like in _AS_LONG.items():
         if len(found[name]) != len(facts[like]):
             raise ValueError(f"{place}.{name} has another length than environment.{like}")
@@ -306,7 +313,7 @@ def _samples(windows: Sequence[Mapping[str, Any]]) -> list[Any]:
 
 
 def _window(value: Any, place: str, facts: Mapping[str, Any], ids: Sequence[str]) -> dict[str, Any]:
-    data = _mapping(value, place)
+    data = mapping(value, place)
     if data.get("artifact") not in ids:
         raise ValueError(f"{place}.artifact is none of the job's")
     samples = data.get("samples_ns")
@@ -314,49 +321,49 @@ def _window(value: Any, place: str, facts: Mapping[str, Any], ids: Sequence[str]
         raise ValueError(f"{place}.samples_ns is no list of durations")
     if not all(type(item) is int and 0 < item <= _MOST_NS for item in samples):
         raise ValueError(f"{place}.samples_ns are no durations")
-    begin, end = (_count(data.get(name), f"{place}.{name}") for name in ("begin_ns", "end_ns"))
+    begin, end = (count(data.get(name), f"{place}.{name}") for name in ("begin_ns", "end_ns"))
     # Each duration lies within the window on the same clock: fewer samples cannot claim more time.
     if sum(samples) > end - begin:
         raise ValueError(f"{place}: its inferences last longer than the window")
     return {
         "artifact": data["artifact"],
-        "repetition": _count(data.get("repetition"), f"{place}.repetition"),
+        "repetition": count(data.get("repetition"), f"{place}.repetition"),
         "environment": _sample(data.get("environment"), f"{place}.environment", facts),
         "samples_ns": samples,
         "begin_ns": begin,
         "end_ns": end,
-        "energy_j": _maybe(_real)(data.get("energy_j"), f"{place}.energy_j"),
+        "energy_j": maybe(real)(data.get("energy_j"), f"{place}.energy_j"),
     }
 
 
 def _about(value: Any, place: str) -> dict[str, Any]:
-    data = _mapping(value, place)
-    warm_up = _mapping(data.get("warmup"), f"{place}.warmup")
+    data = mapping(value, place)
+    warm_up = mapping(data.get("warmup"), f"{place}.warmup")
     return {
         "id": data.get("id"),
-        "cold": _fields(data.get("cold"), f"{place}.cold", _LOAD),
-        "warm": _fields(data.get("warm"), f"{place}.warm", _LOAD),
+        "cold": fields(data.get("cold"), f"{place}.cold", _LOAD),
+        "warm": fields(data.get("warm"), f"{place}.warm", _LOAD),
         "layers": [
-            _fields(item, f"{place}.layers", _LAYER)
+            fields(item, f"{place}.layers", _LAYER)
             for item in _list(data.get("layers"), f"{place}.layers", _LAYERS)
         ],
-        "placement": _maybe(_placement)(data.get("placement"), f"{place}.placement"),
-        "device_ms": _maybe(_device_ms)(data.get("device_ms"), f"{place}.device_ms"),
+        "placement": maybe(_placement)(data.get("placement"), f"{place}.placement"),
+        "device_ms": maybe(_device_ms)(data.get("device_ms"), f"{place}.device_ms"),
         "warmup": {
-            "stable": _flag(warm_up.get("stable"), f"{place}.warmup.stable"),
-            "medians_ns": _each(_count, _WINDOWS)(warm_up.get("medians_ns"), f"{place}.warmup"),
-            "elapsed_ns": _count(warm_up.get("elapsed_ns"), f"{place}.warmup.elapsed_ns"),
+            "stable": flag(warm_up.get("stable"), f"{place}.warmup.stable"),
+            "medians_ns": each(count, _WINDOWS)(warm_up.get("medians_ns"), f"{place}.warmup"),
+            "elapsed_ns": count(warm_up.get("elapsed_ns"), f"{place}.warmup.elapsed_ns"),
         },
     }
 
 
 def _placement(value: Any, place: str) -> dict[str, Any]:
-    return _fields(value, place, _PLACEMENT)
+    return fields(value, place, _PLACEMENT)
 
 
 def _device_ms(value: Any, place: str) -> dict[str, Any]:
-    return _fields(value, place, _DEVICE_MS)
+    return fields(value, place, _DEVICE_MS)
 
 
 def _power(value: Any) -> dict[str, Any]:
-    return _fields(value, "power", _POWER)
+    return fields(value, "power", _POWER)

@@ -30,7 +30,7 @@ from edgedeploy.bench.native_job import (
     sample_lines,
     word,
 )
-from edgedeploy.bench.onboard import HOSTILE, DeviceRun, Progress
+from edgedeploy.bench.onboard import DeviceRun, OnDevice, Progress
 from edgedeploy.bench.runtimes import kernel_times
 from edgedeploy.bench.scratch import Scratch
 from edgedeploy.remote import CHUNK_BYTES, DeviceRuntime, Remote
@@ -44,19 +44,8 @@ _LINES_BYTES = 1 << 20
 NO_POWER = "the native runner does not read power"
 
 
-class NativeOnboard:
-    """Runs artifacts with the native runner; see :class:`.onboard.Onboard`.
-
-    Args:
-        remote: The device.
-        runtime: Of kind ``native``.
-        scratch: Folder on the device below which each run gets a folder of its own.
-    """
-
-    def __init__(self, remote: Remote, runtime: DeviceRuntime, scratch: str) -> None:
-        self._remote = remote
-        self._runtime = runtime
-        self._scratch = scratch
+class NativeOnboard(OnDevice):
+    """Runs artifacts with the native runner (kind ``native``); see :class:`.onboard.Onboard`."""
 
     def measure(
         self,
@@ -90,7 +79,7 @@ class NativeOnboard:
                     artifact["warmup"] = warmup
                 return checking.checked_result(job, {**data, **_about(), "artifacts": artifacts})
             except ValueError as error:
-                raise run.failed("E474", f"its result cannot be: {error}", HOSTILE) from error
+                raise run.impossible("result", error) from error
             finally:
                 run.close()
 
@@ -123,7 +112,7 @@ class NativeOnboard:
                 write_answers(index.read_bytes(), tensors, job, count, goal)
                 return tuple(checking.whole(item, "a time", 1, 10**15) for item in times)
             except ValueError as error:
-                raise run.failed("E474", f"its outputs cannot be: {error}", HOSTILE) from error
+                raise run.impossible("outputs", error) from error
             finally:
                 run.close()
 
@@ -195,7 +184,7 @@ class NativeRun(DeviceRun):
                 self.phase("layers", name)
                 found["layers"] = self._layers(slot, plan["layer_runs"])
         except ValueError as error:
-            raise self.failed("E474", f"its result cannot be: {error}", HOSTILE) from error
+            raise self.impossible("result", error) from error
         return found
 
     def _layers(self, slot: int, runs: int) -> list[dict[str, Any]]:
@@ -256,7 +245,7 @@ class NativeRun(DeviceRun):
                         raise ValueError("it is too large")
                     out.write(data)
         except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise self.failed("E474", f"its result cannot be: {error}", HOSTILE) from error
+            raise self.impossible("result", error) from error
         finally:
             packed.unlink()
 

@@ -76,12 +76,12 @@ class Onboard(Protocol):
         """
 
 
-class PythonOnboard:
-    """Runs ``loop.py`` on a device, with the Python that has the runtime.
+class OnDevice:
+    """What every :class:`Onboard` holds: where it runs what.
 
     Args:
         remote: The device.
-        runtime: Of kind ``python``.
+        runtime: Of the kind that the class runs.
         scratch: Folder on the device below which each run gets a folder of its own, absolute or
             below ``~/``.
     """
@@ -90,6 +90,10 @@ class PythonOnboard:
         self._remote = remote
         self._runtime = runtime
         self._scratch = scratch
+
+
+class PythonOnboard(OnDevice):
+    """Runs ``loop.py`` on a device, with the Python that has the runtime (kind ``python``)."""
 
     def measure(
         self,
@@ -112,7 +116,7 @@ class PythonOnboard:
         try:
             return checking.checked_result(job, data)
         except ValueError as error:
-            raise run.failed("E474", f"its result cannot be: {error}", HOSTILE) from error
+            raise run.impossible("result", error) from error
 
     def outputs(
         self,
@@ -142,7 +146,7 @@ class PythonOnboard:
                 write_answers(index.read_bytes(), tensors, job, count, goal)
                 return tuple(checking.whole(item, "a time", 1, 10**15) for item in times)
             except ValueError as error:
-                raise run.failed("E474", f"its outputs cannot be: {error}", HOSTILE) from error
+                raise run.impossible("outputs", error) from error
 
 
 HOSTILE = "see what runs on the device under the runtime's name; nothing of this run was kept"
@@ -188,6 +192,10 @@ class DeviceRun:
         subject = f"{self._remote.name}: {self._about}"
         return DeviceError(f"{subject}: {what}", code=code, subject=subject, hint=hint)
 
+    def impossible(self, what: str, why: Exception) -> DeviceError:
+        """Return the failure of a run whose ``what``, result or outputs, nobody could have made."""
+        return self.failed("E474", f"its {what} cannot be: {why}", HOSTILE)
+
     def result(
         self, job: Mapping[str, Any], phase: list[str], threads: int, deadline_s: float
     ) -> Any:
@@ -211,7 +219,7 @@ class DeviceRun:
                 data = checking.parsed(checking.unpacked(goal.read_bytes()))
                 failure = checking.failure_of(data)
             except ValueError as error:
-                raise self.failed("E474", f"its result cannot be: {error}", HOSTILE) from error
+                raise self.impossible("result", error) from error
         if failure is not None:
             raise self.told(failure)
         return data

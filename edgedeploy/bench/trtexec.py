@@ -22,7 +22,7 @@ from edgedeploy.bench.answers import write_answers
 from edgedeploy.bench.evidence import Evidence, look_for_evidence
 from edgedeploy.bench.job import BenchArtifact, BenchJob, BenchPlan, OutputsJob
 from edgedeploy.bench.measure import longest_s
-from edgedeploy.bench.onboard import HOSTILE, Progress
+from edgedeploy.bench.onboard import OnDevice, Progress
 from edgedeploy.bench.scratch import Scratch
 from edgedeploy.bench.trtexec_run import (
     LAYERS,
@@ -45,7 +45,7 @@ NOT_TOLD = "trtexec does not tell"
 _TEXT_RATIO = 8  # bytes of a number as text, to that of the smallest one as such
 
 
-class TrtexecOnboard:
+class TrtexecOnboard(OnDevice):
     """Runs engines by trtexec; see :class:`.onboard.Onboard`.
 
     Args:
@@ -58,9 +58,7 @@ class TrtexecOnboard:
     def __init__(
         self, remote: Remote, runtime: DeviceRuntime, scratch: str, command: BenchCommand
     ) -> None:
-        self._remote = remote
-        self._runtime = runtime
-        self._scratch = scratch
+        super().__init__(remote, runtime, scratch)
         self._command = command
 
     def measure(
@@ -88,7 +86,7 @@ class TrtexecOnboard:
             try:
                 return checking.checked_result(job, data)
             except ValueError as error:
-                raise run.failed("E474", f"its result cannot be: {error}", HOSTILE) from error
+                raise run.impossible("result", error) from error
 
     def outputs(
         self,
@@ -127,7 +125,7 @@ class TrtexecOnboard:
             try:
                 write_answers(answers.index(), answers.tensors, job, len(times), goal)
             except ValueError as error:
-                raise run.failed("E474", f"its outputs cannot be: {error}", HOSTILE) from error
+                raise run.impossible("outputs", error) from error
         return tuple(times)
 
     def _run(self, scratch: Scratch, about: str, on_progress: Progress | None) -> TrtexecRun:

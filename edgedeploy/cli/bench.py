@@ -24,7 +24,25 @@ if TYPE_CHECKING:
     from edgedeploy.plan import Plan
 
 
-@click.command()
+class _Bench(click.Command):
+    """The verb, or the one below it: ``import`` stands where a profile would."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Return the context of the one that is called."""
+        if args[:1] != ["import"]:
+            return super().make_context(info_name, args, parent, **extra)
+        from edgedeploy.cli.bench_import import command
+
+        return command.make_context(f"{info_name} import", args[1:], parent, **extra)
+
+
+@click.command(cls=_Bench)
 @profile_options
 @device_options
 @click.option(
@@ -56,6 +74,8 @@ def command(
     the devices' boards: the artifacts are staged there, never activated, measured in turns with
     the float one, and asked samples. What is not built yet is built first. Measurements are kept
     as dated records, by which later builds judge the gates.
+
+    `edgedeploy bench import FILE PROFILE` takes over what an app measured on a phone.
     """
     request = request_of(rest)
     if mode:

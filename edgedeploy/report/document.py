@@ -83,6 +83,7 @@ class BenchSummary:
         quantiles_ms: The 0th, 1st ... 100th percentile of the raw samples, for plots.
         device: Name of the device that measured; None: the machine that builds.
         emulated: What stood for the device's hardware; empty where it was real.
+        imported: An app measured it, and a document told of it.
         energy_j: Of one inference, all that the source of power tells; None where it has none.
         energy: Where that comes from, in words, or why there is none.
         device_bytes: Memory of the GPU that the artifact took; None without one.
@@ -111,6 +112,7 @@ class BenchSummary:
     quantiles_ms: tuple[float, ...] = ()
     device: str | None = None
     emulated: str = ""
+    imported: bool = False
     energy_j: Interval | None = None
     energy: str = ""
     device_bytes: int | None = None
@@ -435,6 +437,32 @@ class ModelReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LossReport:
+    """The pipeline with one model as chosen and all others in float: what that model loses."""
+
+    model: str
+    value: float | None
+    delta: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineReport:
+    """The profile's function over its models, as a whole.
+
+    Attributes:
+        function: ``file.py:function``.
+        float: With the float models.
+        targets: The models of each target together; ``chosen`` names the candidate of each.
+        losses: By target: what each model loses, where the combination was refused.
+    """
+
+    function: str
+    float: FloatReport = FloatReport()
+    targets: tuple[TargetReport, ...] = ()
+    losses: Mapping[str, tuple[LossReport, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageReport:
     """One stage of the plan; ``why`` it ran or what it hit."""
 
@@ -455,6 +483,7 @@ class BuildDocument:
         version: Of edgedeploy.
         tools: Tool name -> version.
         host: From :func:`edgedeploy.bench.host.host_facts`.
+        pipeline: None where the profile has none.
     """
 
     schema: int = SCHEMA
@@ -465,6 +494,22 @@ class BuildDocument:
     host: Mapping[str, Any] = field(default_factory=dict)
     models: tuple[ModelReport, ...] = ()
     stages: tuple[StageReport, ...] = ()
+    pipeline: PipelineReport | None = None
+
+    @property
+    def sections(self) -> tuple[tuple[str, ModelReport], ...]:
+        """What has a table of targets, with its title: every model, and the pipeline like one."""
+        found = [(f"Model {model.name}", model) for model in self.models]
+        if self.pipeline is not None:
+            title = f"Pipeline {self.pipeline.function}"
+            whole = ModelReport(
+                name=self.pipeline.function,
+                source_sha256="",
+                float=self.pipeline.float,
+                targets=self.pipeline.targets,
+            )
+            found.append((title, whole))
+        return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document as JSON data; a figure that is not finite becomes None."""

@@ -65,6 +65,7 @@ def bench_summary(record: Mapping[str, Any], folder: Path) -> BenchSummary:
         ),
         device=record["device"].get("name"),
         emulated=record["device"].get("emulated", ""),
+        imported=record.get("imported", False),
         energy_j=_interval(record["energy"]["per_inference_j"]),
         energy=_energy(record["energy"]),
     )

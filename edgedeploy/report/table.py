@@ -142,7 +142,7 @@ def latency_lines(bench: BenchSummary | None) -> tuple[str, ...]:
         ", ".join(_lines(bounds, f"n={bench.n}")),
         f"x{figures.interval(compared.ratio)}" if compared and compared.ratio else None,
         _said_of(compared.verdict, doubtful) if compared else None,
-        f"{bench.evidence}, {bench.mode}",
+        figures.origin(bench),
         f"on {bench.device}" if bench.device else None,
         f"emulated: {bench.emulated}" if bench.emulated else None,
         figures.energy(bench) or None,

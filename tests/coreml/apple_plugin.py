@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import gc
 import inspect
 import json
 import os
@@ -125,6 +126,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Confi
     wanted = set(map(id, kept))
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in wanted])
     items[:] = kept
+
+
+def pytest_collection_finish() -> None:
+    """Hide the thousands of tests from the collections of garbage after each conversion."""
+    gc.freeze()
 
 
 def _drawn(items: list[pytest.Item], share: int) -> list[pytest.Item]:

@@ -37,6 +37,16 @@ from tests.unit.devices.depots import Box, content, frames, manifest, push, put,
 from tests.unit.devices.odd import odd_box, orders
 from tests.unit.devices.odd_python import EXT4_IOC_SHUTDOWN
 from tests.unit.devices.shells import ShellRemote
+from tests.unit.devices.trusting import (
+    ACME,
+    build_runner,
+    files_of,
+    give_runner,
+    manifest_of,
+    release_of,
+    stage,
+    trust_bytes,
+)
 
 Agent = Literal["python", "shell", "unsynced"]
 How = Literal["kill", "flush", "lose"]
@@ -52,6 +62,10 @@ B = {
     "main/table.bin": content(3, 70_000),
 }
 NAME_A, NAME_B = sha(manifest(A)), sha(manifest(B))
+
+# Two releases of what the depot is called, for a depot that trusts their key.
+RELEASES = [files_of(release_of(counter, name="depot")) for counter in (7, 8)]
+NAME_7, NAME_8 = (sha(manifest_of(files)) for files in RELEASES)
 
 
 def push_b(depot: Depot) -> None:
@@ -107,6 +121,31 @@ def nothing(_: Depot) -> None:
     """Make the depot."""
 
 
+def trusting(box: Box) -> None:
+    """Make a depot that trusts keys, with the first release active and the second staged."""
+    with box.locked() as depot:
+        depot.entrust(trust_bytes(ACME))
+        for files in RELEASES:
+            stage(depot, files)
+        depot.activate(NAME_7, 60)
+        depot.confirm()
+
+
+def activate_release(depot: Depot) -> None:
+    """Activate and confirm the second release."""
+    depot.lock()
+    if depot.hello().current != NAME_8:
+        depot.activate(NAME_8, 600)
+        depot.confirm()
+
+
+def remembered(box: Box) -> int:
+    """Return the newest release that the depot remembers."""
+    (names,) = json.loads((box.folder / "releases.json").read_bytes())["counters"].values()
+    counter: int = names["depot"]["counter"]
+    return counter
+
+
 class Case(NamedTuple):
     """An operation that is cut: what is there before, and what may be active after."""
 
@@ -147,6 +186,7 @@ CASES = {
     "push": Case(prepared(pushed=False), push_b, NAME_A, NAME_A),
     "activate": Case(prepared(pushed=True), activate_b, NAME_A, NAME_B),
     "rollback": Case(prepared(pushed=True, active=True), roll_back_to_a, NAME_B, NAME_A),
+    "release": Case(trusting, activate_release, NAME_7, NAME_8),
     "clean": Case(prepared(pushed=True), clean, NAME_A, NAME_A),
     "heal": Case(rotten, heal, NAME_B, NAME_B),
 }
@@ -243,6 +283,8 @@ class Cutter:
             assert state.current in allowed, state
             if self.case is CASES["push"] and done:
                 assert NAME_B in state.versions  # what was told to be there is there
+            if self.case is CASES["release"]:
+                assert remembered(box) == 8 or state.current == NAME_7
         self._run(disk)  # the same command, with nothing cleaned by hand
         box.check()
         assert box.current() == self.case.after
@@ -263,6 +305,11 @@ class ShellCutter(Cutter):
     @functools.cached_property
     def _counter(self) -> ToolCounter:
         return ToolCounter(self._folder / "counter")
+
+    def _prepare(self, disk: Path) -> None:
+        if self.case is CASES["release"]:
+            give_runner(disk, build_runner(self._folder))
+        super()._prepare(disk)
 
     def _box(self, disk: Path) -> Box:
         remote = ShellRemote(self._counter.tools)

@@ -35,7 +35,7 @@ from tests.unit.release import made
 
 APP, TARGET = "doorbell", "linux-x86-64/ort"
 ROOT = Path(__file__).parents[2]
-KILLS = 3
+KILLS = 2
 
 pytestmark = [
     pytest.mark.slow,

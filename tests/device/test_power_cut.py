@@ -18,6 +18,14 @@ def test_power_cut(name: str, how: How) -> None:
     assert cuts(name, how, COUNT) == COUNT
 
 
+@pytest.mark.parametrize("how", ["kill", "flush"])
+def test_a_release_that_is_active_is_remembered(how: How) -> None:
+    """Row F279: whatever is cut, no older one can follow it."""
+    if how == "flush" and not can_cut_power():
+        pytest.skip("needs root")
+    assert cuts("release", how, 2) == 2
+
+
 @pytest.mark.parametrize(("name", "how"), [("push", "lose"), ("activate", "flush")])
 def test_power_cut_of_a_device_without_python(name: str, how: How) -> None:
     """The same where a shell keeps the depot."""

@@ -74,13 +74,18 @@ def speech(
 
 
 def files(root: str, part: int) -> Iterator[tuple[Inputs, int, str]]:
-    """Yield the first and last 1024 bytes of source files below ``root``; truth is their type."""
+    """Yield the first and last 1024 bytes of files of the checkout ``root``; truth is their type.
+
+    Of its own folders alone: environments beside them hold thousands of folders, and what lies
+    there is not the same everywhere.
+    """
     found = metadata.distribution("magika").locate_file(
         "magika/models/standard_v3_3/config.min.json"
     )
     labels = json.loads(Path(str(found)).read_text())["target_labels_space"]
-    types = {".py": "python", ".md": "markdown", ".yaml": "yaml", ".toml": "toml"}
-    paths = sorted(path for path in Path(root).rglob("*") if path.suffix in types)
+    types = {".py": "python", ".md": "markdown", ".yaml": "yaml"}
+    own = (Path(root, folder) for folder in ("docs", "edgedeploy", "targets"))
+    paths = sorted(path for folder in own for path in folder.rglob("*") if path.suffix in types)
     for path in [path for path in paths if path.stat().st_size > 500][part::12][:24]:
         data = path.read_bytes()
         first, last = data[:4096].lstrip()[:1024], data[-4096:].rstrip()[-1024:]

@@ -11,11 +11,15 @@ from running import Run, cosines, edgedeploy, targets_of
 from zoo import MODELS, write_profile
 
 from edgedeploy.backends.apple.runner import CoreMlRunner
+from edgedeploy.errors import EdgedeployError, ExitCode
+from edgedeploy.importing import Imported, import_bench
+from edgedeploy.opening import Request
 from edgedeploy.parity.gates import LEAST_COSINE
+from tests.phone import document, slower
 
 pytestmark = pytest.mark.slow
 
-GATES = {"not_slower_than_float": False, "latency": {"p50": "20 ms"}}
+GATES = {"latency": {"p50": "20 ms"}}
 
 
 class Project:
@@ -41,6 +45,31 @@ class Project:
         )
         self.built = self.run("build", "profile.yaml", "-o", "results")
         (self.folder,) = (base / "results").iterdir()
+
+    def bring(self, found: dict[str, object]) -> Run:
+        """Import a document."""
+        words = ("import", self._written(found), "profile.yaml", "-o", "results")
+        return self.run("bench", *words)
+
+    def brought(self, found: dict[str, object]) -> Imported:
+        """Import a document in this process, and judge nothing."""
+        return import_bench(
+            Request(profile=self.base / "profile.yaml"),
+            self._written(found),
+            output=self.base / "results",
+            store=self.base / "store",
+        )
+
+    def _written(self, found: dict[str, object]) -> Path:
+        path = self.base / "bench-main-ios17-coreml.json"
+        path.write_text(json.dumps(found), encoding="utf-8")
+        return path
+
+    def gate(self, name: str) -> dict[str, object]:
+        """Return a gate of the iPhone's target, as the last build judged it."""
+        gates = targets_of(self.folder)["main", "ios17/coreml"]["gates"]
+        found: dict[str, object] = next(gate for gate in gates if gate["gate"] == name)
+        return found
 
     def run(self, verb: str, *arguments: str | Path) -> Run:
         return edgedeploy(
@@ -105,3 +134,75 @@ def test_what_is_published_runs_and_says_what_it_is(project: Project) -> None:
 def test_nothing_is_built_again(project: Project) -> None:
     again = project.run("plan", "profile.yaml", "--json").document["stages"]
     assert [stage["id"] for stage in again if stage["why"] != "hit"] == []
+
+
+@pytest.fixture(scope="module")
+def iphone(project: Project) -> Project:
+    """The project as its build left it: `accept -t` writes a report of fewer targets."""
+    assert project.run("build", "profile.yaml", "-o", "results").code == 0
+    return project
+
+
+def test_what_an_app_measured_judges_the_next_builds(iphone: Project) -> None:
+    """By its evidence, which says that it was imported; a second import of it changes nothing."""
+    artifact = targets_of(iphone.folder)["main", "ios17/coreml"]["artifact"]
+    told = document(artifact=artifact)
+    found = iphone.bring(told)
+    assert found.code == 0, found.err
+    assert "imported: main for ios17/coreml on iPhone16,1, ios 17.5.1, 2026-11-20" in found.err
+    assert "device, quick, imported" in found.out and "on iPhone16,1" in found.out
+    gate = iphone.gate("latency_p50")
+    assert (gate["state"], gate["evidence"]) == ("passed", "device")
+    assert str(gate["reason"]).endswith("imported from an app's bench")
+    alone = iphone.gate("not_slower")
+    assert alone["state"] == "not judged"
+    assert alone["reason"] == "it was not measured against float"
+    bench = targets_of(iphone.folder)["main", "ios17/coreml"]["bench"]
+    assert bench["imported"] is True and bench["comparison"] is None
+    assert not iphone.brought(told).new
+    assert len(list((iphone.base / "store/records").glob("*/*/*/record.json"))) == 1
+    built = iphone.run("build", "profile.yaml", "-o", "results")
+    assert built.code == 0 and "device, quick, imported" in built.out
+
+
+def test_a_newer_measurement_counts_and_may_refuse(iphone: Project) -> None:
+    """The gate says no by it; an unreliable one after it judges nothing."""
+    artifact = targets_of(iphone.folder)["main", "ios17/coreml"]["artifact"]
+    slow = slower(document(artifact=artifact, created="2026-11-21T10:00:00Z"), 8)
+    found = iphone.bring(slow)
+    assert found.code == 1 and iphone.gate("latency_p50")["state"] == "refused"
+    debug = document(artifact=artifact, created="2026-11-22T10:00:00Z", optimised=False)
+    assert iphone.brought(debug).reasons == ("debug build: its figures say little",)
+    last = iphone.bring({**debug, "created": "2026-11-23T10:00:00Z", "optimised": True})
+    assert last.code == 0 and iphone.gate("latency_p50")["state"] == "passed"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({}, "E766"),
+        ({"target": "ios16/coreml"}, "E766"),
+        (
+            {"device": {"machine": "Mac", "os": "macos", "os_version": "17", "simulator": False}},
+            "E766",
+        ),
+        (
+            {"device": {"machine": "i", "os": "ios", "os_version": "16.7", "simulator": False}},
+            "E766",
+        ),
+        ({"units": "CPU_ONLY"}, "E766"),
+        ({"load_ns": -1}, "E765"),
+    ],
+)
+def test_what_is_of_no_artifact_here_is_refused(
+    iphone: Project, change: dict[str, object], code: str
+) -> None:
+    """Another artifact, board, system or condition; and nothing is kept of it."""
+    artifact = targets_of(iphone.folder)["main", "ios17/coreml"]["artifact"]
+    before = sorted((iphone.base / "store/records").rglob("*"))
+    told = document(**({"artifact": artifact} if change else {}), **change)
+    with pytest.raises(EdgedeployError) as caught:
+        iphone.brought(told)
+    assert {item.code for item in caught.value.diagnostics} == {code}
+    assert caught.value.exit_code == ExitCode.USAGE
+    assert sorted((iphone.base / "store/records").rglob("*")) == before

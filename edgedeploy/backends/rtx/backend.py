@@ -9,26 +9,22 @@ from typing import Any
 
 from edgedeploy.backends import FAMILIES
 from edgedeploy.backends.base import (
-    Arithmetic,
     Backend,
     CompiledFile,
     CompileReport,
-    LayerTime,
     Placement,
     Ranges,
     Words,
 )
-from edgedeploy.backends.inputs import Inputs
 from edgedeploy.backends.ortmobile.graph import GraphFacts, read_graph
 from edgedeploy.backends.rtx.build import Wish, build_engine
 from edgedeploy.backends.rtx.capabilities import capability_findings
 from edgedeploy.backends.rtx.options import WORDS, chosen_options, flags
 from edgedeploy.backends.rtx.parsing import find_refusals, place_nodes
-from edgedeploy.backends.trt.arithmetic import arithmetic
+from edgedeploy.backends.trt.interpreted import Interpreted
 from edgedeploy.backends.trt.profiles import optimisation_profiles
 from edgedeploy.backends.trt.program import (
     MODEL,
-    InterpretedRunner,
     signature_of,
     sizes_of,
     write_program,
@@ -42,7 +38,7 @@ _TF32_NOTE = (
 )
 
 
-class TensorRtRtx:
+class TensorRtRtx(Interpreted):
     """TensorRT for RTX; an :class:`edgedeploy.backends.base.Backend`."""
 
     name = "rtx"
@@ -119,38 +115,6 @@ class TensorRtRtx:
                 "warnings": list(warnings),
             },
         )
-
-    def runner(
-        self, folder: Path, *, threads: int = 1, options: Mapping[str, Any] | None = None
-    ) -> InterpretedRunner:
-        """Return the program, interpreted.
-
-        Raises:
-            BuildError: It does not load (E317).
-        """
-        return InterpretedRunner(folder, threads)
-
-    def layer_times(
-        self,
-        folder: Path,
-        inputs: Inputs,
-        *,
-        threads: int = 1,
-        repeats: int = 10,
-        options: Mapping[str, Any] | None = None,
-    ) -> list[LayerTime]:
-        """Return none: there is no GPU here that would tell."""
-        return []
-
-    def arithmetic(
-        self, folder: Path, inputs: Inputs, *, options: Mapping[str, Any] | None = None
-    ) -> Arithmetic:
-        """Return what the program states.
-
-        Raises:
-            BuildError: It does not load (E317) or run (E330-E333).
-        """
-        return arithmetic(folder, inputs)
 
 
 def _capabilities(fields: Mapping[str, Any]) -> list[str]:

@@ -10,25 +10,21 @@ from typing import Any
 
 from edgedeploy.backends import FAMILIES
 from edgedeploy.backends.base import (
-    Arithmetic,
     Backend,
     CompiledFile,
     CompileReport,
-    LayerTime,
     Placement,
     ProviderPlacement,
     Ranges,
     Words,
 )
-from edgedeploy.backends.inputs import Inputs
 from edgedeploy.backends.ortmobile.graph import read_graph
 from edgedeploy.backends.rtx import parsing
-from edgedeploy.backends.trt.arithmetic import arithmetic
+from edgedeploy.backends.trt.interpreted import Interpreted
 from edgedeploy.backends.trt.layertypes import layer_types
 from edgedeploy.backends.trt.profiles import optimisation_profiles
 from edgedeploy.backends.trt.program import (
     MODEL,
-    InterpretedRunner,
     signature_of,
     sizes_of,
     write_program,
@@ -49,7 +45,7 @@ _UNJUDGED = ProviderPlacement(
 _HINT = "another product than the TensorRT of the device, which alone judges"
 
 
-class TensorRt:
+class TensorRt(Interpreted):
     """TensorRT; an :class:`edgedeploy.backends.base.Backend`."""
 
     name = "trt"
@@ -110,38 +106,6 @@ class TensorRt:
             notes=_notes(checked),
             metadata={"format": "tensorrt-engine", "precision": list(types.types)},
         )
-
-    def runner(
-        self, folder: Path, *, threads: int = 1, options: Mapping[str, Any] | None = None
-    ) -> InterpretedRunner:
-        """Return the program, interpreted.
-
-        Raises:
-            BuildError: It does not load (E317).
-        """
-        return InterpretedRunner(folder, threads)
-
-    def layer_times(
-        self,
-        folder: Path,
-        inputs: Inputs,
-        *,
-        threads: int = 1,
-        repeats: int = 10,
-        options: Mapping[str, Any] | None = None,
-    ) -> list[LayerTime]:
-        """Return none: there is no GPU here that would tell."""
-        return []
-
-    def arithmetic(
-        self, folder: Path, inputs: Inputs, *, options: Mapping[str, Any] | None = None
-    ) -> Arithmetic:
-        """Return what the program states.
-
-        Raises:
-            BuildError: It does not load (E317) or run (E330-E333).
-        """
-        return arithmetic(folder, inputs)
 
 
 def _notes(options: Mapping[str, Any]) -> tuple[str, ...]:

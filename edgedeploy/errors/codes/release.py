@@ -198,6 +198,20 @@ CODES: dict[str, Explanation] = {
         "`edgedeploy compare` takes two builds, or two bundles of one name by somebody who "
         "is believed. The message says what does not fit.",
     ),
+    "E765": Explanation(
+        "A document of an app's measurement cannot be used",
+        "`edgedeploy bench import` reads `bench-MODEL-BOARD-RUNTIME.json`, which the tests of a "
+        "Swift package attach to their results. This file is not whole, was changed, or is of "
+        "another version of edgedeploy; the message says which part is wrong. Nothing of it is "
+        "used. Export the attachments again, or package and measure again.",
+    ),
+    "E766": Explanation(
+        "A measurement of an app belongs to no artifact of the last build",
+        "A measurement judges the artifact that was measured, on the board that it is for, under "
+        "the conditions that the profile's `bench:` states. This one is of another artifact, "
+        "system or condition; the message says which. Give the profile from which the app's "
+        "package was made, built as it was then, or measure again with a new package.",
+    ),
     "E767": Explanation(
         "There is something else where a package shall be",
         "A package is written as a folder named like its format. One that holds an earlier package "

@@ -78,7 +78,7 @@ def bench_source(
         goldens: Golden samples by target; none for a target without.
     """
     pixels = any(item.kind == "image" for item in ports.inputs)
-    lines = ["import CoreVideo", "import Foundation", f"import {module}", ""]
+    lines = ["import CoreML", "import CoreVideo", "import Foundation", f"import {module}", ""]
     lines += comment(f"Measures the model {name}, and compares golden samples.")
     lines += [f"public enum {cls}Bench {{"]
     lines += _run(name, cls, ports, compared=not pixels)
@@ -91,10 +91,15 @@ def _run(name: str, cls: str, ports: SwiftModel, *, compared: bool) -> Iterator[
     inputs = names_of(ports.inputs, "input")
     fed = [item for item in ports.inputs if item.seen]
     yield "    /// Loads the model for this system, and measures it for about fifteen seconds."
-    yield "    public static func run() async throws -> BenchReport {"
+    yield "    /// - Parameters:"
+    yield "    ///   - units: That Core ML may use."
+    yield "    ///   - threads: That ONNX Runtime may use; 0: as many as it likes."
     # Names that begin with `_` are never those of inputs.
+    yield "    public static func run("
+    yield "        units _units: MLComputeUnits = .all, threads _threads: Int = 1"
+    yield "    ) async throws -> BenchReport {"
     yield "        let _began = BenchReport.now()"
-    yield f"        let _model = try await {cls}.load()"
+    yield f"        let _model = try await {cls}.load(units: _units, threads: _threads)"
     yield "        let _loaded = BenchReport.now() - _began"
     if compared:
         yield "        let _golden = try Self._samples(_model.target)"
@@ -104,6 +109,7 @@ def _run(name: str, cls: str, ports: SwiftModel, *, compared: bool) -> Iterator[
     source = '_sample == nil ? "zeros" : "golden"' if compared else '"zeros"'
     yield "        var _report = BenchReport("
     yield f"            model: {literal(name)}, target: _model.target, artifact: _model.artifact,"
+    yield "            runtimeVersion: _model.runtimeVersion, units: _units, threads: _threads,"
     yield f"            inputs: {source}, loadedIn: _loaded, leastCosine: _golden.least)"
     for item in fed:
         yield f"        let {inputs[item.port.name]} = {_fed(item, compared=compared)}"

@@ -15,6 +15,8 @@ _LOAD = """\
     public let target: String
     /// Digest of that artifact, 64 hexadecimal digits.
     public let artifact: String
+    /// Version of ONNX Runtime; nil where the system's Core ML runs the model.
+    public var runtimeVersion: String? {{ session.runtimeVersion }}
     private let session: any Session
 
     private init(target: String, artifact: String, session: any Session) {{

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgedeploy.artifact import FileEntry
@@ -13,7 +14,7 @@ from edgedeploy.devices.depot import Depot
 from edgedeploy.devices.version import ENVELOPE, SIGNED, Version, VersionModel
 from edgedeploy.manifest import canonical
 from edgedeploy.plaindata import to_plain
-from edgedeploy.release.bundle import Release
+from edgedeploy.release.bundle import Release, Role
 from edgedeploy.release.keys import SigningKey
 from edgedeploy.release.signing import envelope, sign
 from edgedeploy.release.trust import Trust
@@ -44,7 +45,15 @@ def release_of(
     counter: int = 7, name: str = APP, contents: Mapping[str, bytes] = CONTENTS
 ) -> Release:
     """Return a release; its version follows from the counter."""
-    return made.release_of(contents, name=name, version=f"1.{counter}.0", counter=counter)
+    plain = made.release_of(contents, name=name, version=f"1.{counter}.0", counter=counter)
+    (target,) = plain.targets
+    model = replace(target.models[0], labels=None, golden=None)
+    roles: dict[str, Role] = {"bom.cdx.json": "sbom", "files/words.txt": "file"}
+    return replace(
+        plain,
+        targets=(replace(target, models=(model,)),),
+        files=tuple(replace(file, role=roles.get(file.path, "model")) for file in plain.files),
+    )
 
 
 def files_of(release: Release, keys: Sequence[SigningKey] = (KEY,)) -> dict[str, bytes]:
@@ -93,9 +102,9 @@ def stage(
 
 
 def build_runner(folder: Path) -> Path:
-    """Compile the native runner, with what finds faults in memory where no device needs it."""
+    """Compile the native runner for this machine."""
     program = folder / "runner"
-    command = ["gcc", "-std=c99", "-O1", "-o", program, *sorted(SOURCES.glob("*.c")), "-ldl"]
+    command = ["gcc", "-std=c99", "-O0", "-o", program, *sorted(SOURCES.glob("*.c")), "-ldl"]
     subprocess.run(command, check=True, capture_output=True)
     return program
 

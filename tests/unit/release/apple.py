@@ -159,7 +159,13 @@ def golden_of(folder: Path, port: str = "image") -> dict[str, bytes]:
                 "kept": np.zeros((1, 3), np.float32),
             },
         ),
-        ("outputs", {"class": np.array([[0.25, 0.75]], np.float32)}),
+        (
+            "outputs",
+            {
+                "class": np.array([[0.25, 0.75]], np.float32),
+                "kept_next": np.array([[1, 2, 3]], np.float32),
+            },
+        ),
     ):
         (folder / kind).mkdir(parents=True)
         with PackWriter(folder / kind) as writer:

@@ -226,7 +226,7 @@ def test_damage_of_what_is_admitted(runner: Path, tmp_path: Path) -> None:
     assert admission(runner, tmp_path, "intercom", "0")[1][2].startswith("E776")
     chosen = random.Random(23)
     places = [trust, memory, *(tmp_path / "version" / path for path in files)]
-    for _ in range(120):
+    for _ in range(60):
         place = chosen.choice(places[:-1])  # the version's own manifest is the agent's to check
         content = bytearray(place.read_bytes())
         before = bytes(content)

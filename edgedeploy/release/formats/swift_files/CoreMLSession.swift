@@ -5,6 +5,7 @@ import Foundation
 final class CoreMLSession: Session {
     private let entry: Entry
     private let model: MLModel
+    let runtimeVersion: String? = nil
     /// An `MLState`, which older systems do not know.
     private var state: AnyObject?
 

@@ -7,6 +7,7 @@ final class OrtSession: Session {
     private let entry: Entry
     private let environment: ORTEnv
     private let session: ORTSession
+    var runtimeVersion: String? { ORTVersion() }
 
     init(_ entry: Entry, threads: Int) throws {
         self.entry = entry

@@ -8,6 +8,8 @@ protocol Session {
     func run(_ feeds: [Feed]) throws -> [Answer]
     /// Begins a new sequence, where the runtime keeps states.
     func reset()
+    /// Version of a runtime that came with the app; nil: the system's own.
+    var runtimeVersion: String? { get }
 }
 
 /// What goes in: each runtime takes the form that it needs.

@@ -11,17 +11,32 @@ public enum Verification {
 
         let payload: Data
         let signatures: [Signature]
+
+        /// Returns the one form in which releases have it.
+        func written(_ kind: String) -> Data {
+            let all = signatures.sorted { $0.keyid < $1.keyid }.map {
+                "{\"keyid\":\"\($0.keyid)\",\"sig\":\"\($0.sig.base64EncodedString())\"}"
+            }
+            return Data(
+                ("{\"payload\":\"\(payload.base64EncodedString())\",\"payloadType\":\"\(kind)\","
+                    + "\"signatures\":[\(all.joined(separator: ","))]}").utf8)
+        }
     }
 
     private struct Manifest: Decodable {
         struct File: Decodable {
             let path: String
             let sha256: String
+            let role: String
         }
 
         let files: [File]
     }
 
+    /// Roles of files that are here whatever the target.
+    private static let beside: Set<String> = [
+        "file", "labels", "licence", "provenance", "sbom",
+    ]
     private static let own: Set<String> = ["manifest.json", "manifest.dsse.json"]
 
     /// Checks that a key vouches for the manifest, and the manifest for every file that is here.
@@ -53,13 +68,13 @@ public enum Verification {
             }
             seen.insert(path)
         }
-        // What other targets load is not here; of these artifacts no file may be missing.
+        // What other targets load is not here; of these artifacts, and beside them, nothing may lack.
         let folders = variants.flatMap(\.entries.values).map {
             $0.path.prefix(through: $0.path.lastIndex(of: "/") ?? $0.path.startIndex)
         }
-        for path in known.keys.sorted() where !seen.contains(path) {
-            if folders.contains(where: { path.hasPrefix($0) }) {
-                throw ModelError.untrusted("\(path) is missing")
+        for file in listed.sorted(by: { $0.path < $1.path }) where !seen.contains(file.path) {
+            if beside.contains(file.role) || folders.contains(where: { file.path.hasPrefix($0) }) {
+                throw ModelError.untrusted("\(file.path) is missing")
             }
         }
         return hex(SHA256.hash(data: manifest))
@@ -73,8 +88,11 @@ public enum Verification {
         guard envelope.payload == manifest else {
             throw ModelError.untrusted("manifest.json is not what was signed")
         }
-        // The pre-authentication encoding of DSSE 1.0; the key may sign other kinds of payloads too.
         let kind = "application/vnd.edgedeploy.release+json"
+        guard content == envelope.written(kind) else {
+            throw ModelError.untrusted("manifest.dsse.json is not in its one form")
+        }
+        // The pre-authentication encoding of DSSE 1.0; the key may sign other kinds of payloads too.
         let head = "DSSEv1 \(kind.utf8.count) \(kind) \(manifest.count) "
         let signed = Data(head.utf8) + manifest
         for raw in publicKeys {

@@ -1,3 +1,4 @@
+import CoreML
 import CoreVideo
 import Foundation
 import @MODULE@
@@ -21,16 +22,22 @@ public struct BenchReport: Encodable, Sendable {
     }
 
     struct WarmUp: Encodable, Sendable {
-        let windows: Int
+        let medians_ns: [UInt64]
+        let elapsed_ns: UInt64
         let stable: Bool
     }
 
     private var schema = 1
     private var kind = "app-bench"
+    /// When the run began, by the device's clock: ISO 8601 in UTC.
+    private var created = ISO8601DateFormatter().string(from: Date())
     private var release = Release.digest
     private let model: String
     private let target: String
     private let artifact: String
+    private let runtime_version: String?
+    private let units: String
+    private let threads: Int
     /// Where the inputs come from: `golden`, or `zeros`.
     private let inputs: String
     private var device = Device.current
@@ -38,19 +45,25 @@ public struct BenchReport: Encodable, Sendable {
     private var optimised = isOptimised
     private let load_ns: UInt64
     private var first_inference_ns: UInt64 = 0
-    private var warm_up = WarmUp(windows: 0, stable: false)
+    private var warm_up = WarmUp(medians_ns: [], elapsed_ns: 0, stable: false)
     private var windows: [Window] = []
+    /// `complete`, or `max_s`: it took too long to get enough.
+    private var ended = "complete"
     /// The least cosine of all golden samples, by output.
     private var cosines: [String: Double] = [:]
     private let least_cosine: Double?
 
     init(
-        model: String, target: String, artifact: String, inputs: String, loadedIn: UInt64,
+        model: String, target: String, artifact: String, runtimeVersion: String?,
+        units: MLComputeUnits, threads: Int, inputs: String, loadedIn: UInt64,
         leastCosine: Double?
     ) {
         self.model = model
         self.target = target
         self.artifact = artifact
+        runtime_version = runtimeVersion
+        self.units = name(of: units)
+        self.threads = threads
         self.inputs = inputs
         load_ns = loadedIn
         least_cosine = leastCosine
@@ -84,20 +97,31 @@ public struct BenchReport: Encodable, Sendable {
     /// Measures for ten seconds and 64 calls at least, after a warm-up: edgedeploy's `quick` plan.
     mutating func measure(_ call: () throws -> Void) throws {
         first_inference_ns = try timed(call)
-        var medians: [Double] = []
+        try warmUp(call)
+        let began = Self.now()
+        var spent: UInt64 = 0
+        var count = 0
+        while spent < 10_000_000_000 || count < 64 || windows.count < 18 {
+            guard Self.now() - began < 120_000_000_000 else {
+                ended = "max_s"
+                return
+            }
+            let found = try Self.window(call)
+            windows.append(found)
+            // Of the calls alone, as edgedeploy counts: a window is longer than its calls.
+            spent += found.samples_ns.reduce(0, +)
+            count += found.samples_ns.count
+        }
+    }
+
+    private mutating func warmUp(_ call: () throws -> Void) throws {
+        var medians: [UInt64] = []
         let began = Self.now()
         while medians.count < 3 || (!stable(medians) && Self.now() - began < 3_000_000_000) {
             medians.append(median(try Self.window(call).samples_ns))
         }
-        warm_up = WarmUp(windows: medians.count, stable: stable(medians))
-        var spent: UInt64 = 0
-        var count = 0
-        while spent < 10_000_000_000 || count < 64 || windows.count < 18 {
-            let found = try Self.window(call)
-            windows.append(found)
-            spent += found.end_ns - found.begin_ns
-            count += found.samples_ns.count
-        }
+        warm_up = WarmUp(
+            medians_ns: medians, elapsed_ns: Self.now() - began, stable: stable(medians))
     }
 
     private static func window(_ call: () throws -> Void) throws -> Window {
@@ -164,15 +188,26 @@ private func timed(_ call: () throws -> Void) throws -> UInt64 {
     return BenchReport.now() - began
 }
 
-private func median(_ samples: [UInt64]) -> Double {
-    Double(samples.sorted()[samples.count / 2])
+private func median(_ samples: [UInt64]) -> UInt64 {
+    samples.sorted()[samples.count / 2]
 }
 
 /// Returns whether the last three medians agree within 2 %.
-private func stable(_ medians: [Double]) -> Bool {
+private func stable(_ medians: [UInt64]) -> Bool {
     let last = medians.suffix(3)
     guard last.count == 3, let low = last.min(), let high = last.max() else { return false }
-    return high <= low * 1.02
+    return Double(high) <= Double(low) * 1.02
+}
+
+/// Returns what profiles call the units that Core ML may use.
+private func name(of units: MLComputeUnits) -> String {
+    switch units {
+    case .all: return "ALL"
+    case .cpuOnly: return "CPU_ONLY"
+    case .cpuAndGPU: return "CPU_AND_GPU"
+    case .cpuAndNeuralEngine: return "CPU_AND_NE"
+    @unknown default: return "unknown"
+    }
 }
 
 private var thermalState: String {
