@@ -165,7 +165,9 @@ def build(
             for outcome in outcomes:
                 run.publish(outcome)
             run.publish_tables()
-            complete = all(outcome.state != "failed" for outcome in outcomes)
+            states = [found.state for found in outcomes]
+            states += [found.state for found in run.combinations]
+            complete = "failed" not in states
             keeps_lock = complete and _keeps_lock(request)
             if locked is None and keeps_lock:
                 write_lock(folder, plan.profile.name, lock)
@@ -179,6 +181,8 @@ def build(
                 lock=lock,
                 keeps_lock=keeps_lock,
                 notes=(*notes, *dict.fromkeys(run.notes)),
+                combinations=run.combinations,
+                float_pipeline=run.float_pipeline(),
             )
             write_reports(result)
             whole = all(state.state != "failed" for state in run.builder.states.values())

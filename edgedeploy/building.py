@@ -14,6 +14,7 @@ from typing import Any
 from edgedeploy import choosing
 from edgedeploy.artifact import Tree
 from edgedeploy.choosing import Chooser, Outcome, Trial
+from edgedeploy.combining import Combination, combine, float_pipeline
 from edgedeploy.disk import disk_errors
 from edgedeploy.engines import (
     Workshop,
@@ -28,23 +29,21 @@ from edgedeploy.errors import (
     EdgedeployError,
     ExitCode,
     ModelError,
-    ProfileError,
     combined_exit_code,
 )
 from edgedeploy.events import EventLog, StageFinished
 from edgedeploy.executor import Builder
-from edgedeploy.lockfile import NAME as LOCK_NAME
 from edgedeploy.lockfile import Lock
 from edgedeploy.manifest import digest, sweep_parts, write_atomic
 from edgedeploy.measuring import FLOAT, Measure, Records, Site
 from edgedeploy.memory import Memory
 from edgedeploy.needed import further, searched
 from edgedeploy.node import Node
+from edgedeploy.parity.evaluation import Evaluation
+from edgedeploy.pipelinesites import PipelineSites
 from edgedeploy.plan import Item, Plan
 from edgedeploy.profile.expand import expand
 from edgedeploy.publish import is_published, publish, sweep
-from edgedeploy.quant.candidates import Candidate
-from edgedeploy.quant.scheme import Scheme
 from edgedeploy.sessions import Bench
 from edgedeploy.store import Store
 from edgedeploy.target.host import is_this_machine
@@ -90,6 +89,8 @@ class BuildResult:
         outcomes: One per item of the plan, in its order.
         folder: Where the results lie.
         references: Worth of the float model, by model name (with its variant).
+        combinations: What the models of each target are worth together, where there is a pipeline.
+        float_pipeline: What the pipeline is worth with the float models; None without one.
         signatures: Inputs and outputs of the normal form, by model name (with its variant).
         states: How each stage ended, by node id.
         lock: What this build used and made.
@@ -106,20 +107,29 @@ class BuildResult:
     lock: Lock
     keeps_lock: bool
     notes: tuple[Diagnostic, ...] = ()
+    combinations: tuple[Combination, ...] = ()
+    float_pipeline: Evaluation | None = None
 
     def nodes(self) -> Iterator[Node]:
         """Yield every node of the plan, and those that the build found it needs."""
-        return self.plan.nodes(further(self.outcomes))
+        return self.plan.nodes(further(self.outcomes, combinations=self.combinations))
 
     @property
     def unmeasured(self) -> tuple[Diagnostic, ...]:
         """Why devices that should have measured did not, each reason once."""
-        return tuple(dict.fromkeys(item for out in self.outcomes for item in out.unmeasured))
+        each = [out.unmeasured for out in self.outcomes]
+        each += [found.unmeasured for found in self.combinations]
+        return tuple(dict.fromkeys(item for found in each for item in found))
 
     @property
     def exit_code(self) -> ExitCode:
         """The process exit status that the outcomes deserve."""
         codes = []
+        for combination in self.combinations:
+            refused = combination.state == "refused"
+            codes.append(ExitCode.REFUSED if refused else combination.exit_code)
+            if combination.unmeasured:
+                codes.append(ExitCode.DEVICE)
         for outcome in self.outcomes:
             if outcome.unmeasured:
                 codes.append(ExitCode.DEVICE)
@@ -178,6 +188,9 @@ class BuildRun:
         self.bench = Bench(store, plan, self.builder, events, options.measure, sites)
         self._choosers: dict[str, Chooser] = {}
         self.notes: list[Diagnostic] = []
+        self.sites = PipelineSites(store, self.builder, plan.pipeline, self.bench)
+        self.combinations: tuple[Combination, ...] = ()
+        """What the models of each target are worth together; :meth:`build` fills it."""
 
     @property
     def reads(self) -> tuple[Path, ...]:
@@ -205,7 +218,29 @@ class BuildRun:
             Stopped: The run was interrupted.
         """
         outcomes = _in_threads(self._screen, self._plan.items, self.builder.stop)
-        return tuple(self._surveyed(self._settle(outcome)) for outcome in outcomes)
+        outcomes = [self._settle(outcome) for outcome in outcomes]
+        if self._plan.pipeline is not None:
+            again = None if self._lock else self._again
+            outcomes, self.combinations = combine(
+                self.builder, self._plan, self._plan.pipeline, outcomes, again
+            )
+            self.combinations = self.sites.judged(self.combinations, outcomes)
+        return tuple(map(self._surveyed, outcomes))
+
+    def _again(self, outcome: Outcome, also: Callable[[Trial], Trial]) -> Outcome:
+        """Search an item's candidates once more, with what holds an accepted one besides."""
+        chooser = Chooser(self.builder, outcome.item, None, also)
+        self._choosers[outcome.item.name] = chooser
+        more = chooser.screen()
+        kept = replace(more, baseline=outcome.baseline, unmeasured=outcome.unmeasured)
+        return self._settle(kept) if more.chosen is not None else kept
+
+    def float_pipeline(self) -> Evaluation | None:
+        """Return what the pipeline is worth with the float models, where it could be run."""
+        pipeline = self._plan.pipeline
+        if pipeline is None or self.builder.hit(pipeline.scored) is None:
+            return None
+        return float_pipeline(self.builder, pipeline)
 
     # -- choosing --------------------------------------------------------------------------
 
@@ -235,7 +270,7 @@ class BuildRun:
 
         Where devices build the artifacts, they do so now: those of several items at once.
         """
-        chooser = Chooser(self.builder, item, _locked(item, self._lock))
+        chooser = Chooser(self.builder, item, choosing.locked_candidate(item, self._lock))
         self._choosers[item.name] = chooser
         outcome = chooser.screen()
         if outcome.chosen is None:
@@ -386,7 +421,7 @@ class BuildRun:
             place = self._place(outcome.item)
             if tree is not None and not is_published(tree, place, self._store.file_digests):
                 return False
-        return self.bench.stands()
+        return self.bench.stands() and self.sites.stands()
 
     def _tables_stand(self, places: Iterable[Path]) -> bool:
         try:
@@ -436,6 +471,11 @@ class BuildRun:
                 if node is not None and self.builder.hit(node) is not None:
                     (output,) = {"samples", "table"} & set(self.builder.build(node).outputs)
                     data[node.id] = self.builder.build(node).outputs[output].digest
+        pipeline = self._plan.pipeline
+        for node in (*pipeline.data.values(), *pipeline.traces.values()) if pipeline else ():
+            if self.builder.hit(node) is not None:
+                (output,) = {"samples", "outputs"} & set(self.builder.build(node).outputs)
+                data[node.id] = self.builder.build(node).outputs[output].digest
         done = [outcome for outcome in outcomes if outcome.chosen is not None]
         return Lock(
             expanded=digest("expanded", expand(self._plan.profile, self._plan.targets)),
@@ -497,31 +537,6 @@ def _no_survey(item: Item) -> Diagnostic:
         severity="warning",
         subject=item.name,
         hint="give `data: calibrate` samples, and a `quantize:` that may be `w8a8`",
-    )
-
-
-def _locked(item: Item, lock: Lock | None) -> Candidate | None:
-    """Return the candidate that the lock file names for an item; None without a lock.
-
-    Raises:
-        ProfileError: There is no such candidate (E184).
-    """
-    name = lock.chosen.get(item.name) if lock else None
-    if lock is None or name is None:
-        return None
-    for nodes in item.candidates:
-        if nodes.candidate.name == name:
-            return nodes.candidate
-    scheme = lock.schemes.get(item.name)
-    if scheme is None:
-        raise ProfileError(
-            f"--locked: {LOCK_NAME} names the candidate {name}, which {item.name} does not have",
-            code="E184",
-            subject=item.name,
-            hint="build without --locked and review the change of the lock file",
-        )
-    return Candidate(
-        name=name, kind="w8a8", scheme=Scheme.from_json(scheme), reason="The lock file names it."
     )
 
 

@@ -8,21 +8,31 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from edgedeploy.artifact import Tree
 from edgedeploy.backends import FAMILIES
-from edgedeploy.errors import BuildError, Diagnostic, EdgedeployError, ExitCode, ModelError
+from edgedeploy.errors import (
+    BuildError,
+    Diagnostic,
+    EdgedeployError,
+    ExitCode,
+    ModelError,
+    ProfileError,
+)
 from edgedeploy.executor import Builder
+from edgedeploy.lockfile import NAME as LOCK_NAME
+from edgedeploy.lockfile import Lock
 from edgedeploy.measuring import ANSWERS
 from edgedeploy.node import Node
 from edgedeploy.parity.evaluation import Evaluation
 from edgedeploy.parity.gates import GateVerdict, judge, judge_answers
 from edgedeploy.plan import CandidateNodes, Item
 from edgedeploy.quant.candidates import LEAST_SHARE, Candidate
+from edgedeploy.quant.scheme import Scheme
 from edgedeploy.quant.search import LeftOut, Settled, Verdict, search
 from edgedeploy.quant.survey import Survey
 from edgedeploy.store import ActionRecord
@@ -125,6 +135,31 @@ class Outcome:
         return self.chosen.state if self.chosen else "failed"
 
 
+def locked_candidate(item: Item, lock: Lock | None) -> Candidate | None:
+    """Return the candidate that the lock file names for an item; None without a lock.
+
+    Raises:
+        ProfileError: There is no such candidate (E184).
+    """
+    name = lock.chosen.get(item.name) if lock else None
+    if lock is None or name is None:
+        return None
+    for nodes in item.candidates:
+        if nodes.candidate.name == name:
+            return nodes.candidate
+    scheme = lock.schemes.get(item.name)
+    if scheme is None:
+        raise ProfileError(
+            f"--locked: {LOCK_NAME} names the candidate {name}, which {item.name} does not have",
+            code="E184",
+            subject=item.name,
+            hint="build without --locked and review the change of the lock file",
+        )
+    return Candidate(
+        name=name, kind="w8a8", scheme=Scheme.from_json(scheme), reason="The lock file names it."
+    )
+
+
 class Chooser:
     """The search for the best candidate of one item.
 
@@ -132,11 +167,19 @@ class Chooser:
         builder: Brings the stages up to date.
         item: A model on a target.
         locked: Try this candidate alone (``--locked``).
+        also: What an accepted trial goes through too, before it counts as accepted.
     """
 
-    def __init__(self, builder: Builder, item: Item, locked: Candidate | None = None) -> None:
+    def __init__(
+        self,
+        builder: Builder,
+        item: Item,
+        locked: Candidate | None = None,
+        also: Callable[[Trial], Trial] | None = None,
+    ) -> None:
         self._builder = builder
         self._item = item
+        self._also = also
         self._survey: Survey | None = None
         spec = item.use.quantize
         options = [nodes.candidate for nodes in item.candidates] if locked is None else [locked]
@@ -167,6 +210,8 @@ class Chooser:
                 self._verdict = Verdict(passed=False)
             else:
                 found = try_candidate(self._builder, self._item, step)
+                if self._also is not None and found.state == "accepted":
+                    found = self._also(found)
                 self._verdict = _verdict(found)
             self._trials.append(found)
         return self._outcome()

@@ -14,7 +14,15 @@ from edgedeploy.disk import disk_errors
 from edgedeploy.errors import ToolError, UsageError
 from edgedeploy.measured import Measurements, read_measurements
 from edgedeploy.release.believing import believed
-from edgedeploy.release.bundle import SUFFIX, Figure, Gate, Release, ReleaseModel, ReleaseTarget
+from edgedeploy.release.bundle import (
+    SUFFIX,
+    Figure,
+    Gate,
+    Release,
+    ReleaseModel,
+    ReleasePipeline,
+    ReleaseTarget,
+)
 from edgedeploy.release.delta import write_delta
 from edgedeploy.release.opening import Bundle, open_bundle
 from edgedeploy.report import figures
@@ -25,11 +33,18 @@ from edgedeploy.report.document import (
     EvaluationReport,
     MetricReport,
     ModelReport,
+    PipelineReport,
     TargetReport,
 )
 
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?")
 _PARITY = "cosine "
+
+PIPELINE = "the pipeline"
+"""What the models of a target together are called; no model can be."""
+
+Judged = ReleaseModel | ReleasePipeline
+"""What has figures and gates of its own."""
 _SLACK = 1e-9
 
 
@@ -170,7 +185,27 @@ def _document(release: Release, measured: Measurements | None) -> BuildDocument:
             )
             for name in names
         ),
+        pipeline=_pipeline(release),
     )
+
+
+def _pipeline(release: Release) -> PipelineReport | None:
+    """Return what the models of each target are together; None where no target says it."""
+    reports = []
+    for target in release.targets:
+        whole = target.pipeline
+        if whole is not None:
+            found = _metric(whole)
+            refused = any(gate.state == "refused" for gate in whole.gates)
+            reports.append(
+                TargetReport(
+                    target=target.target,
+                    verdict="refused" if refused else "accepted",
+                    size_bytes=whole.size_bytes,
+                    evaluation=None if found is None else EvaluationReport(metric=_report(found)),
+                )
+            )
+    return PipelineReport(function=PIPELINE, targets=tuple(reports)) if reports else None
 
 
 def _benches(measured: Measurements | None) -> dict[tuple[str, str], BenchSummary]:
@@ -197,7 +232,7 @@ def _target(target: ReleaseTarget, model: ReleaseModel, bench: BenchSummary | No
     )
 
 
-def _metric(model: ReleaseModel) -> Figure | None:
+def _metric(model: Judged) -> Figure | None:
     """Return the figure of the profile's metric; the others are of parity."""
     return next((item for item in model.figures if not item.name.startswith(_PARITY)), None)
 
@@ -261,15 +296,17 @@ def _regressions(
             )
 
 
-def _models(release: Release) -> dict[tuple[str, str], ReleaseModel]:
-    return {
+def _models(release: Release) -> dict[tuple[str, str], Judged]:
+    found: dict[tuple[str, str], Judged] = {
         (model.name, target.target): model for target in release.targets for model in target.models
     }
+    for target in release.targets:
+        if target.pipeline is not None:
+            found[PIPELINE, target.target] = target.pipeline
+    return found
 
 
-def _past(
-    change: Change, one: ReleaseModel, other: ReleaseModel, bench: BenchSummary | None
-) -> str | None:
+def _past(change: Change, one: Judged, other: Judged, bench: BenchSummary | None) -> str | None:
     """Return why a change is a regression; None where it is none."""
     gates = {gate.gate: gate for gate in other.gates}
     if change.quantity == "metric" and "metric" in gates:
@@ -285,7 +322,7 @@ def _past(
     return f"{change.before} -> {change.after}, and no gate says what is acceptable"
 
 
-def _metric_past(gate: Gate, one: ReleaseModel, other: ReleaseModel) -> str | None:
+def _metric_past(gate: Gate, one: Judged, other: Judged) -> str | None:
     """Return why a metric is past the change that its gate allows, from the old release's value."""
     before, after = _metric(one), _metric(other)
     if before is None or after is None or gate.limit is None or before.name != after.name:

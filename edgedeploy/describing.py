@@ -5,11 +5,13 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from edgedeploy.artifact import FileEntry, Tree
 from edgedeploy.decode import Decoder
 from edgedeploy.deploy.contents import FILES, GOLDEN, Built
+from edgedeploy.deploy.functionfiles import required
 from edgedeploy.deploy.push import Contents
 from edgedeploy.devices.version import VersionModel
 from edgedeploy.gpu import EngineNeeds, GpuPlatform
@@ -25,6 +27,7 @@ from edgedeploy.release.bundle import (
     ReleaseEngine,
     ReleaseFile,
     ReleaseModel,
+    ReleasePipeline,
     ReleaseTarget,
     Role,
     Tensor,
@@ -63,6 +66,24 @@ def describe_target(built: Built, items: Sequence[Item], contents: Contents) -> 
         runtime_versions=str(target.get("runtime.versions")),
         compute_capabilities=tuple(gpu.get("compute_capabilities", ())),
         models=tuple(_model(built, item, by_name[item.shared.name], contents) for item in items),
+        pipeline=_pipeline(built, target.id),
+    )
+
+
+def _pipeline(built: Built, target: str) -> ReleasePipeline | None:
+    spec = built.plan.profile.pipeline
+    if spec is None:
+        return None
+    report = built.combined(target)
+    needed = built.function_files()
+    folder = built.plan.profile.folder
+    return ReleasePipeline(
+        function=f"{FILES}/{Path(spec.function).as_posix()}",
+        files=tuple(f"{FILES}/{name}" for name in needed),
+        requires=required(folder / name for name in needed),
+        size_bytes=report.size_bytes or 0,
+        figures=tuple(_figures(report)),
+        gates=tuple(map(_gate, report.gates)),
     )
 
 

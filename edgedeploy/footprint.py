@@ -41,6 +41,7 @@ def footprint(request: Request, result: BuildResult, run: BuildRun, store: Store
     for session, _ in run.bench.sessions:
         # A newer measurement appears as a new folder, with the first one its parent.
         found.update(record_folder(store, key) for key in session.all_keys())
+    found.update(run.sites.folders)
     return sorted(path.absolute() for path in found)
 
 
@@ -62,7 +63,10 @@ def confirmed(
         if result.keeps_lock and read_lock(profile.folder, profile.name) != result.lock:
             return False
         plan = make_plan(profile, result.plan.targets)
-        again = {node.id: node for node in plan.nodes(further(result.outcomes, plan))}
+        again = {
+            node.id: node
+            for node in plan.nodes(further(result.outcomes, plan, result.combinations))
+        }
         with Builder(store, profile.folder.absolute()) as builder:
             for node in result.nodes():
                 used = run.builder.known_record(node)
@@ -77,7 +81,7 @@ def _inputs(result: BuildResult) -> Iterator[Path]:
     """Yield the user's files that are inputs, and the folders in which new ones could appear."""
     folder = result.plan.profile.folder
     for node in result.nodes():
-        if node.kind == "samples":
+        if node.kind in ("samples", "feed"):
             # Subfolders that hold no sample yet, too; a data function is no folder.
             place = folder / node.params["data"]["source"]
             yield from (Path(base) for base, _, _ in os.walk(place))

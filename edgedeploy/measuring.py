@@ -13,10 +13,13 @@ from edgedeploy.gpu import EngineNeeds
 from edgedeploy.loading import Part
 from edgedeploy.profile.types import BenchSpec, DecodeSpec, MetricSpec
 from edgedeploy.records import add_record, conditions_key, latest_record, records_of
+from edgedeploy.runner import Evidence
 from edgedeploy.signature import Signature
 from edgedeploy.store import Store
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgedeploy.bench.job import BenchJob, GeneratedTensor
 
 FLOAT = "float"
@@ -229,6 +232,27 @@ class Taken:
     platform: str = ""
 
 
+class Asked(Protocol):
+    """Artifacts on a device that answer calls, several of a model at once."""
+
+    @property
+    def samples(self) -> int | None:
+        """How many samples of a pipeline it is asked; None all, 0 none."""
+
+    @property
+    def evidence(self) -> Evidence:
+        """What its answers are worth; known once it has answered."""
+
+    def answer(
+        self, model: str, calls: Sequence[Mapping[str, np.ndarray]]
+    ) -> Sequence[dict[str, np.ndarray]]:
+        """Return what the chosen artifact of a model answers to each call, state among the inputs.
+
+        Raises:
+            DeviceError: The device is lost, or the run there failed (E470-E476).
+        """
+
+
 class Site(Protocol):
     """A device on which sessions are measured."""
 
@@ -250,6 +274,14 @@ class Site(Protocol):
 
         Raises:
             DeviceError: The device is lost, or a run there failed (E470-E476).
+        """
+
+    def asked(self, sessions: Mapping[str, Session], progress: Progress) -> Asked:
+        """Return what answers with the chosen artifacts of several sessions.
+
+        Args:
+            sessions: By the model's name with its variant.
+            progress: Called with each line of progress.
         """
 
 

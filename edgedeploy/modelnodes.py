@@ -31,6 +31,31 @@ SYNTHETIC_SAMPLES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NormalNodes:
+    """A model in one shape variant, up to its normal form.
+
+    Attributes:
+        model: The profile's words on it, the axes named (:func:`name_axes`).
+        variant: Sizes that this variant fixes, by dim name; empty when there are no buckets.
+    """
+
+    model: ModelSpec
+    variant: Mapping[str, int]
+    intake: Node
+    normal: Node
+
+    @property
+    def name(self) -> str:
+        """The model's name with its variant, such as ``main`` or ``main[W=320]``."""
+        return self.model.name + suffix(self.variant)
+
+    @property
+    def state(self) -> list[list[str]]:
+        """Input and output of each state pair, as parameters of stages."""
+        return [[pair.input, pair.output] for pair in self.model.state]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelNodes:
     """What is done once for a model (in one shape variant), whatever the targets.
 
@@ -160,24 +185,19 @@ def suffix(variant: Mapping[str, int]) -> str:
     return f"[{','.join(f'{name}={size}' for name, size in variant.items())}]" if variant else ""
 
 
-def model_nodes(
-    profile: Profile, model: ModelSpec, source: Path, variant: Mapping[str, int], opset: int
-) -> ModelNodes:
-    """Return the nodes of a model in one shape variant.
+def normal_nodes(
+    model: ModelSpec, source: Path, variant: Mapping[str, int], opset: int
+) -> NormalNodes:
+    """Return the nodes that bring a model to its normal form in one shape variant.
 
     Args:
-        profile: The profile.
-        model: Its words on the model, the axes named (:func:`name_axes`).
+        model: The profile's words on the model, the axes named (:func:`name_axes`).
         source: The model file.
         variant: Sizes of the bucketed dims.
         opset: Newest opset that every target takes.
-
-    Raises:
-        DataError: A data source is missing or ambiguous.
     """
     name = model.name + suffix(variant)
     words = model_to_data(model)
-    state = [[pair.input, pair.output] for pair in model.state]
     intake = Node(
         id=f"{model.name}.intake",
         kind="intake",
@@ -197,18 +217,42 @@ def model_nodes(
             "dims": words["dims"],
             "variant": dict(variant),
             "outputs": list(model.outputs),
-            "state": state,
+            "state": [[pair.input, pair.output] for pair in model.state],
             "opset": opset,
         },
         inputs={"model": intake.output("model"), "facts": intake.output("facts")},
     )
+    return NormalNodes(model=model, variant=variant, intake=intake, normal=normal)
+
+
+def model_nodes(
+    profile: Profile, start: NormalNodes, fed: Mapping[str, Node] | None = None
+) -> ModelNodes:
+    """Return the nodes of a model in one shape variant.
+
+    Args:
+        profile: The profile.
+        start: The model up to its normal form.
+        fed: Samples by role where the profile gives the model none of its own: what the pipeline
+            feeds it.
+
+    Raises:
+        DataError: A data source is missing or ambiguous.
+    """
+    fed = fed or {}
+    model, variant, name = start.model, start.variant, start.name
+    intake, normal, state = start.intake, start.normal, start.state
+    words = model_to_data(model)
     optimised = Node(
         id=f"{name}.optimise", kind="optimise", inputs={"model": normal.output("model")}
     )
     calibrate = table = moments = None
     calibration = model.data.get("calibrate")
-    if calibration is not None and calibration.tables is None:
-        calibrate = _samples(profile, model, name, calibration, intake, normal)
+    if calibration is None:
+        calibrate = fed.get("calibrate")
+    elif calibration.tables is None:
+        calibrate = _samples(profile, start, calibration)
+    if calibrate is not None:
         table, moments = (
             Node(
                 id=f"{name}.{kind}",
@@ -221,7 +265,10 @@ def model_nodes(
     role = "synthetic"
     if "evaluate" in model.data:
         role = "evaluate"
-        evaluate = _samples(profile, model, name, model.data[role], intake, normal, calibrate)
+        evaluate = _samples(profile, start, model.data[role], calibrate)
+    elif "evaluate" in fed:
+        role = "evaluate"
+        evaluate = fed[role]
     elif calibrate is not None:
         role = "calibrate"
         evaluate = calibrate
@@ -274,7 +321,7 @@ def _reference(
             "state": [[pair.input, pair.output] for pair in model.state],
             "metric": words["metric"],
             "decode": words["decode"],
-            "project": _project(profile, model.metric),
+            "project": project_of(profile, model.metric),
         },
         inputs=inputs,
     )
@@ -368,7 +415,7 @@ def _kept_table(
     return Node(id=f"{name}.table", kind="table", inputs=inputs)
 
 
-def _project(profile: Profile, user: DataRole | MetricSpec | None) -> str | None:
+def project_of(profile: Profile, user: DataRole | MetricSpec | None) -> str | None:
     """Return the project's folder where code from it runs: what that reads is seen only then.
 
     A project that lies elsewhere may hold the same function beside other modules and files.
@@ -378,43 +425,55 @@ def _project(profile: Profile, user: DataRole | MetricSpec | None) -> str | None
 
 
 def _samples(
-    profile: Profile,
-    model: ModelSpec,
-    name: str,
-    role: DataRole,
-    intake: Node,
-    normal: Node,
-    calibrate: Node | None = None,
+    profile: Profile, start: NormalNodes, role: DataRole, calibrate: Node | None = None
 ) -> Node:
     """Return the node that reads a data role; it refuses samples that ``calibrate`` has too."""
-    source = role.source
-    if source is None:
-        from edgedeploy.profile.private import locate as locate_data  # loads the YAML reader
-
-        source = locate_data(profile, model.name, role)
-    selection = select(replace(role, source=source), profile.folder)
+    model = start.model
     words = model_to_data(model)
-    inputs: dict[str, FileRef | FilesRef | OutputRef] = {
-        "model": normal.output("model"),
-        "facts": intake.output("facts"),
-        "files": FilesRef(folder=selection.root, names=selection.names),
-    }
+    source, inputs = role_files(profile, model.name, role)
+    inputs["model"] = start.normal.output("model")
+    inputs["facts"] = start.intake.output("facts")
     if calibrate is not None:
         inputs["calibrate"] = calibrate.output("samples")
-    if selection.labels:
-        paths = selection.labels.files(selection.names)
-        names = tuple(Path(os.path.relpath(path, profile.folder)).as_posix() for path in paths)
-        inputs["labels"] = FilesRef(folder=profile.folder, names=names)
     return Node(
-        id=f"{name}.samples.{role.name}",
+        id=f"{start.name}.samples.{role.name}",
         kind="samples",
         params={
             "role": role.name,
             "data": {**words["data"][role.name], "source": source},
-            "project": _project(profile, role),
+            "project": project_of(profile, role),
             "inputs": words["inputs"],
             "dims": words["dims"],
             "state": [pair.input for pair in model.state],
         },
         inputs=inputs,
     )
+
+
+def role_files(
+    profile: Profile, owner: str, role: DataRole
+) -> tuple[str, dict[str, FileRef | FilesRef | OutputRef]]:
+    """Return where a data role lies, and its files as inputs of the node that reads it.
+
+    Args:
+        profile: The profile.
+        owner: Name of the model whose data it is, or ``pipeline``.
+        role: The role.
+
+    Raises:
+        DataError: The source is missing or ambiguous.
+    """
+    source = role.source
+    if source is None:
+        from edgedeploy.profile.private import locate as locate_data  # loads the YAML reader
+
+        source = locate_data(profile, owner, role)
+    selection = select(replace(role, source=source), profile.folder)
+    inputs: dict[str, FileRef | FilesRef | OutputRef] = {
+        "files": FilesRef(folder=selection.root, names=selection.names),
+    }
+    if selection.labels:
+        paths = selection.labels.files(selection.names)
+        names = tuple(Path(os.path.relpath(path, profile.folder)).as_posix() for path in paths)
+        inputs["labels"] = FilesRef(folder=profile.folder, names=names)
+    return source, inputs

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from edgedeploy.choosing import Outcome
+from edgedeploy.combining import Combination
 from edgedeploy.engines import ENGINES, engine_nodes
 from edgedeploy.gpu import GpuPlatform
 from edgedeploy.node import Node
@@ -22,14 +23,19 @@ def searched(outcomes: Iterable[Outcome]) -> list[CandidateNodes]:
     ]
 
 
-def further(outcomes: Iterable[Outcome], plan: Plan | None = None) -> list[Node]:
+def further(
+    outcomes: Iterable[Outcome],
+    plan: Plan | None = None,
+    combinations: Iterable[Combination] = (),
+) -> list[Node]:
     """Return the nodes that a build found it needs: mixtures, engines, and what was surveyed.
 
     Args:
         outcomes: What became of the items.
         plan: Take the nodes of this plan instead, made anew from the same profile.
+        combinations: What became of them together, where there is a pipeline.
     """
-    found = []
+    found = _combined(combinations, plan)
     for place, outcome in enumerate(outcomes):
         item = plan.items[place] if plan else outcome.item
         for nodes in searched([outcome]):
@@ -43,6 +49,19 @@ def further(outcomes: Iterable[Outcome], plan: Plan | None = None) -> list[Node]
             )
         if outcome.survey is not None and item.effects is not None:
             found.append(item.effects)
+    return found
+
+
+def _combined(combinations: Iterable[Combination], plan: Plan | None) -> list[Node]:
+    """Return what ran a pipeline over the models of each target."""
+    found = []
+    for combination in combinations:
+        for run, node in combination.runs:
+            if plan is None or plan.pipeline is None:
+                found.append(node)
+                continue
+            items = [it for it in plan.items if it.use.target == combination.use.target]
+            found.append(run.node(plan.pipeline, items))
     return found
 
 

@@ -6,6 +6,8 @@ For each model and shape variant::
                   |            |                      |
                   |            '-> candidate (w8a8, fp16, float): quantize -> compile -> evaluate
                   '-> reference (float outputs and score) ------------------------------'
+
+What a pipeline over the models adds is in :mod:`edgedeploy.pipelinenodes`.
 """
 
 from __future__ import annotations
@@ -16,9 +18,20 @@ from typing import Any
 
 from edgedeploy import backends
 from edgedeploy.errors import ProfileError
-from edgedeploy.modelnodes import OPSET, ModelNodes, locate, model_nodes, name_axes, variants
+from edgedeploy.modelnodes import (
+    OPSET,
+    ModelNodes,
+    NormalNodes,
+    locate,
+    model_nodes,
+    name_axes,
+    normal_nodes,
+    variants,
+)
 from edgedeploy.node import FileRef, FilesRef, Node, OutputRef
+from edgedeploy.pipelinenodes import PipelineNodes, pipeline_nodes
 from edgedeploy.profile.types import (
+    ModelSpec,
     Profile,
     TargetUse,
 )
@@ -88,11 +101,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything that a profile asks for."""
+    """Everything that a profile asks for.
+
+    Attributes:
+        pipeline: None where the profile has no function over its models. With one, the metric gate
+            of a target holds its models together, and is none of an item's.
+    """
 
     profile: Profile
     targets: Mapping[str, Target]
     items: tuple[Item, ...]
+    pipeline: PipelineNodes | None = None
 
     def first_choices(self) -> Plan:
         """Return the plan with each item's first candidate only."""
@@ -125,6 +144,8 @@ class Plan:
             if item.survey is not None and item.use.quantize.mode == "auto":
                 yield from walk(item.survey)
             yield from walk(item.baseline.compiled)
+        if self.pipeline is not None:
+            yield from walk(self.pipeline.scored)
         for node in more:
             yield from walk(node)
 
@@ -143,13 +164,34 @@ def make_plan(profile: Profile, targets: Mapping[str, Target]) -> Plan:
     """
     items = []
     joined = [use for use in profile.targets if _takes_all_buckets(use, targets[use.target])]
-    for model in map(name_axes, profile.models.values()):
-        source = locate(model.source, profile.folder)
-        opset = min(int(target.get("runtime.opset") or OPSET) for target in targets.values())
+    opset = min(int(target.get("runtime.opset") or OPSET) for target in targets.values())
+    models = [*map(name_axes, profile.models.values())]
+    starts = {model.name: _starts(model, profile, opset) for model in models}
+    pipeline = None
+    if profile.pipeline is not None:
+        pipeline = pipeline_nodes(profile, profile.pipeline, starts)
+    for model in models:
         for variant, uses in _uses(variants(model), profile.targets, joined):
-            shared = model_nodes(profile, model, source, variant, opset)
-            items += [_item(use, targets[use.target], shared) for use in uses]
-    return Plan(profile=profile, targets=targets, items=tuple(items))
+            start = next(
+                (item for item in starts[model.name] if item.variant == variant), None
+            ) or _start(model, profile, variant, opset)
+            fed = {} if pipeline is None else pipeline.fed(start)
+            shared = model_nodes(profile, start, fed)
+            for use in uses:
+                gates = use.gates if pipeline is None else replace(use.gates, metric=None)
+                items.append(_item(replace(use, gates=gates), targets[use.target], shared))
+    return Plan(profile=profile, targets=targets, items=tuple(items), pipeline=pipeline)
+
+
+def _starts(model: ModelSpec, profile: Profile, opset: int) -> list[NormalNodes]:
+    """Return a model up to its normal form, in every shape variant of its buckets."""
+    return [_start(model, profile, variant, opset) for variant in variants(model)]
+
+
+def _start(
+    model: ModelSpec, profile: Profile, variant: Mapping[str, int], opset: int
+) -> NormalNodes:
+    return normal_nodes(model, locate(model.source, profile.folder), variant, opset)
 
 
 def _takes_all_buckets(use: TargetUse, target: Target) -> bool:

@@ -360,7 +360,7 @@ def _created() -> str | None:
 def _parts(profile: Profile) -> dict[str, str | None]:
     """Return the licence of every part of a release as the profile says it."""
     parts = {licence_part(name): model.licence for name, model in profile.models.items()}
-    if profile.files:
+    if profile.files or profile.pipeline is not None:
         parts["files"] = profile.release.files_licence
     return parts
 

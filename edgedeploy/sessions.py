@@ -70,7 +70,7 @@ class Bench:
         self._builder = builder
         self._events = events
         self._measure = measure
-        self._sites = sites
+        self.sites = sites
         self.sessions: list[tuple[Session, tuple[Records, ...]]] = []
         """What was looked for, and what was found or made."""
 
@@ -87,19 +87,19 @@ class Bench:
             BuildError: The run here failed.
             StoreError: The records cannot be written.
         """
-        session = self._session(outcome) if self._measure != "off" else None
+        session = self.session(outcome)
         if session is None:
             return ()
         name = _name(outcome)
-        sites = [site for site in self._sites if site.board == session.board]
+        sites = [site for site in self.sites if site.board == session.board]
         for site in sites:
-            told = self._told(f"{name} on {site.name}", f"measured on {site.name}")
+            told = self.told(f"{name} on {site.name}", f"measured on {site.name}")
             with told as progress:
                 measure_on(self._store, session, site, progress)
         known = self._known(session)
         wanted = session.stands_in and session.bench.mode != "off" and not sites
         if wanted and (self._measure == "again" or (self._measure == "missing" and not known)):
-            with self._told(name, "no measurement of these artifacts here") as progress:
+            with self.told(name, "no measurement of these artifacts here") as progress:
                 measure_session(self._store, session, progress)
             known = self._known(session)
         self.sessions.append((session, known))
@@ -121,7 +121,7 @@ class Bench:
         return known
 
     @contextmanager
-    def _told(self, name: str, why: str) -> Iterator[Progress]:
+    def told(self, name: str, why: str) -> Iterator[Progress]:
         """Tell of a measurement: that it starts, how far it is, and how it ends."""
         begin_s = time.monotonic()
         state: Literal["ran", "failed"] = "failed"
@@ -143,12 +143,15 @@ class Bench:
             seconds = time.monotonic() - begin_s
             self._events.emit(StageFinished(node=name, state=state, seconds=seconds, detail=why))
 
-    def _session(self, outcome: Outcome) -> Session | None:
-        """Return how the chosen artifact and the float one are measured; None without any."""
+    def session(self, outcome: Outcome) -> Session | None:
+        """Return how the chosen artifact and the float one are measured; None without any.
+
+        Nor is there one where nothing is measured and no record looked at.
+        """
         from edgedeploy.bench.host import host_facts
 
         item, chosen, baseline = outcome.item, outcome.chosen, outcome.baseline
-        if chosen is None or chosen.nodes is None:
+        if self._measure == "off" or chosen is None or chosen.nodes is None:
             return None
         wanted = [chosen] if chosen.kind == FLOAT else [baseline, chosen]
         shared = item.shared

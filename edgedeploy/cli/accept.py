@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgedeploy import api
+from edgedeploy.building import BuildResult
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.cli.progress import watch
 from edgedeploy.cli.request import profile_options, request_of
@@ -48,23 +50,38 @@ def command(
     lines: list[str] = []
     rows: list[dict[str, Any]] = []
     code = result.exit_code
-    for outcome in result.outcomes:
-        gates = outcome.chosen.gates if outcome.chosen else ()
-        lines.append(f"{outcome.item.name}: {outcome.state}")
+    for name, state, gates, holds in _rows(result):
+        lines.append(f"{name}: {state}")
         lines += [f"  {_line(gate)}" for gate in gates]
-        missing = [text for text, *need in wanted if not _met(gates, *need)]
+        missing = [t for t, gate, why in wanted if holds(gate) and not _met(gates, gate, why)]
         lines += [f"  required {text}: not met{_absent(gates, text)}" for text in missing]
         if missing and code == ExitCode.DONE:
             code = ExitCode.REFUSED
         rows.append(
             {
-                "item": outcome.item.name,
-                "state": outcome.state,
+                "item": name,
+                "state": state,
                 "gates": [gate.to_json() for gate in gates],
                 "unmet": missing,
             }
         )
     return output.result("\n".join(lines), {"items": rows}, code)
+
+
+def _rows(
+    result: BuildResult,
+) -> Iterator[tuple[str, str, tuple[GateVerdict, ...], Callable[[str], bool]]]:
+    """Yield name, state and gates of each item, and which requirements it has to meet.
+
+    Where there is a pipeline, its metric is held by the models of a target together.
+    """
+    whole = bool(result.combinations)
+    for out in result.outcomes:
+        gates = out.chosen.gates if out.chosen else ()
+        yield out.item.name, out.state, gates, lambda gate: not (whole and gate == "metric")
+    for found in result.combinations:
+        name = f"pipeline -> {found.use.target}"
+        yield name, found.state, found.gates, lambda gate: gate == "metric"
 
 
 def _requirement(text: str) -> tuple[str, str, str]:

@@ -88,6 +88,7 @@ def command(output: Output, **options: Any) -> int:
     output.diagnostics(result.notes)
     failed = [outcome for outcome in result.outcomes if outcome.state == "failed"]
     findings = [item for out in failed for trial in out.trials for item in trial.diagnostics]
+    findings += [item for found in result.combinations for item in found.diagnostics]
     output.diagnostics(dict.fromkeys(findings))  # targets that share a stage share its failure
     return show_build(output, result.folder, result.exit_code)
 

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from edgedeploy.errors import DataError, EdgedeployError, Place
 def user_errors(reference: str, file: Path, folder: Path, code: str) -> Iterator[None]:
     """Turn any exception of user code into a DataError at the user's own line.
 
+    What is typed already, because user code called what refuses, keeps its type and gets the line.
+
     Args:
         reference: ``file.py:function`` as the user wrote it.
         file: The Python file.
@@ -29,27 +32,35 @@ def user_errors(reference: str, file: Path, folder: Path, code: str) -> Iterator
     """
     try:
         yield
-    except EdgedeployError:
-        raise
+    except EdgedeployError as error:
+        place = _line(error, file, folder)
+        if place is None or all(item.place is not None for item in error.diagnostics):
+            raise
+        found = [replace(item, place=item.place or place) for item in error.diagnostics]
+        raise type(error)(found) from error
     except (Exception, SystemExit) as error:
         raise DataError(
             f"{reference} failed: {type(error).__name__}: {error}",
             code=code,
             subject=reference,
-            place=_place(error, file, folder),
+            place=_line(error, file, folder) or _shown(file, 1, 1, folder),
             hint="Mend the function; it runs in a worker, in the folder of the build.",
         ) from error
 
 
-def _place(error: BaseException, file: Path, folder: Path) -> Place:
-    """Return the innermost line of the error that lies in the user's project."""
+def _line(error: BaseException, file: Path, folder: Path) -> Place | None:
+    """Return the innermost line of the error that is the user's own; None where none is.
+
+    What is installed is not, even where the environment lies inside of the project.
+    """
     project = file.resolve().parent
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return _shown(Path(error.filename), error.lineno, error.offset or 1, folder)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if frame.lineno and Path(frame.filename).resolve().is_relative_to(project):
+        place = Path(frame.filename).resolve()
+        if frame.lineno and place.is_relative_to(project) and "site-packages" not in place.parts:
             return _shown(Path(frame.filename), frame.lineno, (frame.colno or 0) + 1, folder)
-    return _shown(file, 1, 1, folder)
+    return None
 
 
 def _shown(file: Path, line: int, column: int, folder: Path) -> Place:

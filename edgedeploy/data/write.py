@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgedeploy.data.conform import Conformer
 from edgedeploy.data.pack import PackWriter
-from edgedeploy.data.readers import Request, read
-from edgedeploy.data.sources import DataFile, describe, select
+from edgedeploy.data.readers import RawSample, Request, read
+from edgedeploy.data.sources import DataFile, Selection, describe, select
 from edgedeploy.errors import DataError
 from edgedeploy.profile.types import DataRole, DimSpec, InputSpec
 from edgedeploy.signature import TensorSpec
@@ -93,13 +95,47 @@ def write_pack(
     request = Request(
         role=role, selection=selection, inputs=conformer.wanted, specs=specs, folder=folder
     )
+
+    def fit(sample: RawSample) -> Mapping[str, np.ndarray] | None:
+        if conformer.is_of_other_bucket(sample.tensors):
+            return None
+        return conformer.conform(sample.id, sample.tensors)
+
+    report = write_samples(role, selection, read(request), fit, folder, out, progress)
+    return replace(report, notes=dict(sorted(conformer.notes.items())))
+
+
+def write_samples(
+    role: DataRole,
+    selection: Selection,
+    samples: Iterable[RawSample],
+    fit: Callable[[RawSample], Mapping[str, np.ndarray] | None],
+    folder: Path,
+    out: Path,
+    progress: Progress | None = None,
+) -> PackReport:
+    """Write samples as a pack into the existing empty folder ``out``.
+
+    Args:
+        role: The data role.
+        selection: Its files.
+        samples: What they hold.
+        fit: Returns the arrays to write of a sample; None leaves it to another bucket.
+        folder: The profile's folder.
+        out: Where the pack goes.
+        progress: Told after each sample.
+
+    Raises:
+        DataError: Two samples have one name, or those of a sequence do not stand in a row (E284);
+            there is no sample (E251), or only one to calibrate with (E252).
+    """
     total = len(selection.names) if selection.reader in ("numpy", "images") else None
     seen: set[str] = set()
     sequences: set[str] = set()
     current: str | None = None
     with_truth = elsewhere = 0
     with PackWriter(out) as writer:
-        for sample in read(request):
+        for sample in samples:
             if sample.id in seen:
                 raise DataError(
                     f"two samples are called {sample.id}",
@@ -108,7 +144,8 @@ def write_pack(
                     hint="Yield a different id for each sample.",
                 )
             seen.add(sample.id)
-            if conformer.is_of_other_bucket(sample.tensors):
+            tensors = fit(sample)
+            if tensors is None:
                 elsewhere += 1
                 continue
             if sample.sequence != current and sample.sequence in sequences:
@@ -121,7 +158,7 @@ def write_pack(
             current = sample.sequence
             writer.add(
                 sample.id,
-                conformer.conform(sample.id, sample.tensors),
+                tensors,
                 truth=sample.truth,
                 sequence=sample.sequence,
                 geometry=sample.geometry,
@@ -143,7 +180,7 @@ def write_pack(
             **selection.ignored,
             **({"of another bucket": elsewhere} if elsewhere else {}),
         },
-        notes=dict(sorted(conformer.notes.items())),
+        notes={},
         files=tuple(describe(role, folder)),
     )
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from edgedeploy.bench.job import BenchJob, OutputsJob
 from edgedeploy.bench.onboard import Onboard
+from edgedeploy.deploy.asking import DeviceAsked, Ready
 from edgedeploy.deploy.fit import check_reachable, check_system
 from edgedeploy.deploy.gpu import DeviceGpu, check_needs, choose_engine
 from edgedeploy.deploy.ondevice import FindRuntime, MakeOnboard, make_onboard
@@ -126,8 +127,7 @@ class DeviceSite:
                 evidence = records[-1]["evidence"]  # a stand-in says so in its result
                 records[-1][ANSWERS] = self._asked(session, onboard, job, evidence, progress)
         except DeviceError as error:
-            self.close()  # the next session gets a connection of its own
-            told = without_address(self.name, error, self._events)
+            told = self._lost(error)
             if told is error:
                 raise
             raise told from error
@@ -137,6 +137,29 @@ class DeviceSite:
             samples=tuple(sorted(folder.glob("*.gz"))),
             platform=session.platform,
         )
+
+    def asked(self, sessions: Mapping[str, Session], progress: Progress) -> DeviceAsked:
+        """Return what answers with artifacts; see :meth:`edgedeploy.measuring.Site.asked`."""
+        return DeviceAsked(sessions, self._samples, self._ready, self._lost, progress)
+
+    def _ready(self, session: Session) -> Ready:
+        """Stage a session's artifacts and return what runs the chosen one."""
+        facts = self._known(session)
+        session = self._engined(session)
+        root = self.unit.root.rstrip("/")
+        runtime = self._find(self._reached(), root, session.runtime, self.unit.python)
+        job = bench_job(session, self._staged(session), "quick")
+        return Ready(
+            session=session,
+            onboard=self._make(self._reached(), runtime, f"{root}/.scratch"),
+            artifact=job.artifacts[-1],
+            evidence="simulated" if self._emulated(facts, session) else "device",
+        )
+
+    def _lost(self, error: DeviceError) -> DeviceError:
+        """Return a failure as it may be shown; the next session gets a connection of its own."""
+        self.close()
+        return without_address(self.name, error, self._events)
 
     def _reached(self) -> Remote:
         if self._remote is None:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from edgedeploy.artifact import FileEntry, Tree
 from edgedeploy.building import BuildOptions, BuildRun
 from edgedeploy.choosing import Outcome
+from edgedeploy.combining import Combination
 from edgedeploy.decode import Decoder, make_decoder
+from edgedeploy.deploy.functionfiles import function_files
 from edgedeploy.deploy.golden import Golden, golden_trees
 from edgedeploy.deploy.gpu import choose_engine
 from edgedeploy.deploy.push import Contents
@@ -129,6 +131,30 @@ class Built:
             raise _stale(item, "the last build was of other targets")
         return found
 
+    def combined(self, target: str) -> TargetReport:
+        """Return what the last build said of the models of a target together.
+
+        Raises:
+            BuildError: The last build was of other targets (E438).
+        """
+        pipeline = self._document.pipeline
+        for report in pipeline.targets if pipeline else ():
+            if report.target == target:
+                return report
+        raise _stale(f"pipeline -> {target}", "the last build was of other targets")
+
+    def function_files(self) -> list[str]:
+        """Return the files that the profile's pipeline needs, relative to the profile's folder.
+
+        Raises:
+            ProfileError: The function's file lies outside of that folder (E442).
+            BuildError: It is not built, or not as the profile now says (E438).
+        """
+        if self._plan.pipeline is None:
+            return []
+        with self._builder() as builder:
+            return function_files(builder, self._plan.pipeline)
+
     def decoder(self, item: Item) -> Decoder | None:
         """Return what reads the outputs of an item's model; None where the profile names nothing.
 
@@ -153,6 +179,10 @@ class Built:
 
     def refusals(self) -> Iterator[str]:
         """Yield in words what gates of the last build refused, item by item."""
+        for report in self._document.pipeline.targets if self._document.pipeline else ():
+            for gate in report.gates:
+                if gate.state == "refused":
+                    yield f"pipeline -> {report.target}: {gate.gate} (limit {gate.limit})"
         for item in self._plan.items:
             for gate in self.report(item)[1].gates:
                 if gate.state == "refused":
@@ -283,7 +313,7 @@ class Built:
         with self._builder() as builder:
             for outcome, engine in zip(self._chosen[target], engines, strict=True):
                 models.append(self._model(builder, outcome, engine, taken))
-        for path, place in _profile_files(self._plan):
+        for path, place in _profile_files(self._plan, self.function_files()):
             taken.add_file(f"{FILES}/{path}", place, self._store)
         version = Version(
             app=self.app,
@@ -310,6 +340,8 @@ class Built:
             run.close()
         for outcome in outcomes:
             self._check(outcome)
+        for combination in run.combinations:
+            self._check_combined(combination)
         return outcomes
 
     def _run(self, plan: Plan) -> BuildRun:
@@ -338,6 +370,18 @@ class Built:
                 code="E439",
                 subject=outcome.item.name,
                 hint="see `edgedeploy accept`; change the model or, if it is wrong, the gate",
+            )
+
+    def _check_combined(self, found: Combination) -> None:
+        name = f"pipeline -> {found.use.target}"
+        if found.state == "failed":
+            raise _stale(name, found.reason)
+        if found.state == "refused" and not (self._released and self._released.unaccepted):
+            raise RefusedError(
+                f"{name} was refused by a gate, and its models are not taken",
+                code="E439",
+                subject=name,
+                hint="see `edgedeploy accept`; the report says which model loses how much",
             )
 
     def _model(
@@ -442,15 +486,20 @@ def _take_golden(found: Golden, name: str, taken: _Files) -> VersionGolden:
     return VersionGolden(inputs=inputs, outputs=outputs, cosine=cosine)
 
 
-def _profile_files(plan: Plan) -> Iterator[tuple[str, Path]]:
+def _profile_files(plan: Plan, needed: Sequence[str]) -> Iterator[tuple[str, Path]]:
     """Yield the path and place of every file that the profile's `files:` name; folders whole.
+
+    Args:
+        plan: Of the profile.
+        needed: Further files, relative to the profile's folder: what its pipeline needs.
 
     Raises:
         ProfileError: One is not there, or is a link out of the profile's folder (E442): a profile
             from elsewhere must not send keys of its user's along.
     """
     inside = plan.profile.folder.resolve()
-    for path, place in _named_files(plan):
+    named = dict(_named_files(plan)) | {name: plan.profile.folder / name for name in needed}
+    for path, place in named.items():
         if not place.resolve().is_relative_to(inside):
             raise _bad_file(path, "it lies outside of the profile's folder")
         yield path, place
@@ -494,11 +543,12 @@ def _not_built(diagnostics: tuple[object, ...]) -> bool:
     return any(getattr(item, "code", "") == "E438" for item in diagnostics)
 
 
-def _stale(item: Item, why: str) -> EdgedeployError:
+def _stale(item: Item | str, why: str) -> EdgedeployError:
+    name = item if isinstance(item, str) else item.name
     return BuildError(
-        f"{item.name} has to be built first: {why}",
+        f"{name} has to be built first: {why}",
         code="E438",
-        subject=item.name,
+        subject=name,
         hint="run `edgedeploy build` on the profile, with the same options, and try again",
     )
 

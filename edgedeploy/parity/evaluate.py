@@ -60,12 +60,20 @@ def run_samples(
             progress(position + 1, len(samples))
 
 
-class _Scorer:
-    """Collects the metric's records; does nothing without a metric."""
+class Scorer:
+    """Collects the metric's records; does nothing without a metric.
+
+    Args:
+        default_output: What is scored where the metric names no output.
+        spec: What is measured.
+        metadata: The model's metadata, for parameters ``metadata:KEY``.
+        folder: The profile's folder, for user functions.
+        decoder: How the model's outputs become an answer; None where nothing says it.
+    """
 
     def __init__(
         self,
-        runner: Runner,
+        default_output: str,
         spec: MetricSpec | None,
         metadata: Mapping[str, str] | None,
         folder: Path | None,
@@ -78,7 +86,7 @@ class _Scorer:
             self.metric = make_metric(
                 Options(
                     spec=spec,
-                    default_output=runner.signature.outputs[0].name,
+                    default_output=default_output,
                     metadata=metadata or {},
                     folder=folder or Path(),
                     decoder=decoder,
@@ -91,6 +99,11 @@ class _Scorer:
         outputs: Mapping[str, np.ndarray],
         reference: Mapping[str, np.ndarray] | None,
     ) -> None:
+        """Score one sample's outputs.
+
+        Raises:
+            DataError: The truth is missing (E286) or the output does not suit (E287).
+        """
         if self.metric is None:
             return
         record = self.metric.score(
@@ -115,6 +128,17 @@ class _Scorer:
         comparer: Comparer,
         scores_reference: Evaluation | None = None,
     ) -> Evaluation:
+        """Return the evaluation of all samples.
+
+        Args:
+            samples: How many there were.
+            evidence: Where the outputs come from.
+            comparer: How they compare with the float model's.
+            scores_reference: The float model's evaluation, for the paired comparison.
+
+        Raises:
+            DataError: The scores are of other samples (E290).
+        """
         result, paired = None, None
         if self.metric is not None and self._spec is not None:
             self.metric.finish()
@@ -130,6 +154,11 @@ class _Scorer:
             paired=paired,
             scores=tuple(self._scores),
         )
+
+
+def _default_output(runner: Runner, metric: MetricSpec | None) -> str:
+    """Return the output that a metric scores where it names none: the model's first."""
+    return "" if metric is None else runner.signature.outputs[0].name
 
 
 def evaluate(
@@ -175,7 +204,7 @@ def evaluate(
             subject=str(reference),
             hint="Run the build again, so that both come from the same data.",
         )
-    scorer = _Scorer(runner, metric, metadata, folder, decoder)
+    scorer = Scorer(_default_output(runner, metric), metric, metadata, folder, decoder)
     comparer = Comparer()
     runs = run_samples(runner, pack, state=state, zeros=zeros, progress=progress)
     for position, (sample, outputs) in enumerate(runs):
@@ -220,7 +249,7 @@ def record_reference(
         BuildError: The runtime failed.
     """
     pack = PackReader(samples)
-    scorer = _Scorer(runner, metric, metadata, folder, decoder)
+    scorer = Scorer(_default_output(runner, metric), metric, metadata, folder, decoder)
     with nullcontext() if out is None else PackWriter(out) as writer:
         for sample, outputs in run_samples(
             runner, pack, state=state, zeros=zeros, progress=progress

@@ -27,6 +27,9 @@ NOT_SLOWER_SLACK = 1.02
 ON_DEVICE = "_on_device"
 """What the gates on outputs are called, after their name, where a device computed them."""
 
+TOGETHER = "together"
+"""The metric gate on a pipeline as a gate of one model's candidate, the others as chosen."""
+
 COSTLY_NODES = 5
 """Nodes that are named where an artifact is slower than float."""
 
@@ -93,7 +96,7 @@ def judge(
     """
     found = [_parity(evaluation, judged=gates.metric is not None or gates.cosine is not None)]
     if gates.metric is not None:
-        found.append(_metric(gates.metric, evaluation, float_evaluation))
+        found.append(judge_metric(gates.metric, evaluation, float_evaluation))
     if gates.cosine is not None:
         found.append(_cosine(gates.cosine, evaluation))
     if gates.size_bytes is not None:
@@ -121,10 +124,24 @@ def judge_answers(gates: GateSpec, evaluation: Evaluation) -> tuple[GateVerdict,
     """
     found = [_parity(evaluation, judged=gates.metric is not None or gates.cosine is not None)]
     if gates.metric is not None:
-        found.append(_metric(gates.metric, evaluation, _float_of(evaluation)))
+        found.append(judge_metric(gates.metric, evaluation, _float_of(evaluation)))
     if gates.cosine is not None:
         found.append(_cosine(gates.cosine, evaluation))
     return tuple(replace(verdict, gate=f"{verdict.gate}{ON_DEVICE}") for verdict in found)
+
+
+def judge_metric_on_device(allowed: Delta, evaluation: Evaluation) -> GateVerdict:
+    """Return the verdict of the gate on the metric for what a device answered.
+
+    Args:
+        allowed: How far the metric may change.
+        evaluation: Of the device's answers; its paired comparison holds the float model's figures.
+
+    Raises:
+        DataError: The gate makes no sense for the metric (E285).
+    """
+    verdict = judge_metric(allowed, evaluation, _float_of(evaluation))
+    return replace(verdict, gate=f"{verdict.gate}{ON_DEVICE}")
 
 
 def _float_of(evaluation: Evaluation) -> Evaluation | None:
@@ -207,9 +224,19 @@ def _check_sense(allowed: Delta, name: str, unit: str, higher_is_better: bool) -
         )
 
 
-def _metric(
+def judge_metric(
     allowed: Delta, evaluation: Evaluation | None, float_evaluation: Evaluation | None
 ) -> GateVerdict:
+    """Return the verdict of the gate on the metric.
+
+    Args:
+        allowed: How far the metric may change.
+        evaluation: The artifact's, or that of several together; None without evaluation data.
+        float_evaluation: The float model's.
+
+    Raises:
+        DataError: The gate makes no sense for the metric (E285).
+    """
     limit = _delta_text(allowed.amount, allowed.unit)
     metric = None if evaluation is None else evaluation.metric
     base = None if float_evaluation is None else float_evaluation.metric

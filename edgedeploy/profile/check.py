@@ -10,7 +10,7 @@ from edgedeploy.config.nearest import advice, shorten
 from edgedeploy.config.units import UnitError, size_bytes
 from edgedeploy.errors import Diagnostic, Severity
 from edgedeploy.profile.dims import format_dim
-from edgedeploy.profile.types import DimSpec, ModelSpec, Profile, TargetUse
+from edgedeploy.profile.types import DataRole, DimSpec, ModelSpec, Profile, TargetUse
 from edgedeploy.profile.unbuilt import QUANTIZE_MODES
 from edgedeploy.target.host import is_this_machine
 from edgedeploy.target.types import Target
@@ -109,13 +109,18 @@ def _quantize(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diag
         yield from _nncf(use, target, profile)
     if mode in CALIBRATED:
         for model in profile.models.values():
-            if "calibrate" not in model.data:
+            if "calibrate" not in {**_fed(profile), **model.data}:
                 yield _at(
                     use,
                     "E147",
                     f"`quantize: {mode}` needs data to calibrate the model `{model.name}` on",
                     "add `data: {calibrate: ...}`, or use `quantize: fp16`",
                 )
+
+
+def _fed(profile: Profile) -> Mapping[str, DataRole]:
+    """Return the data of a model without its own: what the pipeline feeds it."""
+    return {} if profile.pipeline is None else profile.pipeline.data
 
 
 def _rounding(use: TargetUse, profile: Profile) -> Iterator[Diagnostic]:
@@ -204,7 +209,8 @@ def _value(
 
 
 def _gates(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnostic]:
-    for model in profile.models.values():
+    # With a pipeline, the metric gate holds the combination.
+    for model in profile.models.values() if profile.pipeline is None else ():
         wanted = [
             what
             for what, given in (

@@ -31,6 +31,7 @@ from edgedeploy.profile.types import (
     MetricSpec,
     ModelSource,
     ModelSpec,
+    PipelineSpec,
     Profile,
     QuantizeSpec,
     ReleaseSpec,
@@ -72,8 +73,15 @@ def to_profile(
             files_licence=schema.release.files_licence,
             texts=tuple(schema.release.texts),
         ),
-        pipeline=schema.pipeline,
+        pipeline=_pipeline(schema),
     )
+
+
+def _pipeline(schema: ProfileSchema) -> PipelineSpec | None:
+    metric = _metric(schema.metric)
+    if schema.pipeline is None or metric is None:  # the schema refuses one without a metric
+        return None
+    return PipelineSpec(function=schema.pipeline, data=_roles(schema.data), metric=metric)
 
 
 def override(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,8 +134,10 @@ def _gates(given: Mapping[str, Any]) -> GateSpec:
 
 
 def _model(name: str, model: ModelSchema, schema: ProfileSchema) -> ModelSpec:
-    roles = {**_roles(schema.data), **_roles(model.data)}
-    metric = schema.metric if model.metric is None else model.metric
+    # Data and metric at the top are the pipeline's own where there is one.
+    shared = schema.pipeline is None
+    roles = {**(_roles(schema.data) if shared else {}), **_roles(model.data)}
+    metric = schema.metric if shared and model.metric is None else model.metric
     return ModelSpec(
         name=name,
         source=_source(model),

@@ -25,6 +25,7 @@ from edgedeploy.profile.types import (
     MetricSpec,
     ModelSource,
     ModelSpec,
+    PipelineSpec,
     Profile,
     QuantizeSpec,
     ReleaseSpec,
@@ -53,7 +54,7 @@ def expand(profile: Profile, targets: Mapping[str, Target]) -> dict[str, Any]:
         "target_facts": {use.target: _target(targets[use.target]) for use in profile.targets},
         "files": list(profile.files),
         "release": _fields(profile.release),
-        "pipeline": profile.pipeline,
+        "pipeline": None if profile.pipeline is None else pipeline_to_data(profile.pipeline),
     }
 
 
@@ -74,7 +75,26 @@ def profile_from_expanded(data: Mapping[str, Any], folder: Path, file: Path) -> 
         targets=tuple(_read_use(use) for use in data["targets"]),
         files=tuple(data["files"]),
         release=ReleaseSpec(**_tupled(data["release"], "deny", "texts")),
-        pipeline=data["pipeline"],
+        pipeline=_read_pipeline(data["pipeline"]),
+    )
+
+
+def pipeline_to_data(pipeline: PipelineSpec) -> dict[str, Any]:
+    """Return the pipeline's part of the expanded form."""
+    return {
+        "function": pipeline.function,
+        "data": {name: _fields(role, "name") for name, role in pipeline.data.items()},
+        "metric": _fields(pipeline.metric),
+    }
+
+
+def _read_pipeline(data: Mapping[str, Any] | None) -> PipelineSpec | None:
+    if data is None:
+        return None
+    return PipelineSpec(
+        function=data["function"],
+        data={key: role_from_data(key, item) for key, item in data["data"].items()},
+        metric=MetricSpec(**data["metric"]),
     )
 
 

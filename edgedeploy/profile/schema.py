@@ -511,10 +511,12 @@ class ProfileSchema(Strict):
         default=None, description="Several models, by name."
     )
     data: DataSchema = Field(
-        default_factory=DataSchema, description="Data of every model without its own."
+        default_factory=DataSchema,
+        description="Data of every model without its own; with a `pipeline`, what that is given.",
     )
     metric: Metric | None = Field(
-        default=None, description="Metric of every model without its own."
+        default=None,
+        description="Metric of every model without its own; with a `pipeline`, of its outputs.",
     )
     quantize: Quantize = Field(
         default_factory=QuantizeSchema,
@@ -536,7 +538,7 @@ class ProfileSchema(Strict):
     release: ReleaseSchema = Field(
         default_factory=ReleaseSchema, description="What a release holds beside the artifacts."
     )
-    pipeline: Annotated[FunctionName, BeforeValidator(_unbuilt_part("pipeline"))] | None = Field(
+    pipeline: FunctionName | None = Field(
         default=None,
-        description="`file.py:function` over the models, gated as a whole. Not built yet.",
+        description="`file.py:function` over the models; then the metric gate is on the whole.",
     )

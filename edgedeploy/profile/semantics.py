@@ -37,6 +37,7 @@ def semantic_diagnostics(document: Document) -> Iterator[Diagnostic]:
     """Yield the faults between parts of the profile."""
     data = document.data
     yield from _models_given(document)
+    yield from _pipeline(document)
     for path, model in model_maps(data):
         yield from _shapes(document, path, model)
         yield from _preprocessing(document, path, model)
@@ -93,6 +94,42 @@ def _models_given(document: Document) -> Iterator[Diagnostic]:
             key=True,
             hint="add `model: {source: model.onnx}`",
         )
+
+
+def _pipeline(document: Document) -> Iterator[Diagnostic]:
+    """A pipeline has data and a metric of its own, and calibrates models, not itself."""
+    data = document.data
+    if data.get("pipeline") is None:
+        return
+    roles = data.get("data")
+    roles = roles if isinstance(roles, dict) else {}
+    missing = [
+        what
+        for what, given in (
+            ("`metric`", data.get("metric")),
+            ("`data: {evaluate: ...}`", roles.get("evaluate")),
+        )
+        if given is None
+    ]
+    if missing:
+        yield document.diagnostic(
+            "E880",
+            "nothing says what the pipeline is worth",
+            ("pipeline",),
+            key=True,
+            hint=f"add {' and '.join(missing)} at the top of the profile: what the function is "
+            "given, and what its outputs are measured by",
+        )
+    calibrate = roles.get("calibrate")
+    if isinstance(calibrate, dict) and calibrate.get("tables") is not None:
+        yield document.diagnostic(
+            "E887",
+            "a pipeline is given samples, and calibration tables are the models'",
+            ("data", "calibrate", "tables"),
+            key=True,
+            hint="write `data: {calibrate: {tables: ...}}` under each model",
+        )
+    yield from _same_data(document, ((), roles))
 
 
 def _shapes(document: Document, path: DataPath, model: dict[str, Any]) -> Iterator[Diagnostic]:
@@ -160,8 +197,14 @@ def _state(document: Document, path: DataPath, model: dict[str, Any]) -> Iterato
 
 def _roles(document: Document, path: DataPath, model: dict[str, Any]) -> Iterator[Diagnostic]:
     """Calibration data must not be the evaluation data."""
+    shared = () if document.data.get("pipeline") is not None else (((), document.data.get("data")),)
+    yield from _same_data(document, *shared, (path, model.get("data")))
+
+
+def _same_data(document: Document, *places: tuple[DataPath, Any]) -> Iterator[Diagnostic]:
+    """Refuse two roles that are the same data, each taken from the last place that names it."""
     found: dict[str, tuple[DataPath, Any]] = {}
-    for base, data in (((), document.data.get("data")), (path, model.get("data"))):
+    for base, data in places:
         for role in ("calibrate", "evaluate"):
             if isinstance(data, dict) and data.get(role) is not None:
                 given = data[role]

@@ -368,6 +368,21 @@ class ReleaseSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSpec:
+    """A function of the project over the models, gated as a whole.
+
+    Attributes:
+        function: ``file.py:function``, relative to the profile's folder.
+        data: What the function is given, by role; ``evaluate`` is among them.
+        metric: What its outputs are worth.
+    """
+
+    function: str
+    data: Mapping[str, DataRole]
+    metric: MetricSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """A whole deployment profile; ``folder`` is what relative paths are relative to."""
 
@@ -379,4 +394,4 @@ class Profile:
     version: str | None = None
     files: tuple[str, ...] = ()
     release: ReleaseSpec = ReleaseSpec()
-    pipeline: str | None = None
+    pipeline: PipelineSpec | None = None

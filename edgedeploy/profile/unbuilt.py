@@ -14,7 +14,6 @@ QUANTIZE_MODES: Mapping[str, str] = {
 """Quantize mode -> what it is."""
 
 PARTS: Mapping[str, str] = {
-    "pipeline": "a user function over several models",
     "bake": "preprocessing inside the model",
 }
 """Profile key -> what it is."""

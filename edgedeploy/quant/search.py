@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from edgedeploy.quant.candidates import WEIGHT_ONLY, Candidate
 from edgedeploy.quant.survey import LayerSensitivity, Survey
 
-ACCURACY = frozenset({"cosine", "metric", "parity"})
+ACCURACY = frozenset({"cosine", "metric", "parity", "together"})
 """Gates that layers in float help with."""
 
 MOST_FLOAT = 0.5

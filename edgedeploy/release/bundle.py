@@ -221,6 +221,27 @@ class ReleaseModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasePipeline:
+    """What the models of a target are together: a function that an application may run.
+
+    Attributes:
+        function: ``path:name``; the path is a file of the release.
+        files: Files of the release that the function needs, that one among them.
+        requires: Version of every Python distribution that those files import, by name.
+        size_bytes: Of the files that the runtime loads, of all models.
+        figures: What the models are worth together.
+        gates: The one on the combination, where the profile sets it.
+    """
+
+    function: str
+    files: tuple[str, ...]
+    requires: Mapping[str, str]
+    size_bytes: int
+    figures: tuple[Figure, ...]
+    gates: tuple[Gate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseTarget:
     """What a release holds for one target, and where it may run.
 
@@ -232,6 +253,7 @@ class ReleaseTarget:
         runtime_versions: Such as ``>=1.17``.
         compute_capabilities: Of the GPUs that it is for; empty where that is no question.
         models: In the order of the profile.
+        pipeline: What they are together; None where the profile has no function over them.
     """
 
     target: str
@@ -242,6 +264,7 @@ class ReleaseTarget:
     runtime_versions: str
     compute_capabilities: tuple[str, ...]
     models: tuple[ReleaseModel, ...]
+    pipeline: ReleasePipeline | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,6 +59,11 @@ def check_release(release: Release, reserved: Collection[str]) -> None:
         for model in target.models:
             _check_model(model, files, folders)
             _check_engines(model, files)
+        pipeline = target.pipeline
+        if pipeline is not None:
+            needed = {pipeline.function.rpartition(":")[0], *pipeline.files}
+            if not needed <= files:
+                raise ValueError(f"files of {pipeline.function!r:.120} are not there")
 
 
 def _check_texts(release: Release) -> None:
@@ -71,6 +76,9 @@ def _check_texts(release: Release) -> None:
             raise ValueError(f"{target.target!r:.60} is no target: it is written board/runtime")
         texts += [target.os, target.arch, target.runtime, target.runtime_versions]
         texts += [model.candidate for model in target.models]
+        if target.pipeline is not None:
+            texts += [target.pipeline.function, *target.pipeline.requires]
+            texts += target.pipeline.requires.values()
     for text in texts:
         if not text.isprintable():
             raise ValueError(f"the text {text!r:.60} is not one printable line")

@@ -14,10 +14,13 @@ from edgedeploy import __version__
 from edgedeploy.bench.host import host_facts
 from edgedeploy.building import BuildResult
 from edgedeploy.choosing import NO_CANDIDATE, Outcome, State, Trial
+from edgedeploy.combining import Combination
 from edgedeploy.errors import Diagnostic
 from edgedeploy.measuring import FLOAT
 from edgedeploy.parity.evaluation import Evaluation, MetricResult
+from edgedeploy.parity.gates import GateVerdict
 from edgedeploy.quant.survey import Survey, decibels
+from edgedeploy.report import figures
 from edgedeploy.report.document import (
     ArithmeticReport,
     BenchSummary,
@@ -34,9 +37,11 @@ from edgedeploy.report.document import (
     Interval,
     KeptNode,
     LayerReport,
+    LossReport,
     MetricReport,
     ModelReport,
     ParityReport,
+    PipelineReport,
     PlacementReport,
     SensitiveLayer,
     SensitivityReport,
@@ -82,6 +87,74 @@ def collect(result: BuildResult) -> BuildDocument:
             for node in result.nodes()
             if node.id in result.states
         ),
+        pipeline=_pipeline(result),
+    )
+
+
+def _pipeline(result: BuildResult) -> PipelineReport | None:
+    spec = result.plan.profile.pipeline
+    if spec is None:
+        return None
+    reference = result.float_pipeline
+    sizes = {}
+    for outcome in result.outcomes:
+        if outcome.item.use.target == result.outcomes[0].item.use.target and outcome.baseline:
+            sizes[outcome.item.name] = outcome.baseline.size_bytes
+    return PipelineReport(
+        function=spec.function,
+        float=FloatReport(
+            metric=_metric(reference.metric if reference else None),
+            size_bytes=sum(sizes.values()) or None,
+        ),
+        targets=tuple(map(_combination, result.combinations)),
+        losses={
+            found.use.target: tuple(_loss(name, worth) for name, worth in found.alone.items())
+            for found in result.combinations
+            if found.alone
+        },
+    )
+
+
+def _combination(found: Combination) -> TargetReport:
+    chosen = ", ".join(f"{name} {candidate}" for name, candidate in found.chosen.items())
+    states: Mapping[State, Any] = {"accepted": "accepted", "refused": "refused"}
+    notes = [f"not run: {found.reason}"] if found.evaluation is None and found.reason else []
+    losses = [_loss(name, worth) for name, worth in found.alone.items()]
+    fraction = found.evaluation is not None and _is_fraction(found.evaluation)
+    notes += [figures.loss(loss, fraction=fraction) for loss in losses]
+    return TargetReport(
+        target=found.use.target,
+        verdict=states.get(found.state, "failed"),
+        chosen=chosen or None,
+        size_bytes=found.size_bytes,
+        evaluation=_evaluation(found.evaluation) if found.evaluation else None,
+        gates=_gates(found.gates),
+        diagnostics=found.diagnostics,
+        notes=tuple(notes),
+    )
+
+
+def _is_fraction(evaluation: Evaluation) -> bool:
+    return evaluation.metric is not None and evaluation.metric.unit == "fraction"
+
+
+def _loss(name: str, worth: Evaluation) -> LossReport:
+    return LossReport(
+        model=name, value=worth.metric.value if worth.metric else None, delta=_delta(worth)
+    )
+
+
+def _gates(gates: Iterable[GateVerdict]) -> tuple[GateReport, ...]:
+    return tuple(
+        GateReport(
+            gate=gate.gate,
+            state=_GATE_STATES[gate.state],
+            limit=gate.limit,
+            value=gate.value or None,
+            evidence=gate.evidence,
+            reason=gate.reason,
+        )
+        for gate in gates
     )
 
 
@@ -149,17 +222,7 @@ def _target(outcome: Outcome) -> TargetReport:
         sensitivity=_sensitivity(outcome.survey),
         arithmetic=_arithmetic(outcome.arithmetic, chosen.kind),
         half=_half(outcome.half),
-        gates=tuple(
-            GateReport(
-                gate=gate.gate,
-                state=_GATE_STATES[gate.state],
-                limit=gate.limit,
-                value=gate.value or None,
-                evidence=gate.evidence,
-                reason=gate.reason,
-            )
-            for gate in chosen.gates
-        ),
+        gates=_gates(chosen.gates),
         diagnostics=_diagnostics(outcome),
         wider=wider(outcome.wider),
         notes=outcome.notes,
@@ -267,17 +330,10 @@ def _metric(metric: MetricResult | None) -> MetricReport | None:
 def _evaluation(evaluation: Evaluation) -> EvaluationReport:
     paired = evaluation.paired
     flipped = (*paired.lost, *paired.gained) if paired else ()
-    delta = None
-    if paired is not None and paired.delta is not None:
-        delta = Interval(
-            value=paired.delta,
-            low=paired.interval.low if paired.interval else None,
-            high=paired.interval.high if paired.interval else None,
-        )
     return EvaluationReport(
         metric=_metric(evaluation.metric),
         float_value=paired.float_value if paired else None,
-        delta=delta,
+        delta=_delta(evaluation),
         n=evaluation.samples,
         flipped_count=len(flipped) if paired else None,
         flipped_ids=flipped[:SHOWN_FLIPPED],
@@ -285,6 +341,18 @@ def _evaluation(evaluation: Evaluation) -> EvaluationReport:
             ParityReport(output=name, stats=stats) for name, stats in _outputs(evaluation).items()
         ),
         evidence=evaluation.evidence,
+    )
+
+
+def _delta(evaluation: Evaluation) -> Interval | None:
+    """Return the change of the metric against the float model's."""
+    paired = evaluation.paired
+    if paired is None or paired.delta is None:
+        return None
+    return Interval(
+        value=paired.delta,
+        low=paired.interval.low if paired.interval else None,
+        high=paired.interval.high if paired.interval else None,
     )
 
 

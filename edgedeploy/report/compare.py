@@ -84,7 +84,7 @@ def _named(document: BuildDocument) -> str:
 
 
 def _targets(document: BuildDocument) -> Iterator[tuple[tuple[str, str], TargetReport]]:
-    for model in document.models:
+    for _, model in document.sections:
         for target in model.targets:
             yield (model.name, target.target), target
 

@@ -437,6 +437,32 @@ class ModelReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LossReport:
+    """The pipeline with one model as chosen and all others in float: what that model loses."""
+
+    model: str
+    value: float | None
+    delta: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineReport:
+    """The profile's function over its models, as a whole.
+
+    Attributes:
+        function: ``file.py:function``.
+        float: With the float models.
+        targets: The models of each target together; ``chosen`` names the candidate of each.
+        losses: By target: what each model loses, where the combination was refused.
+    """
+
+    function: str
+    float: FloatReport = FloatReport()
+    targets: tuple[TargetReport, ...] = ()
+    losses: Mapping[str, tuple[LossReport, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageReport:
     """One stage of the plan; ``why`` it ran or what it hit."""
 
@@ -457,6 +483,7 @@ class BuildDocument:
         version: Of edgedeploy.
         tools: Tool name -> version.
         host: From :func:`edgedeploy.bench.host.host_facts`.
+        pipeline: None where the profile has none.
     """
 
     schema: int = SCHEMA
@@ -467,6 +494,22 @@ class BuildDocument:
     host: Mapping[str, Any] = field(default_factory=dict)
     models: tuple[ModelReport, ...] = ()
     stages: tuple[StageReport, ...] = ()
+    pipeline: PipelineReport | None = None
+
+    @property
+    def sections(self) -> tuple[tuple[str, ModelReport], ...]:
+        """What has a table of targets, with its title: every model, and the pipeline like one."""
+        found = [(f"Model {model.name}", model) for model in self.models]
+        if self.pipeline is not None:
+            title = f"Pipeline {self.pipeline.function}"
+            whole = ModelReport(
+                name=self.pipeline.function,
+                source_sha256="",
+                float=self.pipeline.float,
+                targets=self.pipeline.targets,
+            )
+            found.append((title, whole))
+        return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document as JSON data; a figure that is not finite becomes None."""

@@ -14,6 +14,7 @@ from edgedeploy.report.document import (
     BenchSummary,
     EngineReport,
     Interval,
+    LossReport,
     MetricReport,
     SensitiveLayer,
     TargetReport,
@@ -249,6 +250,15 @@ def engine(report: EngineReport) -> str:
         made.append(f"clocks {report.clocks}")
     text = f"engine of {platform.in_words()}: {', '.join(made)}"
     return f"SIMULATED, no GPU made it: {text}" if platform.simulated else text
+
+
+def loss(report: LossReport, *, fraction: bool) -> str:
+    """Return what one model of a refused combination loses alone, in words."""
+    what = f"{report.model} alone, the other models in float"
+    if report.delta is None:
+        return f"{what}: not defined"
+    unit, factor = ("pt", 100.0) if fraction else ("", 1.0)
+    return f"{what}: {interval(report.delta, unit, factor, '+')}"
 
 
 def notes(target: TargetReport, created: str) -> list[str]:

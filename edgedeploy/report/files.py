@@ -65,6 +65,12 @@ def _stamp(result: BuildResult) -> str:
         figures = json.dumps([worth, survey], sort_keys=True)  # may hold numbers like infinity
         about = [outcome.item.name, trials, artifact, gates, records, unmeasured, figures]
         items.append(about)
+    for found in result.combinations:
+        worths = [item.to_json() for item in (found.evaluation, *found.alone.values()) if item]
+        figures = json.dumps(worths, sort_keys=True)
+        gates = [gate.to_json() for gate in found.gates]
+        chosen_names = dict(found.chosen)
+        items.append([found.use.target, found.state, found.reason, chosen_names, gates, figures])
     code = code_digest(("report",), PACKAGE / "__init__.py")
     files = {name: file_sha256(result.folder / name) for name in (DOCUMENT, TEXT, PAGE)}
     told = {"items": items, "lock": result.lock.expanded, "code": code, "files": files}

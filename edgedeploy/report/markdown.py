@@ -14,10 +14,10 @@ _MARKS = {"accepted": "✅ ", "refused": "⛔ ", "failed": "❌ "}
 
 def markdown_report(document: BuildDocument) -> str:
     """Return the report as Markdown that ends in a line feed; all texts are escaped."""
-    verdicts = [target.verdict for model in document.models for target in model.targets]
+    verdicts = [target.verdict for _, model in document.sections for target in model.targets]
     lines = [f"## edgedeploy: {escape(document.profile)}, {counted(verdicts) or 'no targets'}", ""]
-    for model in document.models:
-        lines += [f"### Model {escape(model.name)}", "", *_table(model_table(model)), ""]
+    for title, model in document.sections:
+        lines += [f"### {escape(title)}", "", *_table(model_table(model)), ""]
         for target in model.targets:
             lines += _notes(target, document.created)
     about = [f"edgedeploy {document.version}", document.created, figures.host(document.host)]

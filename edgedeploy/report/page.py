@@ -25,8 +25,8 @@ def html_report(document: BuildDocument) -> str:
     """Return the report as the text of a self-contained HTML file."""
     title = html.escape(f"{document.profile}: edgedeploy report")
     body = [_header(document), "<main>"]
-    for number, model in enumerate(document.models):
-        body.append(_model(f"m{number}", model))
+    for number, (heading, model) in enumerate(document.sections):
+        body.append(_section(f"m{number}", heading, model))
     body += [_stages(document), "</main>", _footer(document)]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -39,7 +39,7 @@ def html_report(document: BuildDocument) -> str:
 
 
 def _header(document: BuildDocument) -> str:
-    verdicts = [target.verdict for model in document.models for target in model.targets]
+    verdicts = [target.verdict for _, model in document.sections for target in model.targets]
     badges = "".join(
         f'<li class="badge {verdict}">{counted([verdict] * verdicts.count(verdict))}</li>'
         for verdict in ("accepted", "refused", "failed")
@@ -54,10 +54,10 @@ def _header(document: BuildDocument) -> str:
     )
 
 
-def _model(identity: str, model: ModelReport) -> str:
-    name = html.escape(model.name)
-    parts = [f'<section aria-labelledby="{identity}"><h2 id="{identity}">Model {name}</h2>']
-    parts.append(f'<div class="card">{_table(model_table(model), model)}{_reading()}</div>')
+def _section(identity: str, title: str, model: ModelReport) -> str:
+    name = html.escape(title)
+    parts = [f'<section aria-labelledby="{identity}"><h2 id="{identity}">{name}</h2>']
+    parts.append(f'<div class="card">{_table(model_table(model), title)}{_reading()}</div>')
     drawn = "".join(plot(identity, model) for plot in _PLOTS)
     parts.append(f'<div class="grid">{drawn}</div>' if drawn else "")
     for number, target in enumerate(model.targets):
@@ -78,10 +78,10 @@ def series(number: int) -> int:
     return 1 + number % (plots.SERIES - 1)
 
 
-def _table(table: Table, model: ModelReport) -> str:
+def _table(table: Table, title: str) -> str:
     head = "".join(f'<th scope="col">{html.escape(title)}</th>' for title in table.columns)
     rows = "".join(_row(table, row, number) for number, row in enumerate(table.rows))
-    caption = f"Results of model {model.name} by target"
+    caption = f"Results of {title[0].lower()}{title[1:]} by target"
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{html.escape(caption)}">'
         f'<table class="stack"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
@@ -210,6 +210,8 @@ _PLOTS = (_size_plot, _latency_plot, _metric_plot, _distribution, _load_plot, _m
 
 
 def _signature(model: ModelReport) -> str:
+    if not model.source_sha256:  # a pipeline has no interface but its function's
+        return ""
     rows = []
     for role in ("inputs", "outputs"):
         for spec in model.signature.get(role, ()):

@@ -28,9 +28,9 @@ def terminal_report(document: BuildDocument, *, width: int = 110, colour: bool =
         colour: Whether the text may hold ANSI escapes (stdout is a terminal).
     """
     parts = [_head(document)]
-    for model in document.models:
+    for title, model in document.sections:
         table = model_table(model)
-        parts.append(f"Model {model.name}\n")
+        parts.append(figures.printable(f"{title}\n"))
         rich = colour and sum(_widths(table)) + 2 * len(table.columns) <= width
         parts.append(
             _rich_table(table, width) if rich else figures.printable(plain_table(table, width))
@@ -51,7 +51,7 @@ def _head(document: BuildDocument) -> str:
 
 
 def _foot(document: BuildDocument) -> str:
-    verdicts = [target.verdict for model in document.models for target in model.targets]
+    verdicts = [target.verdict for _, model in document.sections for target in model.targets]
     ran = [stage for stage in document.stages if stage.state == "ran"]
     hits = sum(stage.state == "hit" for stage in document.stages)
     failed = sum(stage.state == "failed" for stage in document.stages)
@@ -61,7 +61,7 @@ def _foot(document: BuildDocument) -> str:
         lines.append(f"Stages: {', '.join(stages)}")
     lines.append("[a, b]: 95 % confidence interval; latency: per inference, xR: ratio to the")
     lines.append("float artifact of the same target, both measured in turns")
-    evaluated = [target.evaluation for model in document.models for target in model.targets]
+    evaluated = [target.evaluation for _, model in document.sections for target in model.targets]
     if any(found is not None and found.evidence == "interpreted" for found in evaluated):
         lines.append("interpreted: run by an interpreter here, not by the target's own runtime")
     return "\n".join(lines) + "\n"

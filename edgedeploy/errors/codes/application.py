@@ -56,4 +56,46 @@ CODES: dict[str, Explanation] = {
         "one is in another encoding, or has an empty line: a class without a name, or one that "
         "some readers would skip. Save it as UTF-8 and remove empty lines.",
     ),
+    "E880": Explanation(
+        "A pipeline that cannot be judged or called",
+        "A pipeline is a function of inputs and models, `def read(inputs, models)`, with `metric` "
+        "and `data: {evaluate: ...}` of its own at the top of the profile: without them nothing "
+        "says what the models are worth together. Add what the message names.",
+    ),
+    "E881": Explanation(
+        "The pipeline's function failed",
+        "Your function raised, with the float models or with artifacts: the place is its own "
+        "line. Where it works with float models alone, it trips over an answer that those never "
+        "give, such as no box at all: an application would meet that too.",
+    ),
+    "E882": Explanation(
+        "The pipeline's function returned no arrays",
+        "A pipeline returns a dict of names to arrays of numbers, booleans or texts, the same "
+        "names for every sample. Anything else cannot be scored; return a text as "
+        "`numpy.array(text)`.",
+    ),
+    "E883": Explanation(
+        "The pipeline calls a model that is not there",
+        "Models are attributes by the names under `models:`, such as `models.detector`; a name "
+        "that Python cannot write is asked for as `models['my-model']`. Correct the name in the "
+        "function or in the profile.",
+    ),
+    "E884": Explanation(
+        "The pipeline calls a model with what it does not take",
+        "Names, dtypes and shapes have to be the model's, as `edgedeploy inspect` prints them and "
+        "`inputs:` and `dims:` bind them. Nothing is cast or reshaped on the way; an "
+        "application's runtime would refuse it too. State is fed by itself, and not given.",
+    ),
+    "E885": Explanation(
+        "The pipeline never called a model",
+        "A model without data of its own is calibrated and compared on what the float pipeline "
+        "feeds it, one sample per call; to calibrate there must be two. Give the pipeline samples "
+        "on which it calls the model (a page with lines), or the model data of its own.",
+    ),
+    "E887": Explanation(
+        "A pipeline was given calibration tables",
+        "Tables are of one model's activations, and the data at the top is what the pipeline's "
+        "function is given. Write `data: {calibrate: {tables: ...}}` under each model that shall "
+        "do without samples; the pipeline's own `calibrate` may then be left out.",
+    ),
 }

@@ -130,7 +130,6 @@ def test_private_data_is_looked_up_by_model_and_role():
 
 def test_each_unbuilt_part_is_refused_by_name():
     cases = {n: f"targets: [rpi5/ort]\nquantize: {n}\n" for n in unbuilt.QUANTIZE_MODES}
-    cases["pipeline"] = 'targets: [rpi5/ort]\npipeline: "a.py:b"\n'
     for name, text in cases.items():
         with pytest.raises(ProfileError) as caught:
             load(SMALL + text)

@@ -23,6 +23,7 @@ from edgedeploy.profile.types import (
     MetricSpec,
     ModelSource,
     ModelSpec,
+    PipelineSpec,
     Profile,
     QuantizeSpec,
     StatePair,
@@ -176,7 +177,13 @@ PROFILES = st.builds(
     targets=st.lists(USES, max_size=2).map(tuple),
     version=st.none() | TEXTS,
     files=TEXT_TUPLES,
-    pipeline=st.none() | TEXTS,
+    pipeline=st.none()
+    | st.builds(
+        PipelineSpec,
+        function=TEXTS,
+        data=named(NAMES, roles),
+        metric=st.builds(MetricSpec, name=TEXTS, output=st.none() | TEXTS, parameters=PARAMETERS),
+    ),
 )
 TARGETS = {name: TargetLibrary().load(name) for name in ("rpi5/ort", "intel-npu/openvino")}
 
