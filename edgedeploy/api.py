@@ -63,10 +63,12 @@ from edgedeploy.releasing import Released, ReleaseOptions, release
 from edgedeploy.report.files import write_reports
 from edgedeploy.report.platforms import last_platforms
 from edgedeploy.store import Store
+from edgedeploy.trying import Answered, Tried, TryOptions, try_file
 
 __all__ = [
     "ActivateOptions",
     "Allowed",
+    "Answered",
     "Applied",
     "BuildOptions",
     "BuildResult",
@@ -82,8 +84,10 @@ __all__ = [
     "Request",
     "SigningKey",
     "Statement",
+    "Tried",
     "Trust",
     "TrustedKey",
+    "TryOptions",
     "Verified",
     "VerifyOptions",
     "Wish",
@@ -114,6 +118,7 @@ __all__ = [
     "rollback",
     "state_revoked",
     "trust_on",
+    "try_file",
     "verify",
 ]
 
