@@ -48,6 +48,22 @@ PAIRS = (
     ("Magika v3.2 to v3.3", "magika", "0.6.1", "1.0.3", "model.onnx"),
 )
 Weights = list[np.ndarray]
+# Percent of the new file that integer differences in byte planes under zstd -19 were, for YOLOv8n
+# after the same updates; another program measured them. More than five points above is an error.
+FIGURES = {
+    "fp32, last 5 % changed": 5.70,
+    "fp32, all moved 1e-4": 46.3,
+    "fp32, all moved 1e-3": 56.5,
+    "fp32, all moved 1e-2": 67.4,
+    "fp16, last 5 % changed": 5.33,
+    "fp16, all moved 1e-4": 12.9,
+    "fp16, all moved 1e-3": 30.1,
+    "fp16, all moved 1e-2": 50.97,
+    "int8, last 5 % changed": 2.74,
+    "int8, all moved 1e-3": 4.66,
+    "int8, all moved 1e-2": 16.55,
+    "int8, scales x0.98": 20.05,
+}
 
 
 def moved(weights: Weights, share: float, seed: int = 1) -> Weights:
@@ -183,7 +199,7 @@ def row(old: Path, new: Path, folder: Path, key: SigningKey) -> list[str]:
         seconds.append(time.process_time() - started)
         if made.path.read_bytes() != content:
             raise SystemExit(f"{delta.path} made something else")
-    if sizes[2] > 1.01 * sizes[0]:
+    if max(sizes[2:]) > 1.01 * sizes[0]:
         raise SystemExit(f"{new}: the delta is larger than the whole compressed by zstd")
     shares = [f"{100 * size / len(content):.2f}" for size in sizes]
     return [f"{len(content) / 1e6:.2f}", *shares, f"{seconds[0]:.2f}, {seconds[1]:.2f}"]
@@ -203,7 +219,11 @@ def tensors(folder: Path, key: SigningKey) -> Iterator[list[str]]:
                     old = bundle(place, "1", key, *model.stored(model.weights, kind, 1.0))
                     after = model.stored(change(model.weights), kind, scale)
                     new = bundle(place, "2", key, *after)
-                    yield [title, f"{kind}, {scenario}", *row(old, new, place, key)]
+                    update = f"{kind}, {scenario}"
+                    cells = row(old, new, place, key)
+                    if float(cells[DELTA]) > FIGURES[update] + 5:
+                        raise SystemExit(f"{title}, {update}: {cells[DELTA]} % is too much")
+                    yield [title, update, *cells]
 
 
 def _package(name: str) -> Path:
@@ -253,6 +273,7 @@ targets:
   linux-x86-64/ort: {{quantize: none}}
   intel-cpu/ort: {{quantize: fp16}}
   rpi5/ort: {{quantize: w8a8}}
+  rpi4/ort: {{quantize: {{mode: w8a8, rounding: nearest}}}}
   linux-x86-64/openvino: {{quantize: fp16}}
   intel-cpu/openvino: {{quantize: w8a8}}
   ios17/coreml: {{quantize: fp16}}
@@ -261,6 +282,7 @@ FORMS = {
     "linux-x86-64/ort": "`.ort`, fp32",
     "intel-cpu/ort": "`.ort`, fp16",
     "rpi5/ort": "`.ort`, w8a8",
+    "rpi4/ort": "`.ort`, w8a8, `rounding: nearest`",
     "linux-x86-64/openvino": "OpenVINO IR, fp16",
     "intel-cpu/openvino": "OpenVINO IR, w8a8",
     "ios17/coreml": "`.mlpackage`, fp16",
@@ -316,6 +338,7 @@ HEADS = {
     "builds": ("artifact", "update"),
 }
 COLUMNS = ("MB", "zstd -19", "zstd, old as dictionary", "delta", "delta, lzma", "apply, s")
+DELTA = COLUMNS.index("delta")
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,14 @@ def write_atomic(
 
 
 def sweep_parts(folder: Path) -> None:
-    """Remove the unfinished files that processes which are no longer alive left in ``folder``."""
+    """Remove unfinished files and folders that processes no longer alive left in ``folder``."""
     for part in folder.glob(f"{PART}*"):
         if not process_lives(part.name.removeprefix(PART).partition(".")[0]):
-            part.unlink(missing_ok=True)
+            if part.is_dir() and not part.is_symlink():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):  # somebody else's, in a folder of many
+                    part.unlink()
 
 
 def process_lives(pid: str) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 import onnx_ir as ir
 
-from edgedeploy.passes.half_ranges import MOVES, SUMS
+from edgedeploy.passes.half_ranges import MOVES, SUMS, is_square
 from edgedeploy.passes.rewire import constant_array
 
 FUSED = frozenset(
@@ -58,13 +58,6 @@ def _is_root(node: ir.Node) -> bool:
     return power is not None and power.size == 1 and abs(float(power)) == 0.5
 
 
-def _is_square(node: ir.Node) -> bool:
-    if node.op_type == "Mul":
-        return node.inputs[0] is node.inputs[1]
-    power = constant_array(node.inputs[1]) if node.op_type == "Pow" else None
-    return power is not None and power.size == 1 and float(power) == 2
-
-
 def _operands(node: ir.Node) -> list[ir.Value]:
     """Return the operands that are computed."""
     given = node.inputs[:1] if node.op_type in MOVES | SUMS else node.inputs
@@ -94,7 +87,7 @@ def _collect(value: ir.Value | None, found: set[ir.Node]) -> None:
     if node.op_type in SUMS:
         found.add(node)
         square = node.inputs[0].producer() if node.inputs[0] is not None else None
-        if square is not None and _is_square(square):
+        if square is not None and is_square(square):
             found.add(square)
             _collect_difference(square.inputs[0], found)
     elif _is_statistic(value):

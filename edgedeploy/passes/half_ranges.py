@@ -211,7 +211,8 @@ def _derived(node: ir.Node, found: Found) -> Bounds | None:
     if op in _SINGLE:
         return _SINGLE[op](first)
     if op in _PAIRS:
-        return _folded(op, [item for item in given if item is not None], node)
+        by_deviations = _by_deviations(node) if op == "Div" else None
+        return by_deviations or _folded(op, [item for item in given if item is not None], node)
     return _by_constants(node, first, given)
 
 
@@ -314,6 +315,44 @@ def _normalised(node: ir.Node, given: list[Bounds | None]) -> Bounds | None:
     shift = given[2].top if len(given) > 2 and given[2] is not None else 0.0
     top = math.sqrt(count) * given[1].top + shift
     return Bounds(-top, top)
+
+
+def _by_deviations(node: ir.Node) -> Bounds | None:
+    """Return the bounds of ``x / sqrt(mean(x * x) + e)``: of n elements none passes sqrt(n)."""
+    root = _maker(node.inputs[1], "Sqrt")
+    mean = root.inputs[0] if root is not None else None
+    total = _maker(mean, "Add")
+    if total is not None:
+        arrays = [constant_array(value) for value in total.inputs]
+        small = next((array for array in arrays if array is not None and array.size), None)
+        if small is None or small.min() < 0:
+            return None
+        mean = total.inputs[0 if arrays[0] is None else 1]
+    reduction = _maker(mean, "ReduceMean")
+    if reduction is None or not _keeps_axes(reduction):
+        return None
+    square = reduction.inputs[0].producer() if reduction.inputs[0] is not None else None
+    if square is None or not is_square(square) or square.inputs[0] is not node.inputs[0]:
+        return None
+    count = _summed(reduction)
+    return None if count is None else Bounds(-math.sqrt(count), math.sqrt(count))
+
+
+def _keeps_axes(node: ir.Node) -> bool:
+    return "keepdims" not in node.attributes or node.attributes["keepdims"].as_int() == 1
+
+
+def _maker(value: ir.Value | None, op: str) -> ir.Node | None:
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type == op else None
+
+
+def is_square(node: ir.Node) -> bool:
+    """Tell whether a node squares its first operand."""
+    if node.op_type == "Mul":
+        return node.inputs[0] is node.inputs[1]
+    power = constant_array(node.inputs[1]) if node.op_type == "Pow" else None
+    return power is not None and power.size == 1 and float(power) == 2
 
 
 def _axes(node: ir.Node, rank: int) -> list[int] | None:

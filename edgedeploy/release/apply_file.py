@@ -1,5 +1,5 @@
 # Runs on devices: Python 3.6, standard library alone; zstandard where a delta asks for it.
-# ruff: noqa: B904, B905, T201, UP006, UP031, UP035, UP045, PTH105, PTH108
+# ruff: noqa: B904, B905, T201, UP006, UP031, UP035, UP045, PTH105, PTH108, PTH120, PTH207, SIM115
 """Rebuilds a bundle from the one before: ``python3 apply_file.py DELTA --to OLD -o NEW``.
 
 The one decoder of deltas: edgedeploy's own ``apply`` calls it too. NEW appears whole, with the
@@ -16,12 +16,17 @@ Offsets and lengths count bytes of the files.
 
 Kinds of blocks: ``plain`` (one stream, the bytes), ``patch`` (one zstd frame with bytes of OLD as
 its dictionary), ``p1 p2 p4`` (bytes of each place of 1, 2 or 4 byte numbers as a stream of their
-own) and ``i1 i4 f2 f4``: the same of what is to be added to OLD's numbers, zigzag coded.
+own) and ``i1 i4 f2 f4``: the same of what is to be added to OLD's numbers, zigzag coded. A stream
+of the last two may be in crumbs (:data:`CRUMBS`): four bytes in one, and what is too large for
+that behind them.
 """
 
 import argparse
 import base64
 import bz2
+import contextlib
+import fcntl
+import glob
 import hashlib
 import importlib
 import io
@@ -59,6 +64,14 @@ class MissingPartError(Exception):
     """Something is not there: ``zstandard`` for a delta that needs it, or the checker of keys."""
 
 
+CRUMBS = {"crumbs-zstd": "zstd", "crumbs-lzma": "lzma", "crumbs-bz2": "bz2"}
+"""Codecs of byte planes of small numbers, and what packs their two parts.
+
+The length of the first part (4 bytes, little endian), then the two. The first has two bits for
+every byte of the plane, the first of four lowest: 0 to 2, or 3 for one of the larger bytes, which
+are the second part. Compressors that spend a whole bit on every byte spend a quarter of it so.
+"""
+
 Check = Callable[[bytes, bytes], None]
 """Gets the manifest and the signed envelope of NEW before anything is written."""
 
@@ -78,7 +91,8 @@ def apply(
     Args:
         delta: The delta's file, from anywhere.
         base: The bundle that it was made from.
-        goal: Where the new bundle is written; replaced when all of it is right and synced.
+        goal: Where the new bundle is written; replaced when all of it is right and synced. What
+            a killed ``apply`` to the same goal left beside it is removed.
         check: Called with manifest and envelope before anything is written.
         approve: Called with the finished file. What either of the two raises ends the work.
 
@@ -100,26 +114,74 @@ def apply(
             raise DamagedError("it cannot be decoded: %s" % error)
         if check is not None:
             check(manifest, envelope)
-        part = "%s.part.%d.%s" % (goal, os.getpid(), os.urandom(6).hex())
-        try:
-            with open(part, "xb+") as new:
-                try:
-                    _write_own(new, plan, manifest, envelope)
-                    _rebuild(plan, stream, old, new)
-                except _UNUSABLE as error:
-                    raise DamagedError("it cannot be decoded: %s" % error)
-                new.flush()
-                if sha256_of(new) != plan["new"]["sha256"]:
-                    raise DamagedError("what it makes is not what it says")
-                os.fsync(new.fileno())
-            if approve is not None:
-                approve(part)
-            os.replace(part, goal)
-        except BaseException:
-            if os.path.lexists(part):
-                os.unlink(part)
-            raise
+        _sweep(goal)
+        with _new_part(goal) as new:
+            try:
+                _fill(new, plan, manifest, envelope, stream, old)
+                if approve is not None:
+                    approve(new.name)
+                os.replace(new.name, goal)
+            except BaseException:
+                if os.path.lexists(new.name):
+                    os.unlink(new.name)
+                raise
+        _sync_folder(goal)
     return plan
+
+
+def _new_part(goal: str) -> BinaryIO:
+    """Return a new file beside a goal, locked for as long as it is open."""
+    while True:
+        file = open("%s.part.%s" % (goal, os.urandom(6).hex()), "xb+")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.path.lexists(file.name):
+            return file
+        file.close()  # somebody swept it before it was locked
+
+
+def _sweep(goal: str) -> None:
+    """Remove what those who were killed left beside a goal: nobody holds its lock."""
+    for left in glob.glob(glob.escape(goal) + ".part." + "[0-9a-f]" * 12):
+        with contextlib.suppress(OSError):  # somebody is at work on it, or it is not ours
+            _remove_left(left)
+
+
+def _remove_left(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    finally:
+        os.close(descriptor)
+
+
+def _fill(
+    new: BinaryIO,
+    plan: Dict[str, Any],
+    manifest: bytes,
+    envelope: bytes,
+    stream: BinaryIO,
+    old: BinaryIO,
+) -> None:
+    """Write the new bundle, and check and sync it."""
+    try:
+        _write_own(new, plan, manifest, envelope)
+        _rebuild(plan, stream, old, new)
+    except _UNUSABLE as error:
+        raise DamagedError("it cannot be decoded: %s" % error)
+    new.flush()
+    if sha256_of(new) != plan["new"]["sha256"]:
+        raise DamagedError("what it makes is not what it says")
+    os.fsync(new.fileno())
+
+
+def _sync_folder(path: str) -> None:
+    """Make the name of a file durable."""
+    descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 _UNUSABLE = (ValueError, KeyError, TypeError, IndexError, EOFError, lzma.LZMAError)
@@ -189,9 +251,10 @@ def _check_block(kind: str, size: int, base: int, streams: List[Any]) -> None:
     if not wanted[kind] or len(streams) != count:
         raise ValueError("a block of kind %r is not possible so" % kind)
     for codec, packed in streams:
-        if codec not in CODECS or _natural(packed) > size + CHUNK_BYTES:
+        inner = CRUMBS.get(codec, codec) if kind in LANES else codec
+        if inner not in CODECS or _natural(packed) > size + CHUNK_BYTES:
             raise ValueError("a stream of %r is not possible so" % codec)
-        if codec == "zstd":
+        if inner == "zstd":
             _zstandard()
 
 
@@ -281,13 +344,33 @@ def _block(block: Dict[str, Any], stream: BinaryIO, old: BinaryIO) -> Iterator[b
     if kind in LANES:
         width = LANES[kind]
         planes = [
-            b"".join(_unpacked(codec, stream, packed, size // width, None))
-            for codec, packed in block["streams"]
+            _plane(codec, stream, packed, size // width) for codec, packed in block["streams"]
         ]
         yield undo(kind, planes, base)
         return
     ((codec, packed),) = block["streams"]
     yield from _unpacked(codec, stream, packed, size, base or None)
+
+
+def _plane(codec: str, stream: BinaryIO, packed: int, size: int) -> bytes:
+    """Return a plane of ``size`` bytes."""
+    if codec not in CRUMBS:
+        return b"".join(_unpacked(codec, stream, packed, size, None))
+    inner = CRUMBS[codec]
+    first = int.from_bytes(_exactly(stream, 4), "little")
+    if 4 + first > packed:
+        raise ValueError("a stream is too short")
+    small = b"".join(_unpacked(inner, stream, first, (size + 3) // 4, None))
+    plane = bytearray(4 * len(small))
+    for place in range(4):
+        plane[place::4] = small.translate(bytes(byte >> 2 * place & 3 for byte in range(256)))
+    del plane[size:]
+    at = -1
+    for large in _unpacked(inner, stream, packed - 4 - first, plane.count(3), None):
+        for value in large:
+            at = plane.index(3, at + 1)
+            plane[at] = value
+    return bytes(plane)
 
 
 def _read(file: BinaryIO, at: int, length: int) -> bytes:

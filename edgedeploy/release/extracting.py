@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edgedeploy.errors import UsageError
 from edgedeploy.fileset import folders_of
-from edgedeploy.manifest import PART
+from edgedeploy.manifest import PART, sweep_parts
 from edgedeploy.release.bundle import ENVELOPE, MANIFEST, SUMS, sums
 from edgedeploy.release.opening import Bundle
 
@@ -40,6 +40,7 @@ def extract(bundle: Bundle, goal: Path, agree: Callable[[], None]) -> None:
     """
     check_goal(goal)
     goal.parent.mkdir(parents=True, exist_ok=True)
+    sweep_parts(goal.parent)
     part = f"{PART}{os.getpid()}.{os.urandom(6).hex()}"
     outer = os.open(goal.parent, _FOLDER & ~os.O_NOFOLLOW)  # who names it says where it leads
     try:

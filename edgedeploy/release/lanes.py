@@ -41,8 +41,8 @@ def _changes(kind: str, new: bytes, base: bytes) -> bytes:
     return coded.to_bytes(len(new), "little")
 
 
-def best_kind(kinds: Sequence[str], new: bytes, bases: Sequence[bytes]) -> tuple[str, int | None]:
-    """Return the kind of block that should suit a tensor best, and the number of its base.
+def best_kind(kinds: Sequence[str], new: bytes, bases: Sequence[bytes]) -> tuple[str, int, int]:
+    """Return the kind of block that should suit a tensor best.
 
     Judged on a sample by a quick compressor.
 
@@ -52,17 +52,15 @@ def best_kind(kinds: Sequence[str], new: bytes, bases: Sequence[bytes]) -> tuple
         bases: Samples of tensors that may be its base, from the same places.
 
     Returns:
-        The kind, and the base's number; None where the kind has none.
+        The kind, the number of its base (0 where the kind has none), and the sample's packed bytes.
     """
-    alone = [kind for kind in kinds if kind.startswith("p")]
-    found: list[tuple[int, str, int | None]]
-    found = [(_cost(kind, new, b""), kind, None) for kind in alone]
-    for number, base in enumerate(bases):
-        for kind in kinds:
-            if kind not in alone:
-                found.append((_cost(kind, new, base), kind, number))
-    _, kind, number_or_none = min(found, key=lambda item: item[0])
-    return kind, number_or_none
+    found = [
+        (_cost(kind, new, base), kind, number)
+        for kind in kinds
+        for number, base in enumerate([b""] if kind.startswith("p") else bases)
+    ]
+    cost, kind, number = min(found, key=lambda item: item[0])
+    return kind, number, cost
 
 
 def _cost(kind: str, new: bytes, base: bytes) -> int:

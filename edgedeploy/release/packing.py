@@ -6,18 +6,20 @@ import bz2
 import importlib
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, Literal
 
 from edgedeploy.errors import ToolError
-from edgedeploy.release.apply_file import CHUNK_BYTES, LZMA, WINDOW_BYTES
+from edgedeploy.release.apply_file import CHUNK_BYTES, CRUMBS, LZMA, WINDOW_BYTES
 
 Codecs = Literal["zstd", "lzma"]
 """What the reader has: ``zstd`` means zstd as well as what every Python has."""
 
-_LEVEL = 19
+LEVEL = 19
 _RANDOM = 0.995
 """A stream that a quick compressor leaves longer than this is stored: nothing else would gain."""
+_MOST_LARGE = 0.25
+"""Of the numbers of a plane; with more that are too large for crumbs, crumbs do not gain."""
 
 
 def zstandard() -> Any:
@@ -38,26 +40,47 @@ def zstandard() -> Any:
 
 
 def pack(data: bytes, codecs: Codecs) -> tuple[str, bytes]:
-    """Return the name of the codec that makes a stream smallest, and the packed stream."""
+    """Return the name of the codec that makes a plane of numbers smallest, and the packed plane."""
     found: tuple[str, bytes] = ("raw", data)
     if len(zlib.compress(data, 1)) > _RANDOM * len(data):
         return found
-    tried = [("lzma", _lzma(data)), ("bz2", bz2.compress(data))]
+    packers: dict[str, Callable[[bytes], bytes]] = {"lzma": _lzma, "bz2": bz2.compress}
     if codecs == "zstd":
         # The first of equals is taken, and zstd is the one that unpacks fastest.
-        tried.insert(0, ("zstd", zstandard().ZstdCompressor(level=_LEVEL).compress(data)))
+        packers = {"zstd": zstandard().ZstdCompressor(level=LEVEL).compress, **packers}
+    tried = [(codec, packer(data)) for codec, packer in packers.items()]
+    small, large = crumbs(data)
+    if len(large) <= _MOST_LARGE * len(data):
+        for codec, inner in CRUMBS.items():
+            if inner in packers:
+                first = packers[inner](small)
+                head = len(first).to_bytes(4, "little")
+                tried.append((codec, head + first + packers[inner](large)))
     return min([found, *tried], key=lambda item: len(item[1]))
 
 
-def pack_patch(data: bytes, base: bytes) -> bytes:
+def crumbs(plane: bytes) -> tuple[bytes, bytes]:
+    """Return a plane in two bits for every byte, and its bytes that are larger than 2.
+
+    :data:`edgedeploy.release.apply_file.CRUMBS` says how.
+    """
+    values = plane.translate(bytes(min(byte, 3) for byte in range(256)))
+    values += bytes(-len(values) % 4)
+    joined = 0
+    for place in range(4):
+        joined |= int.from_bytes(values[place::4], "little") << 2 * place
+    return joined.to_bytes(len(values) // 4, "little"), plane.translate(None, b"\0\1\2")
+
+
+def pack_patch(data: bytes, base: bytes, level: int = LEVEL) -> bytes:
     """Return a stream packed by zstd with what it probably repeats as the dictionary."""
     library = zstandard()
     known = library.ZstdCompressionDict(base, dict_type=library.DICT_TYPE_RAWCONTENT)
-    level = library.ZstdCompressionParameters.from_level(
-        _LEVEL, source_size=len(data), dict_size=len(base), window_log=_window_log()
+    how = library.ZstdCompressionParameters.from_level(
+        level, source_size=len(data), dict_size=len(base), window_log=_window_log()
     )
     packed: bytes
-    packed = library.ZstdCompressor(dict_data=known, compression_params=level).compress(data)
+    packed = library.ZstdCompressor(dict_data=known, compression_params=how).compress(data)
     return packed
 
 
@@ -67,7 +90,7 @@ def pack_long(parts: Iterable[bytes], size: int, goal: BinaryIO, codec: Codecs) 
     if codec == "zstd":
         library = zstandard()
         level = library.ZstdCompressionParameters.from_level(
-            _LEVEL, source_size=size, window_log=_window_log(), write_content_size=True
+            LEVEL, source_size=size, window_log=_window_log(), write_content_size=True
         )
         packer = library.ZstdCompressor(compression_params=level).compressobj(size=size)
     start = goal.tell()

@@ -15,13 +15,17 @@ from typing import Any, BinaryIO
 from edgedeploy.release.apply_file import BASE_BYTES, BLOCK_BYTES, LANES
 from edgedeploy.release.bundle import MANIFEST
 from edgedeploy.release.lanes import best_kind, sample_places, split
-from edgedeploy.release.packing import Codecs, pack, pack_long, pack_patch, read_range
+from edgedeploy.release.packing import LEVEL, Codecs, pack, pack_long, pack_patch, read_range
 from edgedeploy.release.pieces import SMALL_BYTES, Anatomy, Bases, Piece
 
 Range = tuple[int, int]
 
 _NEAR_BYTES = BLOCK_BYTES
 """How far from the same place of the old file something is looked for in a file without tensors."""
+
+_QUICK_NEAR_BYTES = 128 << 10
+_QUICK_LEVEL = 9
+"""For estimates of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +147,26 @@ class Streams:
         if piece.length < SMALL_BYTES:
             return "p1", None
         places = sample_places(piece.length)
-        kind, number = best_kind(
+        kind, number, size = best_kind(
             [kind for kind, width in LANES.items() if piece.length % width == 0],
             self._sample(self._pair.new_file, piece.at, places),
             [self._sample(self._pair.old_file, base, places) for base in bases],
         )
-        return kind, None if number is None else bases[number]
+        if not kind.startswith("p"):
+            return kind, bases[number]
+        near = self._codecs == "zstd" and piece.path in self._pair.old.members
+        if near and self._near_bytes(piece, places) < size:
+            kind = "p1"
+        return kind, None
+
+    def _near_bytes(self, piece: Piece, places: Sequence[Range]) -> int:
+        """Return about how many bytes samples of a piece are by :meth:`_near`."""
+        size = 0
+        for at, length in places:
+            new = (piece.at + at, length)
+            old = self._around(piece, *new, _QUICK_NEAR_BYTES)
+            size += len(self._packed([new], old, _QUICK_LEVEL))
+        return size
 
     def _sample(self, file: BinaryIO, start: int, places: Sequence[Range]) -> bytes:
         return _bytes(file, [(start + at, length) for at, length in places])
@@ -191,18 +209,25 @@ class Streams:
 
     def _near(self, goal: BinaryIO, piece: Piece) -> None:
         """Write a piece with what lies around its place in the old file as dictionary."""
-        new, old = self._pair.new.members[piece.path], self._pair.old.members[piece.path]
         for at in range(piece.at, piece.at + piece.length, BLOCK_BYTES):
             length = min(BLOCK_BYTES, piece.at + piece.length - at)
-            start = max(0, at - new.offset - _NEAR_BYTES)
-            end = min(old.size, at - new.offset + length + _NEAR_BYTES)
-            base = [(old.offset + start, end - start)] if start < end else []
-            self._patch(goal, [(at, length)], base)
+            self._patch(goal, [(at, length)], self._around(piece, at, length, _NEAR_BYTES))
+
+    def _around(self, piece: Piece, at: int, length: int, reach: int) -> list[Range]:
+        """Return what lies in the old file where a part of a piece lies in the new one."""
+        new, old = self._pair.new.members[piece.path], self._pair.old.members[piece.path]
+        start = max(0, at - new.offset - reach)
+        end = min(old.size, at - new.offset + length + reach)
+        return [(old.offset + start, end - start)] if start < end else []
 
     def _patch(self, goal: BinaryIO, new: list[Range], base: list[Range]) -> None:
-        packed = pack_patch(_bytes(self._pair.new_file, new), _bytes(self._pair.old_file, base))
+        packed = self._packed(new, base, LEVEL)
         goal.write(packed)
         self._add("patch", new, base, [("zstd", len(packed))])
+
+    def _packed(self, new: list[Range], base: list[Range], level: int) -> bytes:
+        new_bytes, old_bytes = _bytes(self._pair.new_file, new), _bytes(self._pair.old_file, base)
+        return pack_patch(new_bytes, old_bytes, level)
 
     def _plain(self, goal: BinaryIO, pieces: Sequence[Piece]) -> None:
         new = [(piece.at, piece.length) for piece in pieces if piece.length]

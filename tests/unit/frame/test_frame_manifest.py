@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedeploy.artifact import FileEntry, Tree, UnfitTreeError, scan_tree, settle_tree
-from edgedeploy.manifest import canonical, digest, write_atomic
+from edgedeploy.manifest import PART, canonical, digest, sweep_parts, write_atomic
 from tests.unit.frame.conftest import names
 
 NAMES = st.text(st.characters(), max_size=6)  # surrogates too: odd file names are data
@@ -86,6 +87,22 @@ def test_failed_write_keeps_the_old_content(
         write_atomic(place, b"new")
     assert place.read_bytes() == b"old"
     assert names(tmp_path) == ["file"]
+
+
+def test_what_the_dead_left_is_swept(tmp_path: Path) -> None:
+    """Files, and folders such as a release that was being extracted; the living keep theirs."""
+    ended = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True)
+    dead, alive = int(ended.stdout), os.getpid()
+    for pid in (dead, alive):
+        (tmp_path / f"{PART}{pid}.a").write_bytes(b"half")
+        (tmp_path / f"{PART}{pid}.b/inner").mkdir(parents=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").write_bytes(b"")
+    (tmp_path / f"{PART}{dead}.c").symlink_to(elsewhere)
+    sweep_parts(tmp_path)
+    assert names(tmp_path) == [f"{PART}{alive}.a", f"{PART}{alive}.b", "elsewhere"]
+    assert names(elsewhere) == ["file"]
 
 
 ENTRIES = st.lists(

@@ -203,6 +203,58 @@ def test_a_normalisation_is_kept_up_to_where_it_is_applied(body: str, statistics
     assert reasons == {"statistics of a normalisation"}
 
 
+@pytest.mark.parametrize(
+    ("body", "bound"),
+    [
+        (LAYER_NORM, 8**0.5),
+        (LAYER_NORM.replace("(v, eps)", "(eps, v)"), 8**0.5),
+        (LAYER_NORM.replace("Sqrt (ve)", "Sqrt (v)"), 8**0.5),
+        (LAYER_NORM.replace("q = Pow (d, two)", "q = Mul (d, d)"), 8**0.5),
+        (LAYER_NORM.replace("q = Pow (d, two)", "q = Pow (x, two)"), None),
+        (LAYER_NORM.replace("{0.00001}", "{-0.00001}"), None),
+        (LAYER_NORM.replace("v = ReduceMean", "v = ReduceMax"), None),
+    ],
+)
+def test_what_is_normalised_is_bounded_by_the_number_of_elements(
+    body: str, bound: float | None
+) -> None:
+    """One of n elements is at most sqrt(n) deviations off; what is no deviation may go far."""
+    found = bounds_of(loaded(parsed(body)).graph, {"x": (-40.0, 40.0)})
+    known = {value.name: item.top for value, item in found.items()}
+    if bound is None:
+        assert known.get("n", 1e9) > 1e4
+    else:
+        assert known["n"] == bound and known["y"] == 8 * bound
+        # So what follows need not stay in float, however small the epsilon is.
+        assert "y" not in kept(body, {"x": (-40.0, 40.0)})
+
+
+def test_the_runtime_fuses_a_layer_norm_of_large_values(tmp_path: Path) -> None:
+    """ONNX Runtime takes half data for it, and refuses a scale that would then be in float."""
+    import onnxruntime
+
+    body = "x2 = Add (x, x)\n" + LAYER_NORM.replace("(x", "(x2").replace("y = Mul", "g = Mul")
+    body += "beta = Constant <value = float[8] {1,1,1,1,1,1,1,1}> ()\ny = Add (g, beta)"
+    ir.save(loaded(parsed(body)), tmp_path / "model.onnx")
+    (tmp_path / "half").mkdir()
+    ranges = {"x": (-40.0, 40.0), "x2": (-80.0, 80.0)}
+    to_float16(tmp_path / "model.onnx", tmp_path / "half", ranges=ranges)
+    session = onnxruntime.InferenceSession(str(tmp_path / "half/model.onnx"))
+    x = np.random.default_rng(1).uniform(-40, 40, (2, 8)).astype(np.float32)
+    (found,) = session.run(None, {"x": x})
+    scaled = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True) * np.arange(1, 9) + 1
+    np.testing.assert_allclose(found, scaled, atol=0.02)
+
+
+def test_a_mean_that_is_laid_along_another_axis_bounds_nothing() -> None:
+    body = LAYER_NORM.replace(
+        "v = ReduceMean <axes = [-1], keepdims = 1>", "v = ReduceMean <axes = [-1], keepdims = 0>"
+    )
+    square = {"given": "float[8,8] x", "made": "float[8,8] y"}
+    found = bounds_of(loaded(parsed(body, **square)).graph, {"x": (-40.0, 40.0)})
+    assert all(item.top > 1e4 for value, item in found.items() if value.name == "n")
+
+
 def test_a_root_of_squares_alone_is_no_normalisation() -> None:
     """The magnitude of a spectrum."""
     body = "a = Mul (x, x)\nb = Mul (z, z)\nc = Add (a, b)\ny = Sqrt (c)"

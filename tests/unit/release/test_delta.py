@@ -54,7 +54,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory, key: SigningKey) -> tuple[Pat
     old = [numbers.standard_normal(size).astype(np.float32) for size in (3000, 9, 700, 5000)]
     old += [old[0].astype(np.float16), np.round(old[3] * 30).astype(np.int8)]
     new = [old[0] * np.float32(1.00001), old[1] + 1, old[2], old[3], *old[4:]]
-    new[4], new[5] = old[4] * np.float16(1.01), np.clip(old[5] + 1, -128, 127).astype(np.int8)
+    rare = numbers.choice([0, 1, 9], old[5].size, p=[0.8, 0.19, 0.01])
+    new[4], new[5] = old[4] * np.float16(1.01), np.clip(old[5] + rare, -128, 127).astype(np.int8)
     new.insert(2, numbers.standard_normal(800).astype(np.float32))
     (before, cuts), (after, new_cuts) = tensors(old), tensors(new)
     text = numbers.bytes(3000)
@@ -88,6 +89,9 @@ def test_the_new_bundle_comes_back_to_the_last_byte(
     assert made.path.read_bytes() == new.read_bytes()
     assert (made.release.version, made.signers) == ("1.1.0", (key.id,))
     assert delta.path.name == "doorbell-1.0.0-to-1.1.0.eddelta"
+    plan, _ = opened(delta.path.read_bytes())
+    codecs = {codec for block in plan["blocks"] for codec, _ in block["streams"]}
+    assert codecs & {*apply_file.CRUMBS}
     # Copied: a whole file that is there under a new name, and what did not change of the others.
     assert delta.copied_bytes > 30_000 and delta.size_bytes < 0.4 * delta.new_bytes
 
@@ -240,6 +244,8 @@ def spoil(plan: dict[str, Any], change: str) -> bytes:
             lane["streams"].pop()
         case "other codec":
             lane["streams"][0][0] = "gzip"
+        case "crumbs of no plane":
+            blocks[0]["streams"][0][0] = f"crumbs-{blocks[0]['streams'][0][0]}"
         case "short base":
             lane["base"][0][1] -= 4
         case "too large a block":
@@ -272,6 +278,7 @@ def spoil(plan: dict[str, Any], change: str) -> bytes:
         "kind",
         "too few streams",
         "other codec",
+        "crumbs of no plane",
         "short base",
         "too large a block",
         "no manifest",

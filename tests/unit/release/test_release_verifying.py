@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -188,6 +189,26 @@ def test_a_full_disk_leaves_nothing(box: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "fsync", full)
     assert code_of(box, bundle, extract=box / "out") == "E601"
     assert tree(box) == before
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from edgedeploy.release import extracting
+from edgedeploy.release.verifying import VerifyOptions, verify
+extracting.os.rename = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+bundle, box = map(Path, sys.argv[1:])
+verify(bundle, VerifyOptions(keys=(box / "key.pub",), state=box / "other", extract=box / "out"))
+"""
+
+
+def test_what_a_killed_extraction_left_goes_with_the_next(box: Path) -> None:
+    bundle = made.write(box)
+    command = [sys.executable, "-c", DYING, str(bundle), str(box)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert len(list(box.glob(".part.*"))) == 1 and not (box / "out").exists()
+    checked(box, bundle, extract=box / "out")
+    assert not list(box.glob(".part.*")) and (box / "out").is_dir()
 
 
 def test_an_older_release_is_refused(box: Path) -> None:
