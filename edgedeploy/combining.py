@@ -232,11 +232,16 @@ class Combiner:
     def _gated(self, place: int, trial: Trial) -> Trial:
         """Return a model's trial as the gate on the combination leaves it.
 
-        The float model passes: what is lost with it, others lose.
+        The float model passes: what is lost with it, others lose. Shape variants of the same model
+        that have yet to be searched are in float meanwhile, so that none pays for another.
         """
         if trial.kind == FLOAT or not _is_built(trial):
             return trial
-        trials = [out.chosen for out in self.outcomes]
+        model = self.outcomes[place].item.shared.model.name
+        trials = [
+            None if at > place and out.item.shared.model.name == model else out.chosen
+            for at, out in enumerate(self.outcomes)
+        ]
         trials[place] = trial
         name = f"{self._use.target}.{self.outcomes[place].item.shared.name}.{trial.name}"
         try:

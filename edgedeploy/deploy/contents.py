@@ -148,7 +148,7 @@ class Built:
 
         Raises:
             ProfileError: The function's file lies outside of that folder (E442).
-            BuildError: It is not built, or not as the profile now says (E438).
+            EdgedeployError: A trace is no longer stored, had to run again and failed.
         """
         if self._plan.pipeline is None:
             return []

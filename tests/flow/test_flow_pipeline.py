@@ -16,6 +16,7 @@ from edgedeploy.quant.table import CalibrationTable
 from edgedeploy.release.keys import read_public_key
 from edgedeploy.release.opening import open_bundle
 from edgedeploy.release.signing import key_id
+from tests.flow.running import edgedeploy
 from tests.flow.sorter import SORTING, TARGET, WEIGHTS, Project, write_project
 
 pytestmark = pytest.mark.slow
@@ -72,6 +73,24 @@ def test_what_is_refused_together_is_neither_pushed_nor_released(
         project.release()
     (found,) = error.value.diagnostics
     assert found.code == "E439" and found.subject == f"pipeline -> {TARGET}"
+
+
+def test_accept_lists_the_combination_and_holds_it_to_what_is_required(
+    refused: tuple[Project, api.BuildResult],
+) -> None:
+    """A metric is required of the models together, and not of each."""
+    project, _ = refused
+    places = ["-o", "build", "--store", "store", "--json"]
+    required = ["--require", "metric:host-runtime", "--require", "parity:host-runtime"]
+    done = edgedeploy("accept", "sorter.yaml", *places, *required, cwd=project.folder)
+    rows = {item["item"]: item for item in done.document["items"]}
+    assert done.code == 1 and rows[f"pipeline -> {TARGET}"]["state"] == "refused"
+    unmet = {name: item["unmet"] for name, item in rows.items()}
+    assert unmet == {
+        f"finder -> {TARGET}": [],
+        f"reader -> {TARGET}": [],
+        f"pipeline -> {TARGET}": ["metric:host-runtime"],
+    }
 
 
 def test_auto_searches_the_model_that_loses_most(
