@@ -140,15 +140,20 @@ Cell = Callable[[str], tuple[str, ...]]
 
 def _cells(row: Answered, cell: Cell) -> tuple[tuple[str, ...], ...]:
     """Return a row's cells: target, answer, difference and evidence."""
-    name = row.target or ("float model" if row.answer else "-")
-    verdict = "refused by a gate" if row.verdict == "refused" else ""
+    name = "float model" if row.target is None else row.target
     if row.answer is None:
         answer = cell("; ".join(item.message for item in row.diagnostics) or "no answer")
     else:
         answer = cell(row.answer["words"] or "an empty text")
     against = cell(row.difference["words"]) if row.difference else ("-",)
-    evidence = (row.evidence, f"on {row.device}") if row.device else (row.evidence,)
-    return (_lines(name, row.candidate, verdict), answer, against, evidence)
+    refused = "refused by a gate" if row.verdict == "refused" else ""
+    evidence = (row.evidence, f"on {row.device}" if row.device else "", refused)
+    return (
+        (f"{name} {row.candidate}".rstrip(),),
+        answer,
+        against,
+        tuple(part for part in evidence if part),
+    )
 
 
 def _wrapped(text: str, width: int) -> tuple[str, ...]:
@@ -158,7 +163,3 @@ def _wrapped(text: str, width: int) -> tuple[str, ...]:
         for part in textwrap.wrap(line, width, break_on_hyphens=False) or [""]
     ]
     return tuple(lines) or ("",)
-
-
-def _lines(*parts: str) -> tuple[str, ...]:
-    return tuple(part for part in parts if part)

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from edgedeploy.decode import Decoder
-
-Outputs = Sequence[Mapping[str, "np.ndarray"]]
+    from edgedeploy.parity.answers import Call
 
 
 def run(work: Work) -> Made:
@@ -26,6 +25,7 @@ def run(work: Work) -> Made:
     cannot be decoded has no answer and says why, and takes no other along.
     """
     from edgedeploy.data.pack import PackReader
+    from edgedeploy.parity.answers import difference
 
     decoder = _decoder(work)
     samples = list(PackReader(work.inputs["samples"]))
@@ -39,11 +39,18 @@ def run(work: Work) -> Made:
         for number in range(work.params["count"])
     ]
     said = []
+    reference: list[Call] = []
     for number, outputs in enumerate(packs):
+        found: dict[str, Any] = {}
         try:
-            found = _said(decoder, outputs, packs[0] if number else None, geometries)
+            calls = _calls(decoder, outputs, geometries)
+            found["answer"] = decoder.join([call.answer for call in calls]).to_json()
+            if number == 0:
+                reference = calls
+            elif reference:
+                found["difference"] = difference(calls, reference)
         except DataError as error:
-            found = {"diagnostics": [item.to_json() for item in error.diagnostics]}
+            found["diagnostics"] = [item.to_json() for item in error.diagnostics]
         found["picture"] = _picture(work, number, found.get("answer"))
         said.append(found)
     text = json.dumps(said, ensure_ascii=False, allow_nan=False)
@@ -68,25 +75,22 @@ def _decoder(work: Work) -> Decoder:
     )
 
 
-def _said(
+def _calls(
     decoder: Decoder,
-    outputs: Outputs,
-    reference: Outputs | None,
+    outputs: Sequence[Mapping[str, np.ndarray]],
     geometries: Sequence[Mapping[str, Any] | None],
-) -> dict[str, Any]:
-    """Return one answer to all calls, and how it differs from the float model's."""
-    from edgedeploy.parity.answers import difference
+) -> list[Call]:
+    """Return every call as the decoder reads it."""
+    from edgedeploy.parity.answers import Call
 
-    pairs = list(zip(outputs, geometries, strict=True))
-    answer = decoder.join([decoder.answer(made, place) for made, place in pairs])
-    found: dict[str, Any] = {"answer": answer.to_json()}
-    if reference is not None:
-        arrays = [decoder.arrays(made, place) for made, place in pairs]
-        wanted = [
-            decoder.arrays(made, place) for made, place in zip(reference, geometries, strict=True)
-        ]
-        found["difference"] = difference(decoder.kind, arrays, wanted, outputs, reference)
-    return found
+    return [
+        Call(
+            outputs=made,
+            arrays=decoder.arrays(made, geometry),
+            answer=decoder.answer(made, geometry),
+        )
+        for made, geometry in zip(outputs, geometries, strict=True)
+    ]
 
 
 def _picture(work: Work, number: int, answer: Mapping[str, Any] | None) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import wave
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,15 @@ import numpy as np
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper, save
 from PIL import Image
-from running import Run, edgedeploy
+from running import edgedeploy
+
+from edgedeploy import api
+from edgedeploy.errors import BuildError, EdgedeployError
 
 pytestmark = pytest.mark.slow
 
 COLOURS = ("red", "green", "blue")
-SEEN = {"red": (250, 20, 10), "blue": (30, 10, 200)}
+RED = (250, 20, 10)
 
 PROFILE = """\
 edgedeploy: 1
@@ -27,6 +29,10 @@ models:
     decode: classes
     classes: colours.txt
     inputs: {image: {image: {size: [4, 4], scale: 1/255}}}
+  finder:
+    source: finder.onnx
+    decode: boxes
+    inputs: {image: {image: {size: [8, 8], fit: letterbox, scale: 1/255}}}
   loud:
     source: loud.onnx
     inputs: {sound: {audio: {rate: 8000, frame: 80}}}
@@ -34,28 +40,37 @@ models:
     decode: {name: speech, output: score, parameters: {step: 0.01}}
 quantize: none
 bench: off
-targets: [linux-x86-64/ort, linux-x86-64/openvino, ios18/coreml]
+targets: [linux-x86-64/ort, linux-x86-64/openvino]
 """
 
+
 def model(
-    name: str, inputs: dict[str, Any], outputs: dict[str, Any], nodes: list[NodeProto]
+    name: str,
+    inputs: dict[str, Any],
+    outputs: dict[str, Any],
+    nodes: list[NodeProto],
+    constants: dict[str, Any] | None = None,
 ) -> Any:
-    """Return a model of float tensors; ``half`` is 0.5 in it."""
+    """Return a model of float tensors."""
     floats = TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
         name,
         [helper.make_tensor_value_info(key, floats, shape) for key, shape in inputs.items()],
         [helper.make_tensor_value_info(key, floats, shape) for key, shape in outputs.items()],
-        [numpy_helper.from_array(np.array([[0.5]], np.float32), "half")],
+        [
+            numpy_helper.from_array(np.asarray(value), key)
+            for key, value in (constants or {}).items()
+        ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def write_models(folder: Path) -> None:
-    """Write a model that sees colours and one, with state, that hears how loud it is.
+    """Write a model that sees colours, one that finds a box, and one that hears how loud it is.
 
-    ``score = mean(|sound|) + 0.5 * before``, which is the next ``before``.
+    The box is always at (2, 3, 6, 5) of the input, its score how red the picture is. The last has
+    a state: ``score = mean(|sound|) + 0.5 * before``, which is the next ``before``.
     """
     node = helper.make_node
     colour = model(
@@ -68,6 +83,20 @@ def write_models(folder: Path) -> None:
             node("Softmax", ["flat"], ["scores"]),
         ],
     )
+    place = np.array([[[2, 3, 6, 5, 0, 7]]], np.float32)
+    score = np.array([[[0, 0, 0, 0, 1, 0]]], np.float32)
+    finder = model(
+        "finder",
+        {"image": [1, 3, 8, 8]},
+        {"boxes": [1, 1, 6]},
+        [
+            node("Slice", ["image", "first", "second", "axis"], ["red"]),
+            node("ReduceMax", ["red"], ["most"], axes=[1, 2, 3], keepdims=0),
+            node("Mul", ["most", "score"], ["scored"]),
+            node("Add", ["scored", "place"], ["boxes"]),
+        ],
+        {"place": place, "score": score, "first": [0], "second": [1], "axis": [1]},
+    )
     loud = model(
         "loud",
         {"sound": [1, 80], "before": [1, 1]},
@@ -79,9 +108,10 @@ def write_models(folder: Path) -> None:
             node("Add", ["now", "rest"], ["score"]),
             node("Identity", ["score"], ["after"]),
         ],
+        {"half": np.array([[0.5]], np.float32)},
     )
-    save(colour, str(folder / "colour.onnx"))
-    save(loud, str(folder / "loud.onnx"))
+    for name, made in {"colour": colour, "finder": finder, "loud": loud}.items():
+        save(made, str(folder / f"{name}.onnx"))
 
 
 def write_sound(path: Path, levels: list[float]) -> None:
@@ -101,110 +131,127 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_models(folder)
     (folder / "senses.yaml").write_text(PROFILE)
     (folder / "colours.txt").write_text("\n".join(COLOURS) + "\n")
-    for name, pixel in SEEN.items():
-        Image.new("RGB", (37, 23), pixel).save(folder / f"{name}.png")
+    Image.new("RGB", (400, 200), RED).save(folder / "red.png")
     write_sound(folder / "knock.wav", [0.0, 0.5, 0.5, 0.0, 0.0])
     (folder / "note.txt").write_text("hello\n")
-    built = edgedeploy("build", "senses.yaml", cwd=folder, EDGEDEPLOY_STORE=str(folder / "store"))
-    assert built.code == 0, built.err
+    options = api.BuildOptions(output=folder / "build", store=folder / "store", measure="off")
+    result = api.build(api.Request(profile=folder / "senses.yaml"), options)
+    assert result.exit_code == 0
     return folder
 
 
-def tried(project: Path, *arguments: str | Path) -> Run:
-    return edgedeploy("try", *arguments, cwd=project, EDGEDEPLOY_STORE=str(project / "store"))
+def tried(
+    project: Path, name: str | Path, *targets: str, sets: tuple[str, ...] = (), **options: Any
+) -> api.Tried:
+    """Try a file in this process."""
+    request = api.Request(profile=project / "senses.yaml", targets=targets, sets=sets)
+    places = {"output": project / "build", "store": project / "store"}
+    return api.try_file(project / name, request, api.TryOptions(**places, **options))
 
 
-def rows(run: Run) -> dict[str | None, dict[str, Any]]:
-    """Return the rows by target; None is the float model."""
-    assert run.code == 0, run.err
-    return {row["target"]: row for row in run.document["try"]["rows"]}
+def by_target(found: api.Tried, model: str) -> dict[str | None, api.Answered]:
+    """Return a model's rows by target; None is the float model."""
+    assert found.exit_code == 0, found
+    return {row.target: row for row in found.rows if row.model == model}
 
 
-@pytest.mark.parametrize("name", SEEN)
-def test_a_picture_goes_through_every_target(project: Path, name: str) -> None:
-    found = rows(tried(project, f"{name}.png", "senses.yaml", "--json"))
-    scaled = np.exp(np.array(SEEN[name]) / 255)
-    expected = scaled / scaled.sum()
-    assert list(found) == [None, "linux-x86-64/ort", "linux-x86-64/openvino", "ios18/coreml"]
-    for target, row in found.items():
-        best = row["answer"]["value"][0]
-        assert (row["model"], best["label"]) == ("colour", name)
-        assert best["score"] == pytest.approx(expected.max(), abs=2e-3)
-        assert row["evidence"] == ("interpreted" if target == "ios18/coreml" else "host-runtime")
-        assert row["difference"] is None if target is None else row["difference"]["same"]
+def test_a_picture_goes_through_every_model_and_target(project: Path, tmp_path: Path) -> None:
+    """By hand: the softmax of the colour; the box from the letterbox's pixels to the picture's."""
+    drawn = tmp_path / "drawn"
+    found = tried(project, "red.png", pictures=drawn)
+    assert {row.model for row in found.rows} == {"colour", "finder"}
+    scaled = np.exp(np.array(RED) / 255)
+    for target, row in by_target(found, "colour").items():
+        assert row.answer is not None
+        best = row.answer["value"][0]
+        assert best["label"] == "red"
+        assert best["score"] == pytest.approx(scaled[0] / scaled.sum(), abs=1e-5)
+        assert (row.verdict, row.evidence) == ("accepted" if target else "", "host-runtime")
+        assert row.picture is None
+        if target is not None:
+            assert row.difference is not None and row.difference["same"] is True
+    boxes = by_target(found, "finder")
+    assert list(boxes) == [None, "linux-x86-64/ort", "linux-x86-64/openvino"]
+    for row in boxes.values():
+        # 400 x 200 in 8 x 8: a fiftieth of the size, two rows from the top.
+        assert row.answer is not None
+        (box,) = row.answer["value"]
+        assert (box["box"], box["class"]) == ([100, 50, 300, 150], 7)
+        assert box["score"] == pytest.approx(RED[0] / 255, abs=1e-5)
+        assert row.picture is not None and row.picture.parent == drawn
+        pixels = np.asarray(Image.open(row.picture))
+        frame = pixels[149, 100:300]
+        assert (frame == frame[0]).all() and tuple(frame[0]) != RED
+        assert tuple(pixels[100, 200]) == tuple(pixels[160, 350]) == RED
+    assert sorted(path.name for path in drawn.iterdir()) == [
+        "red.finder.float.png",
+        "red.finder.linux-x86-64-openvino.png",
+        "red.finder.linux-x86-64-ort.png",
+    ]
 
 
 def test_a_sound_is_heard_with_its_state(project: Path) -> None:
     """By hand: 0, .5, .5 + .25, 0 + .375, .1875; at .5 and above it is speech."""
-    found = rows(tried(project, "knock.wav", "senses.yaml", "--json"))
-    assert len(found) == 4
+    found = by_target(tried(project, "knock.wav"), "loud")
+    assert len(found) == 3
     for row in found.values():
-        assert row["answer"]["value"]["scores"] == pytest.approx(
-            [0, 0.5, 0.75, 0.375, 0.1875], abs=1e-3
-        )
-        assert row["answer"]["value"]["spans"] == [[0.01, 0.03]]
+        assert row.answer is not None
+        scores = row.answer["value"]["scores"]
+        assert scores == pytest.approx([0, 0.5, 0.75, 0.375, 0.1875], abs=1e-4)
+        assert row.answer["value"]["spans"] == [[0.01, 0.03]]
 
 
-def test_the_table_says_what_and_on_which_evidence(project: Path) -> None:
-    run = tried(project, "blue.png", "senses.yaml", "-t", "*/openvino", "-t", "*/coreml")
-    assert run.code == 0, run.err
-    assert "Model colour" in run.out and "Model loud" not in run.out
-    (openvino,) = [
-        line for line in run.out.splitlines() if line.startswith("linux-x86-64/openvino")
-    ]
-    assert "blue 0.4" in openvino and "same class" in openvino and "host-runtime" in openvino
-    assert "interpreted" in run.out and "ms" not in run.out
-
-
-def test_arrays_go_in_as_they_are(project: Path, tmp_path: Path) -> None:
-    image = np.zeros((1, 3, 4, 4), np.float32)
-    image[0, 1] = 1
-    np.savez(tmp_path / "green.npz", image=image)
-    found = rows(tried(project, tmp_path / "green.npz", "senses.yaml", "--json"))
-    labels = {row["answer"]["value"][0]["label"] for row in found.values() if row["answer"]}
-    assert labels == {"green"}
-
-
-def test_nothing_of_the_file_is_kept(project: Path) -> None:
-    """The store holds the same trees and actions as before."""
+def test_the_command_shows_them_side_by_side(project: Path) -> None:
+    """The one profile of the folder is taken; nothing of the file stays in the store."""
 
     def kept() -> list[str]:
-        store = project / "store"
-        places = [store / name for name in ("trees", "actions", "records", "tmp")]
+        places = [project / "store" / name for name in ("trees", "actions", "records", "tmp")]
         return sorted(str(path) for place in places for path in place.rglob("*"))
 
     before = kept()
-    assert rows(tried(project, "red.png", "senses.yaml", "--json"))
+    store = str(project / "store")
+    run = edgedeploy("try", "knock.wav", "-t", "*/ort", cwd=project, EDGEDEPLOY_STORE=store)
+    assert run.code == 0, run.err
+    assert "Model loud" in run.out and "Model colour" not in run.out
+    (row,) = [line for line in run.out.splitlines() if line.startswith("linux-x86-64/ort")]
+    for word in ("float", "speech 0.01-0.03 s", "same frames", "host-runtime"):
+        assert word in row
     assert kept() == before
+    run = edgedeploy("try", project / "red.png", "--json", cwd=project / "build")
+    assert (run.code, run.codes) == (2, {"E854"})
+
+
+def test_arrays_go_in_as_they_are(project: Path, tmp_path: Path) -> None:
+    """The finder takes another shape: it says so, and takes no other model along."""
+    image = np.zeros((1, 3, 4, 4), np.float32)
+    image[0, 1] = 1
+    np.savez(tmp_path / "green.npz", image=image)
+    found = tried(project, tmp_path / "green.npz", "*/ort")
+    for row in by_target(found, "colour").values():
+        assert row.answer is not None and row.answer["value"][0]["label"] == "green"
+    (misfit,) = by_target(found, "finder").values()
+    assert [item.code for item in misfit.diagnostics] == ["E257"] and misfit.answer is None
 
 
 def test_a_file_that_does_not_suit_is_refused(project: Path, tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n")
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
     (tmp_path / "film.mp4").write_bytes(b"")
-    np.savez(tmp_path / "other.npz", pixels=np.zeros(3))
     for name, code in {
         "note.txt": "E851",  # no model has an input of texts
         tmp_path / "gone.png": "E850",
         tmp_path / "film.mp4": "E850",
-        tmp_path / "broken.png": "E259",
-        tmp_path / "other.npz": "E255",
+        tmp_path / "broken.wav": "E259",
     }.items():
-        run = tried(project, name, "senses.yaml", "--json")
-        assert (run.code, run.codes) == (2, {code}), (name, run.out)
-    run = tried(project, "red.png", "senses.yaml", "-o", tmp_path / "drawn", "--json")
-    assert (run.code, run.codes) == (2, {"E853"})
-
-
-def test_the_profile_of_the_folder_is_taken(project: Path, tmp_path: Path) -> None:
-    assert rows(tried(project, "red.png", "-t", "*/ort", "--json"))
-    run = edgedeploy("try", project / "red.png", "--json", cwd=tmp_path)
-    assert (run.code, run.codes) == (2, {"E854"})
+        with pytest.raises(EdgedeployError) as error:
+            tried(project, name)
+        (found,) = error.value.diagnostics
+        assert (found.code, error.value.exit_code) == (code, 2), name
+    with pytest.raises(EdgedeployError) as error:
+        tried(project, "knock.wav", pictures=tmp_path / "drawn")
+    assert [item.code for item in error.value.diagnostics] == ["E853"]
 
 
 def test_what_is_not_built_is_said(project: Path) -> None:
-    run = tried(project, "red.png", "senses.yaml", "--set", "model.colour.allow_nonfinite=true")
-    assert run.code in (2, 3)
-    run = tried(project, "red.png", "senses.yaml", "--set", "quantize=fp16", "--json")
-    assert (run.code, run.codes) == (3, {"E438"}), run.out
-    document = json.loads((project / "build/senses/build.json").read_text())
-    assert document["models"]
+    with pytest.raises(BuildError) as error:
+        tried(project, "red.png", sets=("quantize=fp16",))
+    assert [item.code for item in error.value.diagnostics] == ["E438"]
