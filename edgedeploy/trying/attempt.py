@@ -240,6 +240,17 @@ class Attempt:
         return Path(shutil.copyfile(picture, self.pictures / f"{'.'.join(where)}.png"))
 
 
+def not_built(row: Answered, diagnostics: tuple[Diagnostic, ...]) -> Answered:
+    """Return the row of what failed in the last build, with what that said of it."""
+    said = Diagnostic(
+        code="E438",
+        message="it failed in the last build",
+        subject=f"{row.model} -> {row.target}",
+        hint="run `edgedeploy build` on the profile and see why",
+    )
+    return replace(row, diagnostics=diagnostics or (said,), exit_code=ExitCode.BUILD)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Got:
     """What became of a source: its pack of outputs, or a row that says why there is none."""

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from edgedeploy.choosing import Outcome
-from edgedeploy.errors import DataError, ExitCode
+from edgedeploy.errors import DataError
 from edgedeploy.modelnodes import ModelNodes
 from edgedeploy.plan import Item
 from edgedeploy.profile.expand import model_to_data
 from edgedeploy.runner import Evidence
 from edgedeploy.trying.answered import Answered
-from edgedeploy.trying.attempt import Attempt, Source
+from edgedeploy.trying.attempt import Attempt, Source, not_built
 from edgedeploy.trying.devices import OnDevice
 from edgedeploy.trying.kinds import SHOWN, kinds_of
 
@@ -124,7 +124,7 @@ def _sources(
         verdict=report.verdict,
     )
     if outcome is None:
-        return [replace(row, diagnostics=report.diagnostics, exit_code=ExitCode.BUILD)]
+        return [not_built(row, report.diagnostics)]
     if not devices:
         return [Source(row=row, outputs=partial(_artifact, attempt, fed, outcome))]
     return [

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from edgedeploy.choosing import Outcome
-from edgedeploy.errors import DataError, ExitCode
+from edgedeploy.errors import DataError
 from edgedeploy.pipelinenodes import PipelineNodes
 from edgedeploy.runner import Evidence
 from edgedeploy.trying.answered import PIPELINE, Answered
-from edgedeploy.trying.attempt import Attempt, Source
+from edgedeploy.trying.attempt import Attempt, Source, not_built
 from edgedeploy.trying.devices import OnDevice
 from edgedeploy.trying.kinds import SHOWN
 
@@ -109,7 +109,7 @@ def _sources(
         verdict=report.verdict,
     )
     if report.verdict == "failed":
-        return [replace(row, diagnostics=report.diagnostics, exit_code=ExitCode.BUILD)]
+        return [not_built(row, report.diagnostics)]
     if not devices:
         return [Source(row=row, outputs=partial(_here, attempt, nodes, target, outcomes, pack))]
     return [
