@@ -7,7 +7,7 @@ import functools
 import re
 import shutil
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,17 @@ if TYPE_CHECKING:
 _PROFILE = re.compile(r"^edgedeploy\s*:", re.MULTILINE)
 """The key that every profile has, and no other YAML file."""
 
-_NARROW, _WIDE = 60, 110
-"""Columns that an answer is wrapped in, whatever the terminal."""
+_WIDE = 110
+"""Columns of the table, unless the terminal has fewer."""
+
+_LEAST = 24
+"""Columns that an answer is wrapped in at the least."""
+
+_GLUE = "\0"
+"""Stands for a space at which no line breaks."""
+
+_EVIDENCE = len("refused by a gate")
+"""Columns of where an answer comes from."""
 
 
 @click.command()
@@ -115,8 +124,9 @@ def tried_text(tried: Tried) -> str:
     from edgedeploy.report.table import Row, Table
     from edgedeploy.report.terminal import plain_table
 
-    width = shutil.get_terminal_size((_WIDE, 0)).columns
-    cell = functools.partial(_wrapped, width=max(24, min(width, _WIDE) - _NARROW))
+    width = min(shutil.get_terminal_size((_WIDE, 0)).columns, _WIDE)
+    others = max(len(_named(row)) for row in tried.rows) + _EVIDENCE + 3 * len("  ")
+    cell = functools.partial(_wrapped, width=max(_LEAST, (width - others) // 2))
     parts = [f"{tried.file.name} ({tried.kind}), asked of {tried.app}"]
     for model in dict.fromkeys(row.model for row in tried.rows):
         rows = [row for row in tried.rows if row.model == model]
@@ -125,7 +135,7 @@ def tried_text(tried: Tried) -> str:
             rows=tuple(Row(standing="float", cells=_cells(row, cell)) for row in rows),
         )
         parts += ["", f"Model {model}" if model != "pipeline" else "Pipeline", ""]
-        parts.append(plain_table(table, max(width, _WIDE)).rstrip("\n"))
+        parts.append(plain_table(table, width).rstrip("\n"))
     devices = sorted({row.device for row in tried.rows if row.device})
     if devices:
         parts += ["", f"The models ran on {', '.join(devices)}; reading and decoding ran here."]
@@ -140,7 +150,6 @@ Cell = Callable[[str], tuple[str, ...]]
 
 def _cells(row: Answered, cell: Cell) -> tuple[tuple[str, ...], ...]:
     """Return a row's cells: target, answer, difference and evidence."""
-    name = "float model" if row.target is None else row.target
     if row.answer is None:
         answer = cell("; ".join(item.message for item in row.diagnostics) or "no answer")
     else:
@@ -149,17 +158,23 @@ def _cells(row: Answered, cell: Cell) -> tuple[tuple[str, ...], ...]:
     refused = "refused by a gate" if row.verdict == "refused" else ""
     evidence = (row.evidence, f"on {row.device}" if row.device else "", refused)
     return (
-        (f"{name} {row.candidate}".rstrip(),),
+        (_named(row),),
         answer,
         against,
         tuple(part for part in evidence if part),
     )
 
 
+def _named(row: Answered) -> str:
+    return f"{row.target or 'float model'} {row.candidate}".rstrip()
+
+
 def _wrapped(text: str, width: int) -> tuple[str, ...]:
-    lines: Sequence[str] = [
-        part
-        for line in text.splitlines()
-        for part in textwrap.wrap(line, width, break_on_hyphens=False) or [""]
-    ]
-    return tuple(lines) or ("",)
+    """Return a text in lines, which break behind commas rather than inside of an item."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        items = [
+            item.replace(" ", _GLUE) if len(item) < width else item for item in line.split(", ")
+        ]
+        lines += textwrap.wrap(", ".join(items), width, break_on_hyphens=False) or [""]
+    return tuple(line.replace(_GLUE, " ") for line in lines) or ("",)

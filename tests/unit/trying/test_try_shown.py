@@ -56,6 +56,17 @@ def test_rows_say_where_answers_come_from_and_why_there_is_none():
     assert "drawn: out/a.png" in lines
 
 
+def test_long_answers_break_between_items():
+    words = ", ".join(f"class{number} 0.{number:03}" for number in range(12))
+    answer = {"kind": "classes", "value": [], "words": words}
+    row = Answered(model="main", evidence="host-runtime", answer=answer)
+    lines = tried_text(Tried(file=Path("a"), kind="text", app="b", rows=(row,))).splitlines()
+    assert all(len(line) <= 110 for line in lines)
+    said = " ".join(line[len("float model") :].split("  -  ")[0].strip() for line in lines[6:])
+    assert said == words
+    assert not any(line.strip().startswith("0.") for line in lines)
+
+
 def test_one_failure_gives_the_exit_status():
     assert TRIED.exit_code == ExitCode.BUILD
     assert Tried(file=Path("a"), kind="text", app="b", rows=ROWS[:2]).exit_code == ExitCode.DONE
