@@ -64,6 +64,7 @@ def test_the_models_answer_there(project: Path, sshd: Sshd, tmp_path: Path) -> N
     assert (gone.device, gone.answer, gone.evidence) == ("gone", None, "none")
     assert gone.diagnostics and gone.exit_code == ExitCode.DEVICE
     assert not (sshd.home / ".edgedeploy/senses/current").exists()
+    assert not list((sshd.home / ".edgedeploy/.scratch").iterdir())
 
 
 def test_a_device_of_another_board_is_refused(project: Path, sshd: Sshd) -> None:
