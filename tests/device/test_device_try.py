@@ -10,6 +10,7 @@ import pytest
 
 from edgedeploy.errors import ExitCode, UsageError
 from tests.device.bench_project import BOARD, python_with, site_of
+from tests.flow.running import edgedeploy
 from tests.flow.senses import tried, write_project
 from tests.lab.sshd import Sshd
 
@@ -65,6 +66,22 @@ def test_the_models_answer_there(project: Path, sshd: Sshd, tmp_path: Path) -> N
     assert gone.diagnostics and gone.exit_code == ExitCode.DEVICE
     assert not (sshd.home / ".edgedeploy/senses/current").exists()
     assert not list((sshd.home / ".edgedeploy/.scratch").iterdir())
+
+
+def test_the_command_line(project: Path, tmp_path: Path) -> None:
+    """`try -d` with a device of devices.yaml."""
+    (tmp_path / "devices.yaml").write_text(
+        f"devices:\n  here: {{connection: local, board: robot, python: {sys.executable}, "
+        f"root: {tmp_path}/root}}\n"
+    )
+    run = edgedeploy(
+        "try", "red.png", "-d", "here", "--devices", tmp_path / "devices.yaml", "--set",
+        "bench=off", cwd=project, EDGEDEPLOY_STORE=str(project / "store"),
+    )  # fmt: skip
+    assert run.code == 0, run.err
+    assert run.out.count("on here") == 3  # the two models that see, and the last line
+    assert "The models ran on here; reading and decoding ran here." in run.out
+    assert "red 0." in run.out and "7 0.980 (100 50 300 150)" in run.out
 
 
 def test_a_device_of_another_board_is_refused(project: Path, sshd: Sshd) -> None:
