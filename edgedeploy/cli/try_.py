@@ -80,7 +80,7 @@ def command(
     Exit status: 0 all answered, 2 FILE does not suit, 3 not built or an artifact failed, 4 a device
     failed.
     """
-    rest["profile"] = rest["profile"] or _only_profile(Path())
+    rest["profile"] = rest["profile"] or only_profile(Path())
     listener = watch(output)
     events = EventLog(listener)
     with contextlib.ExitStack() as stack:
@@ -97,7 +97,7 @@ def command(
     return output.result(tried_text(found), {"try": found.to_json()}, found.exit_code)
 
 
-def _only_profile(folder: Path) -> Path:
+def only_profile(folder: Path) -> Path:
     """Return the one profile that a folder holds.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A project of three small models whose answers can be told by hand, and files to try on it."""
+"""A project of two small models whose answers can be told by hand, and files to try on it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ from PIL import Image
 
 from edgedeploy import api
 from edgedeploy.deploy.bench import DeviceSite
+from tests.device.bench_project import BOARD
 
-COLOURS = ("red", "green", "blue")
 RED = (250, 20, 10)
 
 PROFILE = """\
 edgedeploy: 1
 name: senses
 models:
-  colour:
-    source: colour.onnx
-    decode: classes
-    classes: colours.txt
-    inputs: {image: {image: {size: [4, 4], scale: 1/255}}}
   finder:
     source: finder.onnx
     decode: boxes
@@ -37,7 +32,7 @@ models:
     decode: {name: speech, output: score, parameters: {step: 0.01}}
 quantize: none
 bench: off
-targets: [TARGETS]
+targets: [robot/ort, linux-x86-64/openvino]
 """
 
 
@@ -64,22 +59,12 @@ def model(
 
 
 def write_models(folder: Path) -> None:
-    """Write a model that sees colours, one that finds a box, and one that hears how loud it is.
+    """Write a model that finds a box, and one that hears how loud it is.
 
-    The box is always at (2, 3, 6, 5) of the input, its score how red the picture is. The last has
+    The box is always at (2, 3, 6, 5) of the input, its score how red the picture is. The other has
     a state: ``score = mean(|sound|) + 0.5 * before``, which is the next ``before``.
     """
     node = helper.make_node
-    colour = model(
-        "colour",
-        {"image": [1, 3, 4, 4]},
-        {"scores": [1, 3]},
-        [
-            node("GlobalAveragePool", ["image"], ["mean"]),
-            node("Flatten", ["mean"], ["flat"]),
-            node("Softmax", ["flat"], ["scores"]),
-        ],
-    )
     place = np.array([[[2, 3, 6, 5, 0, 7]]], np.float32)
     score = np.array([[[0, 0, 0, 0, 1, 0]]], np.float32)
     finder = model(
@@ -107,7 +92,7 @@ def write_models(folder: Path) -> None:
         ],
         {"half": np.array([[0.5]], np.float32)},
     )
-    for name, made in {"colour": colour, "finder": finder, "loud": loud}.items():
+    for name, made in {"finder": finder, "loud": loud}.items():
         save(made, str(folder / f"{name}.onnx"))
 
 
@@ -121,11 +106,13 @@ def write_sound(path: Path, levels: list[float]) -> None:
         stream.writeframes(samples.tobytes())
 
 
-def write_project(folder: Path, targets: str) -> Path:
+def write_project(folder: Path) -> Path:
     """Write the project with files to try, and build it; return the folder."""
+    board = folder / "targets/boards/robot.yaml"
+    board.parent.mkdir(parents=True)
+    board.write_text(BOARD.format(arch="x86-64"))
     write_models(folder)
-    (folder / "senses.yaml").write_text(PROFILE.replace("TARGETS", targets))
-    (folder / "colours.txt").write_text("\n".join(COLOURS) + "\n")
+    (folder / "senses.yaml").write_text(PROFILE)
     Image.new("RGB", (400, 200), RED).save(folder / "red.png")
     write_sound(folder / "knock.wav", [0.0, 0.5, 0.5, 0.0, 0.0])
     (folder / "note.txt").write_text("hello\n")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgedeploy.cli.try_ import tried_text
+from edgedeploy.cli.try_ import only_profile, tried_text
 from edgedeploy.errors import Diagnostic, ExitCode, UsageError
 from edgedeploy.profile.types import (
     AudioPreprocess,
@@ -79,6 +79,23 @@ def test_no_answer_of_the_model_moves_the_cursor():
     evil = {"kind": "text", "value": {}, "words": "a\x1b[2Jb"}
     row = Answered(model="main", evidence="host-runtime", answer=evil)
     assert "\x1b" not in tried_text(Tried(file=Path("a"), kind="text", app="b", rows=(row,)))
+
+
+def test_the_one_profile_of_a_folder_is_taken(tmp_path):
+    def refused():
+        with pytest.raises(UsageError) as error:
+            only_profile(tmp_path)
+        (found,) = error.value.diagnostics
+        assert found.code == "E854"
+        return found.message
+
+    (tmp_path / "devices.yaml").write_text("devices: {}\n")
+    (tmp_path / "broken.yaml").write_bytes(b"\xff")
+    assert "no profile" in refused()
+    (tmp_path / "a.yaml").write_text("# mine\nedgedeploy: 1\n")
+    assert only_profile(tmp_path) == tmp_path / "a.yaml"
+    (tmp_path / "b.yml").write_text("edgedeploy: 1\n")
+    assert "a.yaml, b.yml" in refused()
 
 
 @pytest.mark.parametrize(
