@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edgedeploy.data.sources import select
+from edgedeploy.decode import Setting
+from edgedeploy.decode.head import MOST, read_head
 from edgedeploy.errors import DataError, ModelError, ProfileError
 from edgedeploy.node import FileRef, FilesRef, Node, OutputRef
 from edgedeploy.profile.dims import sizes_of
@@ -185,6 +187,27 @@ def suffix(variant: Mapping[str, int]) -> str:
     return f"[{','.join(f'{name}={size}' for name, size in variant.items())}]" if variant else ""
 
 
+def _suppression(model: ModelSpec) -> dict[str, Any] | None:
+    """Return what the model itself shall choose of its boxes; None where that is the app's.
+
+    Raises:
+        DataError: A parameter of the decoder cannot be used (E875).
+    """
+    if model.decode is None or model.decode.name != "yolo":
+        return None
+    setting = Setting(spec=model.decode, outputs=model.outputs)
+    head = read_head(setting.parameters)
+    if head.nms == "app":
+        return None
+    return {
+        "output": model.decode.output,
+        "objectness": head.objectness,
+        "score": head.score,
+        "iou": head.iou,
+        "most": MOST,
+    }
+
+
 def normal_nodes(
     model: ModelSpec, source: Path, variant: Mapping[str, int], opset: int
 ) -> NormalNodes:
@@ -219,6 +242,7 @@ def normal_nodes(
             "outputs": list(model.outputs),
             "state": [[pair.input, pair.output] for pair in model.state],
             "opset": opset,
+            "suppress": _suppression(model),
         },
         inputs={"model": intake.output("model"), "facts": intake.output("facts")},
     )

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 AnswerKind = Literal["classes", "text", "boxes", "speech", "vector", "values"]
 
-_SHARED = ("values",)
+_SHARED = ("head", "values")
 """Files of this package that no profile names."""
 
 

@@ -13,12 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgedeploy.decode import Answer, AnswerKind, Decoder, Setting, finite, output_error, taken
+from edgedeploy.decode.head import SCORE
 
 FORMS = ("xyxy", "xywh", "cxcywh")
 SPACES = ("input", "unit", "original")
-SCORE = 0.25
-"""Least score that is answered, unless the profile says another."""
-
 _SHOWN = 5
 
 
@@ -228,7 +226,7 @@ def last_steps(score: float, space: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Columns:
+class Columns:
     """Where the boxes stand in the outputs.
 
     Attributes:
@@ -239,12 +237,17 @@ class _Columns:
     """
 
     boxes: str
-    scores: str | None
-    classes: str | None
-    form: str
-    space: str
+    scores: str | None = None
+    classes: str | None = None
+    form: str = "xyxy"
+    space: str = "input"
 
     def read(self, outputs: Mapping[str, np.ndarray], geometry: Mapping[str, Any] | None) -> Found:
+        """Return the boxes in original pixels.
+
+        Raises:
+            DataError: The outputs have other shapes, or the geometry is not known (E874).
+        """
         boxes, scores, classes = self._columns(outputs)
         real = np.isfinite(classes) & (classes >= 0)
         found = Found(
@@ -275,6 +278,24 @@ class _Columns:
             raise output_error(self.scores, f"and '{self.classes}' do not fit {len(boxes)} boxes")
         return boxes, scores.reshape(-1), classes.reshape(-1)
 
+    def steps(self, score: float) -> tuple[str, ...]:
+        """Return how an app reads the boxes, in sentences."""
+        corner = {
+            "xyxy": "x1 y1 x2 y2",
+            "xywh": "x y of the first corner, width, height",
+            "cxcywh": "x y of the centre, width, height",
+        }[self.form]
+        if self.scores is None:
+            first = f"Each row is one box: {corner}, score, class; a class below 0 is padding."
+        elif self.classes is None:
+            first = f"Each row of {self.boxes} is {corner}; {self.scores} has a score per class."
+        else:
+            first = (
+                f"Each row of {self.boxes} is {corner}; {self.scores} and {self.classes} say how "
+                "certain it is and of which class; one below 0 is padding."
+            )
+        return (first, *last_steps(score, self.space))
+
 
 def numbers(outputs: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """Return an output as float64.
@@ -300,7 +321,7 @@ def create(setting: Setting) -> Boxes:
     """
     given = setting.parameters
     given.only(*READING, "score")
-    where = _Columns(
+    where = Columns(
         boxes=given.get("boxes", str, setting.output),
         scores=given.get("scores", str, None),
         classes=given.get("classes", str, None),
@@ -313,23 +334,4 @@ def create(setting: Setting) -> Boxes:
         if name is not None and name not in setting.outputs:
             raise output_error(name, f"does not exist; there are {', '.join(setting.outputs)}")
     score = given.number("score", SCORE, 0, 1)
-    return Boxes(
-        setting, where.read, score=score, steps=(_described(where), *last_steps(score, where.space))
-    )
-
-
-def _described(where: _Columns) -> str:
-    """Return in a sentence where the boxes stand."""
-    corner = {
-        "xyxy": "x1 y1 x2 y2",
-        "xywh": "x y of the first corner, width, height",
-        "cxcywh": "x y of the centre, width, height",
-    }[where.form]
-    if where.scores is None:
-        return f"Each row is one box: {corner}, score, class; a class below 0 is padding."
-    if where.classes is None:
-        return f"Each row of {where.boxes} is {corner}; {where.scores} has a score for each class."
-    return (
-        f"Each row of {where.boxes} is {corner}; {where.scores} and {where.classes} say how "
-        "certain it is and of which class; one below 0 is padding."
-    )
+    return Boxes(setting, where.read, score=score, steps=where.steps(score))

@@ -2,7 +2,9 @@
 
 One output ``[1, 4 + classes, n]`` (v8 and later) or ``[1, n, 4 + classes]``: x and y of the centre,
 width and height in pixels of the model input, then a score for each class. With ``objectness``
-(v5, v7) a score of the box stands before those of the classes, and multiplies them.
+(v5, v7) a score of the box stands before those of the classes, and multiplies them. With ``nms:
+model`` the normal form does all of it (:mod:`edgedeploy.passes.suppress_boxes`) and gives rows of
+x1 y1 x2 y2 score class.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ import numpy as np
 
 from edgedeploy.decode import Setting, output_error
 from edgedeploy.decode.boxes import (
-    SCORE,
     Boxes,
+    Columns,
     Found,
     corners,
     last_steps,
@@ -24,42 +26,33 @@ from edgedeploy.decode.boxes import (
     suppress,
     to_original,
 )
-
-IOU = 0.7
-"""Overlap above which the weaker of two boxes of a class is dropped. Source: Ultralytics YOLO."""
+from edgedeploy.decode.head import MOST, Head, read_head
 
 LEAST_SCORE = 0.001
 """Boxes below it are not even scored. Source: Ultralytics YOLO, validation."""
-
-MOST = 100
-"""Boxes of one class that are kept. Source: COCO detection evaluation, maxDets."""
 
 CANDIDATES = 1000
 """Boxes of one class, the best, among which suppression chooses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Head:
-    """How the output is read.
+class _Reader:
+    """Reads a head.
 
     Attributes:
         output: Its name.
         classes: How many classes have names; 0: not known.
-        objectness: Whether a score of the box stands before those of the classes.
-        space: ``input`` or ``unit``.
-        iou: For suppression.
+        head: The parameters.
     """
 
     output: str
     classes: int
-    objectness: bool
-    space: str
-    iou: float
+    head: Head
 
     def read(self, outputs: Mapping[str, np.ndarray], geometry: Mapping[str, Any] | None) -> Found:
         table = self.table(numbers(outputs, self.output))
         scores = table[:, 4:]
-        if self.objectness:
+        if self.head.objectness:
             scores = scores[:, :1] * scores[:, 1:]
         # A box may be answered for several classes, each by itself.
         rows, labels = np.nonzero(scores >= LEAST_SCORE)
@@ -68,8 +61,8 @@ class _Head:
             scores=scores[rows, labels],
             classes=labels.astype(np.int64),
         )
-        kept = suppress(found, self.iou, most=MOST, candidates=CANDIDATES)
-        return to_original(kept, geometry, self.space, self.output)
+        kept = suppress(found, self.head.iou, most=MOST, candidates=CANDIDATES)
+        return to_original(kept, geometry, self.head.space, self.output)
 
     def table(self, found: np.ndarray) -> np.ndarray:
         """Return the output with one row for each box: ``[n, 4 + classes]``.
@@ -78,7 +71,7 @@ class _Head:
             DataError: It has another shape, or one that could be read both ways (E874).
         """
         shape: tuple[int, ...] = found.shape
-        least = 4 + self.objectness
+        least = 4 + self.head.objectness
         if len(shape) < 2 or found.size != shape[-1] * shape[-2]:
             raise self._error(shape, f"[1, {least} + classes, n] or [1, n, {least} + classes]")
         high, wide = shape[-2:]
@@ -102,24 +95,19 @@ def create(setting: Setting) -> Boxes:
     Raises:
         DataError: A parameter is wrong (E875).
     """
-    given = setting.parameters
-    given.only("objectness", "score", "iou", "space")
-    head = _Head(
-        output=setting.output,
-        classes=len(setting.classes),
-        objectness=given.get("objectness", bool, False),
-        space=given.choice("space", ("input", "unit"), "input"),
-        iou=given.number("iou", IOU, 0, 1),
-    )
-    score = given.number("score", SCORE, 0, 1)
-    return Boxes(setting, head.read, score=score, steps=_steps(head, score))
+    head = read_head(setting.parameters)
+    if head.nms == "model":
+        rows = Columns(boxes=setting.output, space=head.space)
+        return Boxes(setting, rows.read, score=head.score, steps=rows.steps(head.score))
+    reader = _Reader(output=setting.output, classes=len(setting.classes), head=head)
+    return Boxes(setting, reader.read, score=head.score, steps=_steps(head))
 
 
-def _steps(head: _Head, score: float) -> tuple[str, ...]:
+def _steps(head: Head) -> tuple[str, ...]:
     """Return how an app finds the boxes."""
     box = " a score of the box, by which those of the classes are multiplied;" * head.objectness
     unit = "in pixels of the input" if head.space == "input" else "as shares of the input's sides"
-    holds, *rest = last_steps(score, head.space)
+    holds, *rest = last_steps(head.score, head.space)
     return (
         f"Along the axis of {4 + head.objectness} + classes stand x and y of the centre, width "
         f"and height of one box, {unit};{box} then a score for each class. The corners are the "

@@ -128,4 +128,11 @@ CODES: dict[str, Explanation] = {
         "function is given. Write `data: {calibrate: {tables: ...}}` under each model that shall "
         "do without samples; the pipeline's own `calibrate` may then be left out.",
     ),
+    "E890": Explanation(
+        "Suppression cannot become a part of the model",
+        "With `nms: model` the head of the detector, a float32 tensor of 4 + classes numbers for "
+        "each of n boxes, is replaced by rows of chosen boxes. Its sizes must be known, and "
+        "differ, so that it can be told which axis is which. Fix the shape of the input, name the "
+        "head under `decode: {output: ...}`, or leave suppression to the app with `nms: app`.",
+    ),
 }
