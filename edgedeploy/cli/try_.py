@@ -166,7 +166,10 @@ def _cells(row: Answered, cell: Cell) -> tuple[tuple[str, ...], ...]:
 
 
 def _named(row: Answered) -> str:
-    return f"{row.target or 'float model'} {row.candidate}".rstrip()
+    """Return what answers; a model that the file does not fit was not asked."""
+    if row.target is None:
+        return "not asked" if row.evidence == "none" else "float model"
+    return f"{row.target} {row.candidate}".rstrip()
 
 
 def _wrapped(text: str, width: int) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from edgedeploy.deploy.contents import Built
+from edgedeploy.disk import disk_errors
 from edgedeploy.errors import Diagnostic, EdgedeployError, ExitCode
 from edgedeploy.events import EventLog, StageFinished, StageStarted
 from edgedeploy.executor import Builder
@@ -232,12 +233,20 @@ class Attempt:
         )
 
     def _kept(self, row: Answered, picture: Path | None) -> Path | None:
+        """Copy a row's picture to where the user wants it.
+
+        Raises:
+            StoreError: The disk refuses (E601, E602).
+        """
         if picture is None or self.pictures is None:
             return None
-        self.pictures.mkdir(parents=True, exist_ok=True)
         target = (row.target or "float").replace("/", "-")
         where = [self.file.stem, row.model, target, *([row.device] if row.device else [])]
-        return Path(shutil.copyfile(picture, self.pictures / f"{'.'.join(where)}.png"))
+        goal = self.pictures / f"{'.'.join(where)}.png"
+        with disk_errors("cannot write the pictures"):
+            self.pictures.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(picture, goal)
+        return goal
 
 
 def not_built(row: Answered, diagnostics: tuple[Diagnostic, ...]) -> Answered:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from edgedeploy import api
-from edgedeploy.errors import BuildError, EdgedeployError, ExitCode, UsageError
+from edgedeploy.errors import BuildError, EdgedeployError, ExitCode, StoreError, UsageError
 from tests.device.bench_project import python_with, site_of
 from tests.flow.running import edgedeploy
 from tests.flow.senses import RED, tried, write_project
@@ -175,6 +175,10 @@ def test_a_file_that_does_not_suit_is_refused(project: Path, tmp_path: Path) -> 
             tried(project, name)
         (found,) = error.value.diagnostics
         assert (found.code, error.value.exit_code) == (code, 2), name
+    (tmp_path / "taken").touch()
+    with pytest.raises(StoreError) as full:
+        tried(project, "red.png", "robot/ort", pictures=tmp_path / "taken/drawn")
+    assert [item.code for item in full.value.diagnostics] == ["E602"]
     with pytest.raises(EdgedeployError) as error:
         tried(project, "knock.wav", pictures=tmp_path / "drawn")
     assert [item.code for item in error.value.diagnostics] == ["E853"]

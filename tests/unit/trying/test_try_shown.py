@@ -56,6 +56,13 @@ def test_rows_say_where_answers_come_from_and_why_there_is_none():
     assert "drawn: out/a.png" in lines
 
 
+def test_a_model_that_the_file_does_not_fit_was_not_asked():
+    row = Answered(model="other", diagnostics=(WHY,))
+    text = tried_text(Tried(file=Path("a"), kind="text", app="b", rows=(*ROWS[:1], row)))
+    (line,) = [line for line in text.splitlines() if line.startswith("not asked")]
+    assert "the runtime failed" in line
+
+
 def test_long_answers_break_between_items():
     words = ", ".join(f"class{number} 0.{number:03}" for number in range(12))
     answer = {"kind": "classes", "value": [], "words": words}
