@@ -252,6 +252,18 @@ class Asked(Protocol):
             DeviceError: The device is lost, or the run there failed (E470-E476).
         """
 
+    def answer_pack(self, model: str, pack: Path, goal: Path) -> None:
+        """Write what the chosen artifact of a model answers to samples, state carried along.
+
+        Args:
+            model: Its name with its variant.
+            pack: Tensor pack of the samples, without state inputs.
+            goal: Existing empty folder for the pack of answers.
+
+        Raises:
+            DeviceError: The device is lost, or the run there failed (E470-E476).
+        """
+
 
 class Site(Protocol):
     """A device on which sessions are measured."""

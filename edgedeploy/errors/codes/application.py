@@ -8,6 +8,36 @@ from __future__ import annotations
 from edgedeploy.errors.codes import Explanation
 
 CODES: dict[str, Explanation] = {
+    "E850": Explanation(
+        "There is no such file to try",
+        "`edgedeploy try` takes one file: a picture, a PCM WAV file, a text (`.txt`), or an `.npy` "
+        "or `.npz` file that holds one sample. Its name ends as the hint lists; check the path.",
+    ),
+    "E851": Explanation(
+        "No model takes the file",
+        "A picture is for models whose input declares `image:`, a sound for `audio:`, a text for "
+        "a model with one input of strings, and of several buckets the file has the size of one. "
+        "Declare the preprocessing that your application does, or give the model's inputs by "
+        "name in an `.npz` file: those go in as they are.",
+    ),
+    "E852": Explanation(
+        "The pipeline's function is given other arrays",
+        "A picture is the array `image`, a sound `sound` and `rate`, a text `text`, an `.npy` file "
+        "`input`, and an `.npz` file what its arrays are called; the samples that the pipeline was "
+        "built with are called otherwise, and its function would not find them. Give an `.npz` "
+        "file with the names that the message lists.",
+    ),
+    "E853": Explanation(
+        "There are no boxes to draw",
+        "`--output` draws the boxes of every answer into copies of the picture: that takes a "
+        "picture, and a model whose `decode:` gives boxes. Leave it out otherwise; `--json` "
+        "prints every answer whole.",
+    ),
+    "E854": Explanation(
+        "It is not clear which profile to try",
+        "Without a profile on the command line, `edgedeploy try` takes the one in the current "
+        "folder, and there is none, or more than one. Name it behind the file.",
+    ),
     "E840": Explanation(
         "The model answers better to another preprocessing of images",
         "The float model was run on some of the evaluation data as other preprocessings give it, "
