@@ -125,22 +125,6 @@ class Built:
         """What the last build said."""
         return self._document
 
-    def outcomes(self) -> tuple[Outcome, ...]:
-        """Return what the last build made, in the order of the plan, refused artifacts as well.
-
-        Raises:
-            BuildError: It is not built, or not as the profile now says, or something of it failed
-                (E438).
-        """
-        run = self._run(self._plan)
-        try:
-            found = run.build()
-        finally:
-            run.close()
-        for outcome in found:
-            self._check_built(outcome)
-        return found
-
     def report(self, item: Item) -> tuple[ModelReport, TargetReport]:
         """Return what the last build said of an item's model, and of it on its target.
 
@@ -221,18 +205,22 @@ class Built:
         finally:
             run.close()
 
-    def outcomes(self, targets: Collection[str]) -> tuple[Outcome, ...]:
-        """Return what the last build chose for targets, what a gate refused as well.
+    def outcomes(self, targets: Collection[str] | None = None) -> tuple[Outcome, ...]:
+        """Return what the last build chose, what a gate refused as well, in the order of the plan.
 
-        Items that failed in that build are not among them.
+        Args:
+            targets: What is asked for; items that failed in that build are left out then. None
+                asks for everything.
 
         Raises:
-            BuildError: It is not built, or not as the profile now says (E438).
+            BuildError: It is not built, or not as the profile now says, or everything is asked for
+                and something failed (E438).
         """
         items = tuple(
             item
             for item in self._plan.items
-            if item.use.target in targets and self.report(item)[1].verdict != "failed"
+            if targets is None
+            or (item.use.target in targets and self.report(item)[1].verdict != "failed")
         )
         run = self._run(replace(self._plan, items=items))
         try:
