@@ -62,11 +62,15 @@ from edgedeploy.release.verifying import Verified, VerifyOptions, verify
 from edgedeploy.releasing import Released, ReleaseOptions, release
 from edgedeploy.report.files import write_reports
 from edgedeploy.report.platforms import last_platforms
+from edgedeploy.retraining.findings import Retrained
+from edgedeploy.retraining.running import RetrainOptions, compare_with_release, profile_at
 from edgedeploy.store import Store
+from edgedeploy.trying import Answered, Tried, TryOptions, try_file
 
 __all__ = [
     "ActivateOptions",
     "Allowed",
+    "Answered",
     "Applied",
     "BuildOptions",
     "BuildResult",
@@ -80,10 +84,14 @@ __all__ = [
     "ReleaseOptions",
     "Released",
     "Request",
+    "RetrainOptions",
+    "Retrained",
     "SigningKey",
     "Statement",
+    "Tried",
     "Trust",
     "TrustedKey",
+    "TryOptions",
     "Verified",
     "VerifyOptions",
     "Wish",
@@ -94,6 +102,7 @@ __all__ = [
     "build",
     "change_trust_on",
     "compare_releases",
+    "compare_with_release",
     "enrol",
     "enrolment",
     "fsck",
@@ -103,6 +112,7 @@ __all__ = [
     "new_key",
     "open_profile",
     "package",
+    "profile_at",
     "provision",
     "push",
     "push_release",
@@ -114,6 +124,7 @@ __all__ = [
     "rollback",
     "state_revoked",
     "trust_on",
+    "try_file",
     "verify",
 ]
 

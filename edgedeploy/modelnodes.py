@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from edgedeploy.decode.head import MOST, read_head
 from edgedeploy.errors import DataError, ModelError, ProfileError
 from edgedeploy.node import FileRef, FilesRef, Node, OutputRef
 from edgedeploy.profile.dims import sizes_of
-from edgedeploy.profile.expand import model_to_data
+from edgedeploy.profile.expand import application_inputs, model_to_data
 from edgedeploy.profile.types import (
     DataRole,
     DimSpec,
@@ -39,12 +39,14 @@ class NormalNodes:
     Attributes:
         model: The profile's words on it, the axes named (:func:`name_axes`).
         variant: Sizes that this variant fixes, by dim name; empty when there are no buckets.
+        unbaked: The normal form without baked preprocessing; the same node where none is baked.
     """
 
     model: ModelSpec
     variant: Mapping[str, int]
     intake: Node
     normal: Node
+    unbaked: Node
 
     @property
     def name(self) -> str:
@@ -64,8 +66,12 @@ class ModelNodes:
     Attributes:
         model: The profile's words on it.
         variant: Sizes that this variant fixes, by dim name; empty when there are no buckets.
+        unbaked: The normal form without baked preprocessing, which artifacts are compared with;
+            the normal form itself where nothing is baked.
         evaluate: Samples to compare and score on.
         evaluate_role: Name of their data role, or ``synthetic``.
+        preprocessing: Holds the declared preprocessing against others; None where nothing is
+            declared, or nothing could tell.
         calibrate: Samples to calibrate on; None without, and where the profile keeps a table.
         table: Makes, or checks, the calibration table; None without calibration data.
         moments: Second moments of the activations, made only where a scheme needs them; None
@@ -78,10 +84,12 @@ class ModelNodes:
     variant: Mapping[str, int]
     intake: Node
     normal: Node
+    unbaked: Node
     optimised: Node
     evaluate: Node
     evaluate_role: str
     reference: Node
+    preprocessing: Node | None
     calibrate: Node | None
     table: Node | None
     moments: Node | None
@@ -236,17 +244,21 @@ def normal_nodes(
         id=f"{name}.normalise",
         kind="normalise",
         params={
-            "inputs": words["inputs"],
+            "inputs": _fed(words),
             "dims": words["dims"],
             "variant": dict(variant),
             "outputs": list(model.outputs),
             "state": [[pair.input, pair.output] for pair in model.state],
             "opset": opset,
+            "bake": True,
             "suppress": _suppression(model),
         },
         inputs={"model": intake.output("model"), "facts": intake.output("facts")},
     )
-    return NormalNodes(model=model, variant=variant, intake=intake, normal=normal)
+    unbaked = normal
+    if any(given.image and given.image.baked for given in model.inputs.values()):
+        unbaked = replace(normal, id=f"{name}.unbaked", params={**normal.params, "bake": False})
+    return NormalNodes(model=model, variant=variant, intake=intake, normal=normal, unbaked=unbaked)
 
 
 def model_nodes(
@@ -300,18 +312,20 @@ def model_nodes(
         evaluate = synthetic_samples(model, variant, name, normal)
     if calibration is not None and calibration.tables is not None:
         given = evaluate if role == "evaluate" else None
-        table = _kept_table(profile.folder, calibration.tables, name, optimised, given)
+        table = _kept_table(profile.folder, calibration.tables, name, optimised, given, state)
     classes = _classes(profile.folder, model)
-    reference = _reference(profile, model, name, words, normal, evaluate, intake, classes)
+    reference = _reference(profile, model, name, words, start.unbaked, evaluate, intake, classes)
     return ModelNodes(
         model=model,
         variant=variant,
         intake=intake,
         normal=normal,
+        unbaked=start.unbaked,
         optimised=optimised,
         evaluate=evaluate,
         evaluate_role=role,
         reference=reference,
+        preprocessing=_preprocessing(model, name, words, reference),
         calibrate=calibrate,
         table=table,
         moments=moments,
@@ -325,14 +339,14 @@ def _reference(
     model: ModelSpec,
     name: str,
     words: Mapping[str, Any],
-    normal: Node,
+    unbaked: Node,
     evaluate: Node,
     intake: Node,
     classes: FileRef | None,
 ) -> Node:
     """Return the node that runs the float model on the samples that artifacts are judged on."""
     inputs: dict[str, FileRef | FilesRef | OutputRef] = {
-        "model": normal.output("model"),
+        "model": unbaked.output("model"),
         "samples": evaluate.output("samples"),
         "facts": intake.output("facts"),
     }
@@ -342,12 +356,43 @@ def _reference(
         id=f"{name}.reference",
         kind="reference",
         params={
+            "inputs": {key: given for key, given in _fed(words).items() if given["image"]},
             "state": [[pair.input, pair.output] for pair in model.state],
             "metric": words["metric"],
             "decode": words["decode"],
             "project": project_of(profile, model.metric),
         },
         inputs=inputs,
+    )
+
+
+def _fed(words: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the words on a model's inputs that say how they are fed: not who checks that."""
+    return {
+        name: {key: item for key, item in given.items() if key != "checked"}
+        for name, given in words["inputs"].items()
+    }
+
+
+def _preprocessing(
+    model: ModelSpec, name: str, words: Mapping[str, Any], reference: Node
+) -> Node | None:
+    """Return the node that holds the declared preprocessing against others.
+
+    None where nothing can tell which is right: no truth, or none that the profile wants checked.
+    """
+    fed = {
+        key: item
+        for key, item in _fed(words).items()
+        if model.inputs[key].checked and (item["image"] or item["audio"])
+    }
+    if not fed or model.metric is None or not model.metric.compares_with_truth:
+        return None
+    return Node(
+        id=f"{name}.preprocessing",
+        kind="preprocessing",
+        params={**reference.params, "fed": fed},
+        inputs={**reference.inputs, "score": reference.output("score")},
     )
 
 
@@ -358,7 +403,11 @@ def _words(version: str | None, model: ModelSpec, variant: Mapping[str, int]) ->
         "author": model.author or "",
         "licence": model.licence or "",
         "version": version or "",
-        "images": {key: given["image"] for key, given in words["inputs"].items() if given["image"]},
+        "images": {
+            key: given["image"]
+            for key, given in application_inputs(model).items()
+            if given["image"]
+        },
         "dims": {
             key: text
             for key, text in words["dims"].items()
@@ -403,6 +452,11 @@ def synthetic_samples(
         kind="synthetic",
         params={
             "samples": SYNTHETIC_SAMPLES,
+            "pixels": [
+                key
+                for key, given in model.inputs.items()
+                if given.image is not None and given.image.takes_pixels
+            ],
             "state": [[pair.input, pair.output] for pair in model.state],
             "sizes": {
                 key: sizes_of(dim)
@@ -415,7 +469,12 @@ def synthetic_samples(
 
 
 def _kept_table(
-    folder: Path, tables: str, name: str, optimised: Node, evaluate: Node | None
+    folder: Path,
+    tables: str,
+    name: str,
+    optimised: Node,
+    evaluate: Node | None,
+    state: Sequence[Sequence[str]],
 ) -> Node:
     """Return the node that takes a calibration table from a file of the user's.
 
@@ -436,7 +495,8 @@ def _kept_table(
     }
     if evaluate is not None:
         inputs["evaluate"] = evaluate.output("samples")
-    return Node(id=f"{name}.table", kind="table", inputs=inputs)
+    params = {"state": [list(pair) for pair in state]}
+    return Node(id=f"{name}.table", kind="table", params=params, inputs=inputs)
 
 
 def project_of(profile: Profile, user: DataRole | MetricSpec | None) -> str | None:
@@ -466,7 +526,7 @@ def _samples(
             "role": role.name,
             "data": {**words["data"][role.name], "source": source},
             "project": project_of(profile, role),
-            "inputs": words["inputs"],
+            "inputs": _fed(words),
             "dims": words["dims"],
             "state": [pair.input for pair in model.state],
         },

@@ -130,6 +130,7 @@ def _gates(given: Mapping[str, Any]) -> GateSpec:
         energy_j=given.get("energy"),
         not_slower_than_float=given.get("not_slower_than_float", True),
         cosine=given.get("cosine"),
+        worst_class=given.get("worst_class"),
     )
 
 
@@ -211,9 +212,13 @@ def _input(name: str, given: InputSchema) -> InputSpec:
         audio=None
         if audio is None
         else AudioPreprocess(
-            rate_hz=audio.rate, frame_samples=audio.frame, hop_samples=audio.hop or audio.frame
+            rate_hz=audio.rate,
+            frame_samples=audio.frame,
+            hop_samples=audio.hop or audio.frame,
+            scale=audio.scale,
         ),
         value=given.value,
+        checked=all(way.checked for way in (given.image, audio) if way is not None),
     )
 
 

@@ -8,6 +8,7 @@ everything is relative to the profile's folder.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,10 +132,15 @@ def _target(target: Target) -> dict[str, Any]:
     return _fields(target, "id", "files")
 
 
+_CHANGES = ("metric", "worst_class")
+"""Gates that are allowed changes."""
+
+
 def _use(use: TargetUse) -> dict[str, Any]:
     gates = _fields(use.gates)
-    if use.gates.metric is not None:
-        gates["metric"] = _fields(use.gates.metric)
+    for name in _CHANGES:
+        allowed: Delta | None = getattr(use.gates, name)
+        gates[name] = None if allowed is None else _fields(allowed)
     return {
         "target": use.target,
         "quantize": _fields(use.quantize),
@@ -146,8 +152,8 @@ def _use(use: TargetUse) -> dict[str, Any]:
 
 def _read_use(data: Mapping[str, Any]) -> TargetUse:
     gates = dict(data["gates"])
-    if gates["metric"] is not None:
-        gates["metric"] = Delta(**gates["metric"])
+    for name in _CHANGES:
+        gates[name] = None if gates[name] is None else Delta(**gates[name])
     return TargetUse(
         target=data["target"],
         quantize=QuantizeSpec(**_tupled(data["quantize"], "keep_float", "keep_float_ops")),
@@ -198,6 +204,19 @@ def _input(given: InputSpec) -> dict[str, Any]:
         "image": None if given.image is None else _fields(given.image),
         "audio": None if given.audio is None else _fields(given.audio),
         "value": given.value,
+        "checked": given.checked,
+    }
+
+
+def application_inputs(model: ModelSpec) -> dict[str, Any]:
+    """Return a model's words on its inputs as an application needs them, by input name.
+
+    Preprocessing that is baked into the model is left out: what an application does, it does not
+    do again.
+    """
+    return {
+        name: _input(given if given.image is None else replace(given, image=given.image.outside))
+        for name, given in model.inputs.items()
     }
 
 
@@ -229,7 +248,18 @@ def input_from_data(name: str, data: Mapping[str, Any]) -> InputSpec:
         image=None if image is None else ImagePreprocess(**_tupled(image, "mean", "std", "bake")),
         audio=None if audio is None else AudioPreprocess(**audio),
         value=data["value"],
+        checked=data.get("checked", True),  # stages do not see it
     )
+
+
+def baked_images(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, ImagePreprocess]:
+    """Return the preprocessing of those inputs of a model of which steps are baked.
+
+    Args:
+        inputs: The words of the expanded model on its inputs.
+    """
+    specs = (input_from_data(name, words) for name, words in inputs.items())
+    return {spec.name: spec.image for spec in specs if spec.image and spec.image.baked}
 
 
 def _read_axis(item: int | str | list[int]) -> int | str | DimSpec:

@@ -7,7 +7,7 @@ what ``plan --expand`` prints and what enters the keys.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +62,10 @@ class ModelSource:
     sha256: str | None = None
 
 
+BakeStep = Literal["scale", "mean", "colour", "layout", "uint8"]
+"""A step of the preprocessing of images that a model can do itself."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePreprocess:
     """How an image file becomes an input tensor: ``(decoded * scale - mean) / std``.
@@ -75,7 +79,8 @@ class ImagePreprocess:
         layout: ``nchw`` | ``nhwc``.
         scale: Factor on the 0-255 value, applied first.
         mean, std: Per channel, in the tensor's channel order, after ``scale``.
-        bake: Which of these the normal form of the model itself should do.
+        bake: Which of these the normal form of the model itself does; ``mean`` means mean and
+            std, ``uint8`` the conversion of whole pixel values and all arithmetic behind it.
     """
 
     height: int
@@ -88,22 +93,77 @@ class ImagePreprocess:
     scale: float = 1.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    bake: tuple[Literal["scale", "mean", "colour", "layout", "uint8"], ...] = ()
+    bake: tuple[BakeStep, ...] = ()
+
+    @property
+    def baked(self) -> frozenset[BakeStep]:
+        """The baked steps that change anything; ``uint8`` brings ``scale`` and ``mean`` along.
+
+        Whole pixel values can only be handed over before any arithmetic, so a model that takes
+        uint8 does all of it.
+        """
+        asked = {*self.bake, *(("scale", "mean") if "uint8" in self.bake else ())}
+        acts = {
+            "scale": self.scale != 1.0,
+            "mean": bool(self.mean or self.std),
+            "colour": self.colour == "bgr",
+            "layout": self.layout == "nchw",
+            "uint8": True,
+        }
+        return frozenset(step for step in asked if acts[step])
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the model with its baked steps takes values of 0 to 255, without arithmetic."""
+        left = self.outside
+        return bool(self.baked) and left.scale == 1.0 and not (left.mean or left.std)
+
+    @property
+    def outside(self) -> ImagePreprocess:
+        """What is left to do outside the model: the same words without the baked steps.
+
+        A baked layout leaves ``nhwc``, as pixels lie in memory, and a baked colour ``rgb``.
+        """
+        baked = self.baked
+        return replace(
+            self,
+            colour="rgb" if "colour" in baked else self.colour,
+            layout="nhwc" if "layout" in baked else self.layout,
+            scale=1.0 if "scale" in baked else self.scale,
+            mean=() if "mean" in baked else self.mean,
+            std=() if "mean" in baked else self.std,
+            bake=(),
+        )
+
+    @property
+    def inside(self) -> ImagePreprocess:
+        """What the model does behind :attr:`outside`: together they are all of the steps."""
+        baked = self.baked
+        return replace(
+            self,
+            colour="rgb" if self.colour == "bgr" and "colour" not in baked else self.colour,
+            scale=self.scale if "scale" in baked else 1.0,
+            mean=self.mean if "mean" in baked else (),
+            std=self.std if "mean" in baked else (),
+            bake=(),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioPreprocess:
-    """How a WAV file becomes an input tensor of samples in [-1, 1].
+    """How a WAV file becomes an input tensor of samples in [-1, 1], times ``scale``.
 
     Attributes:
         rate_hz: Sample rate that the model expects; a file of another rate is resampled.
         frame_samples: Samples per model call; None feeds the whole file as ``[1, n]``.
         hop_samples: Samples between frames; defaults to ``frame_samples``.
+        scale: Factor on the samples; 32768 for a model that takes 16-bit values.
     """
 
     rate_hz: int
     frame_samples: int | None = None
     hop_samples: int | None = None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +175,7 @@ class InputSpec:
         shape: One entry per axis: a size, the name of a dim in ``ModelSpec.dims``, or a DimSpec;
             None leaves the graph's own dims.
         value: A constant (JSON number or list) that is always fed, such as a sample rate.
+        checked: Whether a build holds the declared preprocessing against others.
     """
 
     name: str
@@ -122,6 +183,7 @@ class InputSpec:
     image: ImagePreprocess | None = None
     audio: AudioPreprocess | None = None
     value: Any | None = None
+    checked: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,9 +240,19 @@ class MetricSpec:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def compares_with_truth(self) -> bool:
+        """Whether it tells right answers from wrong ones, and not only from the float model's."""
+        return self.name not in ("mse", "cosine", "agreement")
+
+    @property
     def runs_user_code(self) -> bool:
         """Whether it is a function of the user's project."""
         return ".py:" in self.name
+
+    @property
+    def is_closeness(self) -> bool:
+        """Whether it holds outputs against the float model's, and needs no truth."""
+        return self.name in ("mse", "cosine", "agreement")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +307,7 @@ class GateSpec:
         energy_j: Most energy of one inference, J, all that the board's source of power tells.
         not_slower_than_float: Whether the artifact must be no slower than the float one.
         cosine: Least cosine similarity of outputs with the float model (0-1).
+        worst_class: Allowed change of the class that loses most, as ``metric`` but never relative.
     """
 
     metric: Delta | None = None
@@ -244,6 +317,7 @@ class GateSpec:
     energy_j: float | None = None
     not_slower_than_float: bool = True
     cosine: float | None = None
+    worst_class: Delta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgedeploy.fileset import check_files, folders_of
 from edgedeploy.gpu import EngineNeeds
+from edgedeploy.release.picture import picture_of
 from edgedeploy.release.verify_file import MOST_COUNTER
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}/[A-Za-z0-9][A-Za-z0-9._-]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WORD = 100
 """Letters of a name of a GPU, or of a version."""
+
+
+def is_name(text: str) -> bool:
+    """Return whether text can be the name or the version of a release."""
+    return _NAME.fullmatch(text) is not None
 
 
 def check_release(release: Release, reserved: Collection[str]) -> None:
@@ -37,7 +43,7 @@ def check_release(release: Release, reserved: Collection[str]) -> None:
             that is not there.
     """
     for name, text in (("name", release.name), ("version", release.version)):
-        if not _NAME.fullmatch(text):
+        if not is_name(text):
             raise ValueError(f"its {name} is {text!r:.60}: letters, digits and . _ + ~ - make one")
     if not 1 <= release.counter <= MOST_COUNTER:
         raise ValueError(f"its counter is {release.counter}")
@@ -110,6 +116,8 @@ def _check_model(model: ReleaseModel, files: set[str], folders: set[str]) -> Non
     decode = model.decode
     if decode is not None and decode.output not in {tensor.name for tensor in model.outputs}:
         raise ValueError(f"there is no output {decode.output!r:.60}, which is decoded")
+    for tensor in model.inputs:
+        picture_of(tensor)  # refuses what makes no sense
     golden = model.golden
     if golden is not None and not {golden.inputs, golden.outputs} <= folders:
         raise ValueError(f"the golden samples of {model.name!r:.60} are not there")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,9 @@ from edgedeploy.gpu import GpuPlatform
 from edgedeploy.report.document import (
     ArithmeticReport,
     BenchSummary,
+    DriftReport,
     EngineReport,
+    GateReport,
     Interval,
     LossReport,
     MetricReport,
@@ -213,6 +215,14 @@ def host(facts: Mapping[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def gate(item: GateReport) -> str:
+    """Return a gate in one line: its state, figure, limit and reason."""
+    shown = [f"gate {item.gate} {item.state}"]
+    if item.value is not None and item.limit is not None:
+        shown.append(f"{item.value}, limit {item.limit}")
+    return ": ".join([*shown, item.reason] if item.reason else shown)
+
+
 def diagnostic(item: Diagnostic) -> str:
     """Return a finding in one line: code, subject and message."""
     subject = f"{item.subject}: " if item.subject else ""
@@ -252,6 +262,27 @@ def engine(report: EngineReport) -> str:
     return f"SIMULATED, no GPU made it: {text}" if platform.simulated else text
 
 
+def drift(reports: Sequence[DriftReport]) -> list[str]:
+    """Return, in a line for each output with an error, whether that grows along sequences.
+
+    Errors are roots of mean squares, in the output's own unit.
+    """
+    found = []
+    for item in reports:
+        if item.worst_rmse == 0:
+            continue
+        growth = "no error in the middle third"
+        if item.growth is not None:
+            grows = item.growth.low is not None and item.growth.low > 1
+            verdict = ", it drifts" if grows else ""
+            growth = f"error x{interval(item.growth)} in the last third{verdict}"
+        found.append(
+            f"drift of {item.output} ({item.sequences} sequences, {item.steps} steps): {growth}; "
+            f"most at step {item.worst_step} ({number(item.worst_rmse)})"
+        )
+    return found
+
+
 def loss(report: LossReport, *, fraction: bool) -> str:
     """Return what one model of a refused combination loses alone, in words."""
     what = f"{report.model} alone, the other models in float"
@@ -273,12 +304,9 @@ def notes(target: TargetReport, created: str) -> list[str]:
         found.append(arithmetic(target.arithmetic, simulated=target.simulated))
     if target.units is not None:
         found.append(units(target.units))
-    for gate in target.gates:
-        if gate.state != "passed":
-            shown = [f"gate {gate.gate} {gate.state}"]
-            if gate.value is not None and gate.limit is not None:
-                shown.append(f"{gate.value}, limit {gate.limit}")
-            found.append(": ".join([*shown, gate.reason] if gate.reason else shown))
+    for item in target.gates:
+        if item.state != "passed":
+            found.append(gate(item))
     for candidate in target.candidates:
         chosen = candidate.state == "chosen"
         reason = candidate.about if chosen else candidate.reason
@@ -288,6 +316,8 @@ def notes(target: TargetReport, created: str) -> list[str]:
     if target.bench is not None:
         if target.bench.device is not None:
             found.append(measured_on(target.bench, created))
+        if target.bench.state == "zero":
+            found.append("latency with the state at zero: what measured carries none")
         found += [f"latency unreliable: {reason}" for reason in target.bench.reasons]
     evaluated = target.evaluation
     if evaluated is not None and evaluated.flipped_count:
@@ -297,4 +327,6 @@ def notes(target: TargetReport, created: str) -> list[str]:
         found.append(
             f"{evaluated.flipped_count} of {evaluated.n} samples answer differently{listed}"
         )
+    if evaluated is not None:
+        found += drift(evaluated.drift)
     return found

@@ -15,8 +15,10 @@ ROWS = (
     (
         IN_ORDER,
         (
+            "trying",
             "releasing",
             "importing",
+            "retraining",
             "comparing",
             "measured",
             "describing",
