@@ -68,6 +68,8 @@ class ModelNodes:
             the normal form itself where nothing is baked.
         evaluate: Samples to compare and score on.
         evaluate_role: Name of their data role, or ``synthetic``.
+        preprocessing: Holds the declared preprocessing against others; None where nothing is
+            declared, or nothing could tell.
         calibrate: Samples to calibrate on; None without, and where the profile keeps a table.
         table: Makes, or checks, the calibration table; None without calibration data.
         moments: Second moments of the activations, made only where a scheme needs them; None
@@ -85,6 +87,7 @@ class ModelNodes:
     evaluate: Node
     evaluate_role: str
     reference: Node
+    preprocessing: Node | None
     calibrate: Node | None
     table: Node | None
     moments: Node | None
@@ -218,7 +221,7 @@ def normal_nodes(
         id=f"{name}.normalise",
         kind="normalise",
         params={
-            "inputs": words["inputs"],
+            "inputs": _fed(words),
             "dims": words["dims"],
             "variant": dict(variant),
             "outputs": list(model.outputs),
@@ -298,6 +301,7 @@ def model_nodes(
         evaluate=evaluate,
         evaluate_role=role,
         reference=reference,
+        preprocessing=_preprocessing(model, name, words, reference),
         calibrate=calibrate,
         table=table,
         moments=moments,
@@ -328,13 +332,43 @@ def _reference(
         id=f"{name}.reference",
         kind="reference",
         params={
-            "inputs": {key: given for key, given in words["inputs"].items() if given["image"]},
+            "inputs": {key: given for key, given in _fed(words).items() if given["image"]},
             "state": [[pair.input, pair.output] for pair in model.state],
             "metric": words["metric"],
             "decode": words["decode"],
             "project": project_of(profile, model.metric),
         },
         inputs=inputs,
+    )
+
+
+def _fed(words: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the words on a model's inputs that say how they are fed: not who checks that."""
+    return {
+        name: {key: item for key, item in given.items() if key != "checked"}
+        for name, given in words["inputs"].items()
+    }
+
+
+def _preprocessing(
+    model: ModelSpec, name: str, words: Mapping[str, Any], reference: Node
+) -> Node | None:
+    """Return the node that holds the declared preprocessing against others.
+
+    None where nothing can tell which is right: no truth, or none that the profile wants checked.
+    """
+    fed = {
+        key: item
+        for key, item in _fed(words).items()
+        if model.inputs[key].checked and (item["image"] or item["audio"])
+    }
+    if not fed or model.metric is None or not model.metric.compares_with_truth:
+        return None
+    return Node(
+        id=f"{name}.preprocessing",
+        kind="preprocessing",
+        params={**reference.params, "fed": fed},
+        inputs={**reference.inputs, "score": reference.output("score")},
     )
 
 
@@ -468,7 +502,7 @@ def _samples(
             "role": role.name,
             "data": {**words["data"][role.name], "source": source},
             "project": project_of(profile, role),
-            "inputs": words["inputs"],
+            "inputs": _fed(words),
             "dims": words["dims"],
             "state": [pair.input for pair in model.state],
         },

@@ -8,6 +8,34 @@ from __future__ import annotations
 from edgedeploy.errors.codes import Explanation
 
 CODES: dict[str, Explanation] = {
+    "E840": Explanation(
+        "The model answers better to another preprocessing of images",
+        "The float model was run on some of the evaluation data as other preprocessings give it, "
+        "and one of them is better than what `image:` declares, by more than chance explains (1 % "
+        "over all that were tried). The model was trained with another channel order or other "
+        "numbers than the profile says, and applications would follow the profile. Write what was "
+        "tried, if the model was trained so; `checked: false` under `image` turns this off.",
+    ),
+    "E841": Explanation(
+        "The model answers better to another scale of sound",
+        "As E840 for `audio:`. Some models take samples in [-1, 1], others 16-bit values, which "
+        "are 32768 times as large; `scale` under `audio` says which. `checked: false` there turns "
+        "the check off.",
+    ),
+    "E842": Explanation(
+        "Samples are not what `image:` or `audio:` declares",
+        "A data function or array file gives tensors that the declared preprocessing cannot make "
+        "of any picture: undone, it leaves pixels far outside of 0 to 255, or hardly above 0, or "
+        "another number of channels. Or it gives sound of another scale than `scale` says. The "
+        "build would judge one thing and applications would do another. Declare what the function "
+        "does, or turn the check off with `checked: false`.",
+    ),
+    "E843": Explanation(
+        "The axes of an image stand in another order than the model's",
+        "The tensors that `layout:` gives do not fit the model, and those of the other layout "
+        "would. `nchw` has the channels before rows and columns, `nhwc` behind them; `edgedeploy "
+        "inspect` shows the input's shape.",
+    ),
     "E856": Explanation(
         "A released model does not fit the present data",
         "`compare RELEASE PROFILE` runs the release's artifacts on the samples that the profile "
