@@ -17,7 +17,7 @@ from edgedeploy.devices.version import VersionModel
 from edgedeploy.gpu import EngineNeeds, GpuPlatform
 from edgedeploy.parity.gates import ON_DEVICE
 from edgedeploy.plan import Item
-from edgedeploy.profile.expand import model_to_data
+from edgedeploy.profile.expand import application_inputs
 from edgedeploy.profile.types import ModelSpec
 from edgedeploy.release.bundle import (
     Decode,
@@ -200,10 +200,10 @@ def describe_inputs(item: Item, about: ModelReport) -> Iterator[Tensor]:
         item: The model on a target.
         about: What the last build said of the model.
     """
-    words = model_to_data(item.shared.model)
+    words = application_inputs(item.shared.model)
     fed = {pair.input: pair.output for pair in item.shared.model.state}
     for spec in about.signature["inputs"]:
-        said = words["inputs"].get(spec["name"]) or {}
+        said = words.get(spec["name"]) or {}
         yield Tensor(
             name=spec["name"],
             dtype=spec["dtype"],

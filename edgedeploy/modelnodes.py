@@ -13,7 +13,7 @@ from edgedeploy.data.sources import select
 from edgedeploy.errors import DataError, ModelError, ProfileError
 from edgedeploy.node import FileRef, FilesRef, Node, OutputRef
 from edgedeploy.profile.dims import sizes_of
-from edgedeploy.profile.expand import model_to_data
+from edgedeploy.profile.expand import application_inputs, model_to_data
 from edgedeploy.profile.types import (
     DataRole,
     DimSpec,
@@ -37,12 +37,14 @@ class NormalNodes:
     Attributes:
         model: The profile's words on it, the axes named (:func:`name_axes`).
         variant: Sizes that this variant fixes, by dim name; empty when there are no buckets.
+        unbaked: The normal form without baked preprocessing; the same node where none is baked.
     """
 
     model: ModelSpec
     variant: Mapping[str, int]
     intake: Node
     normal: Node
+    unbaked: Node
 
     @property
     def name(self) -> str:
@@ -62,6 +64,8 @@ class ModelNodes:
     Attributes:
         model: The profile's words on it.
         variant: Sizes that this variant fixes, by dim name; empty when there are no buckets.
+        unbaked: The normal form without baked preprocessing, which artifacts are compared with;
+            the normal form itself where nothing is baked.
         evaluate: Samples to compare and score on.
         evaluate_role: Name of their data role, or ``synthetic``.
         calibrate: Samples to calibrate on; None without, and where the profile keeps a table.
@@ -76,6 +80,7 @@ class ModelNodes:
     variant: Mapping[str, int]
     intake: Node
     normal: Node
+    unbaked: Node
     optimised: Node
     evaluate: Node
     evaluate_role: str
@@ -219,10 +224,14 @@ def normal_nodes(
             "outputs": list(model.outputs),
             "state": [[pair.input, pair.output] for pair in model.state],
             "opset": opset,
+            "bake": True,
         },
         inputs={"model": intake.output("model"), "facts": intake.output("facts")},
     )
-    return NormalNodes(model=model, variant=variant, intake=intake, normal=normal)
+    unbaked = normal
+    if any(given.image and given.image.baked for given in model.inputs.values()):
+        unbaked = replace(normal, id=f"{name}.unbaked", params={**normal.params, "bake": False})
+    return NormalNodes(model=model, variant=variant, intake=intake, normal=normal, unbaked=unbaked)
 
 
 def model_nodes(
@@ -278,12 +287,13 @@ def model_nodes(
         given = evaluate if role == "evaluate" else None
         table = _kept_table(profile.folder, calibration.tables, name, optimised, given)
     classes = _classes(profile.folder, model)
-    reference = _reference(profile, model, name, words, normal, evaluate, intake, classes)
+    reference = _reference(profile, model, name, words, start.unbaked, evaluate, intake, classes)
     return ModelNodes(
         model=model,
         variant=variant,
         intake=intake,
         normal=normal,
+        unbaked=start.unbaked,
         optimised=optimised,
         evaluate=evaluate,
         evaluate_role=role,
@@ -301,14 +311,14 @@ def _reference(
     model: ModelSpec,
     name: str,
     words: Mapping[str, Any],
-    normal: Node,
+    unbaked: Node,
     evaluate: Node,
     intake: Node,
     classes: FileRef | None,
 ) -> Node:
     """Return the node that runs the float model on the samples that artifacts are judged on."""
     inputs: dict[str, FileRef | FilesRef | OutputRef] = {
-        "model": normal.output("model"),
+        "model": unbaked.output("model"),
         "samples": evaluate.output("samples"),
         "facts": intake.output("facts"),
     }
@@ -318,6 +328,7 @@ def _reference(
         id=f"{name}.reference",
         kind="reference",
         params={
+            "inputs": {key: given for key, given in words["inputs"].items() if given["image"]},
             "state": [[pair.input, pair.output] for pair in model.state],
             "metric": words["metric"],
             "decode": words["decode"],
@@ -334,7 +345,11 @@ def _words(version: str | None, model: ModelSpec, variant: Mapping[str, int]) ->
         "author": model.author or "",
         "licence": model.licence or "",
         "version": version or "",
-        "images": {key: given["image"] for key, given in words["inputs"].items() if given["image"]},
+        "images": {
+            key: given["image"]
+            for key, given in application_inputs(model).items()
+            if given["image"]
+        },
         "dims": {
             key: text
             for key, text in words["dims"].items()
@@ -379,6 +394,11 @@ def synthetic_samples(
         kind="synthetic",
         params={
             "samples": SYNTHETIC_SAMPLES,
+            "pixels": [
+                key
+                for key, given in model.inputs.items()
+                if given.image is not None and given.image.takes_pixels
+            ],
             "state": [[pair.input, pair.output] for pair in model.state],
             "sizes": {
                 key: sizes_of(dim)

@@ -12,7 +12,7 @@ from edgedeploy.cli.output import Output, verb
 from edgedeploy.cli.progress import watch
 from edgedeploy.cli.request import request_of
 from edgedeploy.disk import disk_errors
-from edgedeploy.errors import ExitCode, UsageError
+from edgedeploy.errors import Diagnostic, ExitCode, UsageError
 from edgedeploy.places import default_store_path
 
 _PATH = click.Path(path_type=Path)
@@ -113,6 +113,11 @@ def _retrained(
     if markdown is not None:
         with disk_errors("cannot write the summary"):
             write_atomic(markdown, retrained_markdown(found).encode())
+    for item in found.regressions:
+        about = f"{item.model} {item.target}"
+        output.annotate(
+            Diagnostic(code="E001", message=f"{item.quantity}: {item.why}", subject=about)
+        )
     code = ExitCode.REFUSED if found.regressions else ExitCode.DONE
     text = retrained_text(found).rstrip("\n")
     return output.result(text, {"comparison": found.to_json()}, code)

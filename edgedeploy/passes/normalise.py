@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from edgedeploy.model import ModelFacts, scan
 from edgedeploy.model.files import MODEL_NAME
+from edgedeploy.passes.bake import BakeImages
 from edgedeploy.passes.base import Pass, run
 from edgedeploy.passes.bind_constants import BindConstants
 from edgedeploy.passes.bind_dims import BindDims, Binding
@@ -30,6 +31,7 @@ from edgedeploy.passes.sort_nodes import SortNodes
 from edgedeploy.passes.unique_names import UniqueNames
 from edgedeploy.passes.upgrade_opset import UpgradeOpset
 from edgedeploy.passes.verify import check_saved
+from edgedeploy.profile.types import ImagePreprocess
 
 DEFAULT_OPSET = 17
 """What older models are brought to; every runtime of the stated ranges reads it."""
@@ -49,6 +51,7 @@ class NormaliseOptions:
         outputs: Outputs to keep, in this order; empty keeps all.
         opset: Version of the default domain; None keeps 13 and above and brings older ones to 17.
         ir_version: IR version; None takes the one that came with the opset.
+        images: Preprocessing of images by input name, of which baked steps enter the model.
     """
 
     dims: Mapping[str, Binding] = field(default_factory=dict)
@@ -56,6 +59,7 @@ class NormaliseOptions:
     outputs: tuple[str, ...] = ()
     opset: int | None = None
     ir_version: int | None = None
+    images: Mapping[str, ImagePreprocess] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +116,8 @@ def normalise(source: Path, folder: Path, options: NormaliseOptions) -> Normalis
         options: What the profile asks for.
 
     Raises:
-        ModelError: The model cannot be brought to the normal form (E213-E226), with the node.
+        ModelError: The model cannot be brought to the normal form (E213-E226), with the node, or
+            what is to be baked cannot be (E897).
     """
     model = load(source)
     before = sum(1 for _ in ir.traversal.RecursiveGraphIterator(model.graph))
@@ -196,4 +201,6 @@ def _opening(model: ir.Model, options: NormaliseOptions) -> tuple[Pass, ...]:
         LiftConstants(),
         UniqueNames(),
         SetIrVersion(options.ir_version),
+        BakeImages(options.images),
+        UniqueNames(),
     )

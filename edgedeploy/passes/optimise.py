@@ -11,6 +11,7 @@ from edgedeploy.model.files import MODEL_NAME
 from edgedeploy.passes.base import run
 from edgedeploy.passes.fold_affine import FoldAffine
 from edgedeploy.passes.fold_gemm_factors import FoldGemmFactors
+from edgedeploy.passes.fold_input import FoldInput
 from edgedeploy.passes.fuse_gemm import FuseGemm
 from edgedeploy.passes.infer_shapes import InferShapes
 from edgedeploy.passes.model_file import load, save
@@ -63,6 +64,7 @@ def optimise(source: Path, folder: Path) -> OptimiseReport:
         FuseGemm(),
         FoldGemmFactors(),
         FoldAffine(),
+        FoldInput(),
         RemoveUnused(),
         UniqueNames(),
     )

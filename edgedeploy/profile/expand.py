@@ -8,6 +8,7 @@ everything is relative to the profile's folder.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,18 @@ def _input(given: InputSpec) -> dict[str, Any]:
     }
 
 
+def application_inputs(model: ModelSpec) -> dict[str, Any]:
+    """Return a model's words on its inputs as an application needs them, by input name.
+
+    Preprocessing that is baked into the model is left out: what an application does, it does not
+    do again.
+    """
+    return {
+        name: _input(given if given.image is None else replace(given, image=given.image.outside))
+        for name, given in model.inputs.items()
+    }
+
+
 def _axis(item: int | str | DimSpec) -> int | str | list[int]:
     return format_dim(item) if isinstance(item, DimSpec) else item
 
@@ -235,6 +248,16 @@ def input_from_data(name: str, data: Mapping[str, Any]) -> InputSpec:
         audio=None if audio is None else AudioPreprocess(**audio),
         value=data["value"],
     )
+
+
+def baked_images(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, ImagePreprocess]:
+    """Return the preprocessing of those inputs of a model of which steps are baked.
+
+    Args:
+        inputs: The words of the expanded model on its inputs.
+    """
+    specs = (input_from_data(name, words) for name, words in inputs.items())
+    return {spec.name: spec.image for spec in specs if spec.image and spec.image.baked}
 
 
 def _read_axis(item: int | str | list[int]) -> int | str | DimSpec:

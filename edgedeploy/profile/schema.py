@@ -5,7 +5,6 @@ Each class is one map of the file; the descriptions are what docs/profile.md and
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -36,20 +35,11 @@ from edgedeploy.profile.schema_parts import (
     fault,
     short,
 )
-from edgedeploy.profile.types import QuantizeMethod, QuantizeMode, RangeMethod, Rounding
-from edgedeploy.profile.unbuilt import PARTS, QUANTIZE_MODES, not_built
+from edgedeploy.profile.types import BakeStep, QuantizeMethod, QuantizeMode, RangeMethod, Rounding
+from edgedeploy.profile.unbuilt import QUANTIZE_MODES, not_built
 
 QUANTIZE_NAMES = get_args(QuantizeMode)
 _HABITS = {"int8": "w8a8", "int4": "w4", "float": "none", "fp32": "none", "half": "fp16"}
-
-
-def _unbuilt_part(key: str) -> Callable[[Any], Any]:
-    def refuse(value: Any) -> Any:
-        if value and key in PARTS:
-            raise fault("E137", *not_built(key, PARTS[key]))
-        return value
-
-    return refuse
 
 
 def _mode(value: Any) -> Any:
@@ -114,10 +104,10 @@ class ImageSchema(Strict):
     std: Reals = Field(
         default=(), description="Divided by, after `mean`: one number, or one per channel."
     )
-    bake: Annotated[
-        list[Literal["scale", "mean", "colour", "layout", "uint8"]],
-        BeforeValidator(_unbuilt_part("bake")),
-    ] = Field(default=[], description="Steps that the model itself should do. Not built yet.")
+    bake: list[BakeStep] = Field(
+        default=[],
+        description="Steps that the artifacts do themselves: docs/preprocessing.md.",
+    )
 
     @model_validator(mode="after")
     def _channels(self) -> Self:
@@ -133,6 +123,32 @@ class ImageSchema(Strict):
                 )
         if any(item <= 0.0 for item in self.std):
             raise fault("E107", "`std` must be above 0", "write numbers above 0", at=("std",))
+        return self
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        """Refuse a baked step before one that is left outside: the steps have one order."""
+        baked = {*self.bake, *(("scale", "mean") if "uint8" in self.bake else ())}
+        shifts = bool(self.mean or self.std) and "mean" not in baked
+        by_channel = max(len(self.mean), len(self.std)) > 1
+        for step, clashes in (
+            ("scale", self.scale != 1.0 and shifts),
+            ("colour", self.colour == "bgr" and shifts and by_channel),
+        ):
+            if step in baked and clashes:
+                raise fault(
+                    "E896",
+                    f"`{step}` is baked, and `mean` and `std`, which come after it, are not",
+                    f"bake `mean` too, or leave `{step}` out of `bake`",
+                    at=("bake",),
+                )
+        if self.scale == 0.0 and baked & {"scale", "mean"}:
+            raise fault(
+                "E896",
+                "a `scale` of 0 leaves nothing of a picture",
+                "write the factor that the model was trained with, such as 1/255",
+                at=("scale",),
+            )
         return self
 
 

@@ -7,7 +7,7 @@ what ``plan --expand`` prints and what enters the keys.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +62,10 @@ class ModelSource:
     sha256: str | None = None
 
 
+BakeStep = Literal["scale", "mean", "colour", "layout", "uint8"]
+"""A step of the preprocessing of images that a model can do itself."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePreprocess:
     """How an image file becomes an input tensor: ``(decoded * scale - mean) / std``.
@@ -75,7 +79,8 @@ class ImagePreprocess:
         layout: ``nchw`` | ``nhwc``.
         scale: Factor on the 0-255 value, applied first.
         mean, std: Per channel, in the tensor's channel order, after ``scale``.
-        bake: Which of these the normal form of the model itself should do.
+        bake: Which of these the normal form of the model itself does; ``mean`` means mean and
+            std, ``uint8`` the conversion of whole pixel values and all arithmetic behind it.
     """
 
     height: int
@@ -88,7 +93,60 @@ class ImagePreprocess:
     scale: float = 1.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    bake: tuple[Literal["scale", "mean", "colour", "layout", "uint8"], ...] = ()
+    bake: tuple[BakeStep, ...] = ()
+
+    @property
+    def baked(self) -> frozenset[BakeStep]:
+        """The baked steps that change anything; ``uint8`` brings ``scale`` and ``mean`` along.
+
+        Whole pixel values can only be handed over before any arithmetic, so a model that takes
+        uint8 does all of it.
+        """
+        asked = {*self.bake, *(("scale", "mean") if "uint8" in self.bake else ())}
+        acts = {
+            "scale": self.scale != 1.0,
+            "mean": bool(self.mean or self.std),
+            "colour": self.colour == "bgr",
+            "layout": self.layout == "nchw",
+            "uint8": True,
+        }
+        return frozenset(step for step in asked if acts[step])
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the model with its baked steps takes values of 0 to 255, without arithmetic."""
+        left = self.outside
+        return bool(self.baked) and left.scale == 1.0 and not (left.mean or left.std)
+
+    @property
+    def outside(self) -> ImagePreprocess:
+        """What is left to do outside the model: the same words without the baked steps.
+
+        A baked layout leaves ``nhwc``, as pixels lie in memory, and a baked colour ``rgb``.
+        """
+        baked = self.baked
+        return replace(
+            self,
+            colour="rgb" if "colour" in baked else self.colour,
+            layout="nhwc" if "layout" in baked else self.layout,
+            scale=1.0 if "scale" in baked else self.scale,
+            mean=() if "mean" in baked else self.mean,
+            std=() if "mean" in baked else self.std,
+            bake=(),
+        )
+
+    @property
+    def inside(self) -> ImagePreprocess:
+        """What the model does behind :attr:`outside`: together they are all of the steps."""
+        baked = self.baked
+        return replace(
+            self,
+            colour="rgb" if self.colour == "bgr" and "colour" not in baked else self.colour,
+            scale=self.scale if "scale" in baked else 1.0,
+            mean=self.mean if "mean" in baked else (),
+            std=self.std if "mean" in baked else (),
+            bake=(),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

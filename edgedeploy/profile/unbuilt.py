@@ -13,11 +13,6 @@ QUANTIZE_MODES: Mapping[str, str] = {
 }
 """Quantize mode -> what it is."""
 
-PARTS: Mapping[str, str] = {
-    "bake": "preprocessing inside the model",
-}
-"""Profile key -> what it is."""
-
 
 def not_built(what: str, description: str) -> tuple[str, str]:
     """Return (message, hint) of the E137 diagnostic for an unbuilt part."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgedeploy.fileset import check_files, folders_of
 from edgedeploy.gpu import EngineNeeds
+from edgedeploy.release.picture import picture_of
 from edgedeploy.release.verify_file import MOST_COUNTER
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ def _check_model(model: ReleaseModel, files: set[str], folders: set[str]) -> Non
     decode = model.decode
     if decode is not None and decode.output not in {tensor.name for tensor in model.outputs}:
         raise ValueError(f"there is no output {decode.output!r:.60}, which is decoded")
+    for tensor in model.inputs:
+        picture_of(tensor)  # refuses what makes no sense
     golden = model.golden
     if golden is not None and not {golden.inputs, golden.outputs} <= folders:
         raise ValueError(f"the golden samples of {model.name!r:.60} are not there")

@@ -1,7 +1,7 @@
 """A model's inputs and outputs as a programmer calls them, whatever the language: for wrappers.
 
-Everything comes from the manifest of a bundle. What a package cannot do itself, such as reading an
-image file, it says in words: the steps of :attr:`Port.steps`, in order.
+Everything comes from the manifest of a bundle. What happens to data before it goes in stands in
+words beside each input, the steps of :attr:`Port.steps`; from pixels on, packages do it themselves.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgedeploy.release.bundle import ReleaseModel, Tensor
+from edgedeploy.release.picture import Picture, picture_of
 
 _BYTES: Mapping[str, int] = {
     "bool": 1,
@@ -35,6 +36,7 @@ class Port:
         steps: How data becomes this input, or this output an answer, one sentence per step, in
             order; empty where the profile says nothing.
         state: Name of the output whose value is the next call's; None where it is no state.
+        picture: How pixels become this input; None where packages make it of none.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Port:
     element_bytes: int
     steps: tuple[str, ...]
     state: str | None
+    picture: Picture | None = None
 
     @property
     def in_words(self) -> str:
@@ -85,6 +88,7 @@ def _port(tensor: Tensor, answer: tuple[str, ...] = ()) -> Port:
         element_bytes=_BYTES.get(tensor.dtype, 0),
         steps=(*_steps(tensor), *answer),
         state=tensor.state,
+        picture=picture_of(tensor),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgedeploy.profile.dims import parse_dim
-from edgedeploy.profile.expand import input_from_data
+from edgedeploy.profile.expand import baked_images, input_from_data
 from edgedeploy.profile.types import DimSpec
 from edgedeploy.signature import Dim, Signature
 from edgedeploy.stage import Made, StageKind, Work
@@ -31,6 +31,7 @@ def run(work: Work) -> Made:
             if words["value"] is not None
         },
         outputs=(*params["outputs"], *state) if params["outputs"] else (),
+        images=baked_images(params["inputs"]) if params["bake"] else {},
         opset=_opset(facts["opsets"].get("", OLDEST_OPSET), params["opset"]),
     )
     report = normalise(work.inputs["model"] / "model.onnx", work.outputs["model"], options)
@@ -91,5 +92,5 @@ STAGE = StageKind(
     run=run,
     outputs=("model", "report"),
     tools=("onnx", "onnx-ir", "onnxruntime", "numpy"),
-    code=("model", "passes", "profile/dims", "profile/expand", "signature"),
+    code=("model", "passes", "profile/dims", "profile/expand", "profile/types", "signature"),
 )

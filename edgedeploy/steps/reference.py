@@ -1,4 +1,8 @@
-"""Stage ``reference``: what the float model answers, unoptimised, and what that is worth."""
+"""Stage ``reference``: what the float model answers, unoptimised, and what that is worth.
+
+Preprocessing that is baked into the artifacts is done here as it is declared, outside the model: so
+what is compared with these answers is compared with the model as its author has it.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +24,16 @@ if TYPE_CHECKING:
 def run(work: Work) -> Made:
     """Write the outputs for ``inputs.samples`` as a pack, and their evaluation."""
     from edgedeploy.backends.ortmobile.reference import reference_runner
+    from edgedeploy.data.unbaked import Unbaked
     from edgedeploy.parity.evaluate import record_reference
-    from edgedeploy.profile.expand import metric_from_data
+    from edgedeploy.profile.expand import baked_images, metric_from_data
 
     metric = metric_from_data(work.params["metric"])
     if metric is not None and metric.runs_user_code:
         work.observe()
     state = [(given, made) for given, made in work.params["state"]]
-    with reference_runner(work.inputs["model"] / "model.onnx") as runner:
+    images = baked_images(work.params["inputs"])
+    with Unbaked(reference_runner(work.inputs["model"] / "model.onnx"), images) as runner:
         evaluation = record_reference(
             runner,
             work.inputs["samples"],
@@ -96,10 +102,14 @@ STAGE = StageKind(
     code=(
         "backends/ortmobile",
         "data/pack",
+        "data/pixels",
+        "data/preprocess",
+        "data/unbaked",
         "decode",
         "parameters",
         "parity",
         "profile/classes",
+        "profile/types",
         "runner",
         "steps/samples",
     ),

@@ -48,12 +48,20 @@ def run(work: Work) -> Made:
 
 
 def _axes(work: Work) -> dict[str, tuple[str | None, ...]]:
-    """Return the dim name of every axis by input: the profile's, else the user's model's."""
+    """Return the dim name of every axis by input: the profile's, else the user's model's.
+
+    Both speak of the model without baked steps; a baked layout moves its channels to the end.
+    """
+    from edgedeploy.profile.expand import input_from_data
+
     facts = json.loads((work.inputs["facts"] / "facts.json").read_text(encoding="utf-8"))
     found = {}
     for spec in Signature.from_json(facts["signature"]).inputs:
         words = work.params["inputs"].get(spec.name)
         axes = (words and words["shape"]) or spec.dims or ()
+        image = input_from_data(spec.name, words).image if words else None
+        if image is not None and "layout" in image.baked and len(axes) == 4:
+            axes = (axes[0], axes[2], axes[3], axes[1])
         found[spec.name] = tuple(axis if isinstance(axis, str) else None for axis in axes)
     return found
 

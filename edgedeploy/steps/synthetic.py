@@ -35,7 +35,12 @@ def run(work: Work) -> Made:
     with PackWriter(work.outputs["samples"]) as writer:
         for number in range(work.params["samples"]):
             tensors = {
-                spec.name: _random(spec, _shape(spec, sizes, number), generator)
+                spec.name: _random(
+                    spec,
+                    _shape(spec, sizes, number),
+                    generator,
+                    pixels=spec.name in work.params["pixels"],
+                )
                 for spec in signature.inputs
                 if spec.name not in state
             }
@@ -54,10 +59,17 @@ def _shape(spec: TensorSpec, sizes: Mapping[str, Sequence[int]], number: int) ->
     return tuple(found)
 
 
-def _random(spec: TensorSpec, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-    """Return values of a plausible range: floats in [0, 1), integers 0 or 1, text digits."""
+def _random(
+    spec: TensorSpec, shape: tuple[int, ...], generator: np.random.Generator, *, pixels: bool
+) -> np.ndarray:
+    """Return values of a plausible range: floats in [0, 1), integers 0 or 1, text digits.
+
+    Pixels are whole numbers from 0 to 255 of whatever type.
+    """
     import numpy as np
 
+    if pixels:
+        return generator.integers(0, 256, shape).astype(spec.dtype)
     if spec.dtype == "string":
         digits = generator.integers(0, 10, shape)
         return np.asarray(digits.astype(str), dtype=object)

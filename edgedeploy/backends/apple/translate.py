@@ -185,7 +185,7 @@ class Translator:
         target = TARGETS[self._ios]
         with Function(placeholders, opset_version=target) as function:
             for value, port in zip(given, inputs, strict=True):
-                self._values[id(value)] = self._entry(function.inputs[port.name], port)
+                self._values[id(value)] = self._entry(function.inputs[port.name], port, value)
             self._translate_nodes(self._graph)
             self._raise_found()
             made = [
@@ -354,13 +354,16 @@ class Translator:
             )
         dims = [str(dim.value) if not isinstance(dim, int) else dim for dim in sizes or ()]
         origin = {made: given for given, made in self._wishes.states}
+        kind = self._wishes.kind(name)
+        if kind == "image" and interface == "int32":
+            interface = "float32"  # what Core ML makes of an image for a program
         return Port(
             onnx_name=name,
             name=self._names[origin.get(name, name)],
             onnx_dtype=dtype,
             dtype=interface or "float32",
             dims=tuple(dims),
-            kind=self._wishes.kind(name),
+            kind=kind,
             image=self._wishes.images.get(name),
         )
 
@@ -375,12 +378,16 @@ class Translator:
         ] or [1]
         return mb.placeholder(shape=sizes, dtype=MIL_TYPES[port.dtype])
 
-    def _entry(self, var: Var, port: Port) -> Value:
+    def _entry(self, var: Var, port: Port, value: ir.Value) -> Value:
         """Return an input in the form that the nodes expect."""
         if port.kind == "state":
             var = read_state(var, port)
         if port.image is not None:
             var = normalised(var, port.image)
+            whole = dtypes.held_as(port.onnx_dtype) == "int32"
+            # To a cast, pixels that come as floats are as good as whole numbers.
+            if whole and any(use.node.op_type != "Cast" for use in value.uses()):
+                var = mb.cast(x=var, dtype="int32")
         if not port.dims:
             var = mb.squeeze(x=var, axes=[0])
         if port.onnx_dtype == "bool":

@@ -49,8 +49,7 @@ def read(request: Request) -> Iterator[RawSample]:
 def _fixed_width(spec: TensorSpec, image_spec: ImagePreprocess) -> int | None:
     if spec.dims is None or len(spec.dims) != 4:
         return None
-    takes_nchw = (image_spec.layout == "nchw") != ("layout" in image_spec.bake)
-    width = spec.dims[3 if takes_nchw else 2]
+    width = spec.dims[3 if image_spec.outside.layout == "nchw" else 2]
     return width if isinstance(width, int) else None
 
 

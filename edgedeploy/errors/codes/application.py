@@ -124,4 +124,18 @@ CODES: dict[str, Explanation] = {
         "function is given. Write `data: {calibrate: {tables: ...}}` under each model that shall "
         "do without samples; the pipeline's own `calibrate` may then be left out.",
     ),
+    "E896": Explanation(
+        "The baked steps are not the last ones",
+        "An application and its model share the work at one point: what is in `bake` is done "
+        "behind all that is not, and colour, scale, then mean and std have that order. Bake the "
+        "later step as well, or leave the earlier one outside. `uint8` brings scale, mean and std "
+        "along. A scale of 0 cannot be baked: nothing would be left of the picture.",
+    ),
+    "E897": Explanation(
+        "Preprocessing cannot be baked into an input",
+        "`bake` puts the declared steps in front of an input of the model, which has to be a float "
+        "tensor of four axes with 1 or 3 channels where `layout` says, and no output at the same "
+        "time. The message says what does not hold. Correct `layout` or `colour`, or leave `bake` "
+        "out: the application does the steps then.",
+    ),
 }

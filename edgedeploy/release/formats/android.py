@@ -24,6 +24,7 @@ from edgedeploy.release.formats.androidtext import (
 from edgedeploy.release.identifiers import identifiers, words_of
 from edgedeploy.release.interface import interface_of
 from edgedeploy.release.java.classfile import class_file
+from edgedeploy.release.java.pictures import picture_sources
 from edgedeploy.release.java.ports import apart, carried
 from edgedeploy.release.java.source import source_file
 from edgedeploy.release.java.wrapper import Wrapped
@@ -49,14 +50,16 @@ class Android:
         )
 
     def write(self, bundle: Bundle, folder: Path) -> tuple[Path, ...]:
-        """Write ``maven/``, a Maven repository, and ``kotlin/``, sources that an app may add.
+        """Write ``maven/``, a Maven repository, and sources that an app may add.
+
+        Those lie in ``kotlin/``, and in ``java/`` where a model takes pictures.
 
         Raises:
             UsageError: A name, a version or a tensor has no form in this package (E760).
             OSError: The disk refuses.
         """
         release = bundle.release
-        maven, kotlin = folder / "maven", folder / "kotlin"
+        maven, kotlin, java = (folder / name for name in ("maven", "kotlin", "java"))
         for target in self.suits(release):
             wrapped = _wrapped(release, target)
             artifact = artifact_id(release, target)
@@ -75,9 +78,13 @@ class Android:
                 goal = kotlin / f"{item.internal}Extensions.kt"
                 goal.parent.mkdir(parents=True, exist_ok=True)
                 goal.write_text(kotlin_source(item), encoding="utf-8", newline="\n")
+            for path, text in picture_sources(wrapped).items():
+                goal = java / path
+                goal.parent.mkdir(parents=True, exist_ok=True)
+                goal.write_text(text, encoding="utf-8", newline="\n")
             for file in sorted(place.iterdir()):
                 _write_digests(file)
-        return maven, kotlin
+        return maven, kotlin, *([java] if java.is_dir() else [])
 
 
 def artifact_id(release: Release, target: ReleaseTarget) -> str:

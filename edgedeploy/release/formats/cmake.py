@@ -16,9 +16,10 @@ from packaging.specifiers import SpecifierSet
 from edgedeploy.release.bundle import Release, ReleaseTarget
 from edgedeploy.release.content import Content, write_content
 from edgedeploy.release.formats import Format
-from edgedeploy.release.formats.cmake_source import header_source
+from edgedeploy.release.formats.cmake_source import header_source, takes_pixels
 from edgedeploy.release.formats.shared import beside, loaded, shared_folders, unfit, vouchers
 from edgedeploy.release.identifiers import identifiers
+from edgedeploy.release.interface import interface_of
 from edgedeploy.release.opening import Bundle
 
 _FILES = Path(__file__).with_name("cmake_files")
@@ -73,13 +74,16 @@ def _sources(
         "API_VERSION": str(oldest),
         "VERSIONS": f"1.{oldest} or newer",
     }
-    return {
+    files: dict[str, Content] = {
         f"{name}-config.cmake": _filled("config.cmake", values),
         f"{name}-config-version.cmake": _filled("version.cmake", values),
         "FindOnnxRuntime.cmake": _filled("FindOnnxRuntime.cmake", {}),
         f"include/{name}/session.hpp": _filled("session.hpp", values),
         f"include/{name}/{name}.hpp": header_source(release, targets, places, name).encode(),
     }
+    if takes_pixels(interface_of(model) for target in targets for model in target.models):
+        files[f"include/{name}/pixels.hpp"] = _filled("pixels.hpp", values)
+    return files
 
 
 def _filled(file: str, values: dict[str, str]) -> bytes:

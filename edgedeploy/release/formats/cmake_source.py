@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from textwrap import wrap
 
 from edgedeploy.release.bundle import Release, ReleaseTarget
@@ -26,7 +26,7 @@ _TYPES: Mapping[str, tuple[str, str]] = {
     },
 }
 
-_OURS = ("Error", "Target", "Tensor")
+_OURS = ("Error", "Pixels", "Target", "Tensor")
 """Names in the namespace that are no models."""
 
 _HEAD = """\
@@ -37,7 +37,7 @@ _HEAD = """\
 #pragma once
 
 #include "session.hpp"
-
+{pixels}
 #include <filesystem>
 #include <vector>
 
@@ -76,6 +76,7 @@ def header_source(
             made_by=_plain(release.made_by),
             digest=release.digest,
             namespace=namespace,
+            pixels='#include "pixels.hpp"\n' if takes_pixels(interfaces.values()) else "",
             targets="".join(f"  {names[item.target]},  // {item.target}\n" for item in targets),
         )
     ]
@@ -88,6 +89,11 @@ def header_source(
         }
         parts.append(_class(classes[f"{model} "], interface, entries))
     return "".join([*parts, f"\n}}  // namespace {namespace}\n"])
+
+
+def takes_pixels(interfaces: Iterable[Interface]) -> bool:
+    """Return whether any model has an input that the package makes of pixels."""
+    return any(port.picture is not None for item in interfaces for port in item.inputs)
 
 
 def _interfaces(targets: Sequence[ReleaseTarget]) -> dict[str, Interface]:
@@ -140,6 +146,7 @@ def _class(name: str, interface: Interface, entries: Mapping[str, str]) -> str:
         f"  Outputs run({arguments}) const {{",
         *_body(interface, inputs),
         "  }",
+        *(line for port in interface.inputs for line in _prepare(port, inputs[port.name])),
         "",
         " private:",
         "  static const char* entry(Target target) {",
@@ -157,6 +164,34 @@ def _class(name: str, interface: Interface, entries: Mapping[str, str]) -> str:
         "};",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _prepare(port: Port, name: str) -> Iterator[str]:
+    """Yield the function that makes an input of the pixels of a picture, where there is one."""
+    picture = port.picture
+    if picture is None:
+        return
+    kind = _TYPES[port.dtype][0]
+    yield ""
+    yield f"  /// Returns `{name}` of the pixels of a decoded picture."
+    yield f"  static Tensor<{kind}> prepare_{name}(const Pixels& pixels) {{"
+    yield "    const detail::Picture words{"
+    sizes = (picture.height, picture.width or 0, picture.fixed_width or 0)
+    yield f"        {', '.join(map(str, sizes))}, detail::Fit::{picture.fit}, {picture.pad_value},"
+    yield f"        detail::Resample::{picture.resample}, detail::Colour::{picture.colour},"
+    yield f"        detail::Layout::{picture.layout}, {_float(picture.scale)},"
+    yield f"        {_floats(picture.mean)}, {_floats(picture.std)}}};"
+    yield f"    return detail::tensor_of<{kind}>(pixels, words);"
+    yield "  }"
+
+
+def _float(value: float) -> str:
+    """Return a number as C++ reads it and rounds it to float: all digits of the double."""
+    return f"static_cast<float>({value!r})"
+
+
+def _floats(values: Sequence[float]) -> str:
+    return "{" + ", ".join(map(_float, values)) + "}"
 
 
 def _field(port: Port, name: str) -> Iterator[str]:

@@ -17,7 +17,15 @@ from edgedeploy.release.bundle import Release, ReleaseTarget
 from edgedeploy.release.content import Content
 from edgedeploy.release.formats import Format
 from edgedeploy.release.formats.npm_readme import readme
-from edgedeploy.release.formats.npm_sources import RUNTIME, Wrapped, declarations, script, wrapped
+from edgedeploy.release.formats.npm_sources import (
+    PIXELS,
+    RUNTIME,
+    Wrapped,
+    declarations,
+    script,
+    takes_pixels,
+    wrapped,
+)
 from edgedeploy.release.formats.shared import beside, licence_expression, loaded, unfit, vouchers
 from edgedeploy.release.opening import Bundle
 from edgedeploy.release.tarball import Entry, write_tar
@@ -26,6 +34,7 @@ FILES = "release"
 """Folder of the package that holds files of the release, under the paths of its manifest."""
 
 RUNTIME_SOURCE = Path(__file__).with_name("npm_runtime.js")
+PIXELS_SOURCE = Path(__file__).with_name("npm_pixels.js")
 _PEER = "onnxruntime-web"
 _SYSTEM, _ENDING = "web", ".ort"
 _TOP = "package"  # the one folder that npm looks into
@@ -71,6 +80,8 @@ class Npm:
             "package.json": _package_json(release, target, models),
             RUNTIME: RUNTIME_SOURCE.read_bytes(),
         }
+        if takes_pixels(models):
+            contents[PIXELS] = PIXELS_SOURCE.read_bytes()
         kept = {**vouchers(bundle), **beside(bundle), **loaded(bundle, [target])}
         contents |= {f"{FILES}/{path}": content for path, content in kept.items()}
         goal = folder / f"{release.name}-{release.version}.tgz"
@@ -132,7 +143,11 @@ def _package_json(release: Release, target: ReleaseTarget, models: Sequence[Wrap
             f"./{FILES}/*": f"./{FILES}/*",
             "./package.json": "./package.json",
         },
-        "files": ["index.js", "index.d.ts", RUNTIME, FILES],
+        "files": [
+            *("index.js", "index.d.ts", RUNTIME),
+            *([PIXELS] if takes_pixels(models) else []),
+            FILES,
+        ],
         "peerDependencies": {_PEER: _range(target.runtime_versions)},
     }
     return (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode()

@@ -12,9 +12,13 @@ from edgedeploy.release.bundle import Release, ReleaseModel, ReleaseTarget
 from edgedeploy.release.formats.shared import unfit
 from edgedeploy.release.identifiers import identifiers
 from edgedeploy.release.interface import Interface, Port, interface_of
+from edgedeploy.release.picture import Picture
 
 RUNTIME = "runtime.js"
 """File of a package that is the same in all: what loads a model and checks its inputs."""
+
+PIXELS = "pixels.js"
+"""File of a package, the same in all, that makes inputs of the pixels of pictures."""
 
 # Source: onnxruntime-common, lib/tensor.ts, Tensor.DataTypeMap. A float16 lies in a Float16Array
 # where the browser has it, and as its bits in a Uint16Array elsewhere.
@@ -33,6 +37,15 @@ _ARRAYS: Mapping[str, str] = {
     "bool": "Uint8Array",
     "string": "string[]",
 }
+_PIXELS_TYPE = (
+    "/** A decoded picture, upright: rows of gray, gray and alpha, RGB or RGBA (ImageData). */",
+    "export interface Pixels {",
+    "  readonly data: Uint8Array | Uint8ClampedArray;",
+    "  readonly width: number;",
+    "  readonly height: number;",
+    "}",
+    "",
+)
 _STYLE, _RUNTIME_STYLE = "optimization_style", "runtime"
 _REPLAY = {"session.enable_saved_runtime_optimizations": "1"}
 
@@ -55,6 +68,12 @@ class Wrapped:
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     labels: tuple[str, ...] | None
+
+    @property
+    def pictures(self) -> Mapping[str, Port]:
+        """Inputs that the package makes of pixels, by property."""
+        ports = self.interface.inputs
+        return {self.inputs[port.name]: port for port in ports if port.picture is not None}
 
     @property
     def carries_state(self) -> bool:
@@ -123,6 +142,7 @@ def script(release: Release, models: Sequence[Wrapped], files: str) -> str:
         f"// {release.name} {release.version}: made by {release.made_by}; not to be edited.",
         "",
         f'import {{ Model, open }} from "./{RUNTIME}";',
+        *([f'import {{ tensorOf }} from "./{PIXELS}";'] if takes_pixels(models) else []),
         "",
         'export { env } from "onnxruntime-web/wasm";',
         "",
@@ -131,6 +151,11 @@ def script(release: Release, models: Sequence[Wrapped], files: str) -> str:
     for item in models:
         lines += ["", *_class(release, item, files)]
     return "\n".join(lines) + "\n"
+
+
+def takes_pixels(models: Sequence[Wrapped]) -> bool:
+    """Return whether any model has an input that the package makes of pixels."""
+    return any(item.pictures for item in models)
 
 
 def _class(release: Release, item: Wrapped, files: str) -> Iterator[str]:
@@ -154,10 +179,37 @@ def _class(release: Release, item: Wrapped, files: str) -> Iterator[str]:
     if item.labels is not None:
         yield f"  static labels = Object.freeze({_literal(item.labels)});"
         yield ""
+    if item.pictures:
+        yield "  static prepare = Object.freeze({"
+        for name, port in item.pictures.items():
+            words = _literal(_picture(port.picture))
+            yield f"    {name}: (pixels) => tensorOf(pixels, {words}),"
+        yield "  });"
+        yield ""
     yield "  static async create(options) {"
     yield f"    return new {item.kind}(await open({item.kind}Spec, options), {item.kind}Spec);"
     yield "  }"
     yield "}"
+
+
+def _picture(picture: Picture | None) -> dict[str, Any]:
+    """Return what ``tensorOf`` is told, under its names."""
+    if picture is None:
+        return {}
+    return {
+        "height": picture.height,
+        "width": picture.width,
+        "fixedWidth": picture.fixed_width,
+        "fit": picture.fit,
+        "padValue": picture.pad_value,
+        "resample": picture.resample,
+        "colour": picture.colour,
+        "layout": picture.layout,
+        "scale": picture.scale,
+        "mean": picture.mean,
+        "std": picture.std,
+        "type": picture.dtype,
+    }
 
 
 def _ports(
@@ -202,6 +254,7 @@ def declarations(release: Release, models: Sequence[Wrapped]) -> str:
         "  readonly dims: readonly number[];",
         "}",
         "",
+        *(_PIXELS_TYPE if takes_pixels(models) else ()),
         "export interface CreateOptions {",
         "  /** Where the model lies, or its bytes; without it, where the package has it. */",
         "  readonly model?: string | URL | Uint8Array;",
@@ -237,6 +290,13 @@ def _declared(item: Wrapped) -> Iterator[str]:
     if item.labels is not None:
         yield "  /** The classes, in the order of the output. */"
         yield "  static readonly labels: readonly string[];"
+    if item.pictures:
+        yield "  /** Inputs of the pixels of a picture, as when the model was measured. */"
+        yield "  static readonly prepare: {"
+        for name, port in item.pictures.items():
+            value = f"Value<{_ARRAYS[port.dtype]}>"
+            yield f"    readonly {name}: (pixels: Pixels) => {value};"
+        yield "  };"
     yield "  /** Return what the model gives; inputs that it does not take are refused. */"
     yield f"  run(inputs: {inputs}): Promise<{outputs}>;"
     if item.carries_state:

@@ -166,6 +166,8 @@ def model_source(name: str, cls: str, ports: SwiftModel, labels: str | None) -> 
     lines += ["    }", "", _LOAD.format(name=cls, model=literal(name))]
     lines += _classes(labels)
     lines += _run(fed, given, inputs, outputs)
+    for item in fed:
+        lines += _prepare(item, inputs[item.port.name])
     if len(fed) < len(ports.inputs):
         lines += [
             "",
@@ -225,6 +227,40 @@ def _run(
         kind = TYPES[item.port.dtype]
         yield f"            {outputs[item.port.name]}: _found[{at}].tensor({kind}.self){end}"
     yield "    }"
+
+
+def _prepare(item: SwiftPort, name: str) -> Iterator[str]:
+    """Yield the function that makes an array of the pixels of a picture, where there is one."""
+    picture = item.port.picture
+    if picture is None or item.kind != "array":
+        return
+    yield ""
+    yield f"    /// Returns `{name}` of the pixels of a decoded picture."
+    plain = name.strip("`")
+    called = f"prepare{plain[:1].upper()}{plain[1:]}"
+    yield f"    public static func {called}(_ pixels: Pixels) throws -> {item.type} {{"
+    yield "        let words = Picture("
+    yield f"            height: {picture.height}, width: {_maybe(picture.width)},"
+    yield f"            fixedWidth: {_maybe(picture.fixed_width)}, fit: .{picture.fit},"
+    yield f"            padValue: {picture.pad_value}, resample: .{picture.resample},"
+    yield f"            colour: .{picture.colour}, layout: .{picture.layout},"
+    yield f"            scale: {_float(picture.scale)}, mean: {_floats(picture.mean)},"
+    yield f"            std: {_floats(picture.std)})"
+    yield "        return try words.tensor(pixels)"
+    yield "    }"
+
+
+def _maybe(value: int | None) -> str:
+    return "nil" if value is None else str(value)
+
+
+def _float(value: float) -> str:
+    """Return a number that Swift rounds to Float once, from all digits of the double."""
+    return f"Float({value!r} as Double)"
+
+
+def _floats(values: Sequence[float]) -> str:
+    return "[" + ", ".join(map(_float, values)) + "]"
 
 
 def _told(item: SwiftPort) -> str:

@@ -27,8 +27,9 @@ from edgedeploy.release.formats.shared import (
     unfit,
     vouchers,
 )
-from edgedeploy.release.formats.wheel_source import module_source
+from edgedeploy.release.formats.wheel_source import module_source, takes_pixels
 from edgedeploy.release.identifiers import identifiers
+from edgedeploy.release.interface import interface_of
 from edgedeploy.release.opening import Bundle
 
 RUNTIMES: Mapping[str, str] = {"ort": "onnxruntime", "openvino": "openvino"}
@@ -39,6 +40,7 @@ _COPIES: Mapping[str, Path] = {
     "_loading.py": _HERE / "wheel_loading.py",
     "_verify.py": _HERE.parent / "verify_file.py",
 }
+_PIXELS = _HERE.parents[1] / "data/pixels.py"
 _OLDEST_PYTHON = "3.9"
 
 
@@ -74,6 +76,9 @@ class Wheel:
             f"{module}/release/{path}": content for path, content in held.items()
         }
         members |= {f"{module}/{name}": path.read_bytes() for name, path in _COPIES.items()}
+        interfaces = [interface_of(model) for target in targets for model in target.models]
+        if takes_pixels(interfaces):
+            members[f"{module}/_pixels.py"] = _PIXELS.read_bytes()
         members[f"{module}/py.typed"] = b""
         members[f"{module}/__init__.py"] = module_source(release, targets, places).encode()
         members |= _about(bundle, f"{stem}.dist-info", name, str(version), targets)

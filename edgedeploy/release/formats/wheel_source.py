@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from textwrap import indent, wrap
 
 from edgedeploy.release.bundle import Release, ReleaseModel, ReleaseTarget
@@ -11,6 +11,10 @@ from edgedeploy.release.identifiers import identifiers
 from edgedeploy.release.interface import Interface, Port, interface_of
 
 _WIDTH = 96
+_IMAGE_WORDS = (
+    *("height", "width", "fit", "pad_value", "resample"),
+    *("colour", "layout", "scale", "mean", "std"),
+)
 _HEAD = '''\
 """{title}
 
@@ -28,7 +32,7 @@ from ._loading import Model as _Model
 from ._loading import Tensor as _Tensor
 from ._loading import UnsuitableMachineError, verify
 from ._loading import Variant as _Variant
-
+{pixels}
 __all__ = {names}
 __version__ = {version}
 
@@ -38,6 +42,10 @@ RELEASE = {digest_text}
 _VARIANTS = (
 {variants})
 '''
+_PIXELS = """\
+from ._pixels import Image as _Image
+from ._pixels import tensor_of as _tensor_of
+"""
 
 
 def module_source(
@@ -61,6 +69,7 @@ def module_source(
         made_by=_plain(release.made_by),
         digest=release.digest,
         digest_text=repr(release.digest),
+        pixels=_PIXELS if takes_pixels(interfaces.values()) else "",
         names=sorted({"RELEASE", "UnsuitableMachineError", "verify", *classes.values()}),
         version=repr(release.version),
         variants="".join(_variant(target, places[target.target]) for target in targets),
@@ -87,6 +96,11 @@ def _interfaces(targets: Sequence[ReleaseTarget]) -> dict[str, Interface]:
                         "give the model inputs and outputs of another type",
                     )
     return found
+
+
+def takes_pixels(interfaces: Iterable[Interface]) -> bool:
+    """Return whether any model has an input that the wheel makes of pixels."""
+    return any(port.picture is not None for item in interfaces for port in item.inputs)
 
 
 def _variant(target: ReleaseTarget, place: str) -> str:
@@ -147,8 +161,29 @@ def _class(name: str, interface: Interface) -> str:
         *(indent(line, "        ") for line in told),
         '        """',
         f"        return self.Outputs(*self._run({given}))",
+        *(line for port in interface.inputs for line in _prepare(port, inputs[port.name])),
     ]
     return "\n".join(body) + "\n"
+
+
+def _prepare(port: Port, name: str) -> Iterator[str]:
+    """Yield the method that makes an input of the pixels of a picture, where there is one."""
+    picture = port.picture
+    if picture is None:
+        return
+    yield ""
+    yield "    @staticmethod"
+    yield f"    def prepare_{name}(pixels: _npt.NDArray[_np.uint8]) -> {_type(port)}:"
+    yield f'        """Return ``{name}`` of the pixels of a decoded picture, upright.'
+    yield ""
+    yield "        Args:"
+    yield "            pixels: uint8 ``[h, w]`` or ``[h, w, channels]``: gray, RGB or RGBA."
+    yield '        """'
+    yield "        words = _Image("
+    for key in _IMAGE_WORDS:
+        yield f"            {key}={getattr(picture, key)!r},"
+    yield "        )"
+    yield f"        return _tensor_of(pixels, words, {picture.dtype!r}, {picture.fixed_width!r})"
 
 
 def _told(ports: Sequence[Port], names: Mapping[str, str], title: str) -> Iterator[str]:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgedeploy.data.pixels import axis_weights, resize
 from edgedeploy.data.preprocess import fit_image, normalise, plan_fit
-from edgedeploy.data.resize import axis_weights, resize
 from edgedeploy.errors import DataError
 from edgedeploy.profile.types import ImagePreprocess
 

@@ -83,6 +83,7 @@ def test_an_app_sees_typed_models(tree: Path) -> None:
         "load": ["target: String?", "units: MLComputeUnits", "threads: Int"],
         "classes": [],
         "run": run,
+        "prepareImage": ["_ pixels: Pixels"],
     }
     odd = source(tree, f"Sources/{MODULE}/Models/OddOneModel.swift")
     assert signatures(odd)["run"] == ["inPut0X: CVPixelBuffer", "count: Tensor<Int64>"]

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 # What the systems and ONNX Runtime define, looked up by hand: developer.apple.com/documentation of
 # each framework, and objectivec/include of ONNX Runtime's repository as Swift imports it.
 SWIFT = """
+abs reserveCapacity stride
 AnyHashable AnyObject Array Decodable Dictionary Encodable Equatable Error FixedWidthInteger Float16
 Int Self Sendable Sequence Set String Type Void autoreleasepool discardableResult min zip unknown
 defer allSatisfy append contains filter first flatMap hasPrefix init insert joined lastIndex map max
