@@ -65,10 +65,12 @@ from edgedeploy.report.platforms import last_platforms
 from edgedeploy.retraining.findings import Retrained
 from edgedeploy.retraining.running import RetrainOptions, compare_with_release, profile_at
 from edgedeploy.store import Store
+from edgedeploy.trying import Answered, Tried, TryOptions, try_file
 
 __all__ = [
     "ActivateOptions",
     "Allowed",
+    "Answered",
     "Applied",
     "BuildOptions",
     "BuildResult",
@@ -86,8 +88,10 @@ __all__ = [
     "Retrained",
     "SigningKey",
     "Statement",
+    "Tried",
     "Trust",
     "TrustedKey",
+    "TryOptions",
     "Verified",
     "VerifyOptions",
     "Wish",
@@ -120,6 +124,7 @@ __all__ = [
     "rollback",
     "state_revoked",
     "trust_on",
+    "try_file",
     "verify",
 ]
 

@@ -268,8 +268,11 @@ class BuildRun:
     def _screened(self, item: Item) -> Outcome:
         """Choose by the gates that need no measurement; build the float artifact beside it.
 
+        Nothing is made for a model whose preprocessing seems to be declared wrong.
         Where devices build the artifacts, they do so now: those of several items at once.
         """
+        if item.shared.preprocessing is not None:
+            self.builder.build(item.shared.preprocessing)
         chooser = Chooser(self.builder, item, choosing.locked_candidate(item, self._lock))
         self._choosers[item.name] = chooser
         outcome = chooser.screen()

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,9 @@ def write_atomic(
         mode: Of the file; else as the umask gives it.
 
     Raises:
-        OSError: The disk refuses; the old content stays.
+        OSError: The disk refuses, or ``path`` is a device, a pipe or a socket; it stays as it is.
     """
+    check_replaceable(path)
     part = (scratch or path.parent) / f"{PART}{os.getpid()}.{os.urandom(6).hex()}"
     try:
         with open(part, "wb") as file:
@@ -76,6 +78,18 @@ def write_atomic(
             part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to put a file in the place of a device, a pipe or a socket: root could.
+
+    Raises:
+        OSError: It is one.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder the system refuses itself
+            raise OSError(errno.EINVAL, "it is no regular file, and stays", str(path))
 
 
 def sweep_parts(folder: Path) -> None:

@@ -103,8 +103,7 @@ class Session:
         samples: Tensor pack that feeds them.
         samples_digest: The pack's digest.
         signature: Inputs and outputs of the model.
-        state: ``(state input, state output)``. Samples do not hold the inputs; they stay zero
-            while measuring.
+        state: ``(state input, state output)``. Samples do not hold the inputs.
         bench: Mode, threads and CPUs.
         options: Of the runtime, so that it computes as when the artifact was verified.
         arch: The board's architecture, as targets name it.
@@ -173,6 +172,7 @@ class Session:
                 "threads": self.bench.threads,
                 "cpus": list(self.bench.cpus),
                 "options": dict(self.options),
+                **({"state": "carried"} if self.state else {}),
                 **where,
             }
         )
@@ -247,6 +247,18 @@ class Asked(Protocol):
         self, model: str, calls: Sequence[Mapping[str, np.ndarray]]
     ) -> Sequence[dict[str, np.ndarray]]:
         """Return what the chosen artifact of a model answers to each call, state among the inputs.
+
+        Raises:
+            DeviceError: The device is lost, or the run there failed (E470-E476).
+        """
+
+    def answer_pack(self, model: str, pack: Path, goal: Path) -> None:
+        """Write what the chosen artifact of a model answers to samples, state carried along.
+
+        Args:
+            model: Its name with its variant.
+            pack: Tensor pack of the samples, without state inputs.
+            goal: Existing empty folder for the pack of answers.
 
         Raises:
             DeviceError: The device is lost, or the run there failed (E470-E476).
@@ -347,7 +359,7 @@ def bench_job(
         mode: How long.
         how: Further fields of the job.
     """
-    from edgedeploy.bench.job import BenchArtifact, BenchInputs, BenchJob
+    from edgedeploy.bench.job import BenchArtifact, BenchInputs, BenchJob, stream_samples
 
     artifacts = tuple(
         BenchArtifact(
@@ -363,9 +375,12 @@ def bench_job(
         )
         for item, folder in zip(session.artifacts, folders, strict=True)
     )
+    inputs = BenchInputs(pack=session.samples, generated=session.zeros(), state=session.state)
+    if session.state:
+        inputs = replace(inputs, samples=stream_samples(session.samples))
     return BenchJob(
         artifacts=artifacts,
-        inputs=BenchInputs(pack=session.samples, generated=session.zeros()),
+        inputs=inputs,
         mode=mode,
         baseline=FLOAT if len(artifacts) > 1 else None,
         cpus=session.bench.cpus,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgedeploy.data.sources import select
+from edgedeploy.decode import Setting
+from edgedeploy.decode.head import MOST, read_head
 from edgedeploy.errors import DataError, ModelError, ProfileError
 from edgedeploy.node import FileRef, FilesRef, Node, OutputRef
 from edgedeploy.profile.dims import sizes_of
@@ -68,6 +70,8 @@ class ModelNodes:
             the normal form itself where nothing is baked.
         evaluate: Samples to compare and score on.
         evaluate_role: Name of their data role, or ``synthetic``.
+        preprocessing: Holds the declared preprocessing against others; None where nothing is
+            declared, or nothing could tell.
         calibrate: Samples to calibrate on; None without, and where the profile keeps a table.
         table: Makes, or checks, the calibration table; None without calibration data.
         moments: Second moments of the activations, made only where a scheme needs them; None
@@ -85,6 +89,7 @@ class ModelNodes:
     evaluate: Node
     evaluate_role: str
     reference: Node
+    preprocessing: Node | None
     calibrate: Node | None
     table: Node | None
     moments: Node | None
@@ -190,6 +195,27 @@ def suffix(variant: Mapping[str, int]) -> str:
     return f"[{','.join(f'{name}={size}' for name, size in variant.items())}]" if variant else ""
 
 
+def _suppression(model: ModelSpec) -> dict[str, Any] | None:
+    """Return what the model itself shall choose of its boxes; None where that is the app's.
+
+    Raises:
+        DataError: A parameter of the decoder cannot be used (E875).
+    """
+    if model.decode is None or model.decode.name != "yolo":
+        return None
+    setting = Setting(spec=model.decode, outputs=model.outputs)
+    head = read_head(setting.parameters)
+    if head.nms == "app":
+        return None
+    return {
+        "output": model.decode.output,
+        "objectness": head.objectness,
+        "score": head.score,
+        "iou": head.iou,
+        "most": MOST,
+    }
+
+
 def normal_nodes(
     model: ModelSpec, source: Path, variant: Mapping[str, int], opset: int
 ) -> NormalNodes:
@@ -218,13 +244,14 @@ def normal_nodes(
         id=f"{name}.normalise",
         kind="normalise",
         params={
-            "inputs": words["inputs"],
+            "inputs": _fed(words),
             "dims": words["dims"],
             "variant": dict(variant),
             "outputs": list(model.outputs),
             "state": [[pair.input, pair.output] for pair in model.state],
             "opset": opset,
             "bake": True,
+            "suppress": _suppression(model),
         },
         inputs={"model": intake.output("model"), "facts": intake.output("facts")},
     )
@@ -285,7 +312,7 @@ def model_nodes(
         evaluate = synthetic_samples(model, variant, name, normal)
     if calibration is not None and calibration.tables is not None:
         given = evaluate if role == "evaluate" else None
-        table = _kept_table(profile.folder, calibration.tables, name, optimised, given)
+        table = _kept_table(profile.folder, calibration.tables, name, optimised, given, state)
     classes = _classes(profile.folder, model)
     reference = _reference(profile, model, name, words, start.unbaked, evaluate, intake, classes)
     return ModelNodes(
@@ -298,6 +325,7 @@ def model_nodes(
         evaluate=evaluate,
         evaluate_role=role,
         reference=reference,
+        preprocessing=_preprocessing(model, name, words, reference),
         calibrate=calibrate,
         table=table,
         moments=moments,
@@ -328,13 +356,43 @@ def _reference(
         id=f"{name}.reference",
         kind="reference",
         params={
-            "inputs": {key: given for key, given in words["inputs"].items() if given["image"]},
+            "inputs": {key: given for key, given in _fed(words).items() if given["image"]},
             "state": [[pair.input, pair.output] for pair in model.state],
             "metric": words["metric"],
             "decode": words["decode"],
             "project": project_of(profile, model.metric),
         },
         inputs=inputs,
+    )
+
+
+def _fed(words: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the words on a model's inputs that say how they are fed: not who checks that."""
+    return {
+        name: {key: item for key, item in given.items() if key != "checked"}
+        for name, given in words["inputs"].items()
+    }
+
+
+def _preprocessing(
+    model: ModelSpec, name: str, words: Mapping[str, Any], reference: Node
+) -> Node | None:
+    """Return the node that holds the declared preprocessing against others.
+
+    None where nothing can tell which is right: no truth, or none that the profile wants checked.
+    """
+    fed = {
+        key: item
+        for key, item in _fed(words).items()
+        if model.inputs[key].checked and (item["image"] or item["audio"])
+    }
+    if not fed or model.metric is None or not model.metric.compares_with_truth:
+        return None
+    return Node(
+        id=f"{name}.preprocessing",
+        kind="preprocessing",
+        params={**reference.params, "fed": fed},
+        inputs={**reference.inputs, "score": reference.output("score")},
     )
 
 
@@ -411,7 +469,12 @@ def synthetic_samples(
 
 
 def _kept_table(
-    folder: Path, tables: str, name: str, optimised: Node, evaluate: Node | None
+    folder: Path,
+    tables: str,
+    name: str,
+    optimised: Node,
+    evaluate: Node | None,
+    state: Sequence[Sequence[str]],
 ) -> Node:
     """Return the node that takes a calibration table from a file of the user's.
 
@@ -432,7 +495,8 @@ def _kept_table(
     }
     if evaluate is not None:
         inputs["evaluate"] = evaluate.output("samples")
-    return Node(id=f"{name}.table", kind="table", inputs=inputs)
+    params = {"state": [list(pair) for pair in state]}
+    return Node(id=f"{name}.table", kind="table", params=params, inputs=inputs)
 
 
 def project_of(profile: Profile, user: DataRole | MetricSpec | None) -> str | None:
@@ -462,7 +526,7 @@ def _samples(
             "role": role.name,
             "data": {**words["data"][role.name], "source": source},
             "project": project_of(profile, role),
-            "inputs": words["inputs"],
+            "inputs": _fed(words),
             "dims": words["dims"],
             "state": [pair.input for pair in model.state],
         },

@@ -59,7 +59,12 @@ class PipelineNodes:
             role: Node(
                 id=f"{start.name}.samples.{role}",
                 kind="traced",
-                params={"model": start.name, "role": role, "packs": packs},
+                params={
+                    "model": start.name,
+                    "role": role,
+                    "packs": packs,
+                    "state": [given for given, _ in start.state],
+                },
                 inputs={"traces": trace.output("traces")},
             )
             for role, trace in self.traces.items()

@@ -175,7 +175,10 @@ class PipelineSites:
         ids = {sample.id for sample in given}
         folder = Path(nodes.folder)
         runs = run_in_turns(
-            Pipeline(nodes.spec.function, folder), given, self._made(shared), asked.answer
+            Pipeline(nodes.spec.function, folder),
+            given,
+            pipeline_models(self._builder, shared),
+            asked.answer,
         )
         scores = tuple(item for item in whole.scores if item.id in ids)
         # What the function prints is no part of what a command answers.
@@ -189,39 +192,47 @@ class PipelineSites:
             )
         return replace(found, evidence=asked.evidence)
 
-    def _made(self, shared: Mapping[str, ModelNodes]) -> Callable[[Callable[[str], Runs]], Models]:
-        """Return what makes the models of one sequence of samples."""
-        from edgedeploy.pipeline import Loaded, Model, Models
-        from edgedeploy.steps.reference import model_metadata, state_zeros
-        from edgedeploy.steps.samples import model_signature
 
-        signatures = {}
-        metadata = {}
-        for name, nodes in shared.items():
-            _, normal = self._builder.folder(nodes.normal.output("model"))
-            _, facts = self._builder.folder(nodes.intake.output("facts"))
-            signatures[name] = model_signature(normal)
-            metadata[nodes.model.name] = model_metadata(facts)
+def pipeline_models(
+    builder: Builder, shared: Mapping[str, ModelNodes]
+) -> Callable[[Callable[[str], Runs]], Models]:
+    """Return what makes the models of one sequence of a pipeline's samples.
 
-        def loaded(name: str, runs: Runs) -> Loaded:
-            model = shared[name].model
-            state = [(pair.input, pair.output) for pair in model.state]
-            return Loaded(
-                name=name,
-                runs=runs,
-                signature=signatures[name],
-                dims=model.dims,
-                state=state,
-                zeros=state_zeros(signatures[name], state),
+    Args:
+        builder: Brings the stages up to date.
+        shared: The models by name, with their variants.
+    """
+    from edgedeploy.pipeline import Loaded, Model, Models
+    from edgedeploy.steps.reference import model_metadata, state_zeros
+    from edgedeploy.steps.samples import model_signature
+
+    signatures = {}
+    metadata = {}
+    for name, nodes in shared.items():
+        _, normal = builder.folder(nodes.normal.output("model"))
+        _, facts = builder.folder(nodes.intake.output("facts"))
+        signatures[name] = model_signature(normal)
+        metadata[nodes.model.name] = model_metadata(facts)
+
+    def loaded(name: str, runs: Runs) -> Loaded:
+        model = shared[name].model
+        state = [(pair.input, pair.output) for pair in model.state]
+        return Loaded(
+            name=name,
+            runs=runs,
+            signature=signatures[name],
+            dims=model.dims,
+            state=state,
+            zeros=state_zeros(signatures[name], state),
+        )
+
+    def make(load: Callable[[str], Runs]) -> Models:
+        models: dict[str, Model] = {}
+        for owner in metadata:
+            variants = [name for name, nodes in shared.items() if nodes.model.name == owner]
+            models[owner] = Model(
+                owner, [loaded(name, load(name)) for name in variants], metadata[owner]
             )
+        return Models(models)
 
-        def make(load: Callable[[str], Runs]) -> Models:
-            models: dict[str, Model] = {}
-            for owner in metadata:
-                variants = [name for name, nodes in shared.items() if nodes.model.name == owner]
-                models[owner] = Model(
-                    owner, [loaded(name, load(name)) for name in variants], metadata[owner]
-                )
-            return Models(models)
-
-        return make
+    return make

@@ -6,6 +6,7 @@ For each model and shape variant::
                   |            |                      |
                   |            '-> candidate (w8a8, fp16, float): quantize -> compile -> evaluate
                   '-> reference (float outputs and score) ------------------------------'
+                           '-> preprocessing (is another one than declared better?)
 
 What a pipeline over the models adds is in :mod:`edgedeploy.pipelinenodes`.
 """
@@ -139,6 +140,8 @@ class Plan:
 
         for item in self.items:
             yield from walk(item.shared.reference)
+            if item.shared.preprocessing is not None:
+                yield from walk(item.shared.preprocessing)
             for candidate in item.candidates:
                 yield from walk(candidate.evaluated)
             if item.survey is not None and item.use.quantize.mode == "auto":

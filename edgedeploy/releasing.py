@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -16,9 +17,9 @@ from edgedeploy.config.bundled import is_bundled
 from edgedeploy.deploy.contents import Built, ForRelease
 from edgedeploy.describing import describe_files, describe_target, is_measured, labels_path
 from edgedeploy.disk import disk_errors
-from edgedeploy.errors import ProfileError
+from edgedeploy.errors import ProfileError, UsageError
 from edgedeploy.events import EventLog
-from edgedeploy.manifest import write_atomic
+from edgedeploy.manifest import PART, sweep_parts, sync_folder, write_atomic
 from edgedeploy.measured import Measured, Measurements, without_name, write_measurements
 from edgedeploy.opening import Request
 from edgedeploy.profile.types import Profile
@@ -35,6 +36,7 @@ from edgedeploy.release.bundle import (
     parse_release,
     sums,
 )
+from edgedeploy.release.checking import is_name
 from edgedeploy.release.counters import (
     Counted,
     check_counted,
@@ -174,18 +176,23 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
         draft = collect(built, options, before)
         check_counted(before, draft.release)
         formats_for(draft.release, options.formats)  # refused before anything is written
-        folder = options.output / draft.release.name
-        with disk_errors("cannot write the bundle"):
-            path = write_release(draft, folder, key, model_key)
-            write_measurements(measurements_of(draft), path, key)
-            # Last: what failed may be released again with other content.
+        folder, delta = options.output / draft.release.name, None
+        # What fails leaves no bundle that somebody signed, and may be released again with other
+        # content: nothing has its name before all of it was made.
+        with disk_errors("cannot write the bundle"), _unnamed(folder) as part:
+            made = write_release(draft, part, key, model_key)
+            write_measurements(measurements_of(draft), made, key)
+            if options.delta_from is not None:
+                with disk_errors("cannot write the delta"):
+                    delta = write_delta(options.delta_from, made, part, options.delta_codec)
+                delta = replace(delta, path=folder / delta.path.name)
+            packages = write_packages(made, own, options.formats, folder / "packages")
             if not is_bundled(built.plan.profile.file):
                 keep_counted(built.plan.profile.folder, draft.release)
-    delta = None
-    if options.delta_from is not None:
-        with disk_errors("cannot write the delta"):
-            delta = write_delta(options.delta_from, path, folder, options.delta_codec)
-    packages = write_packages(path, own, options.formats, folder / "packages")
+            for file in sorted(part.iterdir()):
+                file.replace(folder / file.name)
+            sync_folder(folder)
+    path = folder / made.name
     return Released(
         release=draft.release,
         path=path,
@@ -194,6 +201,18 @@ def release(request: Request, options: ReleaseOptions, events: EventLog) -> Rele
         delta=delta,
         model_signature=None if model_key is None else model_signature_path(path),
     )
+
+
+@contextmanager
+def _unnamed(folder: Path) -> Iterator[Path]:
+    """Give a folder inside of an existing one for what has no name yet; what stays in it goes."""
+    sweep_parts(folder)
+    part = folder / f"{PART}{os.getpid()}.{os.urandom(6).hex()}"
+    part.mkdir(mode=0o700)
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _check_old(old: Path, whom: Believed) -> None:
@@ -234,9 +253,10 @@ def collect(built: Built, options: ReleaseOptions, before: Sequence[Counted]) ->
         before: The releases of the profile so far.
 
     Raises:
-        ProfileError: The profile states no version (E737), its counter was given before (E749), a
-            part has no licence (E756) or a wrong one (E757), or a file that it names cannot be
-            taken along (E442).
+        ProfileError: The profile states no version or one that is none (E737), its counter was
+            given before (E749), a part has no licence (E756) or a wrong one (E757), or a file that
+            it names cannot be taken along (E442).
+        UsageError: SOURCE_DATE_EPOCH is no time (E100).
         RefusedError: A gate refused an artifact (E439), or a licence is denied (E758).
         BuildError: It is not built, or not as the profile now says (E438); or an engine of it is
             none, because something stood for the GPU (E759).
@@ -248,6 +268,13 @@ def collect(built: Built, options: ReleaseOptions, before: Sequence[Counted]) ->
             code="E737",
             subject=str(profile.file),
             hint='add `version: "1.0.0"` to the profile',
+        )
+    if not is_name(profile.version):
+        raise ProfileError(
+            f"no release can have the version {profile.version!r:.120}",
+            code="E737",
+            subject=str(profile.file),
+            hint="write letters, digits and `._+~-`, a letter or digit first, 100 at most",
         )
     texts = dict(map(text_path, profile.release.texts))
     covered = licences(_parts(profile), texts)
@@ -350,11 +377,25 @@ def write_release(
 
 
 def _created() -> str | None:
-    """Return the time that SOURCE_DATE_EPOCH names. Source: reproducible-builds.org, its spec."""
+    """Return the time that SOURCE_DATE_EPOCH names. Source: reproducible-builds.org, its spec.
+
+    Raises:
+        UsageError: It names none (E100).
+    """
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if not text.isdecimal():
+    if not text:
         return None
-    return datetime.fromtimestamp(int(text), UTC).isoformat(timespec="seconds")
+    try:
+        if not (text.isascii() and text.isdecimal()):
+            raise ValueError("it is no number of seconds")
+        return datetime.fromtimestamp(int(text), UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH is {text!r:.60}, and no time that a release can have",
+            code="E100",
+            subject="SOURCE_DATE_EPOCH",
+            hint="set it to the seconds since 1970, such as `git log -1 --format=%ct`, or unset it",
+        ) from error
 
 
 def _parts(profile: Profile) -> dict[str, str | None]:

@@ -112,6 +112,7 @@ def checked_result(job: BenchJob, data: Any) -> dict[str, Any]:
         "loop": 1,
         "clock": text(data.get("clock"), "clock"),
         "python": text(data.get("python"), "python"),
+        "carried": flag(data.get("carried", False), "carried"),
         "ended": text(data.get("ended"), "ended"),
         "environment": facts,
         "before": before,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,13 @@ from edgedeploy.runner import Evidence
 _AGAIN = "#again"
 
 Mode = Literal["quick", "full"]
+
+SAMPLES = 16
+"""How many samples are cycled through."""
+
+STREAM_SAMPLES = 256
+STREAM_BYTES = 32 << 20
+"""The most samples that a state is carried along, and the most bytes that they may have."""
 
 DEVICE_FILES = (
     "loop.py",
@@ -82,19 +90,42 @@ class BenchInputs:
         pack: Folder of a tensor pack; its samples are cycled through.
         samples: How many of its first samples; all of them lie in memory while measuring.
         generated: Inputs that the pack does not hold (or all of them, without a pack).
+        state: ``(state input, state output)`` names, carried along the pack's sequences while
+            time is taken, but outside of it.
     """
 
     pack: Path | None = None
-    samples: int = 16
+    samples: int = SAMPLES
     generated: tuple[GeneratedTensor, ...] = ()
+    state: tuple[tuple[str, str], ...] = ()
 
-    def conditions(self) -> dict[str, Any]:
-        """Return what a record says of the inputs: no path."""
+    def conditions(self, *, carried: bool) -> dict[str, Any]:
+        """Return what a record says of the inputs: no path.
+
+        Args:
+            carried: Whether what measured carried the state; else that stayed zero.
+        """
         return {
             "source": "pack" if self.pack else "generated",
             "samples": self.samples if self.pack else 1,
             "generated": [item.to_json() for item in self.generated],
+            "state": ("carried" if carried else "zero") if self.state else None,
         }
+
+
+def stream_samples(pack: Path) -> int:
+    """Return how many first samples of a pack a state is carried along: 16 to 256.
+
+    A state that was carried over 16 samples has hardly left zero; all of them lie in memory, so
+    larger ones are fewer.
+    """
+    samples = json.loads((pack / "index.json").read_text(encoding="utf-8"))["samples"]
+    total = 0
+    for count, sample in enumerate(samples[:STREAM_SAMPLES]):
+        total += sum(tensor.get("nbytes", 0) for tensor in sample["tensors"].values())
+        if total > STREAM_BYTES:
+            return max(SAMPLES, count)
+    return STREAM_SAMPLES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +211,7 @@ class BenchJob:
             "seed": self.seed,
             "artifacts": artifacts,
             "inputs": inputs,
+            "state": [list(pair) for pair in self.inputs.state],
             "plan": self.effective_plan.to_json(),
             "cpus": list(self.cpus),
             "sysfs": str(self.sysfs),

@@ -15,6 +15,7 @@ The job (paths are relative to the job file)::
                     "sha256": "of the file at path; engines are not loaded without"}],
      "inputs": {"pack": "folder of a tensor pack", "samples": 16,
                 "generated": [{"name", "dtype", "shape", "seed", "low", "high"}]},
+     "state": [["state input", "state output"]],
      "plan": {"warmup_max_s", "window_s", "min_s", "min_count", "min_repetitions", "max_s",
               "layer_runs"},
      "cpus": [0, 1], "held": false, "result": "result.json.gz",
@@ -31,9 +32,13 @@ included, pre- and post-processing not. Load time, first inference and memory co
 process per artifact; "cold" means that the artifact's own files were not in the page cache.
 Repetitions run a window of each artifact in random order, then reversed: drift hits all alike.
 
+A ``state`` is carried from sample to sample of a sequence, and starts anew with each sequence. What
+that takes lies outside the times, but within the windows, whose energy it counts to. Loads and
+layers have the state at the start of a sequence.
+
 ``python loop.py job.json outputs ID`` writes what artifact ID answers to every sample instead, as a
 tensor pack in two files beside the job, ``outputs.bin.gz`` and ``outputs.json.gz``. It takes
-``"outputs": [names], "state": [[input, output]]`` of the job.
+``"outputs": [names]`` of the job.
 """
 
 import array
@@ -277,6 +282,48 @@ def in_fresh_process(job_path: str, phase: str, artifact: str) -> Dict[str, Any]
     return found
 
 
+class Stream:
+    """Carries the state of one artifact along the sequences of the samples.
+
+    Args:
+        session: Of the artifact.
+        job: With ``state`` and the pack of the samples.
+        feeds: The samples' inputs, with the state at the start of a sequence.
+    """
+
+    def __init__(self, session: Any, job: Dict[str, Any], feeds: List[Feed]) -> None:
+        import numpy
+
+        self._numpy = numpy
+        self._session = session
+        self._feeds = feeds
+        about = [sample for sample, _ in read_samples(numpy, job["inputs"], job["folder"])]
+        names = [sample.get("sequence") for sample in about]
+        self._anew = [
+            name is None or not place or name != names[place - 1]
+            for place, name in enumerate(names)
+        ]
+        self._made = [
+            (given, place)
+            for given, made in job["state"]
+            for place, outputs in enumerate(session.outputs)
+            if made in outputs
+        ]
+        if len(self._made) != len(job["state"]):
+            raise JobError("outputs %s, but the state is %s" % (session.outputs, job["state"]))
+        self._state = {}  # type: Feed
+
+    def feed(self, position: int) -> Feed:
+        """Return the bound inputs of a sample; its state is that of the run before."""
+        carried = {} if self._anew[position] else self._state
+        (bound,) = self._session.bind([dict(self._feeds[position], **carried)])
+        return dict(bound)
+
+    def keep(self, found: Any) -> None:
+        """Keep the state that a run left; a copy, as outputs may belong to the session."""
+        self._state = {given: self._numpy.array(found[place]) for given, place in self._made}
+
+
 class Measured:
     """One artifact in the measuring session: its feeds, its window size, what was found."""
 
@@ -285,6 +332,7 @@ class Measured:
         self.id = artifact["id"]  # type: str
         self._session = FAMILIES[artifact["family"]](artifact, path)
         self._feeds = self._session.bind(feeds)
+        self._stream = Stream(self._session, job, feeds) if job.get("state") else None
         self._position = 0
         self.window_count = 1
         self.count = 0
@@ -296,10 +344,13 @@ class Measured:
         run, feeds, position = self._session.run, self._feeds, self._position
         durations = array.array("q", [0]) * count
         for index in range(count):
-            feed = feeds[position]
+            feed = self._stream.feed(position) if self._stream else feeds[position]
             start = now_ns()
-            run(feed)
+            found = run(feed)
             durations[index] = now_ns() - start
+            if self._stream:
+                self._stream.keep(found)
+            found = None  # its memory serves the next run
             position = position + 1 if position + 1 < len(feeds) else 0
         self._position = position
         return durations
@@ -414,6 +465,7 @@ def run_job(job: Dict[str, Any], job_path: str) -> Dict[str, Any]:
     return dict(
         result,
         loop=LOOP_VERSION,
+        carried=bool(job.get("state")),
         clock=environment.CLOCK_NAME,
         python="%d.%d.%d" % sys.version_info[:3],
         environment=evidence.facts(),

@@ -68,7 +68,7 @@ class NativeOnboard(OnDevice):
             evidence = look_for_evidence(self._remote, told["sysfs"], told["procfs"])
             watched = [f"watch {word(path)}" for _, path in evidence.watched]
             plan = plan_lines(told["plan"], len(ids), job.seed)
-            run.send(told, told["inputs"], [*watched, *plan])
+            run.send(told, told["inputs"], [*_state(job.inputs.state), *watched, *plan])
             artifacts = [run.loads(slot, name, told["plan"]) for slot, name in enumerate(ids)]
             run.plan = told["plan"]
             run.phase("warm-up", about)
@@ -98,11 +98,10 @@ class NativeOnboard(OnDevice):
         """
         told = job.to_loop(artifact, str(job.pack.absolute()))
         told["inputs"]["samples"] = job.samples
-        state = [f"state {word(given)} {word(made)}" for given, made in job.state]
         with Scratch(self._remote, self._scratch) as scratch, tempfile.TemporaryDirectory() as here:
             run = NativeRun(self._remote, self._runtime, scratch, artifact.id, on_progress)
             run.end_s = time.monotonic() + job.deadline_s
-            count = run.send(told, told["inputs"], state)
+            count = run.send(told, told["inputs"], _state(job.state))
             index, tensors = Path(here, "index.gz"), Path(here, "tensors.gz")
             try:
                 found = run.step("outputs 0", job.limit_bytes + _LINES_BYTES)
@@ -115,6 +114,11 @@ class NativeOnboard(OnDevice):
                 raise run.impossible("outputs", error) from error
             finally:
                 run.close()
+
+
+def _state(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the lines of the job that say which output feeds which input."""
+    return [f"state {word(given)} {word(made)}" for given, made in pairs]
 
 
 def _about() -> dict[str, Any]:

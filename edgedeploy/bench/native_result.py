@@ -119,7 +119,7 @@ def measurement(path: Path, ids: Sequence[str], evidence: Evidence) -> dict[str,
     windows: list[dict[str, Any]] = []
     readings: list[tuple[int, int, dict[int, str]]] = []
     host: list[int] = []
-    ended = ""
+    ended, carried = "", False
     for key, *words in Words(path):
         if key == "read" and readings and len(words) == 2:
             readings[-1][2][number(words[0])] = text(words[1])
@@ -145,6 +145,8 @@ def measurement(path: Path, ids: Sequence[str], evidence: Evidence) -> dict[str,
             host = [number(word) for word in words]
         elif key == "ended" and len(words) == 1:
             ended = words[0]
+        elif key == "carried" and not words:
+            carried = True
         elif key != "version":
             raise ValueError(f"a line `{key[:40]}`")
     if not host or len(readings) != len(windows) + 1 or set(warm) != set(range(len(ids))):
@@ -156,6 +158,7 @@ def measurement(path: Path, ids: Sequence[str], evidence: Evidence) -> dict[str,
         ],
         "before": before,
         "ended": ended,
+        "carried": carried,
         "warmup": [warm[slot] for slot in range(len(ids))],
         "environment": {
             **evidence.facts,

@@ -96,7 +96,7 @@ def _conditions(
         "family": artifact.family,
         "runtime_version": version,
         "options": dict(artifact.options),
-        "inputs": job.inputs.conditions(),
+        "inputs": job.inputs.conditions(carried=bool(result.get("carried"))),
         "seed": job.seed,
         "plan": job.effective_plan.to_json(),
         "clock": result["clock"],

@@ -12,7 +12,7 @@ import click
 
 from edgedeploy import api
 from edgedeploy.cli.build import show_build
-from edgedeploy.cli.fleet import fleet_of, workshop_of
+from edgedeploy.cli.fleet import sites_of, workshop_of
 from edgedeploy.cli.output import Output, verb
 from edgedeploy.cli.progress import watch
 from edgedeploy.cli.request import device_options, profile_options, request_of
@@ -87,7 +87,7 @@ def command(
         sites = workshop = None
         if rest["devices"]:
             workshop = workshop_of(dict(rest), request.profile.parent, events)
-            found = _sites(output, rest, request.profile.parent, _samples(parity), events)
+            found = sites_of(output, rest, request.profile.parent, events, _samples(parity))
             for site in found:
                 stack.callback(site.close)
             sites = _checked(found)
@@ -115,26 +115,6 @@ def _samples(text: str) -> int | None:
             hint="give a number, 0 for none, or `all`",
         )
     return int(text)
-
-
-def _sites(
-    output: Output, options: dict[str, Any], project: Path, samples: int | None, events: EventLog
-) -> list[DeviceSite]:
-    """Return the devices that were named."""
-    from edgedeploy.deploy.bench import DeviceSite
-
-    fleet = fleet_of(output, {**options, "jobs": None}, project)
-    return [
-        DeviceSite(
-            device,
-            lambda device=device: fleet.connect(device),  # type: ignore[misc]
-            pretended=device.kind == "fake",
-            claimed=device.facts,
-            samples=samples,
-            events=events,
-        )
-        for device in fleet.devices
-    ]
 
 
 def _checked(sites: Sequence[DeviceSite]) -> Any:

@@ -12,6 +12,7 @@ import click
 from edgedeploy.cli.output import Output
 
 if TYPE_CHECKING:
+    from edgedeploy.deploy.bench import DeviceSite
     from edgedeploy.deploy.fleet import Fleet, Result, Row
     from edgedeploy.devices.inventory import Device
     from edgedeploy.engines import Workshop
@@ -94,6 +95,42 @@ def fleet_of(output: Output, options: dict[str, Any], project: Path) -> Fleet[De
         rollout=rollout,
         told=output.say,
     )
+
+
+def sites_of(
+    output: Output,
+    options: dict[str, Any],
+    project: Path,
+    events: EventLog,
+    samples: int | None = None,
+) -> list[DeviceSite]:
+    """Take what ``device_options`` added out of a verb's options; return the devices as sites.
+
+    Args:
+        output: Where progress is told.
+        options: The verb's options.
+        project: Folder in which devices.yaml is looked for first.
+        events: Where progress is told, too.
+        samples: How many samples of an evaluation each is asked; None all.
+
+    Raises:
+        ProfileError: The inventory is refused.
+        UsageError: No such device.
+    """
+    from edgedeploy.deploy.bench import DeviceSite
+
+    fleet = fleet_of(output, {**options, "jobs": None}, project)
+    return [
+        DeviceSite(
+            device,
+            lambda device=device: fleet.connect(device),  # type: ignore[misc]
+            pretended=device.kind == "fake",
+            claimed=device.facts,
+            samples=samples,
+            events=events,
+        )
+        for device in fleet.devices
+    ]
 
 
 def workshop_of(

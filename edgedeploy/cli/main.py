@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import signal
 import sys
@@ -17,7 +18,8 @@ from edgedeploy import __version__
 from edgedeploy.cli.output import Output
 from edgedeploy.errors import Diagnostic, EdgedeployError, ExitCode, InternalError, UsageError
 
-# Verb -> one line for --help. Each lives in cli/<verb>.py as `command`; only the one that is
+# Verb -> one line for --help. Each lives in cli/<verb>.py as `command` (try_.py: `try` is a word of
+# Python's); only the one that is
 # called gets imported.
 VERBS = {
     "init": "Write a commented starter profile for a model.",
@@ -26,6 +28,7 @@ VERBS = {
     "build": "Build, verify and gate the artifacts of a profile.",
     "push": "Stage what was built on devices; what they run stays as it is.",
     "bench": "Measure built artifacts, here or on devices.",
+    "try": "Show what was built answers to a picture, a sound, a text or arrays.",
     "accept": "Judge the gates of the last build again.",
     "activate": "Switch devices to a pushed version, if it is well there.",
     "rollback": "Switch devices to the version before.",
@@ -58,7 +61,8 @@ class Verbs(click.Group):
         """Return the command of one verb."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"edgedeploy.cli.{cmd_name}").command
+        module = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command: click.Command = importlib.import_module(f"edgedeploy.cli.{module}").command
         return command
 
     def resolve_command(

@@ -39,6 +39,7 @@ class Conformer:
         dims: Mapping[str, DimSpec] | None = None,
     ) -> None:
         self._inputs = {spec.name: spec for spec in inputs}
+        self._images = {name: spec.image for name, spec in specs.items() if spec.image is not None}
         self._dims = {
             spec.name: tuple(
                 (dims or {}).get(name or "") for name in (axes or {}).get(spec.name, ())
@@ -97,7 +98,7 @@ class Conformer:
 
         Raises:
             DataError: A name is missing or unknown (E255), a dtype (E256) or shape (E257) does
-                not fit, or a value is not finite (E258).
+                not fit, the axes stand in another order (E843), or a value is not finite (E258).
         """
         wanted = {spec.name for spec in self.wanted}
         if set(tensors) != wanted:
@@ -143,6 +144,8 @@ class Conformer:
             size == dim or not isinstance(dim, int)
             for size, dim in zip(array.shape, dims, strict=True)
         )
+        if not fits:
+            self._check_layout(where, spec, array.shape)
         if not fits or 0 in array.shape:
             wanted = ", ".join("?" if dim is None else str(dim) for dim in dims)
             if any(dim is not None and dim.buckets for dim in self._dims[spec.name]):
@@ -157,6 +160,25 @@ class Conformer:
             )
         self._check_ranges(where, spec, array.shape)
         return array
+
+    def _check_layout(self, where: str, spec: TensorSpec, shape: tuple[int, ...]) -> None:
+        """Refuse an image whose axes stand in another order than the model's."""
+        image, dims = self._images.get(spec.name), spec.dims or ()
+        if image is None or len(shape) != 4 or len(dims) != 4:
+            return
+        other = "nhwc" if image.layout == "nchw" else "nchw"
+        order = (0, 2, 3, 1) if other == "nhwc" else (0, 3, 1, 2)
+        turned = [shape[axis] for axis in order]
+        if all(
+            size == dim or not isinstance(dim, int) for size, dim in zip(turned, dims, strict=True)
+        ):
+            raise DataError(
+                f"{where}: `layout: {image.layout}` gives '{spec.name}' the shape {list(shape)}, "
+                f"the model takes {turned}",
+                code="E843",
+                subject=spec.name,
+                hint=f"Write `layout: {other}` under `image`.",
+            )
 
     def _check_ranges(self, where: str, spec: TensorSpec, shape: tuple[int, ...]) -> None:
         for axis, (size, dim) in enumerate(zip(shape, self._dims[spec.name], strict=False)):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -248,3 +249,28 @@ def units(pack: PackReader) -> list[tuple[str, str]]:
         else:
             sequences.setdefault(sample.sequence, hashlib.sha256()).update(sample.sha256.encode())
     return found + [(name, digest.hexdigest()) for name, digest in sequences.items()]
+
+
+def longest_sequence(pack: PackReader) -> int:
+    """Return how many samples the longest sequence has; 0 without any."""
+    counts = Counter(sample.sequence for sample in pack if sample.sequence is not None)
+    return max(counts.values(), default=0)
+
+
+def single_samples(subject: str, what: str, state: str) -> DataError:
+    """Return the refusal of samples over which a state never moves away from zeros (E865).
+
+    Args:
+        subject: The data role, or the model.
+        what: Of what no sample follows another, for the message.
+        state: Name of the state input.
+    """
+    return DataError(
+        f"{what}: no sample follows another, and the model has the state '{state}', which stays "
+        "zero over single samples",
+        code="E865",
+        subject=subject,
+        hint="Give whole recordings: WAV files with `audio: {frame: ...}`, or a data function that "
+        "yields (inputs, truth, id, sequence). A state that is always zero is no state: say "
+        f"`inputs: {{{state}: {{value: 0}}}}`.",
+    )

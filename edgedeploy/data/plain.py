@@ -24,7 +24,7 @@ from edgedeploy.errors import DataError
 from edgedeploy.profile.types import DataRole
 from edgedeploy.signature import TensorSpec
 
-_SINGLE = TensorSpec(name="input", dtype="float32", dims=None)
+SINGLE = TensorSpec(name="input", dtype="float32", dims=None)
 """What the one array of a ``.npy`` file is called; its dtype and dims are not looked at."""
 
 
@@ -50,7 +50,7 @@ def write_plain_pack(
 
 
 def _read(role: DataRole, selection: Selection, folder: Path) -> Iterator[RawSample]:
-    request = Request(role=role, selection=selection, inputs=(_SINGLE,), folder=folder)
+    request = Request(role=role, selection=selection, inputs=(SINGLE,), folder=folder)
     if selection.reader not in _FILES:
         yield from read(request)
         return

@@ -6,10 +6,52 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from edgedeploy.data.pack import Sample
 from edgedeploy.data.preprocess import unbaked
 from edgedeploy.profile.types import ImagePreprocess
 from edgedeploy.runner import Closing, Evidence, Runner
 from edgedeploy.signature import Signature
+
+
+def unbake(
+    inputs: Mapping[str, np.ndarray],
+    images: Mapping[str, ImagePreprocess],
+    dtypes: Mapping[str, str],
+) -> dict[str, np.ndarray]:
+    """Return inputs of the model without baked steps.
+
+    Args:
+        inputs: Of the model with them.
+        images: What is declared of the inputs that bake something, by name.
+        dtypes: NumPy names of what the model without them takes, by input.
+
+    Raises:
+        DataError: ``mean`` or ``std`` does not match the channels (E288).
+    """
+    return {
+        name: unbaked(value, images[name]).astype(dtypes[name]) if name in images else value
+        for name, value in inputs.items()
+    }
+
+
+class UnbakedSample(Sample):
+    """A sample of a model with baked steps, as the model without them takes it.
+
+    Args:
+        sample: The sample.
+        images: As of :func:`unbake`.
+        dtypes: As of :func:`unbake`.
+    """
+
+    def __init__(
+        self, sample: Sample, images: Mapping[str, ImagePreprocess], dtypes: Mapping[str, str]
+    ) -> None:
+        super().__init__(sample._entry, sample._file)
+        self._images, self._dtypes = images, dtypes
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return all tensors by name; raises as :func:`unbake` and :meth:`Sample.tensors`."""
+        return unbake(super().tensors(), self._images, self._dtypes)
 
 
 class Unbaked(Closing):
@@ -42,14 +84,7 @@ class Unbaked(Closing):
             BuildError: The runtime refused the inputs or failed.
             DataError: ``mean`` or ``std`` does not match the channels (E288).
         """
-        return self._runner.run(
-            {
-                name: value
-                if name not in self._images
-                else unbaked(value, self._images[name]).astype(self._dtypes[name])
-                for name, value in inputs.items()
-            }
-        )
+        return self._runner.run(unbake(inputs, self._images, self._dtypes))
 
     def close(self) -> None:
         """Close the runner."""

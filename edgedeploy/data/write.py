@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgedeploy.data.conform import Conformer
-from edgedeploy.data.pack import PackWriter
+from edgedeploy.data.pack import PackWriter, single_samples
 from edgedeploy.data.readers import RawSample, Request, read
 from edgedeploy.data.sources import DataFile, Selection, describe, select
 from edgedeploy.errors import DataError
@@ -30,6 +31,7 @@ class PackReport:
         reader: Which reader it was.
         samples: Samples written.
         sequences: Distinct sequences among them.
+        longest: Samples of the longest sequence; 0 without any.
         with_truth: Samples with ground truth.
         found: Files (rows for a single array file: 1) before the ``samples`` limit.
         ignored: Reason -> number of files passed over.
@@ -41,6 +43,7 @@ class PackReport:
     reader: str
     samples: int
     sequences: int
+    longest: int
     with_truth: int
     found: int
     ignored: Mapping[str, int]
@@ -54,6 +57,7 @@ class PackReport:
             "reader": self.reader,
             "samples": self.samples,
             "sequences": self.sequences,
+            "longest": self.longest,
             "with_truth": self.with_truth,
             "found": self.found,
             "ignored": dict(self.ignored),
@@ -72,6 +76,7 @@ def write_pack(
     *,
     axes: Mapping[str, Sequence[str | None]] | None = None,
     dims: Mapping[str, DimSpec] | None = None,
+    carried: Sequence[str] = (),
 ) -> PackReport:
     """Read the role's samples and write them as a pack into the existing empty folder ``out``.
 
@@ -85,10 +90,12 @@ def write_pack(
         axes: Per input, the name of each axis's dim (None where it has none).
         dims: The profile's ranges and buckets by dim name. A sample of the size of another bucket
             is left to that bucket.
+        carried: Names of the model's state inputs.
 
     Raises:
         DataError: The data is missing, broken or does not fit the model; there is no sample
-            (E251), or only one to calibrate with (E252).
+            (E251), or only one to calibrate with (E252); or the model has a state, and no two
+            samples follow each other (E865).
     """
     selection = select(role, folder)
     conformer = Conformer(inputs, specs, axes, dims)
@@ -102,6 +109,8 @@ def write_pack(
         return conformer.conform(sample.id, sample.tensors)
 
     report = write_samples(role, selection, read(request), fit, folder, out, progress)
+    if carried and report.longest < 2:
+        raise single_samples(role.name, f"data role '{role.name}'", carried[0])
     return replace(report, notes=dict(sorted(conformer.notes.items())))
 
 
@@ -131,7 +140,7 @@ def write_samples(
     """
     total = len(selection.names) if selection.reader in ("numpy", "images") else None
     seen: set[str] = set()
-    sequences: set[str] = set()
+    sequences: Counter[str] = Counter()
     current: str | None = None
     with_truth = elsewhere = 0
     with PackWriter(out) as writer:
@@ -165,7 +174,7 @@ def write_samples(
             )
             with_truth += sample.truth is not None
             if sample.sequence is not None:
-                sequences.add(sample.sequence)
+                sequences[sample.sequence] += 1
             if progress:
                 progress(len(seen), None if selection.rows else total)
     _check_count(role, len(seen) - elsewhere, elsewhere)
@@ -174,6 +183,7 @@ def write_samples(
         reader=selection.reader,
         samples=len(seen) - elsewhere,
         sequences=len(sequences),
+        longest=max(sequences.values(), default=0),
         with_truth=with_truth,
         found=selection.found,
         ignored={

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 AnswerKind = Literal["classes", "text", "boxes", "speech", "vector", "values"]
 
-_SHARED = ("values",)
+_SHARED = ("head", "values")
 """Files of this package that no profile names."""
 
 
@@ -52,7 +52,8 @@ class Answer:
             ``[{"box": [x1, y1, x2, y2], "class": n, "label": text, "score": x}..]`` in pixels of
             the original image; ``speech``: ``{"scores": [x..], "spans": [[start, end]..],
             "unit": "s" | "frames"}``; ``vector``: ``{"vector": [x..]}``; ``values``: output ->
-            ``{"dtype", "shape", "min", "mean", "max"}``. A number that is not finite is null.
+            ``{"dtype", "shape", "min", "mean", "max"}``, or ``texts`` for the last
+            three. A number that is not finite is null.
         line: The answer in words, one line.
     """
 

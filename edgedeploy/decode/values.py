@@ -9,9 +9,12 @@ import numpy as np
 
 from edgedeploy.decode import Answer, AnswerKind, Decoder
 
+_SHOWN = 4
+"""Texts of an output that its words hold."""
+
 
 class Values(Decoder):
-    """Describes every output by type, shape and extremes."""
+    """Describes every output by type, shape and extremes; texts are told."""
 
     kind: ClassVar[AnswerKind] = "values"
 
@@ -40,6 +43,8 @@ class Values(Decoder):
 def _about(array: np.ndarray) -> dict[str, Any]:
     """Return what an output looks like; ``min``, ``mean`` and ``max`` are of finite numbers."""
     found: dict[str, Any] = {"dtype": str(array.dtype), "shape": list(array.shape)}
+    if array.dtype.kind in "OUS":
+        found["texts"] = [str(item) for item in array.reshape(-1)]
     if array.dtype.kind not in "fiub":
         return found
     numbers = array.astype(np.float64).reshape(-1)
@@ -52,6 +57,9 @@ def _about(array: np.ndarray) -> dict[str, Any]:
 
 
 def _words(about: Mapping[str, Any]) -> str:
+    if "texts" in about:
+        more = ", ..." if len(about["texts"]) > _SHOWN else ""
+        return ", ".join(map(repr, about["texts"][:_SHOWN])) + more
     text = f"{about['dtype']}{about['shape']}"
     if "min" in about:
         text += f" {about['min']:.4g}..{about['max']:.4g}, mean {about['mean']:.4g}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,22 +72,37 @@ class DeviceAsked:
         """Return the answers of a model; see :meth:`edgedeploy.measuring.Asked.answer`."""
         from edgedeploy.data.pack import PackReader, PackWriter
 
+        with tempfile.TemporaryDirectory(prefix="calls-") as name:
+            pack, goal = Path(name, "calls"), Path(name, "answers")
+            pack.mkdir()
+            goal.mkdir()
+            with PackWriter(pack) as writer:
+                for number, inputs in enumerate(calls):
+                    writer.add(str(number), inputs)
+            self._outputs(model, goal, lambda session: _job(session, pack))
+            return [sample.tensors() for sample in PackReader(goal)]
+
+    def answer_pack(self, model: str, pack: Path, goal: Path) -> None:
+        """Write the answers to a pack; see :meth:`edgedeploy.measuring.Asked.answer_pack`."""
+        self._outputs(
+            model,
+            goal,
+            lambda session: replace(
+                _job(session, pack), state=session.state, zeros=session.zeros()
+            ),
+        )
+
+    def _outputs(self, model: str, goal: Path, job: Callable[[Session], OutputsJob]) -> None:
+        """Write what a model's chosen artifact answers on the device as a pack."""
         try:
             if model not in self._known:
                 self._progress({"event": "phase", "phase": "probe"})
                 self._known[model] = self._ready(self._sessions[model])
             ready = self._known[model]
             self._progress({"event": "phase", "phase": "outputs", "artifact": model})
-            with tempfile.TemporaryDirectory(prefix="calls-") as name:
-                pack, goal = Path(name, "calls"), Path(name, "answers")
-                pack.mkdir()
-                goal.mkdir()
-                with PackWriter(pack) as writer:
-                    for number, inputs in enumerate(calls):
-                        writer.add(str(number), inputs)
-                job = _job(ready.session, pack)
-                ready.onboard.outputs(ready.artifact, job, goal, on_progress=self._progress)
-                return [sample.tensors() for sample in PackReader(goal)]
+            ready.onboard.outputs(
+                ready.artifact, job(ready.session), goal, on_progress=self._progress
+            )
         except DeviceError as error:
             told = self._told(error)
             if told is error:
@@ -96,7 +111,7 @@ class DeviceAsked:
 
 
 def _job(session: Session, pack: Path) -> OutputsJob:
-    """Return what asks for all outputs of every call; the calls hold their state themselves."""
+    """Return what asks for all outputs of every call, which holds its state itself."""
     specs = session.signature.outputs
     return OutputsJob(
         pack=pack,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,22 +125,6 @@ class Built:
         """What the last build said."""
         return self._document
 
-    def outcomes(self) -> tuple[Outcome, ...]:
-        """Return what the last build made, in the order of the plan, refused artifacts as well.
-
-        Raises:
-            BuildError: It is not built, or not as the profile now says, or something of it failed
-                (E438).
-        """
-        run = self._run(self._plan)
-        try:
-            found = run.build()
-        finally:
-            run.close()
-        for outcome in found:
-            self._check_built(outcome)
-        return found
-
     def report(self, item: Item) -> tuple[ModelReport, TargetReport]:
         """Return what the last build said of an item's model, and of it on its target.
 
@@ -220,6 +204,28 @@ class Built:
             return run.lock(run.build())
         finally:
             run.close()
+
+    def outcomes(self, targets: Collection[str]) -> tuple[Outcome, ...]:
+        """Return what the last build chose for targets, what a gate refused as well.
+
+        Items that failed in that build are not among them.
+
+        Raises:
+            BuildError: It is not built, or not as the profile now says (E438).
+        """
+        items = tuple(
+            item
+            for item in self._plan.items
+            if item.use.target in targets and self.report(item)[1].verdict != "failed"
+        )
+        run = self._run(replace(self._plan, items=items))
+        try:
+            found = run.build()
+        finally:
+            run.close()
+        for outcome in found:
+            self._check_built(outcome)
+        return found
 
     def session(self, model: str, target: str) -> Session:
         """Return how the artifact is measured that the last build chose, a refused one as well.

@@ -22,7 +22,7 @@
  *   sample ANEW                                   the tensors that follow are one sample's; with 0
  *                                                 its states are the outputs of the one before
  *   tensor NAME TYPE OFFSET BYTES RANK DIM...     TYPE is ONNXTensorElementDataType
- *   state INPUT OUTPUT                            for "outputs"
+ *   state INPUT OUTPUT                            for "outputs" and "windows"
  *   cpus CPU...                                   everything is bound to these
  *   held                                          end when standard input does
  *   watch PATH                                    read before and after the windows, as evidence

@@ -90,6 +90,7 @@ typedef struct {
     char **inputs, **outputs;
     size_t input_count, output_count;
     size_t position, window, count;
+    void **made; /* the outputs of the last run, whose states the next one takes */
     int64_t total_ns;
 } artifact;
 

@@ -54,17 +54,36 @@ static int by_size(const void *one, const void *other) {
     return (a > b) - (a < b);
 }
 
+static void forget_outputs(artifact *a) {
+    if (a->made)
+        release_outputs(a, a->made);
+    free(a->made);
+    a->made = NULL;
+}
+
+/* Each run's state is the outputs of the one before, unless the sample starts a sequence; what that
+   takes lies between the times. */
 static void window(artifact *a, void ***feeds, int64_t *durations) {
-    void **found = grown(NULL, a->output_count, sizeof *found);
     size_t i;
     for (i = 0; i < a->window; i++) {
-        int64_t start = now_ns();
-        run(a, feeds[a->position], found);
+        sample *now = &job.samples[a->position];
+        void **inputs = feeds[a->position];
+        void **found = grown(NULL, a->output_count, sizeof *found);
+        int carries = job.state_count && a->made && !now->anew;
+        int64_t start;
+        if (carries)
+            inputs = bound(a, now, a->made);
+        start = now_ns();
+        run(a, inputs, found);
         durations[i] = now_ns() - start;
-        release_outputs(a, found);
+        if (carries)
+            free(inputs);
+        forget_outputs(a);
+        a->made = found;
+        if (!job.state_count)
+            forget_outputs(a);
         a->position = a->position + 1 < job.sample_count ? a->position + 1 : 0;
     }
-    free(found);
 }
 
 static int64_t *room_for(const artifact *a) {
@@ -158,6 +177,8 @@ void put_windows(void) {
     for (i = 0; i < job.artifact_count; i++)
         warm_up(&job.artifacts[i], i, feeds[i]);
     put_host();
+    if (job.state_count)
+        fprintf(out, "carried\n");
     begin = now_ns();
     put_evidence();
     for (; repetition < job.plan[MIN_REPETITIONS] || !enough(); repetition++) {

@@ -12,6 +12,7 @@ from edgedeploy.data.pack import PackReader, PackWriter, Sample
 from edgedeploy.decode import Decoder
 from edgedeploy.errors import DataError
 from edgedeploy.parity.compare import Comparer
+from edgedeploy.parity.drift import DriftWatch
 from edgedeploy.parity.evaluation import Evaluation, SampleScore
 from edgedeploy.parity.metrics import Case, Metric, Options, make_metric
 from edgedeploy.parity.scoring import defined, pair, summarise
@@ -127,6 +128,7 @@ class Scorer:
         evidence: Evidence,
         comparer: Comparer,
         scores_reference: Evaluation | None = None,
+        drift: DriftWatch | None = None,
     ) -> Evaluation:
         """Return the evaluation of all samples.
 
@@ -135,6 +137,7 @@ class Scorer:
             evidence: Where the outputs come from.
             comparer: How they compare with the float model's.
             scores_reference: The float model's evaluation, for the paired comparison.
+            drift: The error along sequences; None for a model without a state.
 
         Raises:
             DataError: The scores are of other samples (E290).
@@ -153,6 +156,7 @@ class Scorer:
             metric=result,
             paired=paired,
             scores=tuple(self._scores),
+            drift=drift.results() if drift is not None else (),
         )
 
 
@@ -205,14 +209,16 @@ def evaluate(
             hint="Run the build again, so that both come from the same data.",
         )
     scorer = Scorer(_default_output(runner, metric), metric, metadata, folder, decoder)
-    comparer = Comparer()
+    comparer, drift = Comparer(), DriftWatch() if state else None
     runs = run_samples(runner, pack, state=state, zeros=zeros, progress=progress)
     for position, (sample, outputs) in enumerate(runs):
         expected = None if wanted is None else wanted[position].tensors()
         if expected is not None:
             comparer.add(sample.id, outputs, expected)
+            if drift is not None:
+                drift.add(sample.sequence, outputs, expected)
         scorer.add(sample, outputs, expected)
-    return scorer.evaluation(len(pack), runner.evidence, comparer, scores_reference)
+    return scorer.evaluation(len(pack), runner.evidence, comparer, scores_reference, drift)
 
 
 def record_reference(

@@ -82,6 +82,65 @@ class OutputComparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DriftPart:
+    """The error over some positions of all sequences.
+
+    Attributes:
+        first, last: Positions, counted from 0, both included.
+        samples: Samples that stand there.
+        rmse: Root of the mean squared error, each sample counting alike; None without a figure.
+        reference_rms: Root of the mean square of the float output, the scale for it.
+    """
+
+    first: int
+    last: int
+    samples: int
+    rmse: float | None
+    reference_rms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """How the error of an output runs along sequences over which a state is carried.
+
+    Attributes:
+        output: Its name.
+        sequences: How many there are.
+        steps: Samples of the longest.
+        parts: The error by position, at most 12 parts of the longest sequence.
+        worst_step: Position with the largest error, over all sequences that reach it.
+        worst_rmse: The error there.
+        worst_sequences: How many sequences reach it.
+        growth: Error of the last third of every sequence over that of its middle third, each
+            measured by the float output there: 1 where nothing drifts. The first third, in which
+            the state leaves zero, is in neither. None where that is not defined.
+        growth_low, growth_high: Its 95 % interval, by a bootstrap over sequences; None with
+            fewer than 10.
+    """
+
+    output: str
+    sequences: int
+    steps: int
+    parts: tuple[DriftPart, ...]
+    worst_step: int
+    worst_rmse: float
+    worst_sequences: int
+    growth: float | None
+    growth_low: float | None
+    growth_high: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the drift as JSON data."""
+        return {**asdict(self), "parts": [asdict(part) for part in self.parts]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Drift:
+        """Return the drift that :meth:`to_json` wrote."""
+        parts = tuple(DriftPart(**part) for part in data["parts"])
+        return cls(**{**data, "parts": parts})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SampleScore:
     """What the metric says of one sample.
 
@@ -176,6 +235,7 @@ class Evaluation:
         metric: None where the profile names no metric.
         paired: None without a metric or the float model's scores.
         scores: Every scored sample.
+        drift: The error along sequences by output, of a model with a state; else empty.
     """
 
     samples: int
@@ -185,6 +245,7 @@ class Evaluation:
     metric: MetricResult | None = None
     paired: PairedResult | None = None
     scores: tuple[SampleScore, ...] = ()
+    drift: tuple[Drift, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as JSON data (schema 1)."""
@@ -197,6 +258,7 @@ class Evaluation:
             "metric": _metric_json(self.metric),
             "paired": _paired_json(self.paired),
             "scores": [[item.id, item.sequence, item.value, item.record] for item in self.scores],
+            "drift": [item.to_json() for item in self.drift],
         }
 
     @classmethod
@@ -213,6 +275,8 @@ class Evaluation:
                 SampleScore(id=name, sequence=sequence, value=value, record=record)
                 for name, sequence, value, record in data["scores"]
             ),
+            # What a device answered to an older version is kept in records without it.
+            drift=tuple(Drift.from_json(item) for item in data.get("drift", ())),
         )
 
 

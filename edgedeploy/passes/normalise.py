@@ -28,6 +28,7 @@ from edgedeploy.passes.remove_identity import RemoveIdentity
 from edgedeploy.passes.remove_unused import RemoveUnused
 from edgedeploy.passes.set_ir_version import SetIrVersion
 from edgedeploy.passes.sort_nodes import SortNodes
+from edgedeploy.passes.suppress_boxes import SuppressBoxes, Suppression
 from edgedeploy.passes.unique_names import UniqueNames
 from edgedeploy.passes.upgrade_opset import UpgradeOpset
 from edgedeploy.passes.verify import check_saved
@@ -52,6 +53,7 @@ class NormaliseOptions:
         opset: Version of the default domain; None keeps 13 and above and brings older ones to 17.
         ir_version: IR version; None takes the one that came with the opset.
         images: Preprocessing of images by input name, of which baked steps enter the model.
+        suppress: What the model itself chooses of its boxes; None leaves its head as it is.
     """
 
     dims: Mapping[str, Binding] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class NormaliseOptions:
     opset: int | None = None
     ir_version: int | None = None
     images: Mapping[str, ImagePreprocess] = field(default_factory=dict)
+    suppress: Suppression | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,23 +124,9 @@ def normalise(source: Path, folder: Path, options: NormaliseOptions) -> Normalis
     """
     model = load(source)
     before = sum(1 for _ in ir.traversal.RecursiveGraphIterator(model.graph))
-    applied = run(_opening(model, options), model)
-    for _ in range(_ROUNDS):
-        done = run(
-            (
-                InferShapes(),
-                FoldConstants(),
-                LiftConstants(),
-                FoldBranches(),
-                RemoveIdentity(),
-                RemoveUnused(),
-            ),
-            model,
-        )
-        applied += done
-        # Inference alone changes shapes only; it is run again after whatever else changed.
-        if not any(modified for name, modified in done if name != InferShapes.__name__):
-            break
+    applied = run(_opening(model, options), model) + _settle(model)
+    if options.suppress is not None:
+        applied += run((SuppressBoxes(options.suppress),), model) + _settle(model)
     applied += run((SortNodes(), UniqueNames(), ClearNotes()), model)
     external = save(model, folder)
     facts = scan(folder / MODEL_NAME, allow_nonfinite=True)
@@ -156,6 +145,28 @@ def normalise(source: Path, folder: Path, options: NormaliseOptions) -> Normalis
         foreign={op: tuple(items) for op, items in sorted(foreign.items())},
         passes=tuple(name for name, modified in applied if modified),
     )
+
+
+def _settle(model: ir.Model) -> tuple[tuple[str, bool], ...]:
+    """Infer and fold until nothing changes; return each pass with whether it modified the model."""
+    applied: tuple[tuple[str, bool], ...] = ()
+    for _ in range(_ROUNDS):
+        done = run(
+            (
+                InferShapes(),
+                FoldConstants(),
+                LiftConstants(),
+                FoldBranches(),
+                RemoveIdentity(),
+                RemoveUnused(),
+            ),
+            model,
+        )
+        applied += done
+        # Inference alone changes shapes only; it is run again after whatever else changed.
+        if not any(modified for name, modified in done if name != InferShapes.__name__):
+            break
+    return applied
 
 
 def upgrade(source: Path, folder: Path, *, opset: int) -> ModelFacts:

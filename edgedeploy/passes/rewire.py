@@ -55,7 +55,8 @@ def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     chosen, number = name, 1
     while chosen in graph.initializers:
         chosen, number = f"{name}_{number}", number + 1
-    tensor = ir.tensor(np.ascontiguousarray(array), name=chosen)
+    # ascontiguousarray gives a scalar an axis.
+    tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=chosen)
     value = ir.Value(
         name=chosen,
         shape=ir.Shape(array.shape),

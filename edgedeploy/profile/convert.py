@@ -212,9 +212,13 @@ def _input(name: str, given: InputSchema) -> InputSpec:
         audio=None
         if audio is None
         else AudioPreprocess(
-            rate_hz=audio.rate, frame_samples=audio.frame, hop_samples=audio.hop or audio.frame
+            rate_hz=audio.rate,
+            frame_samples=audio.frame,
+            hop_samples=audio.hop or audio.frame,
+            scale=audio.scale,
         ),
         value=given.value,
+        checked=all(way.checked for way in (given.image, audio) if way is not None),
     )
 
 

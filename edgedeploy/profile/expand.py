@@ -204,6 +204,7 @@ def _input(given: InputSpec) -> dict[str, Any]:
         "image": None if given.image is None else _fields(given.image),
         "audio": None if given.audio is None else _fields(given.audio),
         "value": given.value,
+        "checked": given.checked,
     }
 
 
@@ -247,6 +248,7 @@ def input_from_data(name: str, data: Mapping[str, Any]) -> InputSpec:
         image=None if image is None else ImagePreprocess(**_tupled(image, "mean", "std", "bake")),
         audio=None if audio is None else AudioPreprocess(**audio),
         value=data["value"],
+        checked=data.get("checked", True),  # stages do not see it
     )
 
 

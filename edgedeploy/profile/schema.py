@@ -39,6 +39,13 @@ from edgedeploy.profile.types import BakeStep, QuantizeMethod, QuantizeMode, Ran
 from edgedeploy.profile.unbuilt import QUANTIZE_MODES, not_built
 
 QUANTIZE_NAMES = get_args(QuantizeMode)
+Checked = Annotated[
+    bool,
+    Field(
+        description="Whether a build holds this preprocessing against others that models are often "
+        "trained with; see [the check](preprocessing-check.md)."
+    ),
+]
 _HABITS = {"int8": "w8a8", "int4": "w4", "float": "none", "fp32": "none", "half": "fp16"}
 
 
@@ -108,6 +115,7 @@ class ImageSchema(Strict):
         default=[],
         description="Steps that the artifacts do themselves: docs/preprocessing.md.",
     )
+    checked: Checked = True
 
     @model_validator(mode="after")
     def _channels(self) -> Self:
@@ -153,7 +161,7 @@ class ImageSchema(Strict):
 
 
 class AudioSchema(Strict):
-    """How a WAV file becomes an input tensor of samples in [-1, 1]."""
+    """How a WAV file becomes an input tensor of samples in [-1, 1], times `scale`."""
 
     rate: Annotated[int, Field(ge=1, le=768_000)] = Field(
         description="Sample rate that the model expects, in hertz."
@@ -164,6 +172,17 @@ class AudioSchema(Strict):
     hop: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Samples between frames; by default `frame`."
     )
+    scale: Real = Field(
+        default=1.0,
+        description="Factor on the samples, above 0; 32768 for a model that takes 16-bit values.",
+    )
+    checked: Checked = True
+
+    @model_validator(mode="after")
+    def _loud(self) -> Self:
+        if self.scale <= 0.0:
+            raise fault("E107", "`scale` must be above 0", "write 1, or 32768", at=("scale",))
+        return self
 
 
 class InputSchema(Strict):

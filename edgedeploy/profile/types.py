@@ -151,17 +151,19 @@ class ImagePreprocess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioPreprocess:
-    """How a WAV file becomes an input tensor of samples in [-1, 1].
+    """How a WAV file becomes an input tensor of samples in [-1, 1], times ``scale``.
 
     Attributes:
         rate_hz: Sample rate that the model expects; a file of another rate is resampled.
         frame_samples: Samples per model call; None feeds the whole file as ``[1, n]``.
         hop_samples: Samples between frames; defaults to ``frame_samples``.
+        scale: Factor on the samples; 32768 for a model that takes 16-bit values.
     """
 
     rate_hz: int
     frame_samples: int | None = None
     hop_samples: int | None = None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +175,7 @@ class InputSpec:
         shape: One entry per axis: a size, the name of a dim in ``ModelSpec.dims``, or a DimSpec;
             None leaves the graph's own dims.
         value: A constant (JSON number or list) that is always fed, such as a sample rate.
+        checked: Whether a build holds the declared preprocessing against others.
     """
 
     name: str
@@ -180,6 +183,7 @@ class InputSpec:
     image: ImagePreprocess | None = None
     audio: AudioPreprocess | None = None
     value: Any | None = None
+    checked: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +238,11 @@ class MetricSpec:
     name: str
     output: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def compares_with_truth(self) -> bool:
+        """Whether it tells right answers from wrong ones, and not only from the float model's."""
+        return self.name not in ("mse", "cosine", "agreement")
 
     @property
     def runs_user_code(self) -> bool:

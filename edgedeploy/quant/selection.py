@@ -21,6 +21,7 @@ from edgedeploy.quant.layers import (
     is_weight,
     recurrent_weights,
 )
+from edgedeploy.quant.mixtures import joins_unlike, reads_unlike
 from edgedeploy.quant.numerics import ActivationParameters, Dtype, activation_parameters
 from edgedeploy.quant.scheme import Role, Scheme
 from edgedeploy.quant.table import CalibrationTable
@@ -41,7 +42,7 @@ class Selection:
 
     Attributes:
         layers: The layers.
-        carriers: The elementwise and same-range nodes.
+        carriers: The elementwise and same-range nodes, without a Concat of unlike ranges.
         values: Parameters of every value that gets a Q/DQ pair, in graph order.
         produced: Those of them whose producer is integer, so that every consumer reads the
             dequantized value.
@@ -85,7 +86,9 @@ def select(
     candidates = [
         (node, given, fused_output(node.outputs[0]))
         for node, given in carriers(graph, ops)
-        if node.outputs[0] in known and not _kept_by_name(node, scheme)
+        if node.outputs[0] in known
+        and not _kept_by_name(node, scheme)
+        and not joins_unlike(node, table, scheme)
     ]
     through = _reachable(candidates, wanted | produced)
     needed = set(wanted)
@@ -222,6 +225,8 @@ def _reason_to_keep(
         seen = table.tensors.get(str(value.name))
         if seen is not None and seen.count == 0:
             return "its activation was empty on every calibration sample"
+    if "last" in roles and reads_unlike(layer.activation, table, scheme):
+        return "it reads values of very different ranges in one tensor, such as boxes and scores"
     return None
 
 

@@ -135,6 +135,20 @@ class CalibrationTable:
                 "the table of that build; or restore the model, inputs and tools it was made with",
             )
 
+    def check_sequences(self) -> None:
+        """Refuse a table of single samples: over those a state stays zero.
+
+        Raises:
+            DataError: Each of its samples stood alone (E865).
+        """
+        if self.samples and len(self.units) == self.samples:
+            raise DataError(
+                "the calibration table is of single samples, and the model has a state",
+                code="E865",
+                hint="name recordings instead of `tables` under `data: calibrate`, build, and keep "
+                "the table of that build",
+            )
+
     def overlap(self, pack: PackReader) -> list[str]:
         """Return the ids of a pack's samples, or sequences, that the ranges were taken from."""
         known = set(self.units)

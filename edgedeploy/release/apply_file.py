@@ -1,5 +1,5 @@
 # Runs on devices: Python 3.6, standard library alone; zstandard where a delta asks for it.
-# ruff: noqa: B904, B905, T201, UP006, UP031, UP035, UP045, PTH105, PTH108, PTH120, PTH207, SIM115
+# ruff: noqa: B904, B905, T201, UP006, UP031, UP035, UP045, PTH105, PTH108, PTH116, PTH120, PTH207, SIM115
 """Rebuilds a bundle from the one before: ``python3 apply_file.py DELTA --to OLD -o NEW``.
 
 The one decoder of deltas: edgedeploy's own ``apply`` calls it too. NEW appears whole, with the
@@ -25,6 +25,7 @@ import argparse
 import base64
 import bz2
 import contextlib
+import errno
 import fcntl
 import glob
 import hashlib
@@ -33,6 +34,7 @@ import io
 import json
 import lzma
 import os
+import stat
 import sys
 from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -58,6 +60,10 @@ class DamagedError(Exception):
 
 class WrongBaseError(Exception):
     """The delta was made from another bundle."""
+
+
+class UnusableKeyError(Exception):
+    """What was given as a key is none."""
 
 
 class MissingPartError(Exception):
@@ -100,8 +106,10 @@ def apply(
         DamagedError: The delta is no delta, is damaged, or is not of this schema.
         WrongBaseError: ``base`` is another file than that from which the delta was made.
         MissingPartError: The delta needs ``zstandard``, and it is not installed.
-        OSError: A file cannot be read, or the disk refuses; ``goal`` is as it was.
+        OSError: A file cannot be read, the disk refuses, or ``goal`` is a device, a pipe or a
+            socket; it is as it was.
     """
+    _check_goal(goal)
     with open(delta, "rb") as stream, open(base, "rb") as old:
         plan = read_plan(stream)
         _check_base(old, plan["base"])
@@ -127,6 +135,14 @@ def apply(
                 raise
         _sync_folder(goal)
     return plan
+
+
+def _check_goal(goal: str) -> None:
+    """Refuse to put a file in the place of ``/dev/null``, which root could."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.stat(goal).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "it is no regular file, and stays", goal)
 
 
 def _new_part(goal: str) -> BinaryIO:
@@ -540,6 +556,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except (DamagedError, WrongBaseError) as error:
         print("refused: %s" % ascii(str(error)), file=sys.stderr)
         return 7
+    except UnusableKeyError as error:
+        print("refused: %s" % ascii(str(error)), file=sys.stderr)
+        return 2
     except MissingPartError as error:
         print("not possible here: %s" % error, file=sys.stderr)
         return 5
@@ -559,7 +578,7 @@ def _verifier(paths: List[str]) -> Tuple[Check, Approve]:
     try:
         keys = [checker.read_key(path) for path in paths]
     except ValueError as error:
-        raise DamagedError(str(error))
+        raise UnusableKeyError(str(error))
 
     def guarded(check: Callable[..., Any]) -> Callable[..., None]:
         def run(*what: Any) -> None:

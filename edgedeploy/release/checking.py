@@ -25,6 +25,11 @@ _WORD = 100
 """Letters of a name of a GPU, or of a version."""
 
 
+def is_name(text: str) -> bool:
+    """Return whether text can be the name or the version of a release."""
+    return _NAME.fullmatch(text) is not None
+
+
 def check_release(release: Release, reserved: Collection[str]) -> None:
     """Refuse a release that says what cannot be.
 
@@ -38,7 +43,7 @@ def check_release(release: Release, reserved: Collection[str]) -> None:
             that is not there.
     """
     for name, text in (("name", release.name), ("version", release.version)):
-        if not _NAME.fullmatch(text):
+        if not is_name(text):
             raise ValueError(f"its {name} is {text!r:.60}: letters, digits and . _ + ~ - make one")
     if not 1 <= release.counter <= MOST_COUNTER:
         raise ValueError(f"its counter is {release.counter}")

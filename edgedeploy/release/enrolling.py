@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from edgedeploy.disk import disk_errors
 from edgedeploy.errors import UsageError
 from edgedeploy.manifest import write_atomic
-from edgedeploy.release.keys import read_public_key, read_public_part, signing_key
+from edgedeploy.release.keys import SigningKey, read_public_key, read_public_part, signing_key
 from edgedeploy.release.signing import key_id
 from edgedeploy.release.statements import MOST_BYTES, Statement, state
 from edgedeploy.release.trust import Trust, change_trust, check_reason
@@ -114,14 +115,21 @@ def hand_over(old: Path, new: Path, goal: Path, command: Sequence[str] = ()) -> 
         command: What signs instead of the file.
 
     Raises:
-        UsageError: A key cannot be used (E751, E752).
+        UsageError: A key cannot be used (E751, E752), it would hand over to itself (E747), or
+            something else than a statement lies at ``goal`` (E750).
         EdgedeployError: As :func:`edgedeploy.release.statements.state`.
         StoreError: The disk refuses (E601, E602).
     """
-    key = signing_key(old, command)
-    said = Statement(act="rotate", key=key.id, public=read_public_part(new).hex())
-    with disk_errors("cannot write the statement"):
-        write_atomic(goal, state(said, key))
+    key, public = signing_key(old, command), read_public_part(new)
+    if public == key.public:
+        raise UsageError(
+            f"{old} and {new} are one key, and a key hands over to another",
+            code="E747",
+            subject=str(new),
+            hint="make the new one with `edgedeploy keys new FILE`",
+        )
+    said = Statement(act="rotate", key=key.id, public=public.hex())
+    _write_statement(said, key, goal)
     return said
 
 
@@ -138,7 +146,8 @@ def state_revoked(
         command: What signs instead of the file.
 
     Raises:
-        UsageError: A key cannot be used (E751, E752), or the reason is none (E747).
+        UsageError: A key cannot be used (E751, E752), the reason is none (E747), or something else
+            than a statement lies at ``goal`` (E750).
         EdgedeployError: As :func:`edgedeploy.release.statements.state`.
         StoreError: The disk refuses (E601, E602).
     """
@@ -146,6 +155,18 @@ def state_revoked(
     about = wanted if _ID.match(wanted) else key_id(read_public_part(Path(wanted)))
     key = signing_key(signer, command)
     said = Statement(act="revoke", key=about, reason=reason)
-    with disk_errors("cannot write the statement"):
-        write_atomic(goal, state(said, key))
+    _write_statement(said, key, goal)
     return said
+
+
+def _write_statement(said: Statement, key: SigningKey, goal: Path) -> None:
+    """Sign and write a statement; a slip of the fingers in ``-o`` must not cost a key."""
+    with disk_errors("cannot write the statement"):
+        if os.path.lexists(goal) and not (goal.is_file() and _statement(goal)):
+            raise UsageError(
+                f"{goal} is there already, and holds no statement",
+                code="E750",
+                subject=str(goal),
+                hint="name another file with -o; only a statement is replaced by a statement",
+            )
+        write_atomic(goal, state(said, key))

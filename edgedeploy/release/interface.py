@@ -125,6 +125,9 @@ def _image_steps(image: Mapping[str, Any]) -> Iterator[str]:
 
 def _audio_steps(audio: Mapping[str, Any]) -> Iterator[str]:
     yield f"Decode the sound to samples in [-1, 1] at {audio['rate_hz']} Hz, one channel."
+    # Releases from before there was a scale have none.
+    if audio.get("scale", 1.0) != 1.0:
+        yield f"Multiply every sample by {audio['scale']!r}."
     frame, hop = audio["frame_samples"], audio["hop_samples"]
     if frame is None:
         yield "Feed all samples at once."

@@ -9,11 +9,12 @@ import contextlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgedeploy.errors import ToolError, UsageError
+from edgedeploy.manifest import sync_folder
 from edgedeploy.release.signing import Sign, key_id
 
 COMMAND_TIMEOUT_S = 300.0
@@ -39,21 +40,20 @@ def new_key(path: Path) -> SigningKey:
     """Make a key: the private part in ``path`` (mode 0600), the public one in ``path.pub``.
 
     Raises:
-        UsageError: One of the files exists (E750).
-        OSError: The disk refuses; nothing is left behind.
+        UsageError: One of the files exists (E750), or the path names no file (E751).
+        OSError: The disk refuses; nothing is left behind, and nothing that was there is touched.
     """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    if path.name in ("", ".."):
+        raise UsageError(
+            f"{str(path)!r} names no file for a key", code="E751", hint="give the file a name"
+        )
     public_path = path.with_name(f"{path.name}.pub")
     for place in (path, public_path):
-        if place.exists():
-            raise UsageError(
-                f"{place} exists, and a key is never overwritten",
-                code="E750",
-                subject=str(place),
-                hint="choose another name; to replace a key use `edgedeploy keys rotate`",
-            )
+        if os.path.lexists(place):
+            raise _exists(place)
     key = Ed25519PrivateKey.generate()
     secret = key.private_bytes(
         serialization.Encoding.PEM,
@@ -63,23 +63,37 @@ def new_key(path: Path) -> SigningKey:
     shown = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
+    with _new_file(path, secret, 0o600), _new_file(public_path, shown, 0o644):
+        sync_folder(path.parent)
+        return read_signing_key(path)
+
+
+@contextlib.contextmanager
+def _new_file(path: Path, content: bytes, mode: int) -> Iterator[None]:
+    """Write a file that was not there; what the body raises removes it, and no file of others."""
     try:
-        _write_new(path, secret, 0o600)
-        _write_new(public_path, shown, 0o644)
-    except OSError:
-        for place in (path, public_path):
-            with contextlib.suppress(OSError):
-                place.unlink()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except FileExistsError as error:  # somebody was faster
+        raise _exists(path) from error
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink()
         raise
-    return read_signing_key(path)
 
 
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
+def _exists(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} exists, and a key is never overwritten",
+        code="E750",
+        subject=str(path),
+        hint="choose another name; to replace a key use `edgedeploy keys rotate`",
+    )
 
 
 def read_signing_key(path: Path) -> SigningKey:

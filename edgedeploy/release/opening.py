@@ -109,13 +109,19 @@ def open_bundle(
 
 def _open(path: Path) -> BinaryIO:
     # O_NONBLOCK: a pipe must not make us wait for a writer.
-    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
         raise IntegrityError(
-            f"{path} is no regular file", code="E731", hint="give the bundle, a `.edpkg` file"
+            f"{path} is a folder, and a bundle is one file"
+            if stat.S_ISDIR(mode)
+            else f"{path} is no regular file",
+            code="E731",
+            subject=str(path),
+            hint="give the bundle, a `.edpkg` file; verify_file.py checks a folder of one",
         )
-    return file
+    return open(descriptor, "rb")
 
 
 def check_signatures(

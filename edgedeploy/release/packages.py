@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from edgedeploy.publish import replacing, sweep
 from edgedeploy.release.believing import believed
 from edgedeploy.release.bundle import Release
 from edgedeploy.release.formats import FITTING, FORMATS, Format, load_format
-from edgedeploy.release.opening import NOBODY, open_bundle
+from edgedeploy.release.opening import NOBODY, Bundle, open_bundle
 
 ALL = "all"
 """Stands for every format that suits a release."""
@@ -105,7 +106,7 @@ def write_packages(
     folder: Path,
     revoked: Mapping[str, str] = NOBODY,
 ) -> tuple[Package, ...]:
-    """Write packages of a bundle, each whole or not at all, into ``folder/FORMAT/``.
+    """Write packages of a bundle, all or none of them, into ``folder/FORMAT/``.
 
     A folder that holds an earlier package is replaced.
 
@@ -123,28 +124,33 @@ def write_packages(
     """
     if not names:
         return ()
-    made = []
-    with disk_errors("cannot write the package"), open_bundle(path, trusted, revoked) as bundle:
+    with (
+        disk_errors("cannot write the package"),
+        open_bundle(path, trusted, revoked) as bundle,
+        ExitStack() as replaced,  # when all are written: one that is refused leaves the old ones
+    ):
         chosen = formats_for(bundle.release, names)
         for found in chosen:
             _check_place(folder / found.name)
         sweep(folder)
-        for found in chosen:
-            place = folder / found.name
-            targets = tuple(target.target for target in found.suits(bundle.release))
-            with replacing(place) as fresh:
-                paths = [at.relative_to(fresh) for at in found.write(bundle, fresh)]
-                about = {
-                    "format": found.name,
-                    "release": bundle.release.digest,
-                    "targets": targets,
-                    "paths": [at.as_posix() for at in paths],
-                }
-                (fresh / ABOUT).write_bytes(canonical(about))
-            made.append(
-                Package(format=found.name, targets=targets, paths=tuple(place / at for at in paths))
-            )
-    return tuple(made)
+        return tuple(
+            _write(found, bundle, place, replaced.enter_context(replacing(place)))
+            for found, place in ((found, folder / found.name) for found in chosen)
+        )
+
+
+def _write(found: Format, bundle: Bundle, place: Path, fresh: Path) -> Package:
+    """Write a package into a fresh folder that will have the name of a place."""
+    targets = tuple(target.target for target in found.suits(bundle.release))
+    paths = [at.relative_to(fresh) for at in found.write(bundle, fresh)]
+    about = {
+        "format": found.name,
+        "release": bundle.release.digest,
+        "targets": targets,
+        "paths": [at.as_posix() for at in paths],
+    }
+    (fresh / ABOUT).write_bytes(canonical(about))
+    return Package(format=found.name, targets=targets, paths=tuple(place / at for at in paths))
 
 
 def _check_place(place: Path) -> None:

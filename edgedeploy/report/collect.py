@@ -17,7 +17,7 @@ from edgedeploy.choosing import NO_CANDIDATE, Outcome, State, Trial
 from edgedeploy.combining import Combination
 from edgedeploy.errors import Diagnostic
 from edgedeploy.measuring import FLOAT
-from edgedeploy.parity.evaluation import Evaluation, MetricResult
+from edgedeploy.parity.evaluation import Drift, Evaluation, MetricResult
 from edgedeploy.parity.gates import GateVerdict
 from edgedeploy.quant.survey import Survey, decibels
 from edgedeploy.report import figures
@@ -26,6 +26,7 @@ from edgedeploy.report.document import (
     BenchSummary,
     BuildDocument,
     CandidateReport,
+    DriftReport,
     EngineReport,
     EvaluationReport,
     FileReport,
@@ -46,6 +47,7 @@ from edgedeploy.report.document import (
     SensitiveLayer,
     SensitivityReport,
     StageReport,
+    StepsReport,
     TargetReport,
 )
 from edgedeploy.report.summary import bench_summary, unit_report
@@ -341,6 +343,30 @@ def _evaluation(evaluation: Evaluation) -> EvaluationReport:
             ParityReport(output=name, stats=stats) for name, stats in _outputs(evaluation).items()
         ),
         evidence=evaluation.evidence,
+        drift=tuple(map(_drift, evaluation.drift)),
+    )
+
+
+def _drift(drift: Drift) -> DriftReport:
+    growth = None
+    if drift.growth is not None:
+        growth = Interval(value=drift.growth, low=drift.growth_low, high=drift.growth_high)
+    return DriftReport(
+        output=drift.output,
+        sequences=drift.sequences,
+        steps=drift.steps,
+        growth=growth,
+        worst_step=drift.worst_step,
+        worst_rmse=drift.worst_rmse,
+        parts=tuple(
+            StepsReport(
+                first=part.first,
+                last=part.last,
+                rmse=part.rmse,
+                reference_rms=part.reference_rms,
+            )
+            for part in drift.parts
+        ),
     )
 
 

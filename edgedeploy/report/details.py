@@ -38,6 +38,7 @@ def target_card(identity: str, target: TargetReport, colour: int) -> str:
         _candidates(target),
         _folded("Sensitivity of the layers to 8 bits", _sensitivity(target.sensitivity)),
         _folded("Outputs against the float model", _evaluation(target.evaluation)),
+        _folded("Error along sequences", _drift(target.evaluation)),
         _folded("Latency, load and memory", _bench(target.bench)),
         _folded("Time per layer", _layers(identity, target, colour)),
         _arithmetic(target.arithmetic, target.simulated),
@@ -160,6 +161,24 @@ def _evaluation(evaluated: EvaluationReport | None) -> str:
     return f"{table}<p>Answered differently ({evaluated.flipped_count}): {shown}</p>"
 
 
+def _drift(evaluated: EvaluationReport | None) -> str:
+    """Return the error of each output by position in the sequence."""
+    if evaluated is None:
+        return ""
+    return "".join(
+        f"<p><code>{html.escape(item.output)}</code>, {item.steps} steps of {item.sequences} "
+        "sequences</p>"
+        + _rows(
+            ("Steps", "Error (RMS)", "Float output (RMS)"),
+            (
+                (f"{part.first}-{part.last}", _stat(part.rmse), _stat(part.reference_rms))
+                for part in item.parts
+            ),
+        )
+        for item in evaluated.drift
+    )
+
+
 def _stat(value: float | None) -> str:
     if value is None:
         return figures.NONE
@@ -180,6 +199,7 @@ def _bench(bench: BenchSummary | None) -> str:
         ("memory", figures.memory(bench)),
         *((("energy", figures.energy(bench)),) if bench.energy_j else ()),
         ("energy from", bench.energy),
+        *((("state", bench.state),) if bench.state else ()),
         ("evidence", figures.evidence(bench)),
         *((("emulated", bench.emulated),) if bench.emulated else ()),
         *((("device", bench.device),) if bench.device else ()),

@@ -86,6 +86,7 @@ class BenchSummary:
         imported: An app measured it, and a document told of it.
         energy_j: Of one inference, all that the source of power tells; None where it has none.
         energy: Where that comes from, in words, or why there is none.
+        state: Of a model with one, whether it was ``carried`` along sequences, or ``zero``.
         device_bytes: Memory of the GPU that the artifact took; None without one.
         upload_ms, compute_ms, download_ms: The GPU's own mean times; None without one.
     """
@@ -115,6 +116,7 @@ class BenchSummary:
     imported: bool = False
     energy_j: Interval | None = None
     energy: str = ""
+    state: Literal["carried", "zero"] | None = None
     device_bytes: int | None = None
     upload_ms: float | None = None
     compute_ms: float | None = None
@@ -228,6 +230,40 @@ class ParityReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepsReport:
+    """Roots of mean squares over positions ``first`` to ``last``: of error and float output."""
+
+    first: int
+    last: int
+    rmse: float | None
+    reference_rms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftReport:
+    """The error of an output along sequences over which a state is carried.
+
+    Attributes:
+        output: Its name.
+        sequences: How many.
+        steps: Samples of the longest.
+        growth: Error of the last thirds over that of the middle thirds, each measured by the float
+            output there; None without a figure.
+        worst_step: Position, counted from 0, with the largest error.
+        worst_rmse: The root of the mean squared error there.
+        parts: The error by position.
+    """
+
+    output: str
+    sequences: int
+    steps: int
+    growth: Interval | None
+    worst_step: int
+    worst_rmse: float
+    parts: tuple[StepsReport, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationReport:
     """An artifact held against the float model, sample by sample.
 
@@ -239,6 +275,7 @@ class EvaluationReport:
         flipped_count: Samples whose answer differs between the two; None when not countable.
         flipped_ids: Their ids, possibly shortened.
         evidence: Where its outputs come from.
+        drift: The error along sequences, of a model with a state.
     """
 
     metric: MetricReport | None = None
@@ -249,6 +286,7 @@ class EvaluationReport:
     flipped_ids: tuple[str, ...] = ()
     parity: tuple[ParityReport, ...] = ()
     evidence: Evidence = "host-runtime"
+    drift: tuple[DriftReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

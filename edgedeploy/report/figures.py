@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from edgedeploy.gpu import GpuPlatform
 from edgedeploy.report.document import (
     ArithmeticReport,
     BenchSummary,
+    DriftReport,
     EngineReport,
     GateReport,
     Interval,
@@ -261,6 +262,27 @@ def engine(report: EngineReport) -> str:
     return f"SIMULATED, no GPU made it: {text}" if platform.simulated else text
 
 
+def drift(reports: Sequence[DriftReport]) -> list[str]:
+    """Return, in a line for each output with an error, whether that grows along sequences.
+
+    Errors are roots of mean squares, in the output's own unit.
+    """
+    found = []
+    for item in reports:
+        if item.worst_rmse == 0:
+            continue
+        growth = "no error in the middle third"
+        if item.growth is not None:
+            grows = item.growth.low is not None and item.growth.low > 1
+            verdict = ", it drifts" if grows else ""
+            growth = f"error x{interval(item.growth)} in the last third{verdict}"
+        found.append(
+            f"drift of {item.output} ({item.sequences} sequences, {item.steps} steps): {growth}; "
+            f"most at step {item.worst_step} ({number(item.worst_rmse)})"
+        )
+    return found
+
+
 def loss(report: LossReport, *, fraction: bool) -> str:
     """Return what one model of a refused combination loses alone, in words."""
     what = f"{report.model} alone, the other models in float"
@@ -294,6 +316,8 @@ def notes(target: TargetReport, created: str) -> list[str]:
     if target.bench is not None:
         if target.bench.device is not None:
             found.append(measured_on(target.bench, created))
+        if target.bench.state == "zero":
+            found.append("latency with the state at zero: what measured carries none")
         found += [f"latency unreliable: {reason}" for reason in target.bench.reasons]
     evaluated = target.evaluation
     if evaluated is not None and evaluated.flipped_count:
@@ -303,4 +327,6 @@ def notes(target: TargetReport, created: str) -> list[str]:
         found.append(
             f"{evaluated.flipped_count} of {evaluated.n} samples answer differently{listed}"
         )
+    if evaluated is not None:
+        found += drift(evaluated.drift)
     return found

@@ -68,6 +68,7 @@ def bench_summary(record: Mapping[str, Any], folder: Path) -> BenchSummary:
         imported=record.get("imported", False),
         energy_j=_interval(record["energy"]["per_inference_j"]),
         energy=_energy(record["energy"]),
+        state=conditions.get("inputs", {}).get("state"),
     )
 
 

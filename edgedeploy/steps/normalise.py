@@ -19,6 +19,7 @@ OLDEST_OPSET = 17
 def run(work: Work) -> Made:
     """Normalise ``inputs.model`` with what the profile says of inputs, dims and outputs."""
     from edgedeploy.passes.normalise import NormaliseOptions, normalise
+    from edgedeploy.passes.suppress_boxes import Suppression
 
     params = work.params
     facts = json.loads((work.inputs["facts"] / "facts.json").read_text(encoding="utf-8"))
@@ -33,6 +34,7 @@ def run(work: Work) -> Made:
         outputs=(*params["outputs"], *state) if params["outputs"] else (),
         images=baked_images(params["inputs"]) if params["bake"] else {},
         opset=_opset(facts["opsets"].get("", OLDEST_OPSET), params["opset"]),
+        suppress=Suppression(**params["suppress"]) if params["suppress"] else None,
     )
     report = normalise(work.inputs["model"] / "model.onnx", work.outputs["model"], options)
     signature = json.dumps(report.facts.signature.to_json(), sort_keys=True, ensure_ascii=False)

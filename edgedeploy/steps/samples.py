@@ -34,8 +34,9 @@ def run(work: Work) -> Made:
         work.project,
         work.outputs["samples"],
         lambda done, total: work.progress(done, total or 0, "samples"),
-        axes=_axes(work),
+        axes=named_axes(work),
         dims={name: parse_dim(text) for name, text in work.params["dims"].items()},
+        carried=sorted(state),
     )
     if "calibrate" in work.inputs:
         calibrate, made = map(PackReader, (work.inputs["calibrate"], work.outputs["samples"]))
@@ -47,7 +48,7 @@ def run(work: Work) -> Made:
     return Made(summary=data)
 
 
-def _axes(work: Work) -> dict[str, tuple[str | None, ...]]:
+def named_axes(work: Work) -> dict[str, tuple[str | None, ...]]:
     """Return the dim name of every axis by input: the profile's, else the user's model's.
 
     Both speak of the model without baked steps; a baked layout moves its channels to the end.

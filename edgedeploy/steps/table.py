@@ -8,7 +8,11 @@ from edgedeploy.stage import Made, StageKind, Work
 def run(work: Work) -> Made:
     """Check the file ``inputs.table`` and write it as the stage ``calibrate`` does.
 
-    It must be of ``inputs.model``, and of other samples than ``inputs.evaluate``, if there are any.
+    It must be of ``inputs.model``, of other samples than ``inputs.evaluate``, if there are any, and
+    of sequences where ``params.state`` says that the model has one.
+
+    Raises:
+        DataError: It is of something else (E263, E294), or of single samples (E865).
     """
     import onnx_ir as ir
 
@@ -17,6 +21,8 @@ def run(work: Work) -> Made:
     from edgedeploy.quant.table import CalibrationTable
 
     table = CalibrationTable.read(work.inputs["table"])
+    if work.params["state"]:
+        table.check_sequences()
     table.check_model(model_digest(ir.load(work.inputs["model"] / "model.onnx")))
     if "evaluate" in work.inputs:
         refuse_overlap(table.overlap(PackReader(work.inputs["evaluate"])))

@@ -6,8 +6,13 @@ from edgedeploy.stage import Made, StageKind, Work
 
 
 def run(work: Work) -> Made:
-    """Join the packs ``params.packs`` of ``inputs.traces``; there must be enough in them."""
-    from edgedeploy.data.pack import PackReader, PackWriter
+    """Join the packs ``params.packs`` of ``inputs.traces``; there must be enough in them.
+
+    Raises:
+        DataError: The model was called too seldom (E885), or has a state, ``params.state``, and no
+            call followed another (E865).
+    """
+    from edgedeploy.data.pack import PackReader, PackWriter, longest_sequence, single_samples
     from edgedeploy.errors import DataError
 
     params = work.params
@@ -23,6 +28,9 @@ def run(work: Work) -> Made:
             hint="give the pipeline samples on which it calls the model, or give the model "
             f"`data: {{{params['role']}: ...}}` of its own",
         )
+    if params["state"] and max(map(longest_sequence, packs)) < 2:
+        what = f"what the pipeline feeds {params['model']} on its `{params['role']}` data"
+        raise single_samples(params["model"], what, params["state"][0])
     with PackWriter(work.outputs["samples"]) as writer:
         for pack in packs:
             for sample in pack:

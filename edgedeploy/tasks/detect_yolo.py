@@ -18,6 +18,7 @@ def _expand(given: Parameters, model: Mapping[str, Any]) -> Words:
         "objectness": given.get("objectness", bool, False),
         "score": given.number("score", 0.25, 0, 1),
         "iou": given.number("iou", 0.7, 0, 1),
+        "nms": given.choice("nms", ("app", "model"), "app"),
     }
     image = {"fit": "letterbox", "pad_value": _GRAY, "scale": "1/255"}
     return {
@@ -42,7 +43,8 @@ PRESET = Preset(
     parameters={
         "objectness": "true where a score of the box stands before those of the classes (v5, v7)",
         "score": "least score of a box that is answered (0.25)",
-        "iou": "overlap from which the weaker of two boxes of a class is dropped (0.7)",
+        "iou": "overlap above which the weaker of two boxes of a class is dropped (0.7)",
+        "nms": "`model`: the model drops them itself; `app`: the app does (the default)",
     },
     answer="boxes",
     expand=_expand,

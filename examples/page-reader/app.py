@@ -80,7 +80,7 @@ def main() -> None:
     for name in sys.argv[3:]:
         with Image.open(name) as image:
             page = np.asarray(image.convert("RGB"))
-        for line in str(read({"page": page}, models)["text"]).split("\n"):
+        for line in str(read({"image": page}, models)["text"]).split("\n"):
             print(f"{name}: {line}")
 
 

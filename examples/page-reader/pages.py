@@ -1,6 +1,6 @@
 """Rendered pages whose text is known exactly: `(inputs, truth)` for the profile's two data roles.
 
-`calibration` and `evaluation` yield `{"page": uint8 [256, 320, 3] RGB}` and the page's lines,
+`calibration` and `evaluation` yield `{"image": uint8 [256, 320, 3] RGB}` and the page's lines,
 joined by line feeds. Both are deterministic and share no page. `python pages.py FOLDER 8` writes
 the first eight pages of the evaluation as pictures, with their text beside them.
 """
@@ -55,7 +55,7 @@ def page(seed: int) -> Page:
         -NOISE_LEVELS, NOISE_LEVELS, (HEIGHT_PX, WIDTH_PX, 3)
     )
     pixels = np.clip(np.asarray(image, np.float64) + noise, 0, 255).astype(np.uint8)
-    return {"page": pixels}, "\n".join(lines)
+    return {"image": pixels}, "\n".join(lines)
 
 
 def _text(source: random.Random) -> str:
@@ -74,7 +74,7 @@ def main() -> None:
     folder, count = Path(sys.argv[1]), int(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     for number, (inputs, text) in enumerate(evaluation(count)):
-        Image.fromarray(inputs["page"]).save(folder / f"{number:02}.png")
+        Image.fromarray(inputs["image"]).save(folder / f"{number:02}.png")
         (folder / f"{number:02}.txt").write_text(f"{text}\n", encoding="utf-8")
 
 

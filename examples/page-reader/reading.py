@@ -22,10 +22,10 @@ def read(inputs: Arrays, models: Any) -> Arrays:
     """Return `text` (one text, a line per line of the page) and `boxes` int64 [n, 4].
 
     Args:
-        inputs: `page`, uint8 [256, 320, 3], RGB.
+        inputs: `image`, uint8 [256, 320, 3], RGB.
         models: The two models, as attributes.
     """
-    page = inputs["page"]
+    page = inputs["image"]
     (found,) = models.detector(x=tensor(page)).values()
     boxes = lines_of(found[0, 0])
     characters = models.recogniser.metadata["character"].split("\n")

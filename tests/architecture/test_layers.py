@@ -15,6 +15,7 @@ ROWS = (
     (
         IN_ORDER,
         (
+            "trying",
             "releasing",
             "importing",
             "retraining",

@@ -10,12 +10,24 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from edgedeploy.parity.metrics import Case, Options, make_metric
+from edgedeploy.profile.types import MetricSpec
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 MADE = shutil.ignore_patterns(
-    "images", "recordings", "*.csv", "*.onnx", "edgedeploy.lock", "build", "__pycache__"
+    "images",
+    "recordings",
+    "truth.json",
+    "names.txt",
+    "*.csv",
+    "*.onnx",
+    "edgedeploy.lock",
+    "build",
+    "__pycache__",
 )
 
 pytestmark = pytest.mark.slow
@@ -59,12 +71,12 @@ class Example:
         (model,) = document["models"]
         return {target["target"]: target for target in model["targets"]}
 
-    def app(self, target: str, files: list[Path]) -> dict[str, list[str]]:
+    def app(self, target: str, files: list[Path], *options: str) -> dict[str, list[str]]:
         """Run the application on a target's published artifact; return its lines by file name."""
         published = self.folder / "build" / self.name / "main" / target
         (model,) = (*published.glob("model.ort"), *published.glob("model.xml"))
         found = defaultdict(list)
-        for line in self.python("app.py", model, *files).splitlines():
+        for line in self.python("app.py", *options, model, *files).splitlines():
             name, _, answer = line.rpartition(": ")
             found[Path(name).name].append(answer)
         assert list(self.private.iterdir()) == [], "something was written outside"
@@ -113,37 +125,39 @@ def test_digits(tmp_path: Path) -> None:
         assert right / len(truth) == pytest.approx(value(target)) and right > 470
 
 
-def test_voice_activity(tmp_path: Path) -> None:
-    """F1 of the frames in the stretches that the application prints is the metric's value."""
-    example = Example("voice-activity", tmp_path)
-    example.python("record.py", "2")
+def test_detector(tmp_path: Path) -> None:
+    """The boxes that the application finds are worth what the build says of the artifact."""
+    example = Example("detector", tmp_path)
+    example.python("train.py", "--calibrate", "4", "--evaluate", "8")
     targets = example.build()
-    files = sorted((example.folder / "recordings/evaluate").iterdir())
-    with open(example.folder / "speech.csv", newline="") as file:
-        spans = list(csv.DictReader(file))
-    assert set(targets) == {"linux-x86-64/ort", "android-arm64/ort", "linux-x86-64/openvino"}
+    truth = json.loads((example.folder / "truth.json").read_text())
+    files = sorted((example.folder / "images/evaluate").iterdir())
+    assert set(targets) == {"linux-x86-64/ort", "rpi4/ort", "intel-cpu/openvino"}
     for name, target in targets.items():
-        answers = example.app(name, files)
-        counts = [frame_counts(answers[path.name], spans, path.name) for path in files]
-        both, said, real = (sum(column) for column in zip(*counts, strict=True))
-        assert 2 * both / (said + real) == pytest.approx(value(target)) and both > 100
+        assert target["chosen"] == "w8a8" and target["evaluation"]["delta"]["value"] > -0.01
+        arithmetic = target["arithmetic"]
+        assert arithmetic["integer_macs"] >= 0.8 * arithmetic["macs"] > 0
+        if name == "rpi4/ort":
+            continue  # the same artifact as for x86-64
+        answers = example.app(name, files, "--score", "0.001")
+        assert average_precision(answers, truth) == pytest.approx(value(target), abs=2e-3)
 
 
-def frame_counts(lines: list[str], spans: list[dict], name: str) -> tuple[int, int, int]:
-    """Return how many of a recording's frames are speech in both, in ``lines``, in ``spans``."""
-    said: set[int] = set()
-    for line in lines:
-        start, end = (round(float(seconds) * 16000 / 512) for seconds in line.split())
-        said |= set(range(start, end))
-    samples = {
-        sample
-        for span in spans
-        if span["file"] == name
-        for sample in range(int(span["start"]), int(span["end"]))
-    }
-    frames = range(12 * 16000 // 512)
-    real = {k for k in frames if sum(i in samples for i in range(512 * k, 512 * (k + 1))) > 256}
-    return len(said & real), len(said), len(real)
+def average_precision(answers: dict[str, list[str]], truth: dict) -> float:
+    """Return the mean average precision of an application's lines, by the metric."""
+    spec = MetricSpec(name="map", parameters={"space": "original"})
+    metric = make_metric(Options(spec=spec, default_output="boxes"))
+    records = []
+    for image in truth["images"]:
+        rows = [line.split() for line in answers[image["file_name"]]]
+        boxes = np.array([[*row[2:], row[1], row[0]] for row in rows], np.float64).reshape(-1, 6)
+        real = [
+            {"box": item["bbox"], "class": item["category_id"]}
+            for item in truth["annotations"]
+            if item["image_id"] == image["id"]
+        ]
+        records.append(metric.score(Case(id="", outputs={"boxes": boxes[None]}, truth=real)))
+    return metric.value(records)
 
 
 @pytest.mark.parametrize("name", ["file-type", "digits", "voice-activity"])
@@ -152,7 +166,8 @@ def test_the_readme_names_what_exists(name: str) -> None:
     text = (EXAMPLES / name / "README.md").read_text()
     named = set(re.findall(r"\bexamples/[\w./-]*\w", text))
     assert f"examples/{name}/profile.yaml" in named
-    made = {"examples/digits/images/evaluate", "examples/voice-activity/recordings/evaluate"}
+    made = {f"examples/{item}/images/evaluate" for item in ("detector", "digits")}
+    made.add("examples/voice-activity/recordings/evaluate")
     for path in named:
         assert (ROOT / path).exists() or any(path.startswith(item) for item in made), path
     assert f"{name}: built " in text

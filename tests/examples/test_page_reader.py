@@ -111,3 +111,19 @@ def test_a_device_reads_pages(here: Path, sshd: Sshd) -> None:
         "metric": ("passed", "host-runtime"),
         "metric_on_device": ("passed", "device"),
     }
+
+
+def test_a_page_is_tried_side_by_side(example: Example) -> None:
+    """One picture of the evaluation, read by the float models and by the artifacts."""
+    example.python("pages.py", "pages", "1")
+    picture = example.folder / "pages/00.png"
+    truth = picture.with_suffix(".txt").read_text(encoding="utf-8").rstrip("\n")
+    request = api.Request(profile=example.folder / "profile.yaml", sets=SMALL, targets=(TARGET,))
+    options = api.TryOptions(output=example.folder / "build", store=example.folder / "store")
+    found = api.try_file(picture, request, options)
+    assert found.exit_code == ExitCode.DONE
+    assert [row.target for row in found.rows] == [None, TARGET]
+    for row in found.rows:
+        assert row.answer is not None
+        (text,) = row.answer["value"]["text"]["texts"]
+        assert distance(truth, text) <= 0.1 * len(truth)

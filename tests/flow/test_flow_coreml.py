@@ -117,6 +117,18 @@ def test_accept_takes_interpretation_for_no_more_than_it_is(project: Project) ->
     assert project.run("accept", "profile.yaml", *asked, "parity:host-runtime").code == 1
 
 
+def test_one_file_is_tried_by_interpretation(project: Project) -> None:
+    signature = json.loads((project.folder / "build.json").read_text())["models"][0]["signature"]
+    shape = signature["inputs"][0]["dims"]
+    np.save(project.base / "one.npy", np.full([size or 1 for size in shape], 0.25, np.float32))
+    run = project.run("try", "one.npy", "--build", "results", "-t", "ios17/coreml", "--json")
+    assert run.code == 0, run.err
+    first, package = run.document["try"]["rows"]
+    assert (first["evidence"], package["evidence"]) == ("host-runtime", "interpreted")
+    assert package["answer"]["kind"] == "values"
+    assert min(item["cosine"] for item in package["difference"]["outputs"].values()) > LEAST_COSINE
+
+
 def test_what_is_published_runs_and_says_what_it_is(project: Project) -> None:
     folder = project.folder / "main" / "macos14" / "coreml"
     with CoreMlRunner(folder) as runner:

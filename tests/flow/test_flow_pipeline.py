@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -11,7 +12,7 @@ import pytest
 
 from edgedeploy import api
 from edgedeploy.data.pack import PackReader
-from edgedeploy.errors import ExitCode, RefusedError
+from edgedeploy.errors import DataError, ExitCode, RefusedError
 from edgedeploy.quant.table import CalibrationTable
 from edgedeploy.release.keys import read_public_key
 from edgedeploy.release.opening import open_bundle
@@ -168,3 +169,31 @@ def written(project: Project, old: str, new: str) -> Iterator[None]:
         yield
     finally:
         file.write_text(SORTING)
+
+
+def test_one_file_is_tried_on_all_models_together(
+    refused: tuple[Project, api.BuildResult], tmp_path: Path
+) -> None:
+    """What the float models answer is what the two weights give; the refused ones are shown too."""
+    project, _ = refused
+    assert project.build().exit_code == ExitCode.REFUSED  # tests before this one built other things
+    x = np.random.default_rng(11).uniform(size=(1, 8)).astype(np.float32)
+    np.savez(tmp_path / "one.npz", x=x)
+    options = api.TryOptions(output=project.folder / "build", store=project.folder / "store")
+    found = api.try_file(tmp_path / "one.npz", project.request(), options)
+    first, other = found.rows
+    assert found.exit_code == ExitCode.DONE
+    assert first.answer is not None and first.answer["kind"] == "values"
+    scores = np.maximum(x @ WEIGHTS, 0)[:, 1:]
+    kind = first.answer["value"]["kind"]
+    assert kind["shape"] == [1, 3]
+    assert kind["max"] == pytest.approx(2 * scores.max(), rel=1e-5)
+    assert (other.model, other.target, other.verdict) == ("pipeline", TARGET, "refused")
+    assert other.evidence == "host-runtime" and other.answer is not None
+    assert other.difference is not None
+    assert other.difference["outputs"]["scores"]["max_abs"] > 0.01  # what the gate refused it for
+
+    np.savez(tmp_path / "other.npz", y=x)
+    with pytest.raises(DataError) as error:
+        api.try_file(tmp_path / "other.npz", project.request(), options)
+    assert [item.code for item in error.value.diagnostics] == ["E852"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,7 @@ def refused(folder: Path, *sets: str, **options: Any) -> str:
     ("change", "code"),
     [
         (('version: "1.2.0"\n', ""), "E737"),
+        (('"1.2.0"', '"../1.2.0"'), "E737"),
         (("  licence: LicenseRef-Ours OR MIT\n", ""), "E756"),
         (("  files_licence: mit\n", ""), "E756"),
         (("LicenseRef-Ours OR MIT", "free for all"), "E757"),
@@ -265,6 +267,38 @@ def test_a_release_gets_one_counter_for_ever(project: Path) -> None:
     assert released(project, second, counter=None).release.counter == 2
     assert released(project, counter=None).release == first.release, "also after a later one"
     assert COUNTED not in {file.path for file in first.release.files}
+
+
+def test_what_fails_late_leaves_nothing_that_was_signed(project: Path, tmp_path: Path) -> None:
+    """Neither a bundle nor packages nor a counter: it may be released again with other content."""
+    old = released(project, counter=None).path.rename(tmp_path / "old.edpkg")
+    folder, counted = project / "build" / "tiny", (project / COUNTED).read_bytes()
+    shutil.rmtree(folder / "packages", ignore_errors=True)
+    names = {path.name for path in folder.iterdir()}
+    once = tmp_path / "once.py"
+    once.write_text(SIGNS + "Path(__file__).unlink()\n")
+    command = (sys.executable, str(once), str(project / "key"))
+    second = {"counter": None, "key": project / "key.pub", "sign_command": command}
+    assert refused(project, 'version="1.3.0"', **second) == "E744"
+    assert not once.exists(), "the manifest was signed, the measurements were not"
+    twice = {"counter": None, "delta_from": old, "delta_codec": "lzma"}
+    assert refused(project, **twice) == "E774", "the same version"
+    wheel = {"counter": None, "formats": ("oci", "wheel")}
+    assert refused(project, 'version="1.3.a.b"', **wheel) == "E760"
+    assert (project / COUNTED).read_bytes() == counted
+    assert {path.name for path in folder.iterdir()} <= names | {"packages"}
+    assert not list(folder.glob("packages/*"))
+
+
+def test_a_release_of_another_time(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    assert released(project).release.created == "2023-11-14T22:13:20+00:00"
+    for wrong in ("yesterday", "-5", "1.5", "\u0663", "9" * 17, "9" * 5000):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", wrong)
+        assert refused(project) == "E100"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "")
+    (project / COUNTED).unlink()
+    assert released(project).release.created is None
 
 
 SIGNS = """\

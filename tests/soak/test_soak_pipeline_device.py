@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgedeploy import api
@@ -73,3 +74,21 @@ def test_the_models_answer_there(project: Project, robot: Device, tmp_path: Path
     assert result.exit_code == ExitCode.REFUSED
     assert gates(result)["metric_on_device"][:2] == ("refused", "device")
     assert gates(result)["metric"][0] == "passed"
+
+
+def test_one_file_is_tried_there(project: Project, robot: Device, tmp_path: Path) -> None:
+    """The function runs here and its models there, and both answer what the float models do."""
+    project.build(*FLOAT)
+    x = np.random.default_rng(11).uniform(size=(1, 8)).astype(np.float32)
+    np.savez(tmp_path / "one.npz", x=x)
+    options = api.TryOptions(output=project.folder / "build", store=project.folder / "store")
+    site = site_of(robot)
+    try:
+        found = api.try_file(tmp_path / "one.npz", project.request(*FLOAT), options, sites=[site])
+    finally:
+        site.close()
+    first, there = found.rows
+    assert first.answer is not None and there.answer is not None and there.difference is not None
+    assert (there.target, there.device, there.evidence) == ("robot/ort", "robot-7", "device")
+    assert there.difference["outputs"]["kind"]["max_abs"] < 1e-5
+    assert there.answer["value"]["kind"]["shape"] == [1, 3]

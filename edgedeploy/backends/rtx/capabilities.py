@@ -26,6 +26,8 @@ LEAST: Mapping[str, str] = {
 TURING = "7.5"
 _PRODUCTS = ("Attention", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
+_NOWHERE = ("NonMaxSuppression",)
+"""Operators that the parser takes, and the builder has no kernel of for any capability."""
 # [N, C, D, H, W]: a convolution in three dimensions.
 _SOLID = 5
 
@@ -41,6 +43,7 @@ def capability_findings(capabilities: Sequence[str], facts: GraphFacts) -> tuple
     known = [item for item in capabilities if item in KNOWN]
     return (
         *map(_unknown, unknown),
+        *_missing_operators(facts),
         *_missing_types(known, facts),
         *(_missing_kernels(facts) if TURING in known else ()),
     )
@@ -54,6 +57,18 @@ def _unknown(capability: str) -> Diagnostic:
         subject=capability,
         hint=hint,
     )
+
+
+def _missing_operators(facts: GraphFacts) -> Iterator[Diagnostic]:
+    for node in facts.nodes:
+        if node.proto.op_type in _NOWHERE and not node.proto.domain:
+            yield Diagnostic(
+                code="E334",
+                message=f"TensorRT for RTX has no kernel of {node.proto.op_type} ({node.name})",
+                subject=node.name,
+                hint="leave the suppression of boxes to the app: `nms: app`, or an output before "
+                "it under `outputs:`",
+            )
 
 
 def _missing_types(capabilities: Sequence[str], facts: GraphFacts) -> Iterator[Diagnostic]:

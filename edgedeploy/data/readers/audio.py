@@ -1,8 +1,9 @@
 """WAV files through the input's declared ``audio:`` preprocessing.
 
 PCM of 8 bits (unsigned), 16, 24 or 32 bits becomes ``value / 2**(bits - 1)`` in [-1, 1); channels
-are averaged; another sample rate is converted by :func:`resample`. With ``frame_samples`` a file
-is a sequence of frames, the last one filled with zeros; otherwise it is one sample ``[1, n]``.
+are averaged; another sample rate is converted by :func:`resample`; then comes ``scale``. With
+``frame_samples`` a file is a sequence of frames, the last one filled with zeros; otherwise it is
+one sample ``[1, n]``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def read(request: Request) -> Iterator[RawSample]:
         return
     for name in request.selection.names:
         samples, rate_hz = decode(request.selection.root / name, name)
-        samples = resample(samples, rate_hz, audio.rate_hz)
+        samples = resample(samples, rate_hz, audio.rate_hz) * np.float32(audio.scale)
         truth = request.truth(name)
         if audio.frame_samples is None:
             yield RawSample(id=name, tensors={spec.name: samples[None]}, truth=truth)

@@ -8,6 +8,64 @@ from __future__ import annotations
 from edgedeploy.errors.codes import Explanation
 
 CODES: dict[str, Explanation] = {
+    "E850": Explanation(
+        "There is no such file to try",
+        "`edgedeploy try` takes one file: a picture, a PCM WAV file, a text (`.txt`), or an `.npy` "
+        "or `.npz` file that holds one sample. Its name ends as the hint lists; check the path.",
+    ),
+    "E851": Explanation(
+        "No model takes the file",
+        "A picture is for models whose input declares `image:`, a sound for `audio:`, a text for "
+        "a model with one input of strings, and of several buckets the file has the size of one. "
+        "Declare the preprocessing that your application does, or give the model's inputs by "
+        "name in an `.npz` file: those go in as they are.",
+    ),
+    "E852": Explanation(
+        "The pipeline's function is given other arrays",
+        "A picture is the array `image`, a sound `sound` and `rate`, a text `text`, an `.npy` file "
+        "`input`, and an `.npz` file what its arrays are called; the samples that the pipeline was "
+        "built with are called otherwise, and its function would not find them. Give an `.npz` "
+        "file with the names that the message lists.",
+    ),
+    "E853": Explanation(
+        "There are no boxes to draw",
+        "`--output` draws the boxes of every answer into copies of the picture: that takes a "
+        "picture, and a model whose `decode:` gives boxes. Leave it out otherwise; `--json` "
+        "prints every answer whole.",
+    ),
+    "E854": Explanation(
+        "It is not clear which profile to try",
+        "Without a profile on the command line, `edgedeploy try` takes the one in the current "
+        "folder, and there is none, or more than one. Name it behind the file.",
+    ),
+    "E840": Explanation(
+        "The model answers better to another preprocessing of images",
+        "The float model was run on some of the evaluation data as other preprocessings give it, "
+        "and one of them is better than what `image:` declares, by more than chance explains (1 % "
+        "over all that were tried). The model was trained with another channel order or other "
+        "numbers than the profile says, and applications would follow the profile. Write what was "
+        "tried, if the model was trained so; `checked: false` under `image` turns this off.",
+    ),
+    "E841": Explanation(
+        "The model answers better to another scale of sound",
+        "As E840 for `audio:`. Some models take samples in [-1, 1], others 16-bit values, which "
+        "are 32768 times as large; `scale` under `audio` says which. `checked: false` there turns "
+        "the check off.",
+    ),
+    "E842": Explanation(
+        "Samples are not what `image:` or `audio:` declares",
+        "A data function or array file gives tensors that the declared preprocessing cannot make "
+        "of any picture: undone, it leaves pixels far outside of 0 to 255, or hardly above 0, or "
+        "another number of channels. Or it gives sound of another scale than `scale` says. The "
+        "build would judge one thing and applications would do another. Declare what the function "
+        "does, or turn the check off with `checked: false`.",
+    ),
+    "E843": Explanation(
+        "The axes of an image stand in another order than the model's",
+        "The tensors that `layout:` gives do not fit the model, and those of the other layout "
+        "would. `nchw` has the channels before rows and columns, `nhwc` behind them; `edgedeploy "
+        "inspect` shows the input's shape.",
+    ),
     "E856": Explanation(
         "A released model does not fit the present data",
         "`compare RELEASE PROFILE` runs the release's artifacts on the samples that the profile "
@@ -33,6 +91,14 @@ CODES: dict[str, Explanation] = {
         "A folder does not hold one profile",
         "A folder stands for the profile in it: the YAML file with the key `edgedeploy`. There is "
         "none here, or there are several. Name the file.",
+    ),
+    "E865": Explanation(
+        "Single samples cannot stand for a stream",
+        "The model has a `state:`, which starts from zeros and is carried from sample to sample of "
+        "one sequence, and no two of these samples follow each other (or the calibration table was "
+        "made of such). Ranges taken so miss what the model is like once it has heard something, "
+        "and an evaluation would say nothing of it. Give whole recordings: WAV files with `audio: "
+        "{frame: ...}`, or a data function that yields a sequence's name as the fourth item.",
     ),
     "E870": Explanation(
         "There is no such task",
@@ -123,6 +189,13 @@ CODES: dict[str, Explanation] = {
         "Tables are of one model's activations, and the data at the top is what the pipeline's "
         "function is given. Write `data: {calibrate: {tables: ...}}` under each model that shall "
         "do without samples; the pipeline's own `calibrate` may then be left out.",
+    ),
+    "E890": Explanation(
+        "Suppression cannot become a part of the model",
+        "With `nms: model` the head of the detector, a float32 tensor of 4 + classes numbers for "
+        "each of n boxes, is replaced by rows of chosen boxes. Its sizes must be known, and "
+        "differ, so that it can be told which axis is which. Fix the shape of the input, name the "
+        "head under `decode: {output: ...}`, or leave suppression to the app with `nms: app`.",
     ),
     "E896": Explanation(
         "The baked steps are not the last ones",

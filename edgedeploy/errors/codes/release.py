@@ -40,8 +40,9 @@ CODES: dict[str, Explanation] = {
     ),
     "E737": Explanation(
         "A release has no version",
-        "A release is named by the profile's `name:` and `version:`. This profile states no "
-        "version; add one, in quotes.",
+        "A release is named by the profile's `name:` and `version:`, which become the names of "
+        "files. This profile states no version, or one that cannot be such a name. Write one in "
+        "quotes: letters, digits and `._+~-`.",
     ),
     "E738": Explanation(
         "A newer release was taken already",
@@ -121,7 +122,8 @@ CODES: dict[str, Explanation] = {
     "E750": Explanation(
         "A key file exists already",
         "A key is never overwritten: what was signed with the old one could not be told from what "
-        "was not. Choose another file name, or rotate the key.",
+        "was not. Choose another file name, or rotate the key. Nor does a statement about keys "
+        "replace anything but a statement.",
     ),
     "E751": Explanation(
         "A key file cannot be used",

@@ -35,8 +35,9 @@ CODES: dict[str, Explanation] = {
     "E334": Explanation(
         "An engine cannot be made for a compute capability",
         "The builder does not know the capability, or has no kernels there for a type that the "
-        "graph uses: fp8 needs 8.9, float32 matrix products do not exist on 7.5 (Turing). Use "
-        "another `quantize:`, or the target of another board.",
+        "graph uses: fp8 needs 8.9, float32 matrix products do not exist on 7.5 (Turing), "
+        "NonMaxSuppression for none: leave that to the app there (`nms: app`). Else use another "
+        "`quantize:`, or the target of another board.",
     ),
     "E335": Explanation(
         "An optimisation profile cannot be made",

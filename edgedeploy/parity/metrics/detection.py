@@ -2,21 +2,19 @@
 
 Average precision by class, 101 recall points, IoU thresholds .50:.05:.95, at most 100 detections
 of a class per image, crowd regions neither reward nor punish; then the mean over classes with true
-boxes. The boxes are what the model's decoder reads; without one, decoded boxes: one output
-``[.., n, 6]`` of x1 y1 x2 y2 score class, or outputs named by the parameters ``boxes``, ``scores``
-and ``classes`` (without ``classes``, ``scores`` is ``[.., n, classes]``). A class below 0 marks
-padding.
+boxes. The boxes are what the model's decoder reads; without one, what
+:mod:`edgedeploy.decode.boxes` reads by the metric's own parameters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edgedeploy.decode import Decoder
+from edgedeploy.decode import Decoder, make_decoder
+from edgedeploy.decode.boxes import READING, areas, intersections
 from edgedeploy.parity.metrics import (
     Case,
     Factory,
@@ -24,110 +22,13 @@ from edgedeploy.parity.metrics import (
     Options,
     output_error,
     parameter_error,
-    taken,
     truth_error,
 )
+from edgedeploy.profile.types import DecodeSpec
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0, 1, 101)
 MAX_DETECTIONS = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoxOutput:
-    """Where the boxes stand in the outputs and what their numbers mean.
-
-    Attributes:
-        boxes: Output with boxes ``[.., n, 4]``, or with all six columns.
-        scores, classes: Further outputs; None where ``boxes`` has six columns, or where
-            ``scores`` has a column for each class.
-        form: Order of the four numbers.
-        space: ``input`` pixels of the model input, ``unit`` the same in 0..1, ``original`` pixels
-            of the image file.
-        class_ids: The truth's class for each class number of the model; None keeps the number.
-    """
-
-    boxes: str
-    scores: str | None = None
-    classes: str | None = None
-    form: str = "xyxy"
-    space: str = "input"
-    class_ids: tuple[int, ...] | None = None
-
-
-def read_boxes(
-    case: Case, where: BoxOutput, decoder: Decoder | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return boxes as corners in original pixels ``[n, 4]``, scores ``[n]`` and classes ``[n]``.
-
-    Args:
-        case: The sample.
-        where: How outputs are read without a decoder; its ``class_ids`` hold always.
-        decoder: The model's, which then reads the outputs.
-
-    Raises:
-        DataError: The outputs have other shapes, or the image's geometry is not known (E287, from
-            a decoder E874).
-    """
-    if decoder is not None:
-        found = decoder.arrays(case.outputs, case.geometry)
-        boxes, scores = found["boxes"], found["scores"]
-        classes = _true_ids(found["classes"], where)
-        return boxes, scores, classes
-    boxes, scores, classes = _columns(case, where)
-    kept = classes >= 0
-    boxes, scores = boxes[kept], scores[kept]
-    classes = _true_ids(classes[kept].astype(np.int64), where)
-    if where.form == "cxcywh":
-        boxes = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]], axis=1)
-    if where.form != "xyxy":
-        boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-    return _to_original(boxes, case, where), scores, classes
-
-
-def _true_ids(classes: np.ndarray, where: BoxOutput) -> np.ndarray:
-    """Return the truth's class for each class number of the model."""
-    if where.class_ids is None:
-        return classes
-    if classes.size and classes.max() >= len(where.class_ids):
-        raise output_error(where.boxes, f"names class {classes.max()}, beyond `class_ids`")
-    return np.asarray(np.asarray(where.class_ids, np.int64)[classes])
-
-
-def _columns(case: Case, where: BoxOutput) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    boxes = taken(case.outputs, where.boxes).astype(np.float64)
-    width = 6 if where.scores is None else 4
-    if boxes.ndim < 2 or boxes.shape[-1] != width or any(size != 1 for size in boxes.shape[:-2]):
-        raise output_error(where.boxes, f"has shape {list(boxes.shape)}, not [1, n, {width}]")
-    boxes = boxes.reshape(-1, width)
-    if where.scores is None:
-        return boxes[:, :4], boxes[:, 4], boxes[:, 5]
-    scores = taken(case.outputs, where.scores).astype(np.float64)
-    if where.classes is None:
-        if scores.ndim < 2 or scores.size != len(boxes) * scores.shape[-1]:
-            raise output_error(where.scores, f"has shape {list(scores.shape)}, not [n, classes]")
-        scores = scores.reshape(-1, scores.shape[-1])
-        return boxes, scores.max(axis=1), scores.argmax(axis=1).astype(np.float64)
-    classes = taken(case.outputs, where.classes).astype(np.float64)
-    if scores.size != len(boxes) or classes.size != len(boxes):
-        raise output_error(where.scores, f"and '{where.classes}' do not fit {len(boxes)} boxes")
-    return boxes, scores.reshape(-1), classes.reshape(-1)
-
-
-def _to_original(boxes: np.ndarray, case: Case, where: BoxOutput) -> np.ndarray:
-    if where.space == "original":
-        return boxes
-    if case.geometry is None:
-        raise output_error(
-            where.boxes, "cannot be brought to the original image; give `space: original`"
-        )
-    g = case.geometry
-    if where.space == "unit":
-        size = (g["input_width"], g["input_height"])
-        boxes = boxes * np.array([*size, *size], np.float64)
-    offset = np.array([g["left"], g["top"]] * 2, np.float64)
-    scale = np.array([g["scale_x"], g["scale_y"]] * 2, np.float64)
-    return np.asarray((boxes - offset) / scale)
 
 
 def overlaps(found: np.ndarray, true: np.ndarray, crowd: np.ndarray) -> np.ndarray:
@@ -138,11 +39,8 @@ def overlaps(found: np.ndarray, true: np.ndarray, crowd: np.ndarray) -> np.ndarr
         true: ``[m, 4]``.
         crowd: bool ``[m]``.
     """
-    low = np.maximum(found[:, None, :2], true[None, :, :2])
-    high = np.minimum(found[:, None, 2:], true[None, :, 2:])
-    both = np.prod(np.maximum(high - low, 0), axis=2)
-    area = np.prod(found[:, 2:] - found[:, :2], axis=1)[:, None]
-    other = np.prod(true[:, 2:] - true[:, :2], axis=1)[None, :]
+    both = intersections(found, true)
+    area, other = areas(found)[:, None], areas(true)[None, :]
     return np.asarray(both / np.maximum(np.where(crowd, area, area + other - both), 1e-300))
 
 
@@ -175,14 +73,24 @@ class MeanAveragePrecision(Metric):
 
     resamples = 200
 
-    def __init__(self, where: BoxOutput, iou: float | None, decoder: Decoder | None = None) -> None:
-        self._where = where
+    def __init__(
+        self, decoder: Decoder, iou: float | None, class_ids: Sequence[int] | None
+    ) -> None:
+        """Make the metric.
+
+        Args:
+            decoder: Reads the boxes.
+            iou: The one threshold that counts; None for all ten.
+            class_ids: The truth's class for each class number of the model; None keeps the number.
+        """
         self._decoder = decoder
+        self._class_ids = None if class_ids is None else np.asarray(class_ids, np.int64)
         self._levels = slice(None) if iou is None else np.isclose(IOU_THRESHOLDS, iou)
 
     def score(self, case: Case) -> Any | None:
         """Return the sample's true boxes by class and its matched detections."""
-        boxes, scores, classes = read_boxes(case, self._where, self._decoder)
+        read = self._decoder.arrays(case.outputs, case.geometry)
+        boxes, scores, classes = read["boxes"], read["scores"], self._true_ids(read["classes"])
         true, crowd, true_classes = _true_boxes(case)
         found: list[list[Any]] = []
         counts: dict[str, int] = {}
@@ -204,6 +112,14 @@ class MeanAveragePrecision(Metric):
                 for i, h, g in zip(theirs, hits, ignored, strict=True)
             ]
         return {"true": counts, "found": found}
+
+    def _true_ids(self, classes: np.ndarray) -> np.ndarray:
+        """Return the truth's class for each class number of the model."""
+        if self._class_ids is None:
+            return classes
+        if classes.max(initial=0) >= len(self._class_ids):
+            raise output_error("boxes", f"are of class {classes.max()}, beyond `class_ids`")
+        return np.asarray(self._class_ids[classes])
 
     def values(self, records: Sequence[Any], weights: np.ndarray) -> np.ndarray:
         """Return mAP of each weighting."""
@@ -300,26 +216,29 @@ class _ClassTable:
         return out
 
 
+def _reader(options: Options) -> Decoder:
+    """Return what reads the boxes: the model's decoder, or that of the metric's own parameters."""
+    given = options.spec.parameters
+    named = [str(given[name]) for name in ("boxes", "scores", "classes") if name in given]
+    return options.answering("boxes") or make_decoder(
+        DecodeSpec(
+            name="boxes",
+            output=options.output,
+            parameters={name: given[name] for name in READING if name in given},
+        ),
+        outputs=(options.output, *named),
+        metadata=options.metadata,
+        classes=(),
+    )
+
+
 def _create(options: Options) -> MeanAveragePrecision:
-    decoder = options.answering("boxes")
-    reading = () if decoder else ("boxes", "scores", "classes", "format", "space")
-    options.only(*reading, "class_ids", "iou")
+    options.only(*(() if options.decoder else READING), "class_ids", "iou")
     ids = options.get("class_ids", (list, tuple), None)
     iou = options.get("iou", (int, float), None)
     if iou is not None and not np.isclose(IOU_THRESHOLDS, iou).any():
         raise parameter_error("map", f"cannot use {iou} for 'iou'", "Give .5, .55, ... or .95.")
-    scores, classes = options.get("scores", str, None), options.get("classes", str, None)
-    if classes is not None and scores is None:
-        raise parameter_error("map", "has `classes` without `scores`", "Name both outputs.")
-    where = BoxOutput(
-        boxes=options.get("boxes", str, options.output),
-        scores=scores,
-        classes=classes,
-        form=options.choice("format", ("xyxy", "xywh", "cxcywh"), "xyxy"),
-        space=options.choice("space", ("input", "unit", "original"), "input"),
-        class_ids=None if ids is None else tuple(int(value) for value in ids),
-    )
-    return MeanAveragePrecision(where, iou, decoder)
+    return MeanAveragePrecision(_reader(options), iou, ids)
 
 
 METRICS: Mapping[str, Factory] = {"map": _create}

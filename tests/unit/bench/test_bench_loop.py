@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgedeploy.bench import environment, loop
-from edgedeploy.bench.job import DEVICE_FILES
+from edgedeploy.bench.job import DEVICE_FILES, stream_samples
 from edgedeploy.bench.measure import LOOP
 from edgedeploy.data.pack import PackWriter
 
@@ -97,6 +97,71 @@ def test_two_families_are_interleaved_abba(tiny_model: Path, tmp_path: Path) -> 
     layers = result["artifacts"][1]["layers"]
     assert any(layer["op"] in ("FullyConnected", "MatMul") for layer in layers)
     assert all(item["warm"]["peak_bytes"] for item in result["artifacts"])
+
+
+@pytest.mark.parametrize("family", ["ort", "openvino"])
+def test_the_state_is_carried_while_time_is_taken(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A running sum: what every run of the windows gave, against sums that NumPy works out."""
+    values, names = np.arange(1, 8, dtype=np.float32), "aaabbcd"
+    (tmp_path / "pack").mkdir()
+    with PackWriter(tmp_path / "pack") as writer:
+        for number, (heard, name) in enumerate(zip(values, names, strict=True)):
+            sequence = None if name == "d" else name
+            writer.add(str(number), {"x": np.full(1, heard)}, sequence=sequence)
+    wanted = [
+        values[: at + 1][[name == names[at] for name in names[: at + 1]]].sum()
+        for at in range(len(values))
+    ]
+    seen: list[float] = []
+
+    class Told(loop.FAMILIES[family]):  # type: ignore[misc]
+        def run(self, feed: Any) -> Any:
+            found = super().run(feed)
+            seen.append(float(found[0][0]))
+            return found
+
+    monkeypatch.setitem(loop.FAMILIES, family, Told)
+    path = summing(tmp_path / "sum.onnx")
+    artifact = {"id": "a", "family": family, "path": path.name, "threads": 1, "options": {}}
+    zeros = [{"name": "s", "dtype": "float32", "shape": [1], "low": 0, "high": 0}]
+    job = {
+        "folder": str(tmp_path),
+        "inputs": {"pack": "pack", "generated": zeros},
+        "state": [["s", "t"]],
+    }
+    measured = loop.Measured(artifact, job)
+    durations = [*measured.window(5), *measured.window(11)]
+    assert len(durations) == 16 and min(durations) > 0
+    assert seen == [wanted[at % 7] for at in range(16)]
+
+    seen.clear()
+    loop.Measured(artifact, {**job, "state": []}).window(9)
+    assert seen == [values[at % 7] for at in range(9)]
+    with pytest.raises(loop.JobError, match="the state is"):
+        loop.Measured(artifact, {**job, "state": [["s", "none"]]})
+
+
+def summing(path: Path) -> Path:
+    """Write a model of ``t = x + s``."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xst"]
+    add = helper.make_node("Add", ["x", "s"], ["t"])
+    graph = helper.make_graph([add], "sum", values[:2], values[2:])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize(("nbytes", "wanted"), [(4, 256), (1 << 20, 32), (1 << 26, 16)])
+def test_a_stream_is_as_long_as_memory_allows(nbytes: int, wanted: int, tmp_path: Path) -> None:
+    """At most 256 samples of 32 MiB together, but never fewer than of other models."""
+    sample = {"id": "a", "tensors": {"x": {"nbytes": nbytes}, "text": {"values": []}}}
+    (tmp_path / "index.json").write_text(json.dumps({"samples": [sample] * 400}))
+    assert stream_samples(tmp_path) == wanted
 
 
 def test_a_mapped_ort_file_runs(tiny_model: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,60 @@ def test_state_is_carried_along_sequences(onboard: NativeOnboard, tmp_path: Path
     )
     found = answers(onboard, model, job, tmp_path / "goal")
     assert [float(item["t"][0]) for item in found] == [1, 3, 3, 7, 12]
+
+
+def test_windows_carry_the_state(onboard: NativeOnboard, root: Path, tmp_path: Path) -> None:
+    """Here and there, from sample to sample of a sequence, and from zeros at each new one.
+
+    The model counts samples in its state and fails where that is neither zero nor what the sample
+    says: so it runs where the count is right, and fails where it is carried to a wrong one.
+    """
+    model = chain(tmp_path / "chain.onnx")
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    pack_of(right, [{"x": np.array([step], np.int64)} for step in (0, 1, 2, 0, 1)], "aaabb")
+    pack_of(wrong, [{"x": np.array([step], np.int64)} for step in (0, 5)], "aa")
+    zeros = (GeneratedTensor(name="s", dtype="int64", shape=(1,), high=0),)
+    plan = replace(PLAN, warmup_max_s=0.02, window_s=0.002, min_s=0.01, layer_runs=0)
+    for way in (onboard, python(root)):
+
+        def measured(way: Onboard, pack: Path, *state: tuple[str, str]) -> str | None:
+            inputs = BenchInputs(pack=pack, samples=5, generated=zeros, state=state)
+            job = BenchJob(artifacts=(artifact(model, "chain"),), inputs=inputs, plan=plan)
+            result = way.measure(job)
+            record = build_record(job, job.artifacts[0], result, "2026-01-01T00:00:00Z", tmp_path)
+            assert record["latency"]["n"] >= plan.min_count
+            return record["conditions"]["inputs"]["state"]
+
+        assert measured(way, right, ("s", "t")) == "carried"
+        assert measured(way, wrong) is None
+        with pytest.raises(DeviceError, match="out of"):
+            measured(way, wrong, ("s", "t"))
+
+
+def chain(path: Path) -> Path:
+    """Write a model of ``t = s + 1`` that looks up row ``2 s (s - x)`` of a table of one."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [
+        helper.make_node("Sub", ["s", "x"], ["off"]),
+        helper.make_node("Mul", ["off", "far"], ["farther"]),
+        helper.make_node("Mul", ["farther", "s"], ["row"]),
+        helper.make_node("Gather", ["table", "row"], ["y"]),
+        helper.make_node("Add", ["s", "one"], ["t"]),
+    ]
+    weights = {
+        "table": np.ones(1, np.float32),
+        "far": np.array([2], np.int64),
+        "one": np.array([1], np.int64),
+    }
+    whole = [helper.make_tensor_value_info(name, TensorProto.INT64, [1]) for name in "xst"]
+    made = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1]), whole[2]]
+    constants = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "chain", whole[:2], made, constants)
+    opset = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
 
 
 def test_a_measurement_is_as_the_loops(

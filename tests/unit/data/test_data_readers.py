@@ -39,16 +39,16 @@ class Project:
         self.data.mkdir()
         self.count = 0
 
-    def write(self, the_role, inputs=(X,), specs=None):
+    def write(self, the_role, inputs=(X,), specs=None, carried=()):
         self.count += 1
         out = self.folder / f"pack{self.count}"
         out.mkdir()
-        report = write_pack(the_role, inputs, specs or {}, self.folder, out)
+        report = write_pack(the_role, inputs, specs or {}, self.folder, out, carried=carried)
         return report, PackReader(out)
 
-    def refused(self, code, the_role, inputs=(X,), specs=None):
+    def refused(self, code, the_role, inputs=(X,), specs=None, carried=()):
         with pytest.raises(DataError) as caught:
-            self.write(the_role, inputs, specs)
+            self.write(the_role, inputs, specs, carried)
         (found,) = caught.value.diagnostics
         assert found.code == code, found
         assert found.hint
@@ -505,6 +505,45 @@ def test_a_function_yields_samples_with_parameters(project):
     ]
     assert (report.reader, report.sequences, report.with_truth) == ("function", 1, 2)
     assert [(f.path, f.kind) for f in report.files] == [("mine.py", "code")]
+
+
+ONE_BY_ONE = """
+def samples(names):
+    for number, name in enumerate(names):
+        yield {"x": np.full((1, 3), number, np.float32)}, None, f"n{number}", name
+"""
+
+
+@pytest.mark.parametrize("names", [[None] * 4, ["a", "b", "c"], ["a", None, "b", None]])
+@pytest.mark.parametrize("role_name", ["calibrate", "evaluate"])
+def test_single_samples_are_refused_for_a_state(project, names, role_name):
+    """Nothing follows anything, so a state would stay zero; without a state that is fine."""
+    source = code(project, ONE_BY_ONE).source
+    the_role = DataRole(name=role_name, source=source, parameters={"names": names})
+    found = project.refused("E865", the_role, carried=("h",))
+    assert found.subject == role_name and "'h'" in found.message
+    assert "sequence" in found.hint and "h: {value: 0}" in found.hint
+    report, _ = project.write(the_role)
+    assert report.longest == (1 if any(names) else 0)
+
+
+def test_one_sequence_of_two_is_enough_for_a_state(project):
+    source = code(project, ONE_BY_ONE).source
+    the_role = DataRole(name="calibrate", source=source, parameters={"names": ["a", "b", "b"]})
+    report, _ = project.write(the_role, carried=("h",))
+    assert (report.sequences, report.longest) == (2, 2)
+
+
+def test_whole_files_without_frames_are_no_stream(project):
+    """WAV files that are one call each leave a state at zero; cut into frames they move it."""
+    for name in "ab":
+        sound(project.data / f"{name}.wav", [0.5] * 64)
+    spec = tensor(dims=(1, "T"))
+    words = {"x": InputSpec(name="x", audio=AudioPreprocess(rate_hz=8000))}
+    project.refused("E865", role(), (spec,), words, carried=("h",))
+    words = {"x": InputSpec(name="x", audio=AudioPreprocess(rate_hz=8000, frame_samples=16))}
+    report, _ = project.write(role(), (tensor(dims=(1, 16)),), words, carried=("h",))
+    assert (report.sequences, report.longest) == (2, 4)
 
 
 def test_a_function_can_import_its_neighbours(project):

@@ -264,3 +264,12 @@ def test_answers_of_a_sequence_stand_in_a_row():
     assert joined.value == {"sequence": [answer.value for answer in answers]}
     assert joined.words().endswith("; ... 4 in all")
     assert made.join(answers[:1]) == answers[0]
+
+
+def test_texts_among_values_are_told():
+    made = make_decoder(None, outputs=(), metadata={}, classes=())
+    answer = made.answer({"text": np.array("one\ntwo", object), "n": np.array([3])}, None)
+    assert answer.value["text"] == {"dtype": "object", "shape": [], "texts": ["one\ntwo"]}
+    assert answer.words() == r"text 'one\ntwo'; n int64[1] 3..3, mean 3"
+    many = made.answer({"text": np.array(list("abcdef"), object)}, None)
+    assert many.words() == "text 'a', 'b', 'c', 'd', ..." and len(many.value["text"]["texts"]) == 6

@@ -64,6 +64,13 @@ def test_a_page_can_be_read_at_one_sitting(path: Path) -> None:
         assert len(text.splitlines()) <= MOST_LINES
 
 
+def test_no_page_holds_a_merge_that_was_not_finished() -> None:
+    for path in (*ROOT.glob("*.md"), *PAGES, *ROOT.glob("examples/*/*.md")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        left = [line for line in lines if re.match(r"(<{7}|={7}|>{7})( |$)", line)]
+        assert not left, f"{path}: {left}"
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/faults.md"])
 def test_the_exit_codes_are_the_real_ones(name: str) -> None:
     rows = re.findall(r"^\| (\d+) \| ", text_of(name), re.M)

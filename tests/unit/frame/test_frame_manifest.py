@@ -89,6 +89,16 @@ def test_failed_write_keeps_the_old_content(
     assert names(tmp_path) == ["file"]
 
 
+def test_a_device_or_a_pipe_is_never_replaced(tmp_path: Path) -> None:
+    """As root, `-o /dev/null` would leave the machine without one."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for place in (tmp_path / "pipe", tmp_path / "link"):
+        with pytest.raises(OSError, match="no regular file"):
+            write_atomic(place, b"new")
+    assert (tmp_path / "pipe").is_fifo() and names(tmp_path) == ["link", "pipe"]
+
+
 def test_what_the_dead_left_is_swept(tmp_path: Path) -> None:
     """Files, and folders such as a release that was being extracted; the living keep theirs."""
     ended = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True)

@@ -1,42 +1,22 @@
 """Metrics that read the model's answer: as without a decoder where both can, and by it alone."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedeploy.decode import Answer, Decoder, make_decoder
+from edgedeploy.decode import Decoder, make_decoder
 from edgedeploy.errors import DataError
 from edgedeploy.parity.metrics import Case, Options, make_metric
 from edgedeploy.profile.semantics import DECODERS_OF, READING
 from edgedeploy.profile.types import DecodeSpec, MetricSpec
 
 
-class Boxes(Decoder):
-    """Reads corners, a score and a class as they are."""
-
-    kind: ClassVar = "boxes"
-
-    def steps(self):
-        return ()
-
-    def arrays(self, outputs, geometry):
-        found = outputs["y"].astype(np.float64)
-        return {
-            "boxes": found[:, :4],
-            "scores": found[:, 4],
-            "classes": found[:, 5].astype(np.int64),
-        }
-
-    def answer(self, outputs, geometry):
-        return Answer(kind="boxes", value=[], line="")
-
-
 def decoder(name: str, **parameters: Any) -> Decoder:
     if name == "boxes":
-        return Boxes()
+        parameters["space"] = "original"
     spec = DecodeSpec(name=name, parameters=parameters)
     return make_decoder(spec, outputs=("y",), metadata={}, classes=())
 

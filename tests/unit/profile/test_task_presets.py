@@ -63,7 +63,7 @@ def faults(text):
         (
             "detect/yolo",
             "map",
-            ("yolo", {"objectness": False, "score": 0.25, "iou": 0.7}),
+            ("yolo", {"objectness": False, "score": 0.25, "iou": 0.7, "nms": "app"}),
             (-1, "pt"),
         ),
     ],

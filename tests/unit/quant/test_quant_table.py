@@ -35,11 +35,11 @@ def identity(path: Path) -> str:
     return model_digest(ir.load(path))
 
 
-def refused(function, *arguments) -> DataError:
+def refused(function, *arguments, code: str = "E263") -> DataError:
     with pytest.raises(DataError) as caught:
         function(*arguments)
     (found,) = caught.value.diagnostics
-    assert found.code == "E263"
+    assert found.code == code
     assert found.hint
     return caught.value
 
@@ -131,6 +131,19 @@ def test_its_samples_are_known_again_by_content(model: Path, tmp_path: Path) -> 
     assert table.overlap(again) == ["q", "two"]
     # A frame alone is another sample than the recording that it is from.
     assert table.overlap(PackReader(pack(tmp_path / "c", [{"x": frames[0]}]))) == []
+
+
+def test_a_table_of_single_samples_is_known(model: Path, tmp_path: Path) -> None:
+    """A state stays zero over them; one sequence of two is enough to be none of these."""
+    frames = [{"x": normal(1, 4)} for _ in range(3)]
+    single = calibrate(model, pack(tmp_path / "single", [*frames, frames[0]]), tmp_path / "t.json")
+    refused(single.check_sequences, code="E865")
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    with PackWriter(folder) as writer:
+        for place, tensors in enumerate(frames):
+            writer.add(str(place), tensors, sequence="one" if place else None)
+    calibrate(model, folder, tmp_path / "t.json").check_sequences()
 
 
 def test_a_table_stays_small(model: Path, tmp_path: Path) -> None:

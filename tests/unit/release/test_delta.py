@@ -389,6 +389,9 @@ def test_a_device_applies_it_with_the_standard_library_alone(
     (tmp_path / "made").unlink()
     done = on_device(tmp_path, *common, "1.pub")
     assert (done.returncode, done.stderr.startswith("refused: ")) == (7, True)
+    (tmp_path / "2.pub").write_text("no key")
+    done = on_device(tmp_path, *common, "2.pub")
+    assert (done.returncode, done.stderr.startswith("refused: ")) == (2, True)
     assert not list(tmp_path.glob("made*"))
 
 

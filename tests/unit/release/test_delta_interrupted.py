@@ -75,6 +75,18 @@ def test_a_death_leaves_the_old_or_the_new(
     assert left(goal) == []
 
 
+def test_a_device_or_a_pipe_is_never_replaced(
+    made: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """As root, `-o /dev/null` left a machine without one."""
+    old, _, delta = made
+    goal = tmp_path / "pipe"
+    os.mkfifo(goal)
+    with pytest.raises(OSError, match="no regular file"):
+        apply_file.apply(str(delta), str(old), str(goal))
+    assert goal.is_fifo() and left(goal) == []
+
+
 def test_two_at_once_do_not_take_each_other_s_work(
     made: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:

@@ -139,14 +139,19 @@ def test_statements_are_signed_by_a_command_too(told: Told) -> None:
         ("revoke none --reason x --by old -o f", 2, "E751"),
         ("revoke old.pub --reason= --by old -o f", 2, "E747"),
         ("rotate old.pub new -o f", 2, "E752"),
-        ("rotate old old -o none/f", 6, "E602"),
+        ("rotate old new -o none/f", 6, "E602"),
+        ("rotate old old.pub -o f", 2, "E747"),
+        ("rotate old new -o new", 2, "E750"),
+        ("revoke old.pub --reason x --by old -o old.pub", 2, "E750"),
         ("rotate old new -o f --sign-command false", 5, "E744"),
         ("rotate old new -o f --sign-command true", 7, "E733"),
     ],
 )
 def test_what_does_not_hold_is_refused(told: Told, arguments: str, status: int, found: str) -> None:
     assert told("keys", "rotate", "old", "new", "-o", "said")["ok"]
+    before = {path: path.read_bytes() for path in Path().iterdir() if path.is_file()}
     refused = told("keys", *arguments.split())
     assert (refused["exit_code"], code(refused)) == (status, found)
+    assert all(path.read_bytes() == content for path, content in before.items())
     assert not Path("f").exists()
     assert not Path("config").exists() or not list(Path("config").rglob("trust.json"))

@@ -11,6 +11,7 @@ import pytest
 
 from edgedeploy.cli.main import main
 from edgedeploy.errors import EdgedeployError, IntegrityError, ToolError, UsageError
+from edgedeploy.release import keys
 from edgedeploy.release.keys import (
     new_key,
     read_public_key,
@@ -51,6 +52,35 @@ def test_a_new_key_is_two_files_that_every_reader_knows(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         new_key(tmp_path / "key")
     assert code_of(caught) == "E750"
+
+
+@pytest.mark.parametrize("place", ["key", "key.pub"])
+def test_a_new_key_takes_no_file_of_others_away(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one that appears in between, nor a link that leads nowhere."""
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)
+    (tmp_path / place).write_text("theirs")
+    with pytest.raises(UsageError) as caught:
+        new_key(tmp_path / "key")
+    assert code_of(caught) == "E750"
+    assert [path.name for path in tmp_path.iterdir()] == [place]
+    assert (tmp_path / place).read_text() == "theirs"
+    monkeypatch.undo()
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(UsageError) as caught:
+        new_key(tmp_path / "link")
+    assert code_of(caught) == "E750" and (tmp_path / "link").is_symlink()
+
+
+def test_an_interrupted_key_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keys, "sync_folder", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        new_key(tmp_path / "key")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604])
@@ -141,6 +171,7 @@ def test_keys_new_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     (tmp_path / "text").write_text("no key")
     assert status("keys", "show", str(tmp_path / "text")) == 2
     assert status("keys", "new", str(tmp_path / "none" / "key")) == 6
+    assert status("keys", "new", "") == 2
 
 
 @pytest.mark.parametrize("given", ["", "  ", "openssl 'unclosed"])

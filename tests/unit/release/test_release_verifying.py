@@ -399,7 +399,12 @@ def test_what_is_no_file_does_not_hang(box: Path) -> None:
         assert code_of(box, path) == "E731"
         with pytest.raises(VerifyError, match="no regular file"):
             verify_alone(str(path), [made.KEY.public])
-    assert code_of(box, box) in ("E602", "E731")
+    with pytest.raises(IntegrityError, match="is a folder") as caught:
+        checked(box, box)
+    assert (caught.value.diagnostics[0].code, caught.value.diagnostics[0].subject) == (
+        "E731",
+        str(box),
+    )
     assert code_of(box, box / "missing") == "E602"
     with pytest.raises(UsageError):
         verify(made.write(box), VerifyOptions(keys=(box / "none",), state=box / "s"))

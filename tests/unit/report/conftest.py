@@ -12,6 +12,7 @@ from edgedeploy.report.document import (
     BenchSummary,
     BuildDocument,
     CandidateReport,
+    DriftReport,
     EvaluationReport,
     FileReport,
     FloatLayer,
@@ -25,6 +26,7 @@ from edgedeploy.report.document import (
     ParityReport,
     PlacementReport,
     StageReport,
+    StepsReport,
     TargetReport,
 )
 
@@ -146,6 +148,20 @@ def refused_target() -> TargetReport:
             n=200,
             flipped_count=0,
             parity=(ParityReport(output="probs", stats={"cosine": 0.999999, "max_abs": 1e-5}),),
+            drift=(
+                DriftReport(
+                    output="probs",
+                    sequences=4,
+                    steps=50,
+                    growth=Interval(value=1.1),
+                    worst_step=7,
+                    worst_rmse=0.01,
+                    parts=(
+                        StepsReport(first=0, last=24, rmse=0.004, reference_rms=0.7),
+                        StepsReport(first=25, last=49, rmse=None, reference_rms=None),
+                    ),
+                ),
+            ),
         ),
         bench=bench(
             6.73,

@@ -46,3 +46,6 @@ def test_a_record_in_short(tmp_path: Path) -> None:
     assert found.energy_j == Interval(value=51, low=50, high=52)
     assert found.energy == "hwmon (VDD_IN): rails; sampled; idle 2 W"
     assert layer_reports(record)[0].op == "MatMul"
+    assert found.state is None  # a record of before it was said
+    record["conditions"]["inputs"] = {"state": "zero"}
+    assert bench_summary(record, tmp_path).state == "zero"
