@@ -118,6 +118,10 @@ def _retrained(
         output.annotate(
             Diagnostic(code="E001", message=f"{item.quantity}: {item.why}", subject=about)
         )
+    for item in found.regressions:
+        message = f"{item.model} for {item.target} got worse: {item.quantity}: {item.why}"
+        hint = "the summary lists the samples; `gates:` say what is acceptable"
+        output.annotate(Diagnostic(code="E001", message=message, hint=hint))
     code = ExitCode.REFUSED if found.regressions else ExitCode.DONE
     text = retrained_text(found).rstrip("\n")
     return output.result(text, {"comparison": found.to_json()}, code)

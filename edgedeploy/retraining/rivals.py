@@ -76,7 +76,7 @@ def rivals_of(bundle: Bundle, built: Built, release: Path) -> tuple[list[Rivals]
     }
     pipeline = built.plan.pipeline
     found, why, members = [], dict[str, str](), list[_Member]()
-    for outcome in built.outcomes():
+    for outcome in built.outcomes({item.use.target for item in built.plan.items}):
         item = outcome.item
         name = f"{item.shared.name} {item.use.target}"
         model = released.get((item.shared.name, item.use.target))

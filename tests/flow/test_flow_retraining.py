@@ -119,9 +119,11 @@ def test_a_class_that_the_mean_hides_is_a_regression(project: Path, tmp_path: Pa
     run = edgedeploy(
         *("compare", "knock-1.0.0.edpkg", ".", "--key", "key.pub", "-t", OPENVINO),
         *("--slices", "place", "--markdown", summary, "--store", project / "store", "--json"),
+        *("--annotations", "github"),
         cwd=project,
     )
     assert run.code == 1, run.err
+    assert "::error title=edgedeploy E001::main for linux-x86-64/openvino got worse" in run.err
     found = run.document["comparison"]
     assert [item["quantity"] for item in found["regressions"]] == ["class 3"]
     before, after = scored(knock.train(1)), scored(knock.faulty(2))
