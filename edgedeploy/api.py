@@ -62,6 +62,8 @@ from edgedeploy.release.verifying import Verified, VerifyOptions, verify
 from edgedeploy.releasing import Released, ReleaseOptions, release
 from edgedeploy.report.files import write_reports
 from edgedeploy.report.platforms import last_platforms
+from edgedeploy.retraining.findings import Retrained
+from edgedeploy.retraining.running import RetrainOptions, compare_with_release, profile_at
 from edgedeploy.store import Store
 
 __all__ = [
@@ -80,6 +82,8 @@ __all__ = [
     "ReleaseOptions",
     "Released",
     "Request",
+    "RetrainOptions",
+    "Retrained",
     "SigningKey",
     "Statement",
     "Trust",
@@ -94,6 +98,7 @@ __all__ = [
     "build",
     "change_trust_on",
     "compare_releases",
+    "compare_with_release",
     "enrol",
     "enrolment",
     "fsck",
@@ -103,6 +108,7 @@ __all__ = [
     "new_key",
     "open_profile",
     "package",
+    "profile_at",
     "provision",
     "push",
     "push_release",

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from edgedeploy.disk import disk_errors
 from edgedeploy.errors import ToolError, UsageError
 from edgedeploy.measured import Measurements, read_measurements
-from edgedeploy.release.believing import believed
+from edgedeploy.release.believing import Believed, believed
 from edgedeploy.release.bundle import (
     SUFFIX,
     Figure,
@@ -123,13 +123,7 @@ def compare_releases(
         IntegrityError: A bundle (E731 to E736) or its measurements (E762) are refused.
         StoreError: A file cannot be read, or the disk refuses (E601, E602).
     """
-    if not keys and trust is None:
-        raise UsageError(
-            "two releases are compared only when somebody vouches for them",
-            code="E763",
-            hint="name the publisher's public key, or a trust file",
-        )
-    whom = believed(keys, trust)
+    whom = vouched(keys, trust)
     with ExitStack() as stack, disk_errors("cannot compare the bundles"):
         before = stack.enter_context(open_bundle(old, whom.trusted, whom.revoked))
         after = stack.enter_context(open_bundle(new, whom.trusted, whom.revoked))
@@ -144,11 +138,22 @@ def compare_releases(
         return _compared(before, after, *measured)
 
 
+def vouched(keys: tuple[Path, ...], trust: Path | None) -> Believed:
+    """Return whom a comparison believes; arguments and errors as :func:`compare_releases`."""
+    if not keys and trust is None:
+        raise UsageError(
+            "a release is compared only when somebody vouches for it",
+            code="E763",
+            hint="name the publisher's public key, or a trust file",
+        )
+    return believed(keys, trust)
+
+
 def _compared(
     before: Bundle, after: Bundle, was: Measurements | None, now: Measurements | None
 ) -> ReleaseComparison:
     one, other = before.release, after.release
-    first, second = _document(one, was), _document(other, now)
+    first, second = release_document(one, was), release_document(other, now)
     changes = compare(first, second)
     codec, delta_bytes = _delta(before, after)
     return ReleaseComparison(
@@ -164,8 +169,13 @@ def _compared(
 # -- a release in the form of a build's document -----------------------------------------------
 
 
-def _document(release: Release, measured: Measurements | None) -> BuildDocument:
-    """Return what a release says as a build document, which the comparison of builds reads."""
+def release_document(release: Release, measured: Measurements | None) -> BuildDocument:
+    """Return what a release says as a build document, which the comparison of builds reads.
+
+    Args:
+        release: The release.
+        measured: What was measured of it; None: nothing.
+    """
     benches = _benches(measured)
     names = dict.fromkeys(model.name for target in release.targets for model in target.models)
     return BuildDocument(
@@ -311,8 +321,33 @@ def _past(change: Change, one: Judged, other: Judged, bench: BenchSummary | None
     gates = {gate.gate: gate for gate in other.gates}
     if change.quantity == "metric" and "metric" in gates:
         return _metric_past(gates["metric"], one, other)
-    if change.quantity == "size" and "size" in gates:
-        return _above("size", gates["size"], other.size_bytes)
+    return past_gates(change, gates, other.size_bytes, bench)
+
+
+class Limited(Protocol):
+    """A gate as a release or a build document says it."""
+
+    @property
+    def limit(self) -> str | None:
+        """What is acceptable; None: it has no limit."""
+
+
+def past_gates(
+    change: Change,
+    gates: Mapping[str, Limited],
+    size_bytes: int | None,
+    bench: BenchSummary | None,
+) -> str | None:
+    """Return why a change of what needs no samples is a regression; None where it is none.
+
+    Args:
+        change: The change.
+        gates: Those of the new artifact, by name.
+        size_bytes: Of the new artifact; None where a device has yet to make it.
+        bench: Its measurement; None where there is none.
+    """
+    if change.quantity == "size" and "size" in gates and size_bytes is not None:
+        return _above("size", gates["size"], size_bytes)
     if change.quantity == "latency":
         judged = [name for name in gates if name.startswith("latency_") or name == "not_slower"]
         if judged:
@@ -350,7 +385,7 @@ def _apart(one: Figure, other: Figure) -> bool:
 
 
 def _latency_past(
-    change: Change, gates: Mapping[str, Gate], bench: BenchSummary | None
+    change: Change, gates: Mapping[str, Limited], bench: BenchSummary | None
 ) -> str | None:
     """Return why a latency is past a gate: its own ceiling, or slower than the old release."""
     if bench is None or change.finding == "not comparable":
@@ -366,7 +401,7 @@ def _latency_past(
     return None
 
 
-def _above(what: str, gate: Gate, value: float) -> str | None:
+def _above(what: str, gate: Limited, value: float) -> str | None:
     if gate.limit is None or value <= _number(gate.limit):
         return None
     return f"{what} is {value:g}, the gate allows {gate.limit}"

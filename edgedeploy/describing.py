@@ -100,7 +100,7 @@ def _model(built: Built, item: Item, model: VersionModel, contents: Contents) ->
         else posixpath.commonpath([engine.entry for engine in engines]),
         candidate=model.candidate,
         artifact=model.artifact,
-        inputs=tuple(_inputs(item, about)),
+        inputs=tuple(describe_inputs(item, about)),
         outputs=tuple(
             Tensor(name=spec["name"], dtype=spec["dtype"], shape=_shape(item, spec["dims"]))
             for spec in about.signature["outputs"]
@@ -193,7 +193,13 @@ def _decode(model: ModelSpec, decoder: Decoder | None, about: ModelReport) -> De
     )
 
 
-def _inputs(item: Item, about: ModelReport) -> Iterator[Tensor]:
+def describe_inputs(item: Item, about: ModelReport) -> Iterator[Tensor]:
+    """Yield the inputs of a model as a release says them, state inputs among them.
+
+    Args:
+        item: The model on a target.
+        about: What the last build said of the model.
+    """
     words = application_inputs(item.shared.model)
     fed = {pair.input: pair.output for pair in item.shared.model.state}
     for spec in about.signature["inputs"]:

@@ -56,6 +56,7 @@ def command(output: Output, **options: Any) -> int:
         kept = still_fresh(fresh)
         if kept is not None:
             output.diagnostics(Diagnostic.from_json(item) for item in kept["notes"])
+            _annotate_refusals(output, options["profile"], Path(kept["folder"]))
             return show_build(output, Path(kept["folder"]), ExitCode(kept["status"]))
     from edgedeploy import api
     from edgedeploy.cli.fleet import workshop_of
@@ -90,6 +91,7 @@ def command(output: Output, **options: Any) -> int:
     findings = [item for out in failed for trial in out.trials for item in trial.diagnostics]
     findings += [item for found in result.combinations for item in found.diagnostics]
     output.diagnostics(dict.fromkeys(findings))  # targets that share a stage share its failure
+    _annotate_refusals(output, request.profile, result.folder)
     return show_build(output, result.folder, result.exit_code)
 
 
@@ -102,6 +104,20 @@ def _said(options: dict[str, Any]) -> dict[str, Any]:
         return str(value.absolute()) if isinstance(value, Path) else value
 
     return {name: plain(value) for name, value in options.items()}
+
+
+def _annotate_refusals(output: Output, profile: Path, folder: Path) -> None:
+    """Annotate the targets that gates refused; the report says it to everybody else."""
+    if output.annotations is None:
+        return
+    from edgedeploy.config.read import read_document as read_yaml
+    from edgedeploy.profile.load import places_of_targets
+    from edgedeploy.report.document import read_document
+    from edgedeploy.report.refusals import refusals
+
+    places = places_of_targets(read_yaml(profile))
+    for item in refusals(read_document(folder / DOCUMENT), places):
+        output.annotate(item)
 
 
 def show_build(output: Output, folder: Path, code: ExitCode) -> int:

@@ -27,6 +27,8 @@ class Output:
         quiet: Print results and errors only.
         verbose: Print every stage, hits too.
         colour: ``auto``, ``always`` or ``never``.
+        annotations: ``github``: print every diagnostic also as a command that GitHub Actions
+            turns into an annotation.
     """
 
     def __init__(
@@ -37,28 +39,32 @@ class Output:
         quiet: bool = False,
         verbose: bool = False,
         colour: str = "auto",
+        annotations: str | None = None,
     ) -> None:
         self.as_json = as_json
         self.debug = debug
         self.quiet = quiet
         self.verbose = verbose
         self._colour = colour
+        self.annotations = annotations
 
     @classmethod
     def from_arguments(cls, arguments: Sequence[str]) -> Output:
         """Return the output that the raw arguments ask for, also when they do not parse."""
-        colour = "auto"
-        for at, argument in enumerate(arguments):
-            if argument == "--color" and at + 1 < len(arguments):
-                colour = arguments[at + 1]
-            elif argument.startswith("--color="):
-                colour = argument.partition("=")[2]
+        values: dict[str, str] = {}
+        for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+            name, given, value = argument.partition("=")
+            if given:
+                values[name] = value
+            elif following is not None:
+                values[name] = following
         return cls(
             as_json="--json" in arguments,
             debug="--debug" in arguments,
             quiet="-q" in arguments or "--quiet" in arguments,
             verbose="-v" in arguments or "--verbose" in arguments,
-            colour=colour,
+            colour=values.get("--color", "auto"),
+            annotations=values.get("--annotations"),
         )
 
     def colours_on(self, stream: TextIO) -> bool:
@@ -95,6 +101,15 @@ class Output:
                 head, _, rest = text.partition(":")
                 text = click.style(head, fg=COLOURS[item.severity], bold=True) + f":{rest}"
             print(text, file=sys.stderr)
+            self.annotate(item)
+
+    def annotate(self, item: Diagnostic) -> None:
+        """Print a finding as an annotation to stderr, where they are asked for."""
+        if self.annotations != "github":
+            return
+        from edgedeploy.errors.annotations import annotation
+
+        print(annotation(item, os.environ.get("GITHUB_WORKSPACE")), file=sys.stderr)
 
     def failure(self, error: EdgedeployError) -> int:
         """Print a typed failure; return its exit status."""
@@ -133,11 +148,14 @@ def verb(function: Callable[..., int]) -> Callable[..., int]:
             quiet=options.pop("quiet"),
             verbose=options.pop("verbose"),
             colour=options.pop("colour"),
+            annotations=options.pop("annotations"),
         )
         return function(output, **options)
 
     colours = click.Choice(["auto", "always", "never"])
+    forms = click.Choice(["github"])
     for option in (
+        click.option("--annotations", type=forms, help="Print findings also as CI annotates them."),
         click.option("--color", "colour", type=colours, default="auto", help="Colour stderr."),
         click.option("--debug", is_flag=True, help="Print traces of failures."),
         click.option("-q", "--quiet", is_flag=True, help="Print results and errors only."),

@@ -120,6 +120,27 @@ class Built:
         """What the profile asks for."""
         return self._plan
 
+    @property
+    def document(self) -> BuildDocument:
+        """What the last build said."""
+        return self._document
+
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Return what the last build made, in the order of the plan, refused artifacts as well.
+
+        Raises:
+            BuildError: It is not built, or not as the profile now says, or something of it failed
+                (E438).
+        """
+        run = self._run(self._plan)
+        try:
+            found = run.build()
+        finally:
+            run.close()
+        for outcome in found:
+            self._check_built(outcome)
+        return found
+
     def report(self, item: Item) -> tuple[ModelReport, TargetReport]:
         """Return what the last build said of an item's model, and of it on its target.
 

@@ -17,16 +17,16 @@ def render(diagnostic: Diagnostic) -> str:
     line with a caret under the column, ``hint: ...``. Characters that are not printable are
     escaped, so that text out of a file cannot drive the terminal.
     """
-    lines = [f"{diagnostic.severity}[{diagnostic.code}]: {_printable(diagnostic.message)}"]
+    lines = [f"{diagnostic.severity}[{diagnostic.code}]: {printable(diagnostic.message)}"]
     place = diagnostic.place
     if place is not None:
-        lines.append(f" --> {_printable(str(place))}")
+        lines.append(f" --> {printable(str(place))}")
         if diagnostic.snippet is not None:
             lines.extend(_snippet(diagnostic.snippet, place.line, place.column))
     elif diagnostic.subject is not None:
-        lines.append(f" --> {_printable(diagnostic.subject)}")
+        lines.append(f" --> {printable(diagnostic.subject)}")
     if diagnostic.hint is not None:
-        lines.append(f"hint: {_printable(diagnostic.hint)}")
+        lines.append(f"hint: {printable(diagnostic.hint)}")
     return "\n".join(lines)
 
 
@@ -36,8 +36,8 @@ def _snippet(text: str, line: int, column: int) -> list[str]:
     start = 0 if at < SNIPPET_WIDTH - 10 else at - SNIPPET_WIDTH // 2
     head = "..." if start else ""
     tail = "..." if len(text) > start + SNIPPET_WIDTH else ""
-    shown = _printable(text[start : start + SNIPPET_WIDTH])
-    before = head + _printable(text[start:at])
+    shown = printable(text[start : start + SNIPPET_WIDTH])
+    before = head + printable(text[start:at])
     number = str(line)
     indent = " " * _columns(before)
     gutter = " " * len(number)
@@ -52,7 +52,7 @@ def _columns(text: str) -> int:
     )
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return the text with tabs as one space and other unprintable characters escaped."""
     if text.isprintable():
         return text

@@ -124,12 +124,23 @@ class MetricResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassChange:
-    """A class and what became of it."""
+    """A class and what became of it; ``interval`` is of ``value - float_value`` (95 %)."""
 
     label: str
     n: int
     float_value: float
     value: float
+    interval: Interval | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the change as JSON data."""
+        return {**_plain(self), "interval": self.interval and self.interval.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ClassChange:
+        """Return the change that :meth:`to_json` wrote."""
+        interval = data["interval"]
+        return cls(**{**data, "interval": Interval(**interval) if interval else None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +251,7 @@ def _paired_json(paired: PairedResult | None) -> dict[str, Any] | None:
         "interval": paired.interval and paired.interval.to_json(),
         "lost": list(paired.lost),
         "gained": list(paired.gained),
-        "worst_class": paired.worst_class and _plain(paired.worst_class),
+        "worst_class": paired.worst_class and paired.worst_class.to_json(),
     }
 
 
@@ -254,6 +265,6 @@ def _paired_from(data: Mapping[str, Any] | None) -> PairedResult | None:
             "interval": Interval(**data["interval"]) if data["interval"] else None,
             "lost": tuple(data["lost"]),
             "gained": tuple(data["gained"]),
-            "worst_class": ClassChange(**worst) if worst else None,
+            "worst_class": ClassChange.from_json(worst) if worst else None,
         }
     )

@@ -39,9 +39,9 @@ class GateVerdict:
     """The verdict of one gate.
 
     Attributes:
-        gate: ``parity``, ``metric``, ``cosine``, ``size``, ``latency_p50`` .., ``memory``,
-            ``energy`` or ``not_slower``; those on outputs end with ``_on_device`` where a device
-            computed them.
+        gate: ``parity``, ``metric``, ``worst_class``, ``cosine``, ``size``, ``latency_p50`` ..,
+            ``memory``, ``energy`` or ``not_slower``; those on outputs end with ``_on_device`` where
+            a device computed them.
         state: The verdict.
         limit: What is acceptable, as text.
         value: What was found, as text; empty when not judged.
@@ -97,6 +97,8 @@ def judge(
     found = [_parity(evaluation, judged=gates.metric is not None or gates.cosine is not None)]
     if gates.metric is not None:
         found.append(judge_metric(gates.metric, evaluation, float_evaluation))
+    if gates.worst_class is not None:
+        found.append(_worst_class(gates.worst_class, evaluation))
     if gates.cosine is not None:
         found.append(_cosine(gates.cosine, evaluation))
     if gates.size_bytes is not None:
@@ -125,6 +127,8 @@ def judge_answers(gates: GateSpec, evaluation: Evaluation) -> tuple[GateVerdict,
     found = [_parity(evaluation, judged=gates.metric is not None or gates.cosine is not None)]
     if gates.metric is not None:
         found.append(judge_metric(gates.metric, evaluation, _float_of(evaluation)))
+    if gates.worst_class is not None:
+        found.append(_worst_class(gates.worst_class, evaluation))
     if gates.cosine is not None:
         found.append(_cosine(gates.cosine, evaluation))
     return tuple(replace(verdict, gate=f"{verdict.gate}{ON_DEVICE}") for verdict in found)
@@ -191,11 +195,12 @@ def _parity(evaluation: Evaluation | None, *, judged: bool) -> GateVerdict:
     )
 
 
-def _delta_text(amount: float, unit: str) -> str:
+def delta_text(amount: float, unit: str) -> str:
+    """Return a change in the unit of a gate (``pt``, ``%``, ``abs``) as people write it."""
     return f"{amount:+.3g}" if unit == "abs" else f"{amount:+.3g} {unit}"
 
 
-def _in_unit(delta: float, float_value: float, unit: str) -> float:
+def in_unit(delta: float, float_value: float, unit: str) -> float:
     """Return an absolute change in the gate's unit."""
     if unit == "pt":
         return delta * 100
@@ -208,7 +213,7 @@ def _in_unit(delta: float, float_value: float, unit: str) -> float:
 def _check_sense(allowed: Delta, name: str, unit: str, higher_is_better: bool) -> None:
     if allowed.unit == "pt" and unit != "fraction":
         raise DataError(
-            f"the gate {_delta_text(allowed.amount, 'pt')} makes no sense: {name} is no fraction",
+            f"the gate {delta_text(allowed.amount, 'pt')} makes no sense: {name} is no fraction",
             code="E285",
             subject=name,
             hint="Give the change relatively (`-1 %`) or as a plain number (`-0.01`).",
@@ -216,11 +221,11 @@ def _check_sense(allowed: Delta, name: str, unit: str, higher_is_better: bool) -
     if allowed.amount and (allowed.amount < 0) != higher_is_better:
         direction = "higher" if higher_is_better else "lower"
         raise DataError(
-            f"the gate {_delta_text(allowed.amount, allowed.unit)} on {name} would allow any loss: "
+            f"the gate {delta_text(allowed.amount, allowed.unit)} on {name} would allow any loss: "
             f"{direction} is better",
             code="E285",
             subject=name,
-            hint=f"Write {_delta_text(-allowed.amount, allowed.unit)}.",
+            hint=f"Write {delta_text(-allowed.amount, allowed.unit)}.",
         )
 
 
@@ -237,7 +242,7 @@ def judge_metric(
     Raises:
         DataError: The gate makes no sense for the metric (E285).
     """
-    limit = _delta_text(allowed.amount, allowed.unit)
+    limit = delta_text(allowed.amount, allowed.unit)
     metric = None if evaluation is None else evaluation.metric
     base = None if float_evaluation is None else float_evaluation.metric
     if evaluation is None or metric is None or base is None:
@@ -249,11 +254,9 @@ def judge_metric(
     delta = metric.value - base.value
     if paired is not None and paired.delta is not None:
         delta = paired.delta
-    change = _in_unit(delta, base.value, allowed.unit) if delta else 0.0
+    change = in_unit(delta, base.value, allowed.unit) if delta else 0.0
     better_down = -1 if metric.higher_is_better else 1
-    # 1e-9: a change of exactly the limit passes in spite of binary fractions.
-    loss, bound = better_down * change, abs(allowed.amount)
-    passed = loss <= bound + 1e-9 * max(1.0, bound)
+    passed = within(allowed, better_down * change)
     uncertain, note = _certainty(
         paired.interval if paired else None, allowed, base.value, better_down
     )
@@ -261,9 +264,45 @@ def judge_metric(
         gate="metric",
         state=_state(passed),
         limit=limit,
-        value=_delta_text(change, allowed.unit),
+        value=delta_text(change, allowed.unit),
         evidence=evaluation.evidence,
         reason=f"{metric.name} {metric.value:.4g}, float {base.value:.4g}, n = {metric.n}; {note}",
+        uncertain=uncertain,
+    )
+
+
+def within(allowed: Delta, loss: float) -> bool:
+    """Return whether a loss, in the unit of a gate and above zero, is one that the gate allows."""
+    bound = abs(allowed.amount)
+    # 1e-9: a change of exactly the limit passes in spite of binary fractions.
+    return loss <= bound + 1e-9 * max(1.0, bound)
+
+
+def _worst_class(allowed: Delta, evaluation: Evaluation | None) -> GateVerdict:
+    limit = delta_text(allowed.amount, allowed.unit)
+    metric = None if evaluation is None else evaluation.metric
+    if evaluation is None or metric is None or evaluation.paired is None:
+        return _not_judged("worst_class", limit, "there is no metric of the artifact and of float")
+    _check_sense(allowed, metric.name, metric.unit, metric.higher_is_better)
+    if not metric.by_class:
+        return _not_judged("worst_class", limit, f"{metric.name} has no classes")
+    worst = evaluation.paired.worst_class
+    change, uncertain, reason = 0.0, False, f"none of {len(metric.by_class)} classes lost"
+    better_down = -1 if metric.higher_is_better else 1
+    if worst is not None:
+        change = in_unit(worst.value - worst.float_value, worst.float_value, allowed.unit)
+        uncertain, note = _certainty(worst.interval, allowed, worst.float_value, better_down)
+        reason = (
+            f"class {worst.label}: {worst.value:.4g}, float {worst.float_value:.4g}, "
+            f"n = {worst.n}; {note}"
+        )
+    return GateVerdict(
+        gate="worst_class",
+        state=_state(within(allowed, better_down * change)),
+        limit=limit,
+        value=delta_text(change, allowed.unit),
+        evidence=evaluation.evidence,
+        reason=reason,
         uncertain=uncertain,
     )
 
@@ -274,8 +313,8 @@ def _certainty(
     """Return whether the verdict is uncertain, and the words on it."""
     if interval is None:
         return True, "uncertain: too few samples for a confidence interval"
-    ends = [_in_unit(end, float_value, allowed.unit) for end in (interval.low, interval.high)]
-    text = f"95 % interval {ends[0]:+.3g} to {_delta_text(ends[1], allowed.unit)}"
+    ends = [in_unit(end, float_value, allowed.unit) for end in (interval.low, interval.high)]
+    text = f"95 % interval {ends[0]:+.3g} to {delta_text(ends[1], allowed.unit)}"
     losses = [better_down * end for end in ends]
     if min(losses) <= abs(allowed.amount) < max(losses):
         return True, f"{text}; uncertain: n too small"

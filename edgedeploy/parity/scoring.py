@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,9 @@ from edgedeploy.parity.evaluation import (
     SampleScore,
 )
 from edgedeploy.parity.metrics import Metric
+
+Values = Callable[[Sequence[Any], np.ndarray], np.ndarray]
+"""Records ``[n]`` and weights ``[b, n]`` -> the metric of each weighting, float64 ``[b]``."""
 
 
 def defined(value: float) -> float | None:
@@ -39,13 +44,14 @@ def summarise(name: str, metric: Metric, scores: Sequence[SampleScore]) -> Metri
     )
 
 
-def _independent(scores: Sequence[SampleScore]) -> bool:
+def independent(scores: Sequence[SampleScore]) -> bool:
+    """Return whether no sample belongs to a sequence."""
     return all(item.sequence is None for item in scores)
 
 
 def _interval(metric: Metric, scores: Sequence[SampleScore]) -> Interval | None:
     records = [item.record for item in scores]
-    if metric.proportion and records and _independent(scores):
+    if metric.proportion and records and independent(scores):
         return wilson(sum(bool(metric.correct(record)) for record in records), len(records))
     return bootstrap(
         lambda weights: metric.values(records, weights),
@@ -78,31 +84,76 @@ def pair(
     ]
     lost = tuple(name for name, change in flips if change < 0)
     gained = tuple(name for name, change in flips if change > 0)
-    if metric.proportion and ours and _independent(scores):
-        interval: Interval | None = paired_proportions(len(gained), len(lost), len(ours))
-    else:
-        interval = bootstrap(
-            lambda weights: np.asarray(
-                metric.values(ours, weights) - metric.values(theirs, weights)
-            ),
-            blocks([item.sequence for item in scores]),
-            metric.resamples,
-        )
     return PairedResult(
         float_value=defined(float_value),
         delta=defined(value - float_value),
-        interval=interval,
+        interval=difference(metric, metric.values, scores, reference),
         lost=lost,
         gained=gained,
-        worst_class=_worst_class(metric, metric.by_class(ours), metric.by_class(theirs)),
+        worst_class=_worst_class(metric, scores, reference),
+    )
+
+
+def difference(
+    metric: Metric,
+    values: Values,
+    scores: Sequence[SampleScore],
+    reference: Sequence[SampleScore],
+) -> Interval | None:
+    """Return the interval of a difference between two artifacts on the same samples.
+
+    Args:
+        metric: What both were scored with.
+        values: What of it differs: the metric itself, or that of one class.
+        scores: The artifact's.
+        reference: The other one's.
+    """
+    ours, theirs = [item.record for item in scores], [item.record for item in reference]
+    if metric.proportion and ours and independent(scores):
+        changes = [
+            bool(metric.correct(new)) - bool(metric.correct(old))
+            for old, new in zip(theirs, ours, strict=True)
+        ]
+        return paired_proportions(changes.count(1), changes.count(-1), len(ours))
+    return bootstrap(
+        lambda weights: np.asarray(values(ours, weights) - values(theirs, weights)),
+        blocks([item.sequence for item in scores]),
+        metric.resamples,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassPart:
+    """The samples of a class, and what the metric of that class is.
+
+    Attributes:
+        places: Of its samples among all.
+        whole: Whether these samples are of the class as a whole, or only have something of it.
+        values: The metric of the class over their records.
+    """
+
+    places: Sequence[int]
+    whole: bool
+    values: Values
+
+
+def class_part(metric: Metric, scores: Sequence[SampleScore], label: str) -> ClassPart:
+    """Return what a class is judged on: its own samples, or the class's share in all of them."""
+    own = [place for place, item in enumerate(scores) if metric.class_of(item.record) == label]
+    if own:
+        return ClassPart(places=own, whole=True, values=metric.values)
+    return ClassPart(
+        places=range(len(scores)),
+        whole=False,
+        values=lambda records, weights: metric.class_values(records, weights, label),
     )
 
 
 def _worst_class(
-    metric: Metric,
-    ours: Mapping[str, tuple[int, float]],
-    theirs: Mapping[str, tuple[int, float]],
+    metric: Metric, scores: Sequence[SampleScore], reference: Sequence[SampleScore]
 ) -> ClassChange | None:
+    ours = metric.by_class([item.record for item in scores])
+    theirs = metric.by_class([item.record for item in reference])
     sign = 1 if metric.higher_is_better else -1
     losses = [
         (sign * (value - theirs[label][1]), label)
@@ -113,4 +164,16 @@ def _worst_class(
     if loss >= 0:
         return None
     n, value = ours[label]
-    return ClassChange(label=label, n=n, float_value=theirs[label][1], value=value)
+    part = class_part(metric, scores, label)
+    return ClassChange(
+        label=label,
+        n=n,
+        float_value=theirs[label][1],
+        value=value,
+        interval=difference(
+            metric,
+            part.values,
+            [scores[place] for place in part.places],
+            [reference[place] for place in part.places],
+        ),
+    )

@@ -219,13 +219,17 @@ def _gates(use: TargetUse, target: Target, profile: Profile) -> Iterator[Diagnos
             )
             if given is None
         ]
-        if use.gates.metric is not None and wanted:
-            yield _at(
-                use,
-                "E148",
-                f"the metric gate cannot be judged for the model `{model.name}`",
-                f"add {' and '.join(wanted)}, or remove the gate",
-            )
+        for what, gate in (
+            ("metric", use.gates.metric),
+            ("worst_class", use.gates.worst_class),
+        ):
+            if gate is not None and wanted:
+                yield _at(
+                    use,
+                    "E148",
+                    f"the {what} gate cannot be judged for the model `{model.name}`",
+                    f"add {' and '.join(wanted)}, or remove the gate",
+                )
     machine_gates = [
         name
         for name, given in (

@@ -130,6 +130,7 @@ def _gates(given: Mapping[str, Any]) -> GateSpec:
         energy_j=given.get("energy"),
         not_slower_than_float=given.get("not_slower_than_float", True),
         cosine=given.get("cosine"),
+        worst_class=given.get("worst_class"),
     )
 
 

@@ -132,10 +132,15 @@ def _target(target: Target) -> dict[str, Any]:
     return _fields(target, "id", "files")
 
 
+_CHANGES = ("metric", "worst_class")
+"""Gates that are allowed changes."""
+
+
 def _use(use: TargetUse) -> dict[str, Any]:
     gates = _fields(use.gates)
-    if use.gates.metric is not None:
-        gates["metric"] = _fields(use.gates.metric)
+    for name in _CHANGES:
+        allowed: Delta | None = getattr(use.gates, name)
+        gates[name] = None if allowed is None else _fields(allowed)
     return {
         "target": use.target,
         "quantize": _fields(use.quantize),
@@ -147,8 +152,8 @@ def _use(use: TargetUse) -> dict[str, Any]:
 
 def _read_use(data: Mapping[str, Any]) -> TargetUse:
     gates = dict(data["gates"])
-    if gates["metric"] is not None:
-        gates["metric"] = Delta(**gates["metric"])
+    for name in _CHANGES:
+        gates[name] = None if gates[name] is None else Delta(**gates[name])
     return TargetUse(
         target=data["target"],
         quantize=QuantizeSpec(**_tupled(data["quantize"], "keep_float", "keep_float_ops")),

@@ -124,10 +124,10 @@ def _validated(document: Document, folder: Path, file: Path, library: TargetLibr
         )
     if schema is None or found:
         raise ProfileError(sorted(found, key=by_place))
-    return to_profile(schema, folder=folder, file=file, places=_places(document))
+    return to_profile(schema, folder=folder, file=file, places=places_of_targets(document))
 
 
-def _places(document: Document) -> dict[str, Place]:
+def places_of_targets(document: Document) -> dict[str, Place]:
     """Return where each target id stands."""
     found = {}
     for path, target, is_key in target_ids(document.data):

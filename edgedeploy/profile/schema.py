@@ -25,6 +25,7 @@ from edgedeploy.profile.schema_parts import (
     ImageSize,
     MetricName,
     Name,
+    PlainChange,
     Real,
     Reals,
     RelativePath,
@@ -384,6 +385,11 @@ class GatesSchema(Strict):
         default=None,
         description="Least cosine similarity of outputs with the float model. Without this gate "
         "and without `metric`, parity asks for 0.95.",
+    )
+    worst_class: PlainChange | None = Field(
+        default=None,
+        description="Allowed change of the class that loses most, such as `-5 pt`; held against "
+        "the float model, and by `edgedeploy compare` against a release.",
     )
 
 

@@ -63,6 +63,16 @@ def _delta(value: object) -> Delta:
     return Delta(amount=amount, unit=unit)  # type: ignore[arg-type]
 
 
+def _plain_delta(value: object) -> Delta:
+    """Return a change that is not relative: of two classes the rarer would always be the worse."""
+    found = _delta(value)
+    if found.unit == "%":
+        raise fault(
+            "E107", "a relative change is not allowed here", "write points, such as `-5 pt`"
+        )
+    return found
+
+
 def _dim(value: object) -> DimSpec:
     try:
         return parse_dim(value)
@@ -214,6 +224,7 @@ Duration = Annotated[float, PlainValidator(_units(duration_ms), json_schema_inpu
 Energy = Annotated[float, PlainValidator(_units(energy_j), json_schema_input_type=str)]
 Size = Annotated[int, PlainValidator(_units(size_bytes), json_schema_input_type=str)]
 Change = Annotated[Delta, PlainValidator(_units(_delta), json_schema_input_type=str)]
+PlainChange = Annotated[Delta, PlainValidator(_units(_plain_delta), json_schema_input_type=str)]
 Dim = Annotated[DimSpec, PlainValidator(_dim, json_schema_input_type=int | str | list[int])]
 Axis = Annotated[
     int | str | DimSpec, PlainValidator(_axis, json_schema_input_type=int | str | list[int])

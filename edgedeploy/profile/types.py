@@ -240,6 +240,11 @@ class MetricSpec:
         """Whether it is a function of the user's project."""
         return ".py:" in self.name
 
+    @property
+    def is_closeness(self) -> bool:
+        """Whether it holds outputs against the float model's, and needs no truth."""
+        return self.name in ("mse", "cosine", "agreement")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
@@ -293,6 +298,7 @@ class GateSpec:
         energy_j: Most energy of one inference, J, all that the board's source of power tells.
         not_slower_than_float: Whether the artifact must be no slower than the float one.
         cosine: Least cosine similarity of outputs with the float model (0-1).
+        worst_class: Allowed change of the class that loses most, as ``metric`` but never relative.
     """
 
     metric: Delta | None = None
@@ -302,6 +308,7 @@ class GateSpec:
     energy_j: float | None = None
     not_slower_than_float: bool = True
     cosine: float | None = None
+    worst_class: Delta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

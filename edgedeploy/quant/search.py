@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from edgedeploy.quant.candidates import WEIGHT_ONLY, Candidate
 from edgedeploy.quant.survey import LayerSensitivity, Survey
 
-ACCURACY = frozenset({"cosine", "metric", "parity", "together"})
+ACCURACY = frozenset({"cosine", "metric", "parity", "together", "worst_class"})
 """Gates that layers in float help with."""
 
 MOST_FLOAT = 0.5

@@ -13,6 +13,7 @@ from edgedeploy.report.document import (
     ArithmeticReport,
     BenchSummary,
     EngineReport,
+    GateReport,
     Interval,
     LossReport,
     MetricReport,
@@ -213,6 +214,14 @@ def host(facts: Mapping[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def gate(item: GateReport) -> str:
+    """Return a gate in one line: its state, figure, limit and reason."""
+    shown = [f"gate {item.gate} {item.state}"]
+    if item.value is not None and item.limit is not None:
+        shown.append(f"{item.value}, limit {item.limit}")
+    return ": ".join([*shown, item.reason] if item.reason else shown)
+
+
 def diagnostic(item: Diagnostic) -> str:
     """Return a finding in one line: code, subject and message."""
     subject = f"{item.subject}: " if item.subject else ""
@@ -273,12 +282,9 @@ def notes(target: TargetReport, created: str) -> list[str]:
         found.append(arithmetic(target.arithmetic, simulated=target.simulated))
     if target.units is not None:
         found.append(units(target.units))
-    for gate in target.gates:
-        if gate.state != "passed":
-            shown = [f"gate {gate.gate} {gate.state}"]
-            if gate.value is not None and gate.limit is not None:
-                shown.append(f"{gate.value}, limit {gate.limit}")
-            found.append(": ".join([*shown, gate.reason] if gate.reason else shown))
+    for item in target.gates:
+        if item.state != "passed":
+            found.append(gate(item))
     for candidate in target.candidates:
         chosen = candidate.state == "chosen"
         reason = candidate.about if chosen else candidate.reason

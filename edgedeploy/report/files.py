@@ -77,6 +77,11 @@ def _stamp(result: BuildResult) -> str:
     return digest("reports", told)
 
 
+def is_build(path: Path) -> bool:
+    """Return whether a path is a build folder, or its build.json."""
+    return (path / DOCUMENT).is_file() or (path.name == DOCUMENT and path.is_file())
+
+
 def build_folder(path: Path) -> Path:
     """Return the build folder that a path means: itself, its build.json, or a profile's.
 

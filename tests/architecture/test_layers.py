@@ -17,6 +17,7 @@ ROWS = (
         (
             "releasing",
             "importing",
+            "retraining",
             "comparing",
             "measured",
             "describing",

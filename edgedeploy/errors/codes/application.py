@@ -8,6 +8,32 @@ from __future__ import annotations
 from edgedeploy.errors.codes import Explanation
 
 CODES: dict[str, Explanation] = {
+    "E856": Explanation(
+        "A released model does not fit the present data",
+        "`compare RELEASE PROFILE` runs the release's artifacts on the samples that the profile "
+        "evaluates now, and this one takes other inputs, gives other outputs, or has other classes "
+        "or characters than the present model. Leave the target out with `-t`, or compare with a "
+        "release that takes the same data.",
+    ),
+    "E857": Explanation(
+        "Samples cannot be parted into slices",
+        "`--slices` names a column of the table of labels, or a function `file.py:function` that "
+        "gives the slice of a sample's name. The column is not there, the function fails, or it "
+        "makes no slice at all or too many: every slice is one more test, and makes all of them "
+        "less sharp.",
+    ),
+    "E858": Explanation(
+        "Nothing of a release can be paired with the last build",
+        "Samples are paired where a model on a target stands in the release and in the profile, "
+        "has a metric with a truth and evaluation data, and runs on this machine. The message says "
+        "what is missing for each. Give the profile `metric:` and `data: {evaluate: ...}`, or "
+        "compare two bundles, which needs no samples.",
+    ),
+    "E859": Explanation(
+        "A folder does not hold one profile",
+        "A folder stands for the profile in it: the YAML file with the key `edgedeploy`. There is "
+        "none here, or there are several. Name the file.",
+    ),
     "E870": Explanation(
         "There is no such task",
         "`task:` names a preset, and there is none of that name. `docs/tasks.md` lists them: "

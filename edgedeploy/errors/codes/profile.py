@@ -213,8 +213,9 @@ CODES: dict[str, Explanation] = {
     ),
     "E148": Explanation(
         "A metric gate that cannot be judged",
-        "The gate compares a metric on evaluation data with the float model's; both `metric` and "
-        "`data: {evaluate: ...}` are needed. Add them, or remove the gate.",
+        "The gates `metric` and `worst_class` compare a metric on evaluation data with the float "
+        "model's; `metric` and `data: {evaluate: ...}` are both needed. Add them, or remove the "
+        "gate.",
     ),
     "E150": Explanation(
         "A target file whose id is not its name",

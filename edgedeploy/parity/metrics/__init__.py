@@ -89,6 +89,24 @@ class Metric(ABC):
         """Return class -> (number of true samples or boxes, value), empty without classes."""
         return {}
 
+    def class_of(self, record: Any) -> str | None:
+        """Return the class that a sample counts for as a whole; None where there is none."""
+        return None
+
+    def class_values(self, records: Sequence[Any], weights: np.ndarray, label: str) -> np.ndarray:
+        """Return one class's value of each weighting, as :meth:`by_class` has it for one of each.
+
+        Args:
+            records: What :meth:`score` returned, ``[n]``.
+            weights: How often each record counts, ``[resamples, n]``.
+            label: One of :meth:`by_class`.
+
+        Returns:
+            float64 ``[resamples]``; NaN where it is not defined.
+        """
+        kept = [place for place, record in enumerate(records) if self.class_of(record) == label]
+        return self.values([records[place] for place in kept], weights[:, kept])
+
     def details(self, records: Sequence[Any]) -> dict[str, float]:
         """Return further figures to show beside the value."""
         return {}

@@ -219,6 +219,16 @@ class MeanAveragePrecision(Metric):
                 out[row] = np.mean(scores)
         return out
 
+    def class_values(self, records: Sequence[Any], weights: np.ndarray, label: str) -> np.ndarray:
+        """Return the average precision of one class of each weighting; NaN without true boxes."""
+        table = _ClassTable(records, label)
+        return np.array(
+            [
+                table.precisions(weight)[self._levels].mean() if table.true @ weight > 0 else np.nan
+                for weight in weights
+            ]
+        )
+
     def by_class(self, records: Sequence[Any]) -> dict[str, tuple[int, float]]:
         """Return average precision by class."""
         ones = np.ones(len(records))

@@ -157,6 +157,12 @@ class MacroF1(Metric):
             scores[row] = 2 * hits / np.maximum(both, 1e-300)
         return scores, present
 
+    def class_values(self, records: Sequence[Any], weights: np.ndarray, label: str) -> np.ndarray:
+        """Return the F1 of one class of each weighting; NaN where it is nowhere."""
+        scores, present = self._by_class(records, weights)
+        at = int(label)
+        return np.asarray(np.where(present[:, at], scores[:, at], np.nan))
+
     def correct(self, record: Any) -> bool | None:
         """Return whether all frames of the sample are right."""
         return all(true == predicted for true, predicted in record)

@@ -74,11 +74,15 @@ class TopK(SumMetric):
         """Return whether the sample is a hit."""
         return bool(record[0])
 
+    def class_of(self, record: Any) -> str | None:
+        """Return the true class."""
+        return str(record[2])
+
     def by_class(self, records: Sequence[Any]) -> dict[str, tuple[int, float]]:
         """Return accuracy (recall) by true class."""
         hits: defaultdict[str, list[int]] = defaultdict(list)
-        for hit, _, label in records:
-            hits[str(label)].append(hit)
+        for record in records:
+            hits[str(record[2])].append(record[0])
         return {label: (len(found), sum(found) / len(found)) for label, found in hits.items()}
 
 

@@ -1,9 +1,12 @@
 """Gates: every state of every gate, with its reason."""
 
+from dataclasses import replace
+
 import pytest
 
 from edgedeploy.errors import DataError, Diagnostic
 from edgedeploy.parity.evaluation import (
+    ClassChange,
     Evaluation,
     Interval,
     MetricResult,
@@ -314,3 +317,50 @@ def test_what_a_device_answers_has_gates_of_its_own():
     assert bad["metric_on_device"] == "refused"
     far = judge_answers(GateSpec(), evaluation(cosine=0.2))
     assert [(gate.gate, gate.state) for gate in far] == [("parity_on_device", "refused")]
+
+
+def losing(value, *, before=0.9, interval=(-0.2, -0.01), classes=("7", "8"), up=True):
+    """Return an evaluation whose class 7 changed from ``before`` to ``value``."""
+    found = evaluation(up=up)
+    worst = ClassChange(
+        label="7",
+        n=40,
+        float_value=before,
+        value=value,
+        interval=interval and Interval(low=interval[0], high=interval[1], method="bonett-price"),
+    )
+    return replace(
+        found,
+        metric=replace(found.metric, by_class=dict.fromkeys(classes, (40, value))),
+        paired=replace(found.paired, worst_class=worst),
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "state", "uncertain"),
+    [
+        (0.85, (-0.06, -0.045), "passed", True),  # exactly what is allowed
+        (0.8, (-0.15, -0.06), "refused", False),
+        (0.8, (-0.25, 0.02), "refused", True),
+        (0.89, None, "passed", True),
+        (0.89, (-0.02, 0.0), "passed", False),
+    ],
+)
+def test_the_class_that_loses_most_has_a_gate(value, interval, state, uncertain):
+    spec = {"worst_class": Delta(amount=-5, unit="pt")}
+    found = verdict("worst_class", spec, ours=losing(value, interval=interval))
+    assert (found.state, found.uncertain) == (state, uncertain)
+    assert "class 7" in found.reason
+
+
+def test_a_gate_on_classes_without_any_is_not_judged_and_without_a_loss_passes():
+    spec = {"worst_class": Delta(amount=-5, unit="pt")}
+    assert verdict("worst_class", spec, ours=losing(0.1, classes=())).state == "not_judged"
+    unharmed = losing(0.9)
+    unharmed = replace(unharmed, paired=replace(unharmed.paired, worst_class=None))
+    assert verdict("worst_class", spec, ours=unharmed).state == "passed"
+    with pytest.raises(DataError):
+        verdict("worst_class", {"worst_class": Delta(amount=5, unit="pt")}, ours=losing(0.8))
+    gates = GateSpec(worst_class=Delta(amount=-5, unit="pt"), not_slower_than_float=False)
+    names = [item.gate for item in judge_answers(gates, losing(0.8))]
+    assert names == ["parity_on_device", "worst_class_on_device"]

@@ -159,6 +159,7 @@ USES = st.builds(
         energy_j=st.none() | st.floats(1e-6, 10),
         not_slower_than_float=st.booleans(),
         cosine=st.none() | REALS,
+        worst_class=st.none() | st.builds(Delta, amount=REALS, unit=st.sampled_from(["pt", "abs"])),
     ),
     bench=st.builds(
         BenchSpec,

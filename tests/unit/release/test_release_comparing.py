@@ -297,4 +297,4 @@ def test_the_command_answers_with_its_status(
     assert "regression: main rpi5/ort: latency:" in text
     status, text = run(old, pair.folder, "--key", pair.public)
     assert status == 2
-    assert "E763" in text
+    assert "E859" in text  # a folder stands for the profile in it

@@ -1,0 +1,1 @@
+"""A release against the last build of its profile, sample by sample."""
