@@ -29,6 +29,7 @@ def expected_files() -> set[str]:
     files |= set((PACKAGE / "devices").rglob("*.sh"))
     files |= set((PACKAGE / "release/formats/cmake_files").iterdir())
     files |= set((PACKAGE / "release").rglob("*.js"))
+    files |= set((PACKAGE / "release/java").glob("*.java"))
     files |= set((PACKAGE / "release/formats/swift_files").rglob("*.swift"))
     names = {path.relative_to(ROOT).as_posix() for path in files} | {"edgedeploy/py.typed"}
     for folder in DATA:

@@ -115,6 +115,10 @@ const image: Value<Float32Array> = { data: new Float32Array(96), dims: [1, 3, 4,
 export async function ask(): Promise<number> {
   const model: MainModel = await MainModel.create({ model: new Uint8Array(8) });
   const { class_ } = await model.run({ image });
+  const pixels = new ImageData(4, 4);
+  await model.run({ image: MainModel.prepare.image(pixels) });
+  // @ts-expect-error: pixels have a size
+  MainModel.prepare.image({ data: pixels.data });
   // @ts-expect-error: its size is open, so that an array alone does not say what it is
   await model.run({ image: new Float32Array(96) });
   // @ts-expect-error: of another type
@@ -194,7 +198,8 @@ def test_the_compiler_of_typescript_takes_the_types_and_refuses_wrong_uses(packa
         "checkJs": True,
         "types": [],
     }
-    files = ["app.ts", "state.ts", "odd.ts", "node_modules/doorbell/runtime.js"]
+    ours = [f"node_modules/doorbell/{name}.js" for name in ("runtime", "pixels")]
+    files = ["app.ts", "state.ts", "odd.ts", *ours]
     (tmp_path / "tsconfig.json").write_text(
         json.dumps({"compilerOptions": settings, "files": files})
     )
