@@ -30,9 +30,9 @@ UNITS = 128
 """Samples that are looked at: lone ones, pairs, or whole sequences. More would also find what
 costs too little to be a mistake."""
 
-SCREENED_UNITS = 32
-"""What does worse on so many of them is not looked at any further. That makes no false alarm more
-likely: giving up never claims a difference."""
+GLANCED_UNITS, SCREENED_UNITS = 8, 32
+"""What does worse on the first number of them, or no better on the second, is not looked at any
+further. That makes no false alarm more likely: giving up never claims a difference."""
 
 EXCHANGES = 10_000
 
@@ -157,20 +157,21 @@ class _Trial:
         self._after: list[SampleScore] = []
 
     def run(self, units: Sequence[Sequence[Sample]]) -> Tried:
-        """Score some of the units, and the others where that looks better than declared."""
-        first = set(evenly(len(units), SCREENED_UNITS))
+        """Score some of the units, and the others as long as they look better than declared."""
+        screened = evenly(len(units), SCREENED_UNITS)
+        glanced = [screened[place] for place in evenly(len(screened), GLANCED_UNITS)]
+        done: set[int] = set()
         try:
-            for place in sorted(first):
-                self._score(units[place])
-            if self._is_worse():
-                return self._tried(1.0)
-            for place in range(len(units)):
-                if place not in first:
-                    self._score(units[place])
+            for places, may_tie in ((glanced, True), (screened, False), (range(len(units)), False)):
+                for place in places:
+                    if place not in done:
+                        self._score(units[place])
+                done.update(places)
+                gain = self._gain()
+                if gain < 0 or (gain == 0 and not may_tie):
+                    return self._tried(1.0)
         except BuildError:
             # The model does not take it at all, as with its axes in another order.
-            return self._tried(1.0)
-        if self._is_worse():
             return self._tried(1.0)
         return self._tried(self._p())
 
@@ -193,10 +194,10 @@ class _Trial:
         before, after = ([item.record for item in of] for of in (self._before, self._after))
         return self._metric.value(before), self._metric.value(after)
 
-    def _is_worse(self) -> bool:
-        """Whether it is no better so far; what is not defined may become so."""
+    def _gain(self) -> float:
+        """Return by how much it is better so far; NaN where that is not defined yet."""
         before, after = self._values()
-        return after <= before if self._metric.higher_is_better else after >= before
+        return after - before if self._metric.higher_is_better else before - after
 
     def _tried(self, p: float) -> Tried:
         before, after = self._values()

@@ -105,8 +105,8 @@ def test_a_planted_difference_is_found_and_the_hopeless_are_soon_given_up(tmp_pa
         make,
     )
     assert better.is_better and better.samples == 128 and better.value > better.declared + 0.2
-    assert not worse.is_better and worse.samples == 32
-    assert runner.runs == 128 + 32
+    assert not worse.is_better and worse.samples == 8
+    assert runner.runs == 128 + 8
 
 
 def test_the_two_samples_of_a_pair_stay_together(tmp_path):
