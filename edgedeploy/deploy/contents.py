@@ -205,22 +205,18 @@ class Built:
         finally:
             run.close()
 
-    def outcomes(self, targets: Collection[str] | None = None) -> tuple[Outcome, ...]:
-        """Return what the last build chose, what a gate refused as well, in the order of the plan.
+    def outcomes(self, targets: Collection[str]) -> tuple[Outcome, ...]:
+        """Return what the last build chose for targets, what a gate refused as well.
 
-        Args:
-            targets: What is asked for; items that failed in that build are left out then. None
-                asks for everything.
+        They are in the order of the plan; items that failed in that build are not among them.
 
         Raises:
-            BuildError: It is not built, or not as the profile now says, or everything is asked for
-                and something failed (E438).
+            BuildError: It is not built, or not as the profile now says (E438).
         """
         items = tuple(
             item
             for item in self._plan.items
-            if targets is None
-            or (item.use.target in targets and self.report(item)[1].verdict != "failed")
+            if item.use.target in targets and self.report(item)[1].verdict != "failed"
         )
         run = self._run(replace(self._plan, items=items))
         try:
