@@ -26,7 +26,8 @@ class _Fed:
 
     Attributes:
         shared: Its nodes.
-        paths: Where its normal form (``model``), its ``facts`` and its ``classes`` lie.
+        paths: Where its normal form (``model``), that without baked steps (``unbaked``), its ``facts``
+            and its ``classes`` lie.
         pack: The samples.
     """
 
@@ -82,8 +83,13 @@ def _float(attempt: Attempt, fed: _Fed) -> tuple[Path, Evidence]:
     ran = attempt.run(
         f"{fed.shared.name}.float",
         "reference",
-        {"state": _state(fed.shared), "metric": None, "decode": None},
-        {"model": fed.paths["model"], "facts": fed.paths["facts"], "samples": fed.pack},
+        {
+            "inputs": fed.shared.reference.params["inputs"],
+            "state": _state(fed.shared),
+            "metric": None,
+            "decode": None,
+        },
+        {"model": fed.paths["unbaked"], "facts": fed.paths["facts"], "samples": fed.pack},
     )
     return ran.outputs["outputs"], "host-runtime"
 
@@ -177,6 +183,7 @@ def _samples(attempt: Attempt, shared: ModelNodes) -> _Fed | _Misfit | None:
     """Return a model with the file as its samples; None where another variant takes it."""
     refs: dict[str, Any] = {
         "model": shared.normal.output("model"),
+        "unbaked": shared.unbaked.output("model"),
         "facts": shared.intake.output("facts"),
     }
     given = shared.reference.inputs
