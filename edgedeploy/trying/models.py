@@ -26,8 +26,8 @@ class _Fed:
 
     Attributes:
         shared: Its nodes.
-        paths: Where its normal form (``model``), that without baked steps (``unbaked``), its ``facts``
-            and its ``classes`` lie.
+        paths: Where its normal form (``model``), that without baked steps (``unbaked``), its
+            ``facts`` and its ``classes`` lie.
         pack: The samples.
     """
 
