@@ -10,5 +10,7 @@ import re
 
 # How converters in C++ say that an allocation failed; they have no type for it in Python.
 NO_MEMORY = re.compile(
-    r"bad.?alloc|Failed to allocate|Cannot allocate memory|Unable to allocate|out of memory", re.I
+    r"bad.?alloc|Arena alloc failed|Failed to allocate|Cannot allocate memory|Unable to allocate"
+    r"|out of memory",
+    re.I,
 )

@@ -44,7 +44,10 @@ def _stage(job: dict[str, Any], folder: Path) -> None:
     try:
         content = canonical({**_run(job, folder), "unenforced": unenforced})
     except EdgedeployError as error:
-        content = _failure(error)
+        cause = error.__cause__
+        # A reader takes what its library lacked memory for as damage; here the limits are known.
+        lacked = cause is not None and _lacks_memory(cause)
+        content = _failure(_no_memory(job, str(cause)) if lacked else error)
     except Exception as error:  # noqa: BLE001 - the edge of a process: everything becomes data
         content = _unexpected(job, error)
     crashpoint("worker.before-result")
@@ -103,9 +106,13 @@ def _observed(told: Sequence[Path], observers: Sequence[Observer]) -> list[dict[
     return found
 
 
+def _lacks_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or NO_MEMORY.search(str(error)) is not None
+
+
 def _unexpected(job: dict[str, Any], error: Exception) -> bytes:
     """Return the failure for an exception that is not typed: memory, disk, or a bug."""
-    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+    if _lacks_memory(error):
         return _failure(_no_memory(job, str(error)))
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _failure(

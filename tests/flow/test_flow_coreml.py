@@ -121,7 +121,7 @@ def test_one_file_is_tried_by_interpretation(project: Project) -> None:
     signature = json.loads((project.folder / "build.json").read_text())["models"][0]["signature"]
     shape = signature["inputs"][0]["dims"]
     np.save(project.base / "one.npy", np.full([size or 1 for size in shape], 0.25, np.float32))
-    run = project.run("try", "one.npy", "--build", "results", "-t", "ios17/coreml", "--json")
+    run = project.run("try", "one.npy", "--build", "results", "-t", "macos14/coreml", "--json")
     assert run.code == 0, run.err
     first, package = run.document["try"]["rows"]
     assert (first["evidence"], package["evidence"]) == ("host-runtime", "interpreted")

@@ -103,7 +103,11 @@ class Job:
 
     def start(self, **more: Any) -> subprocess.Popen[bytes]:
         """Start the program and return its process."""
-        environment = {**os.environ, "PYTHONPATH": str(self.python), "PYTHONWARNINGS": "ignore"}
+        environment = {
+            **os.environ,
+            **{"PYTHONPATH": str(self.python), "PYTHONWARNINGS": "ignore"},
+            "PYTHONDONTWRITEBYTECODE": "1",  # as where it runs for real
+        }
         return subprocess.Popen(
             [sys.executable, onboard.DEVICE_FILES[0], "job.json"],
             cwd=self.folder,
