@@ -14,7 +14,7 @@ from edgedeploy.errors import DeviceError
 from edgedeploy.remote import Remote, get_file, printable, put_file
 
 _REMOVING_S = 20.0
-_INTERRUPTED_S = 1.5
+_INTERRUPTED_S = 4.0
 _PATH = 4096
 
 
